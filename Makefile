@@ -1,0 +1,80 @@
+# Every target works from a fresh clone: each makes the environment first if needed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+UV_VERSION := 0.9.5
+BIN := .venv/bin
+export UV_PYTHON_DOWNLOADS := never
+
+# A test target may get arguments: make test T="tests/unit -k codec"
+T ?=
+
+.PHONY: help
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/.ready  ## Make .venv with the project in it
+
+.venv/.ready: pyproject.toml requirements.lock Makefile
+	@python=""; for candidate in python3.11 python3.12 python3; do \
+	  if $$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; \
+	  then python=$$candidate; break; fi; done; \
+	if [ -z "$$python" ]; then echo "fraudstream: no Python 3.11 or 3.12 found; install one of them (with venv) and run this again" >&2; exit 1; fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then echo "fraudstream: $$python has no venv module; install it (on Debian and Ubuntu: the package python3-venv) and run this again" >&2; exit 1; fi; \
+	echo "==> making .venv with $$($$python --version)"; \
+	$$python -m venv --clear .venv && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "==> installing the locked dependencies (about 1.2 GB unpacked)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+.PHONY: up
+up: .venv/.ready  ## Start the whole stack in the background and wait until it works
+	@$(BIN)/python -m devstack up
+
+.PHONY: down
+down: .venv/.ready  ## Stop the stack; its state stays
+	@$(BIN)/python -m devstack down
+
+.PHONY: status
+status: .venv/.ready  ## Show what runs, since when, and where
+	@$(BIN)/python -m devstack status
+
+.PHONY: logs
+logs: .venv/.ready  ## Follow the logs; of one service with S=flink
+	@$(BIN)/python -m devstack logs $(S)
+
+.PHONY: clean
+clean: .venv/.ready  ## Stop the stack and remove its state (data, models, logs)
+	@$(BIN)/python -m devstack clean
+
+.PHONY: test
+test: .venv/.ready  ## Run every test, on real servers started for it
+	@$(BIN)/python -m pytest $(T)
+
+.PHONY: test-fast
+test-fast: .venv/.ready  ## Run the tests that need no JVM, in under a minute
+	@$(BIN)/python -m pytest -m "not flink and not service and not slow" $(T)
+
+.PHONY: check
+check: .venv/.ready  ## Lint, format check, types, import rules, spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+
+.PHONY: format
+format: .venv/.ready  ## Format the code and apply safe lint fixes
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: .venv/.ready  ## Resolve the dependencies anew into requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+	  --no-header --no-emit-index-url pyproject.toml --output-file requirements.lock
+
+.PHONY: bench
+bench: .venv/.ready  ## Measure latency and rate of the stream and of REST
+	@$(BIN)/python -m benchmarks $(B)
