@@ -1,7 +1,7 @@
 # Every target works from a fresh clone: each makes the environment first if needed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-UV_VERSION := 0.9.5
+UV_VERSION := 0.13.9
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 
