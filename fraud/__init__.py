@@ -1,0 +1,1 @@
+"""What every part of Fraudstream shares: contracts, features, decisions, and the edges."""

@@ -1,0 +1,1 @@
+"""What crosses a process boundary: types, schemas, examples, topics, codec, errors."""

@@ -1,0 +1,1 @@
+"""Edges that all services share: settings, logs, metrics, clock, Kafka loop, lifecycle."""

@@ -1,0 +1,56 @@
+"""The dead letter: an input's own bytes, and headers that say why and whence."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from fraud.contracts.errors import InvalidMessage
+
+ERROR_CODE: Final = "error_code"
+ERROR_MESSAGE: Final = "error_message"
+SOURCE_TOPIC: Final = "source_topic"
+SOURCE_PARTITION: Final = "source_partition"
+SOURCE_OFFSET: Final = "source_offset"
+FAILED_AT: Final = "failed_at"
+
+HEADERS: Final[dict[str, str]] = {
+    ERROR_CODE: "Stable code, see ErrorCode.",
+    ERROR_MESSAGE: "One sentence naming the field and what was expected.",
+    SOURCE_TOPIC: "Topic that the record came from.",
+    SOURCE_PARTITION: "Its partition, decimal.",
+    SOURCE_OFFSET: "Its offset, decimal.",
+    FAILED_AT: "When it was refused, ISO 8601, UTC, milliseconds.",
+}
+"""Header names of a dead letter and their meaning. All values are UTF-8 text."""
+
+
+def utc_text(epoch_ms: int) -> str:
+    """Write a time as ISO 8601 in UTC with milliseconds.
+
+    Example:
+        >>> utc_text(1_772_323_200_123)
+        '2026-03-01T00:00:00.123Z'
+    """
+    moment = datetime.fromtimestamp(epoch_ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{epoch_ms % 1000:03d}Z"
+
+
+def headers_of(
+    verdict: InvalidMessage, *, topic: str, partition: int, offset: int, failed_at_ms: int
+) -> dict[str, bytes]:
+    """Make the headers of one dead letter.
+
+    Example:
+        >>> verdict = InvalidMessage("empty_value", "expected a JSON object")
+        >>> headers_of(verdict, topic="t", partition=0, offset=7, failed_at_ms=0)["source_offset"]
+        b'7'
+    """
+    return {
+        ERROR_CODE: str(verdict.reason).encode(),
+        ERROR_MESSAGE: verdict.detail.encode(),
+        SOURCE_TOPIC: topic.encode(),
+        SOURCE_PARTITION: str(partition).encode(),
+        SOURCE_OFFSET: str(offset).encode(),
+        FAILED_AT: utc_text(failed_at_ms).encode(),
+    }

@@ -1,0 +1,64 @@
+"""The verdicts that a loop can act on. Anything else that is raised is a bug."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """Why a message can never be processed: the `error_code` header, a metric label, a REST error.
+
+    Codes are stable and never reused.
+    """
+
+    NULL_VALUE = "null_value"
+    """The record has no value (a tombstone)."""
+    EMPTY_VALUE = "empty_value"
+    """The value has no bytes, or only white space."""
+    NOT_JSON = "not_json"
+    """The value is not JSON in UTF-8."""
+    NOT_AN_OBJECT = "not_an_object"
+    """The value is JSON, but not an object."""
+    REPEATED_KEY = "repeated_key"
+    """An object in the value holds a key twice."""
+    RESERVED_FIELD = "reserved_field"
+    """The record brings an `fd` of its own."""
+    MISSING_FIELD = "missing_field"
+    """A required field is absent, null or empty."""
+    WRONG_TYPE = "wrong_type"
+    """A field has a value of another type than declared."""
+    OUT_OF_RANGE = "out_of_range"
+    """A field has a value of the right type outside its declared range."""
+
+
+class InvalidMessage(Exception):  # noqa: N818 - a verdict, named as the loop reads it
+    """A message that can never be processed: dead-letter it once, and go on.
+
+    Attributes:
+        reason: Stable code, for headers and metric labels.
+        detail: One sentence naming the field and what was expected. It never holds the value,
+            which may be personal data.
+        field: The field at fault, None when the whole message is.
+    """
+
+    def __init__(self, reason: ErrorCode, detail: str, field: str | None = None) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.field = field
+
+    def __reduce__(self) -> tuple[type[InvalidMessage], tuple[ErrorCode, str, str | None]]:
+        """Survive pickling: the base class would call us with the message alone."""
+        return InvalidMessage, (self.reason, self.detail, self.field)
+
+
+class Backpressure(Exception):  # noqa: N818 - a verdict, named as the loop reads it
+    """A sink asks for a pause: stop fetching, wait, and hand the same records in again.
+
+    Attributes:
+        retry_after_s: Seconds to wait before the next try, above 0.
+    """
+
+    def __init__(self, retry_after_s: float, detail: str = "") -> None:
+        super().__init__(detail or f"retry after {retry_after_s} s")
+        self.retry_after_s = retry_after_s

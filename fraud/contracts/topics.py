@@ -1,0 +1,118 @@
+"""The topics: one declaration from which they are created, documented and tested."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+_DAY_MS: Final = 86_400_000
+_MIB: Final = 1_048_576
+
+
+class Topic(StrEnum):
+    """Logical names; settings may map each to another physical name."""
+
+    TRANSACTIONS = "transactions"
+    PROCESSED = "processed_transactions"
+    DEAD_LETTERS = "transactions.dlq"
+    LABELS = "labels"
+    CONTROL = "fraud_control"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """How a topic is made, who writes and who reads it.
+
+    Attributes:
+        topic: Logical name.
+        partitions: Default number; more can be set when the topic is created.
+        key: What its records are keyed by.
+        schema: File name under `fraud/contracts/schemas`, None for raw bytes.
+        config: Kafka's topic settings.
+        owners: Parts that write it.
+        readers: Parts that read it.
+        meaning: One sentence for the docs.
+    """
+
+    topic: Topic
+    partitions: int
+    key: str
+    schema: str | None
+    config: MappingProxyType[str, str]
+    owners: tuple[str, ...]
+    readers: tuple[str, ...]
+    meaning: str
+
+
+def _config(**settings: str | int) -> MappingProxyType[str, str]:
+    return MappingProxyType(
+        {name.replace("_", "."): str(value) for name, value in settings.items()}
+    )
+
+
+TOPICS: Final[tuple[TopicSpec, ...]] = (
+    TopicSpec(
+        Topic.TRANSACTIONS,
+        partitions=4,
+        key="entity_id",
+        schema="transaction.json",
+        # The broker's own clock: latency and the indexes' days must not hang on a client's.
+        config=_config(
+            cleanup_policy="delete",
+            retention_ms=7 * _DAY_MS,
+            message_timestamp_type="LogAppendTime",
+            max_message_bytes=_MIB,
+        ),
+        owners=("producer", "your systems"),
+        readers=("flink_job",),
+        meaning="Payment attempts to be decided.",
+    ),
+    TopicSpec(
+        Topic.PROCESSED,
+        partitions=4,
+        key="entity_id",
+        schema="processed_transaction.json",
+        config=_config(
+            cleanup_policy="delete", retention_ms=30 * _DAY_MS, max_message_bytes=2 * _MIB
+        ),
+        owners=("flink_job",),
+        readers=("notifier", "indexer", "scoring_api", "your systems"),
+        meaning="The same records with the decision as field fd.",
+    ),
+    TopicSpec(
+        Topic.DEAD_LETTERS,
+        partitions=1,
+        key="the original key",
+        schema=None,
+        config=_config(
+            cleanup_policy="delete", retention_ms=30 * _DAY_MS, max_message_bytes=2 * _MIB
+        ),
+        owners=("flink_job",),
+        readers=("operators",),
+        meaning="Records that can never be decided, untouched, with the reason in their headers.",
+    ),
+    TopicSpec(
+        Topic.LABELS,
+        partitions=1,
+        key="event_id",
+        schema="label.json",
+        config=_config(cleanup_policy="delete", retention_ms=400 * _DAY_MS),
+        owners=("producer", "your systems"),
+        readers=("model",),
+        meaning="What transactions turned out to be.",
+    ),
+    TopicSpec(
+        Topic.CONTROL,
+        partitions=1,
+        key="kind/name/version",
+        schema=None,
+        config=_config(cleanup_policy="compact"),
+        owners=("operators",),
+        readers=("flink_job", "scoring_api"),
+        meaning="Rules, lists and models, switched while everything runs.",
+    ),
+)
+
+TOPIC_SPECS: Final = MappingProxyType({spec.topic: spec for spec in TOPICS})

@@ -1,0 +1,377 @@
+"""The transaction record: its fields, declared once, and the codec that reads it.
+
+The JSON schema, the REST documentation, the mapping of files and the index mapping derive from
+`FIELDS`. `decode` is on the hot path of the stream: it is written for speed, and its twin in
+`tests/contract` checks it against the generated schema.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+import orjson
+
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+
+MAX_ID_LENGTH: Final = 256
+"""Longest event_id and entity_id in characters: they become Kafka keys and Message-IDs."""
+
+MAX_AMOUNT: Final = 1e12
+"""Largest absolute transaction_amt, in units of its own currency."""
+
+EVENT_TIME_FIRST_MS: Final = 0
+"""Earliest event_time, 1970-01-01T00:00:00Z, UTC epoch milliseconds, inclusive."""
+
+EVENT_TIME_END_MS: Final = 4_102_444_800_000
+"""End of the range of event_time, 2100-01-01T00:00:00Z, exclusive."""
+
+DECISION_FIELD: Final = "fd"
+"""The one field name that we add, and that a record therefore must not bring."""
+
+
+class Kind(StrEnum):
+    """How a field is written on the wire, and what it is read into."""
+
+    ID = "id"
+    """Text of 1 to `MAX_ID_LENGTH` characters."""
+    TEXT = "text"
+    """Text; an integer is read as its decimal digits."""
+    NUMBER = "number"
+    """A JSON number, or the same as text; finite."""
+    TIME = "time"
+    """ISO 8601 date and time as text; without a zone it is UTC. Read into epoch milliseconds."""
+    CURRENCY = "currency"
+    """Three letters in any case. Read into upper case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of the record.
+
+    Attributes:
+        name: Name on the wire.
+        kind: Type on the wire.
+        meaning: One sentence for the schema and the docs.
+        example: A valid value, as on the wire.
+        required: Whether a record without it is a dead letter.
+        low: Smallest value of a number, inclusive.
+        high: Largest value of a number, inclusive.
+        personal: Whether the value identifies a person, and so must never reach a log in clear.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    example: str | float
+    required: bool = False
+    low: float = -math.inf
+    high: float = math.inf
+    personal: bool = False
+
+
+FIELDS: Final[tuple[Field, ...]] = (
+    Field("event_id", Kind.ID, "Id of the transaction, unique within its entity.", "evt-000001", required=True),
+    Field("entity_id", Kind.ID, "Whom the transaction belongs to: a customer or card.", "cust-0042", required=True, personal=True),
+    Field("event_time", Kind.TIME, "When the payment happened.", "2026-03-01T09:30:00.000Z", required=True),
+    Field("transaction_amt", Kind.NUMBER, "Amount, in units of transaction_currency.", 24.9, required=True, low=-MAX_AMOUNT, high=MAX_AMOUNT),
+    Field("transaction_currency", Kind.CURRENCY, "ISO 4217 code of the amount.", "USD", required=True),
+    Field("email_address", Kind.TEXT, "E-mail address given with the payment.", "ada@example.com", personal=True),
+    Field("ip_address", Kind.TEXT, "IP address that the payment came from.", "203.0.113.7"),
+    Field("user_agent", Kind.TEXT, "User agent of the browser or app.", "Mozilla/5.0 (X11; Linux x86_64)"),
+    Field("phone", Kind.TEXT, "Phone number given with the payment.", "+1-202-555-0143", personal=True),
+    Field("card_bin", Kind.TEXT, "First six to eight digits of the card number.", "411111"),
+    Field("customer_name", Kind.TEXT, "Name of the customer.", "Ada Example", personal=True),
+    Field("customer_job", Kind.TEXT, "Occupation of the customer.", "Engineer"),
+    Field("product_category", Kind.TEXT, "Category of what was bought.", "shopping_net"),
+    Field("billing_street", Kind.TEXT, "Street of the billing address.", "1 Example Street", personal=True),
+    Field("billing_city", Kind.TEXT, "City of the billing address.", "Springfield"),
+    Field("billing_state", Kind.TEXT, "State or region of the billing address.", "IL"),
+    Field("billing_zip", Kind.TEXT, "Postal code of the billing address.", "62701"),
+    Field("billing_country", Kind.TEXT, "Country of the billing address, ISO 3166 alpha-2.", "US"),
+    Field("billing_latitude", Kind.NUMBER, "Latitude of the billing address, degrees north.", 39.8, low=-90, high=90),
+    Field("billing_longitude", Kind.NUMBER, "Longitude of the billing address, degrees east.", -89.65, low=-180, high=180),
+    Field("merchant_id", Kind.TEXT, "Id of the merchant paid.", "m-0007"),
+    Field("channel", Kind.TEXT, "How the payment was made, such as web, app, pos.", "web"),
+    Field("device_id", Kind.TEXT, "Id of the device used.", "d-1f3a"),
+)  # fmt: skip
+
+FIELD_BY_NAME: Final = MappingProxyType({field.name: field for field in FIELDS})
+PERSONAL_FIELDS: Final = frozenset(field.name for field in FIELDS if field.personal)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One payment attempt, read and checked. Optional fields are None when missing.
+
+    Attributes:
+        event_id: Unique within its entity.
+        entity_id: Customer or card.
+        event_time_ms: UTC epoch milliseconds, fractions of one dropped.
+        transaction_amt: In units of `transaction_currency`, finite.
+        transaction_currency: Three upper-case letters, not necessarily of a known currency.
+        fields: The other declared fields that are present, by name: text as str, numbers as float.
+    """
+
+    event_id: str
+    entity_id: str
+    event_time_ms: int
+    transaction_amt: float
+    transaction_currency: str
+    fields: dict[str, Any]
+
+
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_CURRENCY: Final = re.compile(r"[A-Za-z]{3}", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _read_number(field: Field, value: object) -> float | None:
+    kind = type(value)
+    if kind is float or kind is int:
+        number = float(value)  # type: ignore[arg-type]
+    elif kind is str:
+        text = value.strip()  # type: ignore[attr-defined]
+        if not text:
+            return None
+        if not _NUMBER.fullmatch(text):
+            raise InvalidMessage(
+                ErrorCode.WRONG_TYPE, f"{field.name}: expected a number or numeric text", field.name
+            )
+        number = float(text)
+    else:
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE, f"{field.name}: expected a number or numeric text", field.name
+        )
+    if not field.low <= number <= field.high or math.isinf(number):
+        raise InvalidMessage(
+            ErrorCode.OUT_OF_RANGE,
+            f"{field.name}: expected a number from {field.low:g} to {field.high:g}",
+            field.name,
+        )
+    return number
+
+
+def _read_text(field: Field, value: object) -> str | None:
+    kind = type(value)
+    if kind is str:
+        return value or None  # type: ignore[return-value]
+    if kind is int:
+        return str(value)
+    raise InvalidMessage(
+        ErrorCode.WRONG_TYPE, f"{field.name}: expected text or an integer", field.name
+    )
+
+
+def _read_id(field: Field, value: object) -> str | None:
+    if type(value) is not str:
+        raise InvalidMessage(ErrorCode.WRONG_TYPE, f"{field.name}: expected text", field.name)
+    if len(value) > MAX_ID_LENGTH:
+        raise InvalidMessage(
+            ErrorCode.OUT_OF_RANGE,
+            f"{field.name}: expected at most {MAX_ID_LENGTH} characters",
+            field.name,
+        )
+    return value if value.strip() else None
+
+
+def _read_currency(field: Field, value: object) -> str | None:
+    if type(value) is not str or (value and not _CURRENCY.fullmatch(value)):
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE,
+            f"{field.name}: expected a currency code of three letters",
+            field.name,
+        )
+    return value.upper() or None
+
+
+def event_time_to_ms(text: str) -> int:
+    """Read an ISO 8601 date and time into UTC epoch milliseconds.
+
+    Args:
+        text: With `T` or a space between date and time; with or without a fraction of any length;
+            with or without a zone, none means UTC.
+
+    Returns:
+        Milliseconds since 1970-01-01T00:00:00Z, fractions of one dropped.
+
+    Raises:
+        ValueError: `text` is no such time, or has no time of day.
+        OverflowError: The time in UTC is before year 1 or after year 9999.
+
+    Example:
+        >>> event_time_to_ms("2022-12-24T15:53:30")
+        1671897210000
+        >>> event_time_to_ms("2022-12-24T16:53:30.123456789+01:00")
+        1671897210123
+    """
+    if len(text) <= 10:
+        raise ValueError("no time of day")
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+
+
+def _read_time(field: Field, value: object) -> int | None:
+    if type(value) is not str:
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE, f"{field.name}: expected ISO 8601 text", field.name
+        )
+    if not value.strip():
+        return None
+    try:
+        event_time_ms = event_time_to_ms(value)
+    except OverflowError:
+        event_time_ms = -1
+    except ValueError:
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE, f"{field.name}: expected an ISO 8601 date and time", field.name
+        ) from None
+    if not EVENT_TIME_FIRST_MS <= event_time_ms < EVENT_TIME_END_MS:
+        raise InvalidMessage(
+            ErrorCode.OUT_OF_RANGE, f"{field.name}: expected a time from 1970 to 2099", field.name
+        )
+    return event_time_ms
+
+
+_READERS: Final[dict[Kind, Callable[[Field, object], Any]]] = {
+    Kind.ID: _read_id,
+    Kind.TEXT: _read_text,
+    Kind.NUMBER: _read_number,
+    Kind.TIME: _read_time,
+    Kind.CURRENCY: _read_currency,
+}
+_REQUIRED: Final = tuple((field, _READERS[field.kind]) for field in FIELDS if field.required)
+_OPTIONAL: Final = tuple(
+    (field.name, field, _READERS[field.kind], field.kind is Kind.TEXT)
+    for field in FIELDS
+    if not field.required
+)
+
+
+def from_mapping(record: dict[str, Any]) -> Transaction:
+    """Check one decoded record.
+
+    Text fields may be integers, number fields may be numeric text; an empty text is a missing
+    field. Unknown fields are ignored here (the codec passes them on).
+
+    Args:
+        record: Field values by name, as JSON has them.
+
+    Raises:
+        InvalidMessage: `reserved_field`, `missing_field`, `wrong_type` or `out_of_range`; the
+            first field at fault, in the order of `FIELDS`.
+    """
+    if DECISION_FIELD in record:
+        raise InvalidMessage(
+            ErrorCode.RESERVED_FIELD,
+            f"{DECISION_FIELD}: expected no such field in the input, it holds our decision",
+            DECISION_FIELD,
+        )
+    get = record.get
+    required = []
+    for field, read in _REQUIRED:
+        value = get(field.name)
+        if value is not None:
+            value = read(field, value)
+        if value is None:
+            raise InvalidMessage(
+                ErrorCode.MISSING_FIELD,
+                f"{field.name}: expected a value, it is required",
+                field.name,
+            )
+        required.append(value)
+    fields = {}
+    for name, field, read, is_text in _OPTIONAL:
+        value = get(name)
+        if value is not None:
+            # The usual case, text as text, needs no call.
+            if not (is_text and type(value) is str):
+                value = read(field, value)
+            if value is not None and value != "":
+                fields[name] = value
+    event_id, entity_id, event_time_ms, amount, currency = required
+    return Transaction(event_id, entity_id, event_time_ms, amount, currency, fields)
+
+
+def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise InvalidMessage(ErrorCode.REPEATED_KEY, "expected each key of an object once")
+        seen[key] = value
+    return seen
+
+
+def parse(raw: bytes | None) -> dict[str, Any]:
+    """Read the bytes of one record into its fields, without checking these.
+
+    Raises:
+        InvalidMessage: `null_value`, `empty_value`, `not_json`, `not_an_object`, `repeated_key`.
+    """
+    if raw is None:
+        raise InvalidMessage(ErrorCode.NULL_VALUE, "expected a JSON object, the value is null")
+    try:
+        record = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        if not raw.strip():
+            raise InvalidMessage(
+                ErrorCode.EMPTY_VALUE, "expected a JSON object, the value is empty"
+            ) from None
+        # orjson's own words hold positions only, never values.
+        raise InvalidMessage(
+            ErrorCode.NOT_JSON,
+            f"expected JSON in UTF-8 (line {error.lineno}, column {error.colno})",
+        ) from None
+    if type(record) is not dict:
+        raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON object")
+    # orjson keeps the last of two equal keys. In a flat record without escapes each key and each
+    # text costs two quotes, so a missing pair of keys shows in their number; all else is read again.
+    texts = sum([type(value) is str for value in record.values()])
+    if raw.count(b'"') != 2 * (len(record) + texts):
+        try:
+            # Numbers stay text: Python refuses to convert integers of over 4,300 digits.
+            json.loads(raw, object_pairs_hook=_refuse_repeated_keys, parse_int=str)
+        except RecursionError:
+            raise InvalidMessage(
+                ErrorCode.NOT_JSON, "expected fewer than 900 nested arrays and objects"
+            ) from None
+    return record
+
+
+def decode(raw: bytes | None) -> Transaction:
+    """Read and check the value of one record of the topic `transactions`.
+
+    Raises:
+        InvalidMessage: Any of `ErrorCode`.
+
+    Example:
+        >>> raw = b'{"event_id":"e1","entity_id":"c1","event_time":"2026-03-01T00:00:00",'
+        >>> decode(raw + b'"transaction_amt":"9.99","transaction_currency":"usd"}')
+        Transaction(event_id='e1', entity_id='c1', event_time_ms=1772323200000, \
+transaction_amt=9.99, transaction_currency='USD', fields={})
+    """
+    return from_mapping(parse(raw))
+
+
+def with_decision(raw: bytes, decision_json: bytes) -> bytes:
+    """Add our decision to a valid record, whose own bytes stay as they came.
+
+    Args:
+        raw: The input's value, an object that `decode` accepted.
+        decision_json: The `fd` object, as JSON.
+
+    Example:
+        >>> with_decision(b'{"event_id": "e1", "x": 1.50}', b'{"outcome":"approve"}')
+        b'{"event_id": "e1", "x": 1.50,"fd":{"outcome":"approve"}}'
+    """
+    return raw.rstrip()[:-1] + b',"fd":' + decision_json + b"}"

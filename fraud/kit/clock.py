@@ -1,0 +1,25 @@
+"""Time as an argument."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], int]
+"""Gives the time now, in UTC epoch milliseconds."""
+
+
+def system_clock() -> int:
+    """Give the machine's time, UTC epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def to_datetime(epoch_ms: int) -> datetime:
+    """Turn UTC epoch milliseconds into an aware datetime.
+
+    Example:
+        >>> to_datetime(0).isoformat()
+        '1970-01-01T00:00:00+00:00'
+    """
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC)

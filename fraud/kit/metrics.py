@@ -1,0 +1,49 @@
+"""Every Prometheus metric, declared once with type, unit and meaning."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY_BUCKETS_S: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+
+RECORDS_CONSUMED = Counter(
+    "fraudstream_records_consumed_total", "Records read from Kafka.", ["service"]
+)
+RECORDS_REFUSED = Counter(
+    "fraudstream_records_refused_total", "Records that could not be read, by reason.", ["service", "reason"]
+)  # fmt: skip
+BACKPRESSURE = Counter(
+    "fraudstream_backpressure_total", "Times a sink asked for a pause.", ["service"]
+)
+CONSUMER_LAG = Gauge(
+    "fraudstream_consumer_lag", "Records not yet read, over all partitions.", ["service"]
+)
+TRANSACTIONS_PRODUCED = Counter(
+    "fraudstream_transactions_produced_total", "Transactions acknowledged by Kafka.", ["truth"]
+)
+JOB_SUBMISSIONS = Counter(
+    "fraudstream_job_submissions_total", "Times the Flink job was submitted.", ["restored"]
+)
+JOB_RUNNING = Gauge("fraudstream_job_running", "1 while the Flink job runs, else 0.")
+MAILS_SENT = Counter("fraudstream_mails_sent_total", "E-mails accepted by the mail server.")
+MAILS_FAILED = Counter("fraudstream_mails_failed_total", "Failed tries to send, by kind.", ["kind"])
+MAIL_QUEUE = Gauge("fraudstream_mail_queue", "Alerts recorded and not yet sent.")
+DOCUMENTS_INDEXED = Counter("fraudstream_documents_indexed_total", "Documents OpenSearch accepted.")
+DOCUMENTS_REFUSED = Counter(
+    "fraudstream_documents_refused_total", "Documents OpenSearch refused for good, by reason.", ["reason"]
+)  # fmt: skip
+BULK_SECONDS = Histogram(
+    "fraudstream_bulk_seconds", "Duration of one bulk write, seconds.", buckets=_LATENCY_BUCKETS_S
+)
+SCORE_SECONDS = Histogram(
+    "fraudstream_score_seconds", "Duration of one scoring call over REST, seconds.", buckets=_LATENCY_BUCKETS_S
+)  # fmt: skip
+TRANSACTIONS_SCORED = Counter(
+    "fraudstream_transactions_scored_total", "Transactions scored over REST, by outcome.", ["outcome"]
+)  # fmt: skip
+HISTORY_KEYS = Gauge("fraudstream_history_keys", "Keys whose history is kept in memory.", ["key"])
+HISTORY_READY = Gauge("fraudstream_history_ready", "1 once the history has caught up, else 0.")

@@ -1,0 +1,134 @@
+"""Settings that several services share. The environment is read in `main()` and nowhere else.
+
+Each service's own `Settings` inherits the groups it needs. `.env.example` lists all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fraud.contracts.topics import Topic
+
+
+class ServiceSettings(BaseSettings):
+    """What every service has. Names are those of the environment, in any case."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    state_dir: Path = Field(Path(".fraudstream"), description="Folder for everything that is kept.")
+    bind_host: str = Field("127.0.0.1", description="Address that servers listen on.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line that is written."
+    )
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto is text on a terminal and JSON elsewhere.")  # fmt: skip
+
+
+class KafkaSettings(ServiceSettings):
+    """How to reach Kafka."""
+
+    kafka_bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="Brokers, host:port, comma-separated."
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Protocol to the brokers."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="Used with SASL_PLAINTEXT and SASL_SSL."
+    )
+    kafka_sasl_username: str = Field("", description="User name at the brokers.")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="Password at the brokers.")
+    kafka_ssl_ca_location: str = Field(
+        "", description="PEM file of the brokers' certificate authority; empty = the system's."
+    )
+    topic_transactions: str = Field(
+        Topic.TRANSACTIONS.value, description="Physical name of the input topic."
+    )
+    topic_processed_transactions: str = Field(
+        Topic.PROCESSED.value, description="Physical name of the output topic."
+    )
+    topic_transactions_dlq: str = Field(
+        Topic.DEAD_LETTERS.value, description="Physical name of the dead-letter topic."
+    )
+    topic_labels: str = Field(Topic.LABELS.value, description="Physical name of the label topic.")
+    topic_fraud_control: str = Field(Topic.CONTROL.value, description="Physical name of the control topic.")  # fmt: skip
+
+    def topic(self, topic: Topic) -> str:
+        """Give the physical name of a topic."""
+        return str(getattr(self, "topic_" + topic.value.replace(".", "_")))
+
+    def librdkafka(self) -> dict[str, str]:
+        """Connection settings for confluent-kafka."""
+        config = {
+            "bootstrap.servers": self.kafka_bootstrap_servers,
+            "security.protocol": self.kafka_security_protocol,
+        }
+        if self.kafka_security_protocol.startswith("SASL"):
+            config["sasl.mechanism"] = self.kafka_sasl_mechanism
+            config["sasl.username"] = self.kafka_sasl_username
+            config["sasl.password"] = self.kafka_sasl_password.get_secret_value()
+        if self.kafka_security_protocol.endswith("SSL") and self.kafka_ssl_ca_location:
+            config["ssl.ca.location"] = self.kafka_ssl_ca_location
+        return config
+
+    def java_client(self) -> dict[str, str]:
+        """Connection settings for the Java client, as inside Flink's connector."""
+        config = {
+            "bootstrap.servers": self.kafka_bootstrap_servers,
+            "security.protocol": self.kafka_security_protocol,
+        }
+        if self.kafka_security_protocol.startswith("SASL"):
+            module = (
+                "plain.PlainLoginModule"
+                if self.kafka_sasl_mechanism == "PLAIN"
+                else "scram.ScramLoginModule"
+            )
+            quoted = [
+                '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+                for text in (self.kafka_sasl_username, self.kafka_sasl_password.get_secret_value())
+            ]
+            config["sasl.mechanism"] = self.kafka_sasl_mechanism
+            config["sasl.jaas.config"] = (
+                f"org.apache.kafka.common.security.{module} required "
+                f"username={quoted[0]} password={quoted[1]};"
+            )
+        if self.kafka_security_protocol.endswith("SSL") and self.kafka_ssl_ca_location:
+            config["ssl.truststore.type"] = "PEM"
+            config["ssl.truststore.location"] = self.kafka_ssl_ca_location
+        return config
+
+
+class OpenSearchSettings(ServiceSettings):
+    """How to reach OpenSearch."""
+
+    opensearch_url: str = Field("http://127.0.0.1:9200", description="Address of OpenSearch.")
+    opensearch_username: str = Field("", description="User name at OpenSearch.")
+    opensearch_password: SecretStr = Field(SecretStr(""), description="Password at OpenSearch.")
+    opensearch_ca_certs: str = Field("", description="PEM file of its certificate authority; empty = the system's.")  # fmt: skip
+
+
+class SmtpSettings(ServiceSettings):
+    """How to reach the mail server."""
+
+    smtp_host: str = Field("127.0.0.1", description="Mail server.")
+    smtp_port: int = Field(1025, ge=1, le=65535, description="Port of the mail server.")
+    smtp_username: str = Field("", description="User name at the mail server; empty = no sign-in.")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail server.")
+    smtp_security: Literal["none", "starttls", "tls"] = Field("none", description="Encryption of the connection.")  # fmt: skip
+
+
+class ModelSettings(ServiceSettings):
+    """Where models are kept."""
+
+    model_registry: Path = Field(Path(".fraudstream/models"), description="Folder of the model registry.")  # fmt: skip
+
+
+def complain(error: ValidationError) -> str:
+    """Say in one line per setting what is wrong, without its value (it may be a secret)."""
+    return "\n".join(
+        f"setting {'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)
+    )
