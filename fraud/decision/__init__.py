@@ -1,0 +1,1 @@
+"""From probability to outcome: score scale, rules, reasons, engine."""

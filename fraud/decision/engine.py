@@ -1,0 +1,227 @@
+"""The engine: packed transactions and their history in, decisions out.
+
+The stream's UDF and the REST endpoint both call it, and nothing else decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.decision import Outcome
+from fraud.decision.policy import Policy, most_severe
+from fraud.decision.reasons import SCORING_FAILED, top_reasons
+from fraud.decision.scorer import Scorer
+from fraud.features.history import KEYS
+from fraud.features.packing import Packed
+from fraud.features.vector import FEATURE_NAMES, feature_matrix, history_rows
+
+_FEATURES_JSON: Final = (
+    b"{" + b",".join(orjson.dumps(name) + b":%b" for name in FEATURE_NAMES) + b"}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One decision.
+
+    Attributes:
+        outcome: The outcome that won.
+        json: The field `fd`, as JSON.
+        error: What failed in scoring, empty when nothing did; then the outcome is review.
+    """
+
+    outcome: Outcome
+    json: bytes
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the engine decides at once; all of length n.
+
+    Attributes:
+        packed: The transactions.
+        rings: Per key, each one's ring after it was remembered; empty where it has no such key.
+        duplicates: Whether the event was in its entity's ring before.
+        sources: The input's coordinates as the contract's `Source`, None over REST.
+    """
+
+    packed: Packed
+    rings: Mapping[str, Sequence[bytes]]
+    duplicates: Sequence[bool]
+    sources: Sequence[Mapping[str, Any] | None]
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def row(self, at: int) -> Batch:
+        """Give a batch of one."""
+        return Batch(
+            Packed(
+                {key: values[at : at + 1] for key, values in self.packed.keys.items()},
+                {key: rows[at : at + 1] for key, rows in self.packed.records.items()},
+                self.packed.own[at : at + 1],
+            ),
+            {key: rings[at : at + 1] for key, rings in self.rings.items()},
+            self.duplicates[at : at + 1],
+            self.sources[at : at + 1],
+        )
+
+
+class Engine:
+    """Scores and decides batches with one model and one policy.
+
+    Args:
+        scorer: The model.
+        policy: The rules; made for that model.
+        clock: Time now, UTC epoch milliseconds.
+        timer: Monotonic seconds, for `frauddetector_time`.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        policy: Policy,
+        clock: Callable[[], int],
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.scorer = scorer
+        self.policy = policy
+        self._clock = clock
+        self._timer = timer
+        pinned = {"model": scorer.ref.model_dump(), "policy_version": policy.version}
+        self._pinned = orjson.dumps(pinned)[1:-1]
+        # What one score asks for never changes within a policy.
+        self._by_score = [_ruling(policy, score) for score in range(1001)]
+
+    def decide(self, batch: Batch) -> list[Decided]:
+        """Decide a batch, in its order.
+
+        Nothing is raised for a bad row: where scoring fails the outcome is review, with the reason
+        `SCORING_FAILED`.
+        """
+        if not len(batch):
+            return []
+        started_ms, started = self._clock(), self._timer()
+        try:
+            matrix = feature_matrix(batch.packed, batch.rings)
+            probabilities = self.scorer.predict(matrix)
+            scores = self.scorer.scale.score(probabilities).tolist()
+            reasons = self._reasons(matrix, scores)
+        except Exception as error:
+            if len(batch) > 1:
+                return [
+                    decided for at in range(len(batch)) for decided in self.decide(batch.row(at))
+                ]
+            return [self._failed(batch, started_ms, started, error)]
+        history = history_rows(batch.rings, batch.packed)
+        history_columns = [history[key.name] for key in KEYS]
+        vectors = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
+        event_times = batch.packed.records[KEYS[0].name]["event_time_ms"].tolist()
+        taken_ms = (self._timer() - started) * 1000
+        times = self._times(started_ms, taken_ms)
+        decided = []
+        for at, (score, probability) in enumerate(zip(scores, probabilities.tolist(), strict=True)):
+            outcome, ruling = self._by_score[score]
+            why = reasons.get(at)
+            json = b"".join(
+                (
+                    b'{"outcome":"',
+                    outcome.value.encode(),
+                    b'",',
+                    ruling,
+                    b',"score":%d,"probability":%b' % (score, orjson.dumps(probability)),
+                    b',"reasons":',
+                    b"[]" if why is None else orjson.dumps(why),
+                    b",",
+                    self._pinned,
+                    b',"features":',
+                    _FEATURES_JSON % tuple(vectors[at].split(b",")),
+                    b',"history":',
+                    orjson.dumps(
+                        {
+                            key.name: column[at]
+                            for key, column in zip(KEYS, history_columns, strict=True)
+                        }
+                    ),
+                    b',"duplicate":',
+                    b"true" if batch.duplicates[at] else b"false",
+                    times(event_times[at]),
+                    b',"source":',
+                    orjson.dumps(batch.sources[at]),
+                    b"}",
+                )
+            )
+            decided.append(Decided(outcome, json))
+        return decided
+
+    def _times(self, started_ms: int, taken_ms: float) -> Callable[[int], bytes]:
+        now_ms = self._clock()
+        scored_at = utc_text(now_ms).encode()
+
+        def times(event_time_ms: int) -> bytes:
+            return b',"scored_at":"%b","frauddetector_time":%.3f,"proc_time":%d,"ttdf":%d' % (
+                scored_at,
+                taken_ms,
+                started_ms - event_time_ms,
+                now_ms - event_time_ms,
+            )
+
+        return times
+
+    def _reasons(
+        self, matrix: NDArray[np.float32], scores: Sequence[int]
+    ) -> dict[int, list[dict[str, Any]]]:
+        asked = [
+            at for at, score in enumerate(scores) if self._by_score[score][0] is not Outcome.APPROVE
+        ]
+        if not asked:
+            return {}
+        chosen = np.ascontiguousarray(matrix[asked])
+        contributions = self.scorer.contributions(chosen)
+        return {at: top_reasons(chosen[row], contributions[row]) for row, at in enumerate(asked)}
+
+    def _failed(self, batch: Batch, started_ms: int, started: float, error: Exception) -> Decided:
+        event_time_ms = int(batch.packed.records[KEYS[0].name]["event_time_ms"][0])
+        times = self._times(started_ms, (self._timer() - started) * 1000)(event_time_ms)
+        head = {
+            "outcome": Outcome.REVIEW,
+            "outcomes": [Outcome.REVIEW],
+            "rules": [],
+            "score": None,
+            "probability": None,
+            "reasons": [
+                {
+                    "code": SCORING_FAILED,
+                    "text": "Scoring failed, so a person has to look.",
+                    "contribution": None,
+                }
+            ],
+            "features": {},
+            "history": {},
+            "duplicate": bool(batch.duplicates[0]),
+            "source": batch.sources[0],
+        }
+        json = orjson.dumps(head)[:-1] + b"," + self._pinned + times + b"}"
+        # The type alone: an exception's text may hold the values it failed on.
+        return Decided(Outcome.REVIEW, json, error=type(error).__name__)
+
+
+def _ruling(policy: Policy, score: int) -> tuple[Outcome, bytes]:
+    matched = policy.matching(score)
+    outcome = most_severe([rule.outcome for rule in matched])
+    ruling = {
+        "outcomes": [rule.outcome for rule in matched] or [outcome],
+        "rules": [
+            {"id": rule.id, "version": rule.version, "outcome": rule.outcome} for rule in matched
+        ],
+    }
+    return outcome, orjson.dumps(ruling)[1:-1]

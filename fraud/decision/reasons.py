@@ -1,0 +1,52 @@
+"""Reasons: why a score is what it is, in words a person understands."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud.features.vector import FEATURES
+
+MAX_REASONS: Final = 5
+SCORING_FAILED: Final = "SCORING_FAILED"
+
+_CODES: Final = tuple(feature.name.upper() for feature in FEATURES)
+
+
+def reason_text(feature: int, value: float) -> str:
+    """Say a feature's value as a reason.
+
+    Args:
+        feature: Position in `FEATURES`.
+        value: Its value; NaN is said to be not known.
+    """
+    declared = FEATURES[feature]
+    if np.isnan(value):
+        return f"Not known: {declared.meaning[0].lower()}{declared.meaning[1:]}"
+    return declared.reason.format(value=value)
+
+
+def top_reasons(
+    vector: NDArray[np.float32], contributions: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """Give the features that raised the score most, largest part first.
+
+    Args:
+        vector: Feature values, shape (features,).
+        contributions: Their parts in the log odds of fraud, shape (features,).
+
+    Returns:
+        At most `MAX_REASONS`, as the contract's `Reason`.
+    """
+    order = np.argsort(-contributions, kind="stable")[:MAX_REASONS]
+    return [
+        {
+            "code": _CODES[feature],
+            "text": reason_text(feature, float(vector[feature])),
+            "contribution": round(float(contributions[feature]), 4),
+        }
+        for feature in order.tolist()
+        if contributions[feature] > 0
+    ]

@@ -1,0 +1,40 @@
+"""What the engine asks of a model."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud.contracts.decision import ModelRef
+from fraud.decision.scale import ScoreScale
+
+
+class Scorer(Protocol):
+    """A trained model; `model.scorer` has the one on XGBoost."""
+
+    @property
+    def ref(self) -> ModelRef:
+        """Name and version."""
+
+    @property
+    def scale(self) -> ScoreScale:
+        """The scale that its training tied to the false-positive rate."""
+
+    def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Give the probability of fraud, 0-1, of each row; a row's result hangs on it alone.
+
+        Args:
+            matrix: Shape (n, features), C-contiguous, in the order of `FEATURES`.
+
+        Returns:
+            Shape (n,).
+        """
+
+    def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Give each feature's part in the log odds of fraud (TreeSHAP), without the base value.
+
+        Returns:
+            Shape (n, features).
+        """
