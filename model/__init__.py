@@ -1,0 +1,1 @@
+"""Models: data sets, training, evaluation, the registry, and the scorer on XGBoost."""

@@ -1,0 +1,414 @@
+"""The registry: trained models as plain files, named by what is in them.
+
+    <registry>/champion.json                    which model decides, and which did before
+    <registry>/<name>/<version>/model.ubj       the trees, in XGBoost's own format
+    <registry>/<name>/<version>/manifest.json   all else: features, scale, metrics, training
+
+The version is a hash of both files (of the manifest without the version itself and without
+`created_at`), so that a version can never mean two things, and an altered file is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fraud.contracts.decision import ModelRef
+from fraud.decision.scale import ScoreScale
+from fraud.features.vector import FEATURE_NAMES, FEATURES_HASH
+from model.scorer import XGBoostScorer
+
+BOOSTER_FILE: Final = "model.ubj"
+MANIFEST_FILE: Final = "manifest.json"
+CHAMPION_FILE: Final = "champion.json"
+
+VERSION_LENGTH: Final = 12
+"""Hex digits of a version: 48 bits, plenty for the models of one registry."""
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_NOT_HASHED: Final = ("version", "created_at")
+
+
+class ModelError(Exception):
+    """A model cannot be used; the text says which and why."""
+
+
+class NoSuchModel(ModelError):  # noqa: N818 - a verdict, named as the caller reads it
+    """The registry holds no such model, or no champion yet."""
+
+
+class ModelAltered(ModelError):  # noqa: N818 - a verdict, named as the caller reads it
+    """The files of a model are not those that its version names."""
+
+
+class ModelMismatch(ModelError):  # noqa: N818 - a verdict, named as the caller reads it
+    """A model was trained on other features than this program computes."""
+
+
+class Scale(BaseModel):
+    """Knots of the score scale; see `fraud.decision.scale.ScoreScale`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    probabilities: list[float]
+    scores: list[float]
+
+
+class Manifest(BaseModel):
+    """What a model is besides its trees.
+
+    Attributes:
+        name: What it is for; models of one name replace each other.
+        version: Content hash, shortened.
+        created_at: When it was trained, ISO 8601, UTC.
+        features_hash: `FEATURES_HASH` of the program that trained it.
+        features: Names in the order of the matrix.
+        scale: The score scale.
+        metrics: Figures on the later period, which training did not see.
+        training: Configuration, data and their hash: all that is needed to make it again.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: str
+    created_at: str
+    features_hash: str
+    features: list[str]
+    scale: Scale
+    metrics: dict[str, Any]
+    training: dict[str, Any]
+
+
+class Champion(BaseModel):
+    """The model that decides.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        promoted_at: Since when, ISO 8601, UTC.
+        earlier: Champions before it, the latest last, for going back.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: str
+    promoted_at: str
+    earlier: Annotated[list[ModelRef], Field(default_factory=list)]
+
+    @property
+    def ref(self) -> ModelRef:
+        """Name and version."""
+        return ModelRef(name=self.name, version=self.version)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Registry:
+    """Models in a folder.
+
+    Args:
+        folder: Where they are; made when the first one is added.
+        clock: Time now, aware, for `created_at` and `promoted_at`.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], datetime] = _utc_now) -> None:
+        self.folder = folder
+        self._clock = clock
+
+    def add(
+        self,
+        name: str,
+        booster: bytes,
+        scale: ScoreScale,
+        *,
+        metrics: dict[str, Any],
+        training: dict[str, Any],
+    ) -> Manifest:
+        """Keep a model trained on this program's features. It decides nothing until promoted.
+
+        Adding the same model again changes nothing.
+
+        Args:
+            name: Lower-case letters, digits, `_` and `-`.
+            booster: The trees, as `Booster.save_raw("ubj")` gives them.
+            scale: The score scale.
+            metrics: JSON values; the same for the same data and seed (no durations).
+            training: JSON values, likewise.
+
+        Raises:
+            ValueError: The name is not such.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"model name {name!r}: expected up to 64 lower-case letters, digits, _ and -"
+            )
+        manifest: dict[str, Any] = {
+            "name": name,
+            "version": "",
+            "created_at": self._clock().isoformat(timespec="seconds"),
+            "features_hash": FEATURES_HASH,
+            "features": list(FEATURE_NAMES),
+            "scale": {
+                "probabilities": scale.probabilities.tolist(),
+                "scores": scale.scores.tolist(),
+            },
+            "metrics": metrics,
+            "training": training,
+        }
+        manifest["version"] = version = _version_of(manifest, booster)
+        folder = self.folder / name / version
+        if not folder.exists():
+            # Whole or not at all: a reader never sees a model without its manifest.
+            making = self.folder / name / f".{version}.{os.getpid()}"
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir(parents=True)
+            _write(making / BOOSTER_FILE, booster)
+            _write(making / MANIFEST_FILE, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+            try:
+                making.rename(folder)
+            except OSError:
+                # Someone else added the same model meanwhile.
+                shutil.rmtree(making)
+                if not folder.exists():
+                    raise
+        return self.manifest(name, version)
+
+    def manifest(self, name: str, version: str) -> Manifest:
+        """Read the manifest of a model, without checking its files.
+
+        Raises:
+            NoSuchModel: There is none.
+            ModelAltered: Its manifest is none.
+        """
+        return _checked(self._manifest_bytes(name, version), f"{name}@{version}")
+
+    def load(self, name: str, version: str) -> XGBoostScorer:
+        """Load a model, once its files proved to be those that the version names.
+
+        Raises:
+            NoSuchModel: There is none.
+            ModelAltered: A file was changed.
+            ModelMismatch: It was trained on other features.
+        """
+        raw = self._manifest_bytes(name, version)
+        manifest = _checked(raw, f"{name}@{version}")
+        try:
+            booster = (self.folder / name / version / BOOSTER_FILE).read_bytes()
+        except FileNotFoundError:
+            raise ModelAltered(f"model {name}@{version}: {BOOSTER_FILE} is missing") from None
+        found = _version_of(orjson.loads(raw), booster)
+        if not found == version == manifest.version or manifest.name != name:
+            raise ModelAltered(
+                f"model {name}@{version}: its files were changed, they are of version {found}; "
+                "train it again or take another version"
+            )
+        difference = _features_difference(manifest)
+        if difference:
+            raise ModelMismatch(
+                f"model {name}@{version} does not match the features of this program: "
+                f"{difference}; train it again"
+            )
+        scorer = XGBoostScorer(
+            booster,
+            ModelRef(name=name, version=version),
+            ScoreScale(manifest.scale.probabilities, manifest.scale.scores),
+        )
+        if scorer.width != len(FEATURE_NAMES):
+            raise ModelMismatch(
+                f"model {name}@{version} does not match its manifest: its trees take "
+                f"{scorer.width} features, not {len(FEATURE_NAMES)}"
+            )
+        return scorer
+
+    def champion_ref(self) -> ModelRef:
+        """Give the model that decides, unread.
+
+        Raises:
+            NoSuchModel: None was promoted yet.
+        """
+        champion = self._champion()
+        if champion is None:
+            raise NoSuchModel(
+                f"no champion in the model registry {self.folder}: train a model first "
+                "(fraudstream train)"
+            )
+        return champion.ref
+
+    def champion(self) -> XGBoostScorer:
+        """Load the model that decides.
+
+        Raises:
+            NoSuchModel: None was promoted yet.
+            ModelAltered: A file of it was changed.
+            ModelMismatch: It was trained on other features.
+        """
+        ref = self.champion_ref()
+        return self.load(ref.name, ref.version)
+
+    def promote(self, name: str, version: str) -> Champion:
+        """Let a model decide, once it proved to load. Services take it up when they next start.
+
+        Raises:
+            NoSuchModel: There is none.
+            ModelAltered: A file of it was changed.
+            ModelMismatch: It was trained on other features.
+        """
+        self.load(name, version)
+        now = self._champion()
+        if now is not None and (now.name, now.version) == (name, version):
+            return now
+        earlier = [] if now is None else [*now.earlier, now.ref]
+        return self._point(name, version, earlier)
+
+    def rollback(self) -> Champion:
+        """Let the champion before this one decide again.
+
+        Raises:
+            NoSuchModel: There was none.
+            ModelAltered: A file of it was changed.
+            ModelMismatch: It was trained on other features.
+        """
+        now = self._champion()
+        if now is None or not now.earlier:
+            raise NoSuchModel("there is no earlier champion to go back to")
+        *earlier, last = now.earlier
+        self.load(last.name, last.version)
+        return self._point(last.name, last.version, earlier)
+
+    def latest(self, name: str) -> ModelRef:
+        """Give the newest model of a name by `created_at`.
+
+        Raises:
+            NoSuchModel: There is none.
+        """
+        models = [manifest for manifest in self.models() if manifest.name == name]
+        if not models:
+            raise NoSuchModel(f"no model {name} in the model registry {self.folder}")
+        return ModelRef(name=name, version=models[-1].version)
+
+    def find(self, text: str) -> ModelRef:
+        """Read `NAME`, its newest version, or `NAME@VERSION`, of which a unique start is enough.
+
+        Raises:
+            NoSuchModel: There is none such.
+        """
+        name, at, start = text.partition("@")
+        if not at:
+            return self.latest(name)
+        found = [
+            manifest.version
+            for manifest in self.models()
+            if manifest.name == name and start and manifest.version.startswith(start)
+        ]
+        if len(found) != 1:
+            known = ", ".join(f"{model.name}@{model.version}" for model in self.models())
+            raise NoSuchModel(
+                f"{'no' if not found else 'more than one'} model {text} in the model registry "
+                f"{self.folder}, which holds: {known or 'none'}"
+            )
+        return ModelRef(name=name, version=found[0])
+
+    def models(self) -> list[Manifest]:
+        """Give all manifests, oldest first; folders that hold none are passed over."""
+        manifests = []
+        for path in self.folder.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"):
+            try:
+                manifests.append(Manifest.model_validate_json(path.read_bytes()))
+            except ValidationError:
+                continue
+        return sorted(manifests, key=lambda one: (one.created_at, one.name, one.version))
+
+    def _manifest_bytes(self, name: str, version: str) -> bytes:
+        # Names come from files and command lines: they must not lead out of the registry.
+        if not _NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]+", version):
+            raise NoSuchModel(f"no model {name}@{version}: that is no name and version")
+        try:
+            return (self.folder / name / version / MANIFEST_FILE).read_bytes()
+        except FileNotFoundError:
+            raise NoSuchModel(
+                f"no model {name}@{version} in the model registry {self.folder}"
+            ) from None
+
+    def _champion(self) -> Champion | None:
+        path = self.folder / CHAMPION_FILE
+        try:
+            return Champion.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            raise ModelAltered(f"{path}: expected the name and version of a model") from None
+
+    def _point(self, name: str, version: str, earlier: list[ModelRef]) -> Champion:
+        champion = Champion(
+            name=name,
+            version=version,
+            promoted_at=self._clock().isoformat(timespec="seconds"),
+            earlier=earlier,
+        )
+        making = self.folder / f".{CHAMPION_FILE}.{os.getpid()}"
+        _write(making, orjson.dumps(champion.model_dump(), option=orjson.OPT_INDENT_2))
+        making.replace(self.folder / CHAMPION_FILE)
+        return champion
+
+
+def _version_of(manifest: dict[str, Any], booster: bytes) -> str:
+    told = {key: value for key, value in manifest.items() if key not in _NOT_HASHED}
+    digest = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS))
+    digest.update(hashlib.sha256(booster).digest())
+    return digest.hexdigest()[:VERSION_LENGTH]
+
+
+def _checked(raw: bytes, model: str) -> Manifest:
+    try:
+        return Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        fields = sorted({".".join(str(part) for part in one["loc"]) for one in error.errors()})
+        raise ModelAltered(
+            f"model {model}: {MANIFEST_FILE} is damaged ({', '.join(fields) or 'not JSON'})"
+        ) from None
+
+
+def _features_difference(manifest: Manifest) -> str:
+    """Say how a model's features differ from this program's, empty when they do not."""
+    theirs, ours = manifest.features, list(FEATURE_NAMES)
+    if theirs != ours:
+        lacking = _listed(name for name in ours if name not in theirs)
+        unknown = _listed(name for name in theirs if name not in ours)
+        parts = [
+            f"the model lacks {lacking}" if lacking else "",
+            f"the program lacks {unknown}" if unknown else "",
+        ]
+        return " and ".join(part for part in parts if part) or "their order differs"
+    if manifest.features_hash != FEATURES_HASH:
+        return (
+            f"the names are the same, but their meaning is not (features {manifest.features_hash} "
+            f"in the model, {FEATURES_HASH} in the program)"
+        )
+    return ""
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is on disk before anything points to it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
