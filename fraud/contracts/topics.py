@@ -75,7 +75,10 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         key="entity_id",
         schema="processed_transaction.json",
         config=_config(
-            cleanup_policy="delete", retention_ms=30 * _DAY_MS, max_message_bytes=2 * _MIB
+            cleanup_policy="delete",
+            retention_ms=30 * _DAY_MS,
+            message_timestamp_type="LogAppendTime",
+            max_message_bytes=2 * _MIB,
         ),
         owners=("flink_job",),
         readers=("notifier", "indexer", "scoring_api", "your systems"),
@@ -87,7 +90,10 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         key="the original key",
         schema=None,
         config=_config(
-            cleanup_policy="delete", retention_ms=30 * _DAY_MS, max_message_bytes=2 * _MIB
+            cleanup_policy="delete",
+            retention_ms=30 * _DAY_MS,
+            message_timestamp_type="LogAppendTime",
+            max_message_bytes=2 * _MIB,
         ),
         owners=("flink_job",),
         readers=("operators",),

@@ -1,0 +1,39 @@
+"""The retained checkpoints of the job: what a resubmission starts from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+_METADATA = "_metadata"
+
+
+def retained(folder: Path) -> list[Path]:
+    """List complete checkpoints, newest first.
+
+    Flink writes `<folder>/<job id>/chk-<n>/_metadata` last, so what has it is complete.
+
+    Args:
+        folder: The job's checkpoint folder; it may not exist yet.
+    """
+    found = []
+    for metadata in folder.glob(f"*/*/{_METADATA}"):
+        try:
+            found.append((metadata.stat().st_mtime_ns, metadata.parent))
+        except FileNotFoundError:
+            continue  # a running job removed it just now
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def remove_outdated(folder: Path, job_id: str) -> list[Path]:
+    """Remove what earlier submissions left, once the running job has a checkpoint of its own.
+
+    Returns:
+        The folders removed.
+    """
+    if not any((folder / job_id).glob(f"chk-*/{_METADATA}")):
+        return []
+    outdated = [path for path in folder.iterdir() if path.is_dir() and path.name != job_id]
+    for path in outdated:
+        shutil.rmtree(path, ignore_errors=True)
+    return outdated

@@ -1,0 +1,78 @@
+"""What we ask of Flink's JobManager, over its REST interface."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+_TIMEOUT_S: Final = 5.0
+_ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED"})
+
+
+class ClusterUnreachableError(Exception):
+    """The JobManager does not answer; transient while it starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as the JobManager sees it.
+
+    Attributes:
+        id: Flink's id, new with each submission.
+        state: Flink's word, such as RUNNING or RESTARTING.
+        running: Whether all of its tasks run.
+    """
+
+    id: str
+    state: str
+    running: bool
+
+
+class Cluster:
+    """A Flink cluster.
+
+    Args:
+        url: Address of the JobManager's REST interface, http or https.
+    """
+
+    def __init__(self, url: str) -> None:
+        if urlsplit(url).scheme not in {"http", "https"}:
+            raise ValueError(f"FLINK_URL: expected http:// or https://, got {url!r}")
+        self._url = url.rstrip("/")
+
+    def _get(self, path: str) -> Any:
+        try:
+            with urlopen(self._url + path, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - checked above
+                return json.load(answer)
+        except (URLError, OSError, ValueError) as error:
+            raise ClusterUnreachableError(f"{self._url}: {error}") from error
+
+    def active_job(self, name: str) -> Job | None:
+        """Find the job of a name that has not ended, the newest if there are several.
+
+        Raises:
+            ClusterUnreachableError: The JobManager does not answer.
+        """
+        jobs = [
+            job
+            for job in self._get("/jobs/overview")["jobs"]
+            if job["name"] == name and job["state"] not in _ENDED
+        ]
+        if not jobs:
+            return None
+        job = max(jobs, key=lambda job: job["start-time"])
+        tasks = job["tasks"]
+        running = job["state"] == "RUNNING" and tasks["running"] == tasks["total"] > 0
+        return Job(job["jid"], job["state"], running)
+
+    def free_slots(self) -> int:
+        """Count the task slots that nobody uses.
+
+        Raises:
+            ClusterUnreachableError: The JobManager does not answer.
+        """
+        return int(self._get("/overview")["slots-available"])

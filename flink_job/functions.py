@@ -1,0 +1,187 @@
+"""The two pandas functions of the job: one in front of the history, one behind it.
+
+Both run in Python workers beside the TaskManager, a batch at a time. Neither raises for a bad row:
+Flink would restart and meet it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import structlog
+from pyflink.table import DataTypes
+from pyflink.table.types import RowType
+from pyflink.table.udf import FunctionContext, ScalarFunction
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.transaction import Transaction, decode, with_decision
+from fraud.decision.engine import Batch, Engine
+from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.features.history import KEYS
+from fraud.features.packing import TRANSACTION_DTYPE, Packed, Records, pack
+from fraud.kit.clock import system_clock
+from model.registry import Registry
+
+_THROWAWAY_KEYS: Final = 16
+_NO_SOURCE_TIMESTAMP: Final = -1
+
+log = structlog.get_logger()
+
+
+def read_type() -> RowType:
+    """Columns that `ReadTransactions` adds: the record packed, or why it cannot be."""
+    text, data = DataTypes.STRING(), DataTypes.BYTES()
+    fields = [("own", data), ("error_code", text), ("error_message", text), ("failed_at", text)]
+    for key in KEYS:
+        fields += [(f"{key.name}_key", text), (f"{key.name}_record", data)]
+    return DataTypes.ROW([DataTypes.FIELD(name, kind) for name, kind in fields])
+
+
+def _slices(rows: Records) -> list[bytes]:
+    size, data = rows.dtype.itemsize, rows.tobytes()
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+class ReadTransactions(ScalarFunction):  # type: ignore[misc]
+    """Reads, checks and packs raw records: the first function of the job."""
+
+    def eval(self, values: pd.Series[Any]) -> pd.DataFrame:
+        """Read one batch.
+
+        Args:
+            values: Raw values of the records, bytes or None.
+
+        Returns:
+            One row each, of `read_type`. An invalid record has a null record per key and one of a
+            few throw-away keys, so that it passes the history without leaving a trace there.
+        """
+        count = len(values)
+        columns: dict[str, list[Any]] = {field.name: [None] * count for field in read_type().fields}
+        transactions: list[Transaction] = []
+        valid: list[int] = []
+        for at, value in enumerate(values):
+            try:
+                transactions.append(decode(value))
+            except InvalidMessage as verdict:
+                columns["error_code"][at] = str(verdict.reason)
+                columns["error_message"][at] = verdict.detail
+                columns["failed_at"][at] = utc_text(system_clock())
+            else:
+                valid.append(at)
+        packed = pack(transactions)
+        for at, own in zip(valid, _slices(packed.own), strict=True):
+            columns["own"][at] = own
+        for key in KEYS:
+            key_column, record_column = columns[f"{key.name}_key"], columns[f"{key.name}_record"]
+            for at, value, record in zip(
+                valid, packed.keys[key.name], _slices(packed.records[key.name]), strict=True
+            ):
+                if value is not None:
+                    key_column[at], record_column[at] = value, record
+            for at, value in enumerate(key_column):
+                if value is None:
+                    key_column[at] = f"none-{at % _THROWAWAY_KEYS}"
+        return pd.DataFrame(columns)
+
+
+class DecideTransactions(ScalarFunction):  # type: ignore[misc]
+    """Scores and decides packed transactions: the last function of the job.
+
+    Args:
+        registry: Folder of the model registry; its champion is loaded once per worker.
+    """
+
+    def __init__(self, registry: Path) -> None:
+        self._registry = registry
+        self._engine: Engine | None = None
+
+    def open(self, function_context: FunctionContext) -> None:
+        """Load the model.
+
+        Raises:
+            ModelMismatch: The champion was trained on other features.
+        """
+        scorer = Registry(self._registry).champion()
+        self._engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock)
+        self._failures = function_context.get_metric_group().counter("scoring_failed")
+
+    def eval(
+        self,
+        values: pd.Series[Any],
+        topics: pd.Series[Any],
+        partitions: pd.Series[Any],
+        offsets: pd.Series[Any],
+        timestamps: pd.Series[Any],
+        own: pd.Series[Any],
+        *records_and_rings: pd.Series[Any],
+    ) -> pd.Series[Any]:
+        """Decide one batch.
+
+        Args:
+            values: Raw values of the records.
+            topics: Topic of each; with partition, offset and timestamp its `source`.
+            partitions: See `topics`.
+            offsets: See `topics`.
+            timestamps: Kafka's timestamps, UTC epoch milliseconds.
+            own: Features that need no history, packed; null where the record is invalid.
+            records_and_rings: Per key its record and its ring with the flag byte.
+
+        Returns:
+            The output's values, null where the record is invalid.
+        """
+        if self._engine is None:
+            raise RuntimeError("open was not called")
+        mine = own.to_numpy()
+        valid = [at for at in range(len(mine)) if mine[at] is not None]
+        bodies: list[bytes | None] = [None] * len(mine)
+        if not valid:
+            return pd.Series(bodies, dtype=object)
+
+        def chosen(column: pd.Series[Any]) -> list[Any]:
+            items = column.to_numpy()
+            return [items[at] for at in valid]
+
+        records, rings = {}, {}
+        for key, record, ring in zip(
+            KEYS, records_and_rings[::2], records_and_rings[1::2], strict=True
+        ):
+            records[key.name] = np.frombuffer(b"".join(chosen(record)), key.dtype)
+            rings[key.name] = chosen(ring)
+        duplicates = [ring[-1] == 1 for ring in rings[KEYS[0].name]]
+        batch = Batch(
+            Packed({}, records, np.frombuffer(b"".join(chosen(own)), TRANSACTION_DTYPE)),
+            {key: [ring[:-1] for ring in column] for key, column in rings.items()},
+            duplicates,
+            _sources(*map(chosen, (topics, partitions, offsets, timestamps))),
+        )
+        raw = values.to_numpy()
+        for at, decided in zip(valid, self._engine.decide(batch), strict=True):
+            if decided.error:
+                self._failures.inc()
+                log.error("flink_job.scoring_failed", error=decided.error)
+            bodies[at] = with_decision(raw[at], decided.json)
+        return pd.Series(bodies, dtype=object)
+
+
+def _sources(
+    topics: Sequence[str],
+    partitions: Sequence[int],
+    offsets: Sequence[int],
+    timestamps: Sequence[int],
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "topic": topic,
+            "partition": int(partition),
+            "offset": int(offset),
+            "timestamp_ms": int(timestamp),
+        }
+        for topic, partition, offset, timestamp in zip(
+            topics, partitions, offsets, timestamps, strict=True
+        )
+    ]

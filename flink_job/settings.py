@@ -1,0 +1,56 @@
+"""Settings of the Flink job and of the supervisor that keeps it running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from fraud.kit.settings import KafkaSettings, ModelSettings
+
+
+class JobSettings(KafkaSettings, ModelSettings):
+    """Where the job runs, and how it trades latency, safety and memory."""
+
+    flink_url: str = Field(
+        "http://127.0.0.1:8081", description="Address of Flink's JobManager (REST)."
+    )
+    flink_job_name: str = Field(
+        "fraudstream", description="Name of the job; also of its consumer group."
+    )
+    flink_parallelism: int = Field(
+        1,
+        ge=1,
+        description="Parallel instances of each step. More need more task slots and about 0.4 GB each.",
+    )
+    flink_delivery: Literal["at-least-once", "exactly-once"] = Field(
+        "at-least-once",
+        description="exactly-once publishes with transactions: readers need read_committed, and wait for a checkpoint.",
+    )
+    flink_checkpoint_interval_s: float = Field(
+        10.0, gt=0, description="Seconds between checkpoints: what a restart repeats at most."
+    )
+    flink_checkpoint_dir: Path = Field(
+        Path(".fraudstream/checkpoints"),
+        description="Folder (or object store) of checkpoints, the same for all Flink processes.",
+    )
+    flink_state_ttl_days: int = Field(
+        90, ge=31, description="A key idle for so long is forgotten; above the longest window."
+    )
+    flink_batch_rows: int = Field(1000, ge=1, description="Most rows handed to Python at once.")
+    flink_batch_wait_ms: int = Field(
+        5, ge=1, description="Longest wait for such a batch to fill, milliseconds."
+    )
+    flink_kafka_connector_jar: Path = Field(
+        Path("flink-sql-connector-kafka.jar"),
+        description="Jar of Flink's Kafka connector; devstack and the image set it.",
+    )
+    flink_java_compiler_jar: Path = Field(
+        Path("ecj.jar"),
+        description="Jar of Eclipse's Java compiler; devstack and the image set it.",
+    )
+    flink_job_ops_port: int = Field(
+        9102, ge=0, le=65535, description="Metrics and health of the supervisor."
+    )
+    flink_retry_s: float = Field(2.0, gt=0, description="Seconds between looks at the job.")  # fmt: skip

@@ -1,0 +1,128 @@
+"""Keeps the job running: without ZooKeeper or Kubernetes a restarted JobManager forgets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+import structlog
+
+from flink_job.checkpoints import remove_outdated, retained
+from flink_job.cluster import Cluster, ClusterUnreachableError
+from flink_job.settings import JobSettings
+from fraud.kit.metrics import JOB_RUNNING, JOB_SUBMISSIONS
+
+_SUBMIT_TIMEOUT_S: Final = 180
+_TRIES_PER_CHECKPOINT: Final = 3
+
+log = structlog.get_logger()
+
+Submit = Callable[[str | None], bool]
+
+
+def submit_in_process(checkpoint: str | None) -> bool:
+    """Submit the job by a process of its own, which brings its JVM and takes it away again.
+
+    Returns:
+        Whether Flink took the job.
+    """
+    command = [sys.executable, "-m", "flink_job.job", *([checkpoint] if checkpoint else [])]
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=_SUBMIT_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        log.error("flink_job.submission_failed", detail=f"no answer in {_SUBMIT_TIMEOUT_S} s")
+        return False
+    if result.returncode:
+        causes = [
+            line
+            for line in (result.stdout + result.stderr).splitlines()
+            if line.startswith(("Caused by", "pyflink.util", "setting ", "RuntimeError"))
+        ]
+        log.error(
+            "flink_job.submission_failed", detail=" | ".join(causes[-3:]) or result.stderr[-500:]
+        )
+    return result.returncode == 0
+
+
+class Supervisor:
+    """Looks at the job again and again, and submits it when none runs.
+
+    Args:
+        settings: Name, folder of checkpoints, seconds between looks.
+        cluster: Where the job runs.
+        waits_for: Gives what must come before the job, in one line, or None.
+        submit: Takes the checkpoint to restore, None for a first start.
+    """
+
+    def __init__(
+        self,
+        settings: JobSettings,
+        cluster: Cluster,
+        waits_for: Callable[[], str | None],
+        submit: Submit = submit_in_process,
+    ) -> None:
+        self._name = settings.flink_job_name
+        self._slots = settings.flink_parallelism
+        self._folder = settings.flink_checkpoint_dir
+        self._retry_s = settings.flink_retry_s
+        self._cluster = cluster
+        self._waits_for = waits_for
+        self._submit = submit
+        self._failures = 0
+        self._state: str | None = "starting"
+
+    def ready(self) -> str | None:
+        """Give None while the job runs, else what it waits for."""
+        return self._state
+
+    def run(self, stop: Event) -> None:
+        """Look until `stop` is set. The job itself goes on: it belongs to the cluster."""
+        while not stop.is_set():
+            state = self.look()
+            if state != self._state:
+                log.info("flink_job.state_changed", state=state or "running")
+                self._state = state
+            JOB_RUNNING.set(state is None)
+            stop.wait(self._retry_s)
+
+    def look(self) -> str | None:
+        """Look once, submit if needed; give None when the job runs, else what it waits for."""
+        try:
+            job = self._cluster.active_job(self._name)
+            if job is not None:
+                if not job.running:
+                    return f"job {job.id} is {job.state.lower()}"
+                self._failures = 0
+                for path in remove_outdated(self._folder, job.id):
+                    log.info("flink_job.checkpoints_removed", job=path.name)
+                return None
+            free = self._cluster.free_slots()
+        except ClusterUnreachableError as unreachable:
+            return f"no JobManager: {unreachable}"
+        if waiting := self._waits_for():
+            return waiting
+        if free < self._slots:
+            return f"task slots: {free} free, {self._slots} needed"
+        checkpoint = self._checkpoint(retained(self._folder))
+        log.info("flink_job.submitting", checkpoint=checkpoint)
+        if self._submit(checkpoint):
+            JOB_SUBMISSIONS.labels(restored=str(checkpoint is not None).lower()).inc()
+            return "job was submitted"
+        self._failures += 1
+        return "submission failed, trying again"
+
+    def _checkpoint(self, checkpoints: Sequence[Path]) -> str | None:
+        """Choose the newest, and an older one after several failures in a row.
+
+        With checkpoints there, none is never chosen: that would forget all history.
+        """
+        if not checkpoints:
+            return None
+        at = self._failures // _TRIES_PER_CHECKPOINT % len(checkpoints)
+        return checkpoints[at].resolve().as_uri()

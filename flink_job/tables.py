@@ -1,0 +1,83 @@
+"""The job's tables: Kafka in, Kafka out."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flink_job.settings import JobSettings
+from fraud.contracts.topics import Topic
+
+SOURCE: Final = "transactions"
+SINK: Final = "outputs"
+
+
+def _options(options: dict[str, str]) -> str:
+    quoted = {name: value.replace("'", "''") for name, value in options.items()}
+    return ",\n  ".join(f"'{name}' = '{value}'" for name, value in quoted.items())
+
+
+def _client(settings: JobSettings) -> dict[str, str]:
+    return {f"properties.{name}": value for name, value in settings.java_client().items()}
+
+
+def source_ddl(settings: JobSettings) -> str:
+    """Declare the input: raw bytes, so that a bad record reaches us unharmed."""
+    options = _client(settings) | {
+        "connector": "kafka",
+        "topic": settings.topic(Topic.TRANSACTIONS),
+        "properties.group.id": settings.flink_job_name,
+        "scan.startup.mode": "group-offsets",
+        "properties.auto.offset.reset": "earliest",
+        # New partitions are found while the job runs.
+        "scan.topic-partition-discovery.interval": "30 s",
+        # Latency: answer a fetch as soon as there is something.
+        "properties.fetch.min.bytes": "1",
+        "properties.fetch.max.wait.ms": "20",
+        "properties.isolation.level": "read_committed",
+        "key.format": "raw",
+        "key.fields": "record_key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+    }
+    return f"""CREATE TEMPORARY TABLE {SOURCE} (
+  record_key BYTES,
+  record_value BYTES,
+  source_topic STRING METADATA FROM 'topic' VIRTUAL,
+  source_partition INT METADATA FROM 'partition' VIRTUAL,
+  source_offset BIGINT METADATA FROM 'offset' VIRTUAL,
+  source_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+  arrival AS PROCTIME()
+) WITH (
+  {_options(options)}
+)"""
+
+
+def sink_ddl(settings: JobSettings) -> str:
+    """Declare the output: one sink for both topics, so that a record ends in exactly one."""
+    options = _client(settings) | {
+        "connector": "kafka",
+        "topic": f"{settings.topic(Topic.PROCESSED)};{settings.topic(Topic.DEAD_LETTERS)}",
+        "properties.linger.ms": "1",
+        "properties.compression.type": "lz4",
+        "properties.acks": "all",
+        "properties.max.request.size": str(2 * 1_048_576),
+        "sink.delivery-guarantee": settings.flink_delivery,
+        "key.format": "raw",
+        "key.fields": "record_key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+    }
+    if settings.flink_delivery == "exactly-once":
+        options |= {
+            "sink.transactional-id-prefix": settings.flink_job_name,
+            # Longer than any outage that a restart survives, shorter than the broker's limit.
+            "properties.transaction.timeout.ms": "900000",
+        }
+    return f"""CREATE TEMPORARY TABLE {SINK} (
+  record_key BYTES,
+  record_value BYTES,
+  topic STRING NOT NULL METADATA,
+  headers MAP<STRING, BYTES> METADATA
+) WITH (
+  {_options(options)}
+)"""
