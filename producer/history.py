@@ -1,0 +1,170 @@
+"""The batch driver: writes the simulated past to a file, for training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import orjson
+
+from producer.events import Campaign
+from producer.population import Population
+from producer.randomness import Draws
+from producer.records import COLUMNS, campaign_texts, columns, rows, time_texts
+from producer.simulation import Plan, Slice, World, simulate
+
+LABEL_COLUMNS: Final = ("label", "label_time", "is_fraud", "campaign")
+"""Columns after the record's own.
+
+- `label`: 1 or 0 as known at the end of the history, null when not known by then; not always true.
+- `label_time`: when that label became known, null with it.
+- `is_fraud`: 1 or 0, the truth. Never for training.
+- `campaign`: the kind of fraud, empty for none. Never for training.
+"""
+_NUMBERS: Final = {"transaction_amt": "f8", "billing_latitude": "f8", "billing_longitude": "f8"}
+_FLAGS: Final = ("label", "is_fraud")
+
+
+class _Sink(Protocol):
+    def write(self, table: dict[str, list[Any]]) -> None: ...
+    def close(self) -> None: ...
+
+
+class _JsonLines:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def write(self, table: dict[str, list[Any]]) -> None:
+        self._file.writelines(
+            orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows(table)
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Parquet:
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        self._pa = pa
+        self._schema = pa.schema(
+            [
+                (name, pa.float64() if name in _NUMBERS else pa.int8() if name in _FLAGS else pa.string())
+                for name in (*COLUMNS, *LABEL_COLUMNS)
+            ]
+        )  # fmt: skip
+        self._writer = parquet.ParquetWriter(str(path), self._schema, compression="zstd")
+
+    def write(self, table: dict[str, list[Any]]) -> None:
+        self._writer.write_table(self._pa.table(table, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@dataclass(frozen=True)
+class HistorySummary:
+    """What was written.
+
+    Attributes:
+        transactions: Rows.
+        frauds: Rows that are fraud in truth.
+        labelled: Rows whose label is known at the end.
+    """
+
+    transactions: int
+    frauds: int
+    labelled: int
+
+
+def table(population: Population, part: Slice, known_until_ms: int) -> dict[str, list[Any]]:
+    """Write a slice as the columns of a history.
+
+    Args:
+        population: Whose lives they are.
+        part: What happened.
+        known_until_ms: Labels that become known at this time or later are not known.
+    """
+    labels = part.labels
+    known = labels.time_ms < known_until_ms
+    fraud = part.events["campaign"] != Campaign.LEGITIMATE
+    said, known_list = labels.fraud.tolist(), known.tolist()
+    times = time_texts(labels.time_ms)
+    return columns(population, part.events) | {
+        "label": [int(f) if k else None for f, k in zip(said, known_list, strict=True)],
+        "label_time": [t if k else None for t, k in zip(times, known_list, strict=True)],
+        "is_fraud": fraud.astype(np.int64).tolist(),
+        "campaign": campaign_texts(part.events),
+    }
+
+
+def write_history(
+    world: World,
+    seed: int,
+    plan: Plan,
+    t0_ms: int,
+    t1_ms: int,
+    path: Path,
+    progress: Callable[[int], None] = lambda _: None,
+) -> HistorySummary:
+    """Write what happened from `t0_ms` to `t1_ms` (exclusive) to a file, in order.
+
+    Args:
+        world: What the world is made of.
+        seed: Seed of everything that happens.
+        plan: What is to happen.
+        t0_ms: Start, UTC epoch milliseconds.
+        t1_ms: End; labels known later are left out.
+        path: `.jsonl` or `.parquet`. It appears when it is complete.
+        progress: Called with the time reached, UTC epoch milliseconds.
+
+    Raises:
+        ValueError: Another kind of file.
+    """
+    if path.suffix not in {".jsonl", ".parquet"}:
+        raise ValueError(f"{path.name}: expected a file name ending in .jsonl or .parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part_path = path.with_name(path.name + ".part")
+    population = Population(Draws(seed), world.pools, world.places)
+    sink: _Sink = (_Parquet if path.suffix == ".parquet" else _JsonLines)(part_path)
+    count = frauds = labelled = 0
+    try:
+        for part in _gather(simulate(world, seed, plan, t0_ms, t1_ms)):
+            made = table(population, part, t1_ms)
+            sink.write(made)
+            count += len(part.events)
+            frauds += sum(made["is_fraud"])
+            labelled += sum(label is not None for label in made["label"])
+            progress(int(part.events["time_ms"][-1]))
+    finally:
+        sink.close()
+    part_path.replace(path)
+    return HistorySummary(count, frauds, labelled)
+
+
+def _gather(slices: Iterable[Slice], at_least: int = 20_000) -> Iterable[Slice]:
+    """Put small slices together: a row group of a few thousand rows compresses badly."""
+    waiting: list[Slice] = []
+    size = 0
+    for part in slices:
+        waiting.append(part)
+        size += len(part.events)
+        if size >= at_least:
+            yield _joined(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[Slice]) -> Slice:
+    labels = type(parts[0].labels)(
+        np.concatenate([part.labels.fraud for part in parts]),
+        np.concatenate([part.labels.time_ms for part in parts]),
+        np.concatenate([part.labels.source for part in parts]),
+    )
+    return Slice(np.concatenate([part.events for part in parts]), labels)

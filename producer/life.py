@@ -1,0 +1,371 @@
+"""Legitimate life: when and where customers pay, and how much.
+
+It is full of what looks like fraud and is none: trips, new phones, moves, bursts of shopping,
+retried payments, new merchants, the gift season. Without these, precision on simulated data
+would be worth nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from producer.events import EVENT, HOUR_MS, HOURS_A_DAY, Campaign, Channel, Events, event_ids, join
+from producer.population import (
+    CATEGORY_MEDIAN,
+    CATEGORY_ONLINE,
+    CATEGORY_SIGMA,
+    CURRENCY_DECIMALS,
+    CURRENCY_LEVEL,
+    TOWN_SIZE,
+    Population,
+)
+from producer.randomness import Draws, Floats, Ints, Purpose, normal, pick
+
+HOUR_SHAPE: Final = np.array(
+    [0.35, 0.25, 0.2, 0.2, 0.2, 0.3, 0.5, 0.8, 1.05, 1.2, 1.3, 1.45,
+     1.6, 1.45, 1.3, 1.3, 1.4, 1.6, 1.75, 1.65, 1.4, 1.15, 0.9, 0.6]
+)  # fmt: skip
+"""Payments by hour of the local day, relative."""
+WEEKDAY_SHAPE: Final = np.array([0.93, 0.93, 0.95, 1.0, 1.12, 1.15, 0.92])
+"""Payments by weekday, Monday first, relative."""
+SEASON_SHAPE: Final = np.array([0.92, 0.93, 0.97, 0.98, 1.0, 1.0, 1.0, 1.0, 0.98, 1.0, 1.08, 1.22])
+"""Payments by month, relative."""
+DAY_SIGMA: Final = 0.6
+"""Overdispersion: the logarithm's spread of a customer's day against their average day."""
+MAX_DAY_FACTOR: Final = 5.0
+SUBSCRIPTIONS: Final = 2
+"""Subscriptions that a customer may have."""
+SUBSCRIPTION_SHARE: Final = 0.4
+SUBSCRIPTION_HOURS: Final = 30 * 24
+"""Hours from one charge of a subscription to the next."""
+SPREE_SHARE: Final = 0.10
+"""Part of the payments that more follow within the hour."""
+RETRY_SHARE: Final = 0.015
+"""Part of the online payments that are tried once more within two minutes."""
+TRIP_SHARE: Final = 0.04
+"""Part of the customer-weeks with a trip of one to five days."""
+
+_SHAPE: Final = np.outer(WEEKDAY_SHAPE / WEEKDAY_SHAPE.mean(), HOUR_SHAPE / HOUR_SHAPE.sum())
+_BLOCK: Final = 65_536
+"""Customers looked at at once; bounds the memory of a large population."""
+
+
+def intensity(population: Population, hour: Ints) -> Floats:
+    """Give the part of a customer's average day that falls into each hour, by place.
+
+    Args:
+        population: For the places' time zones.
+        hour: Hours since 1970-01-01T00:00Z, shape (n,).
+
+    Returns:
+        Shape (n, places).
+    """
+    local = hour[:, None] + population.utc_offset_h[None, :]
+    weekday = (local // 24 + 3) % 7  # 1970-01-01 was a Thursday
+    season = np.array([_season(int(h)) for h in hour])
+    return np.asarray(_SHAPE[weekday, local % 24] * season[:, None])
+
+
+def _season(hour: int) -> float:
+    month = datetime.fromtimestamp(hour * 3600, UTC).month
+    return float(SEASON_SHAPE[month - 1] / SEASON_SHAPE.mean())
+
+
+class Life:
+    """The legitimate payments of the first customers of a population.
+
+    Args:
+        draws: Randomness.
+        population: Who pays.
+        pace: Factor on everybody's activity, 1 = natural.
+    """
+
+    def __init__(self, draws: Draws, population: Population, pace: float = 1.0) -> None:
+        self._draws = draws
+        self._population = population
+        self._pace = pace
+        self._known = 0
+        self._activity = np.empty(0)
+        self._subscribed = np.empty((0, SUBSCRIPTIONS), np.int16)
+        self._days: dict[int, tuple[Ints, Floats]] = {}
+
+    def hours(self, customers: int, first: int, last: int) -> Events:
+        """Make the payments of some hours, unordered.
+
+        Args:
+            customers: How many customers, the first ones of the population.
+            first: First hour since 1970, inclusive.
+            last: Last hour, exclusive.
+        """
+        self._learn(customers)
+        parts = []
+        for hour in range(first, last):
+            parts.append(self._spontaneous(customers, hour))
+            parts.append(self._subscriptions(customers, hour))
+        who, when, index = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return self._payments(who, when, index)
+
+    def _learn(self, customers: int) -> None:
+        if customers <= self._known:
+            return
+        new = np.arange(self._known, customers)
+        slots = []
+        for index in range(SUBSCRIPTIONS):
+            u = self._draws.uniforms(Purpose.SUBSCRIPTION, new, index=index)
+            slots.append(np.where(u[0] < SUBSCRIPTION_SHARE, u[1] * SUBSCRIPTION_HOURS, -1))
+        self._subscribed = np.concatenate([self._subscribed, np.stack(slots, 1).astype(np.int16)])
+        self._activity = np.concatenate([self._activity, self._population.activity(new)])
+        self._known = customers
+
+    def _today(self, customers: int, day: int) -> tuple[Ints, Floats]:
+        """Give where each customer lives that day (UTC), and how many payments they may make."""
+        place, level = self._days.get(day, (np.empty(0, np.int64), np.empty(0)))
+        if len(place) < customers:
+            new = np.arange(len(place), customers)
+            u = self._draws.uniforms(Purpose.DAY, new, day)
+            factor = np.exp(DAY_SIGMA * normal(u[0], u[1]) - DAY_SIGMA**2 / 2)
+            home = self._population.home(new, np.full(len(new), day * HOURS_A_DAY))
+            place = np.concatenate([place, home])
+            level = np.concatenate(
+                [level, self._activity[new] * self._pace * np.minimum(factor, MAX_DAY_FACTOR)]
+            )
+            self._days = {day: (place, level)}
+        return place, level
+
+    def _spontaneous(self, customers: int, hour: int) -> tuple[Ints, Ints, Ints]:
+        """Choose who pays in that hour: customers, the hour, and the payment's number within it."""
+        place, level = self._today(customers, hour // HOURS_A_DAY)
+        share = intensity(self._population, np.array([hour]))[0]
+        payers, counts = [], []
+        for first in range(0, customers, _BLOCK):
+            part = np.arange(first, min(first + _BLOCK, customers))
+            # One draw of four words serves four hours.
+            u = self._draws.uniforms(Purpose.COUNT, part, hour // 4)[hour % 4]
+            mean = level[part] * share[place[part]]
+            # Poisson by inversion, only for those who pay at all.
+            hit = np.flatnonzero(u > np.exp(-mean))
+            u, mean = u[hit], mean[hit]
+            term = np.exp(-mean)
+            reach = term.copy()
+            count = np.ones(len(hit), np.int64)
+            for k in range(1, 60):
+                term = term * mean / k
+                reach = reach + term
+                more = u > reach
+                if not more.any():
+                    break
+                count += more
+            payers.append(part[hit])
+            counts.append(count)
+        count = np.concatenate(counts)
+        who = np.repeat(np.concatenate(payers), count)
+        number = np.arange(len(who)) - np.repeat(np.cumsum(count) - count, count)
+        return who, np.full(len(who), hour), number
+
+    def _subscriptions(self, customers: int, hour: int) -> tuple[Ints, Ints, Ints]:
+        slot = hour % SUBSCRIPTION_HOURS
+        who, which = np.nonzero(self._subscribed[:customers] == slot)
+        return who, np.full(len(who), hour), -1 - which
+
+    def _payments(self, who: Ints, hour: Ints, index: Ints) -> Events:
+        """Fill in payments. `index` counts an hour's own from 0; subscriptions are below 0."""
+        if not len(who):
+            return np.empty(0, EVENT)
+        draws, people = self._draws, self._population
+        recurring = index < 0
+        number = np.where(recurring, 1000 - index, index)
+        u = draws.uniforms(Purpose.PAYMENT, who, hour, number)
+        v = draws.uniforms(Purpose.PAYMENT, who, hour, number, 1)
+        spending, online_share, loyal, at_home = people.habits(who)
+
+        merchant = self._merchant(who, hour, number, online_share, loyal, recurring)
+        category, price = people.merchant_traits(merchant)
+        online = CATEGORY_ONLINE[category]
+        away = self._away(who, hour)
+        home = people.home(who, hour)
+        place = np.where((away >= 0) & ~online & ~recurring, away, -1)
+        paid_at = np.where(place >= 0, place, home)
+
+        channel = np.where(
+            online, np.where(u[0] < 0.6, Channel.WEB, Channel.APP),
+            np.where(u[0] < 0.7, Channel.POS, Channel.WALLET),
+        )  # fmt: skip
+        channel = np.where(recurring, int(Channel.RECURRING), channel)
+        usd = CATEGORY_MEDIAN[category] * price * spending
+        usd = usd * np.exp(CATEGORY_SIGMA[category] * normal(u[1], u[2]))
+        currency = people.place_currency[paid_at]
+        # A subscription costs the same every month: its draws know no hour.
+        fixed = draws.uniforms(Purpose.SUBSCRIPTION, who, index=np.where(recurring, -1 - index, 0))
+        usd = np.where(recurring, 4.99 + np.floor(fixed[2] ** 2 * 30), usd)
+        amount = minor_units(usd, currency, v[0])
+
+        second = (v[1] < 0.4) & (channel == Channel.WEB)
+        device, agent = people.device(who, hour, second)
+        ip = self._address(who, hour, v[2], v[3], at_home, online, away >= 0)
+        offline = (channel == Channel.POS) | recurring
+
+        events = np.empty(len(who), EVENT)
+        events["time_ms"] = hour * HOUR_MS + (u[3] * HOUR_MS).astype(np.int64)
+        events["customer"] = who
+        events["id"] = event_ids(draws, Purpose.EVENT_ID, who, hour, number, 0)
+        events["amount"] = amount
+        events["currency"] = currency
+        events["merchant"] = merchant
+        events["category"] = category
+        events["channel"] = channel
+        events["ip"] = np.where(offline, -1, ip)
+        events["device"] = np.where(offline, -1, device)
+        events["agent"] = np.where(offline, -1, agent)
+        events["contact"] = 0
+        events["place"] = place
+        events["campaign"] = Campaign.LEGITIMATE
+        events["campaign_id"] = 0
+        return join(
+            [events, self._sprees(events[~recurring]), self._retries(events[online & ~recurring])]
+        )
+
+    def _merchant(
+        self, who: Ints, hour: Ints, number: Ints, online_share: Floats, loyal: Floats, recurring: NDArray[np.bool_],
+    ) -> Ints:  # fmt: skip
+        """Choose merchants: mostly favourites, sometimes new ones; online or not by habit.
+
+        Of three candidates the first of the wanted kind is taken, so that the favourites of
+        somebody who shops online are mostly online.
+        """
+        draws, people = self._draws, self._population
+        u = draws.uniforms(Purpose.SHOP, who, hour, number)
+        want_online = (u[0] < online_share) | recurring
+        chosen = np.full(len(who), -1, np.int64)
+        for attempt in range(3):
+            w = draws.uniforms(Purpose.SHOP, who, hour, number, 2 + attempt)
+            rank = np.minimum(-np.log(w[0]) * 3.0, 11).astype(np.int64)
+            # A subscription's merchant hangs on its number alone: it never changes.
+            rank = np.where(recurring, number * 3 + attempt, rank)
+            favourite = people.favourite(who, rank)
+            fresh = people.merchant_by_popularity(who // TOWN_SIZE, w[1])
+            candidate = np.where((w[2] < loyal) | recurring, favourite, fresh)
+            suits = CATEGORY_ONLINE[people.merchant_traits(candidate)[0]] == want_online
+            chosen = np.where((chosen < 0) & (suits | (attempt == 2)), candidate, chosen)
+        return chosen
+
+    def _away(self, who: Ints, hour: Ints) -> Ints:
+        """Give the place each customer is visiting at that hour, -1 when at home."""
+        week = hour // 168
+        u = self._draws.uniforms(Purpose.TRIP, who, week)
+        start = u[1] * 6 * 24
+        length = 24 + u[2] * 96
+        into = hour - week * 168
+        gone = (u[0] < TRIP_SHARE) & (into >= start) & (into < start + length)
+        return np.where(gone, pick(self._population.place_cumulative, u[3]), -1)
+
+    def _address(
+        self, who: Ints, hour: Ints, u: Floats, v: Floats, at_home: Floats, online: Any, away: Any
+    ) -> Ints:
+        """Choose the network: home, work, the carrier's shared addresses, a hotel or a VPN."""
+        people = self._population
+        mobile = people.carrier_ip(who // TOWN_SIZE, v)
+        inside = np.where(u < 0.5 + at_home / 2, people.home_ip(who, hour), people.work_ip(who))
+        settled = np.where(online & (u < at_home + 0.15), inside, mobile)
+        # A new address each day of a trip; a VPN's exit changes daily and serves a few hundred.
+        hotel = people.public_ip(Purpose.TRIP, who, hour // 24, 5)
+        vpn = people.public_ip(Purpose.NETWORK, who // 512, hour // 24, 6)
+        chosen = np.where(away, hotel, settled)
+        private = people.draws.uniforms(Purpose.NETWORK, who, index=7)[0] < 0.04
+        return np.where(private & online, vpn, chosen)
+
+    def _sprees(self, events: Events) -> Events:
+        """Add what is bought on the way: one to three more payments within the hour."""
+        u = self._identity(events, 0)
+        lead = events[u[0] < SPREE_SHARE]
+        if not len(lead):
+            return join([lead])
+        u = u[:, u[0] < SPREE_SHARE]
+        times = 1 + (u[1] * 3).astype(np.int64)
+        rows = np.repeat(lead, times)
+        nth = np.concatenate([np.arange(1, n + 1) for n in times])
+        w = self._identity(rows, nth)
+        online = CATEGORY_ONLINE[rows["category"]]
+        near = self._population.merchant_by_popularity(rows["customer"] // TOWN_SIZE, w[0])
+        category, price = self._population.merchant_traits(near)
+        # Somebody in a street stays in the street, somebody at a screen at the screen.
+        same = CATEGORY_ONLINE[category] != online
+        merchant = np.where(same, rows["merchant"], near)
+        usd = (
+            CATEGORY_MEDIAN[category]
+            * price
+            * np.exp(CATEGORY_SIGMA[category] * normal(w[1], w[2]))
+        )
+        rows["amount"] = np.where(
+            same, np.maximum(1, (rows["amount"] * (0.4 + w[1])).astype(np.int64)),
+            minor_units(usd, rows["currency"].astype(np.int64), w[3]),
+        )  # fmt: skip
+        rows["category"] = np.where(same, rows["category"], category)
+        rows["merchant"] = merchant
+        gap = (nth * (60_000 + 600_000 * w[3])).astype(np.int64)
+        return self._later(rows, gap, 100 + nth)
+
+    def _retries(self, events: Events) -> Events:
+        """Repeat some online payments: the page hung, the button was pressed again."""
+        u = self._identity(events, 50)
+        rows = events[u[0] < RETRY_SHARE].copy()
+        gap = (4_000 + u[1][u[0] < RETRY_SHARE] * 110_000).astype(np.int64)
+        return self._later(rows, gap, np.full(len(rows), 60))
+
+    def _identity(self, events: Events, index: Any) -> Floats:
+        """Draw for events by their own id."""
+        ids = events["id"].astype(np.int64)
+        return self._draws.uniforms(Purpose.COMPANION, ids[:, 0], ids[:, 1], ids[:, 2], index)
+
+    def _later(self, rows: Events, gap_ms: Ints, block: Ints) -> Events:
+        """Give copied events a later time, within their hour, and ids of their own."""
+        end = (rows["time_ms"] // HOUR_MS + 1) * HOUR_MS - 1
+        ids = rows["id"].astype(np.int64)
+        rows["id"] = event_ids(
+            self._draws,
+            Purpose.COMPANION,
+            ids[:, 0],
+            ids[:, 1] ^ ids[:, 3],
+            ids[:, 2],
+            1000 + block,
+        )
+        rows["time_ms"] = np.minimum(rows["time_ms"] + gap_ms, end)
+        return rows
+
+
+def minor_units(usd: Floats, currency: Ints, u: Floats) -> Ints:
+    """Price something in a currency's smallest unit, the way shops do.
+
+    Args:
+        usd: Price in US dollars.
+        currency: Index into `CURRENCIES`.
+        u: Uniform draw: a third of the prices end in 99, one in ten is round.
+
+    Returns:
+        At least 1.
+    """
+    scale = 10 ** CURRENCY_DECIMALS[currency]
+    exact = np.rint(usd * CURRENCY_LEVEL[currency] * scale).astype(np.int64)
+    whole = np.maximum(exact // 100, 1) * 100
+    charming = np.where(scale == 100, whole - 1, exact)
+    amount = np.where(u < 0.33, charming, np.where(u < 0.43, whole, exact))
+    return np.maximum(amount, 1)
+
+
+def expected_rate(population: Population, hour: int, sample: int = 20_000) -> float:
+    """Estimate the legitimate payments that an average customer makes in that hour.
+
+    Args:
+        population: Whose.
+        hour: Hours since 1970.
+        sample: Customers to average over.
+    """
+    who = np.arange(sample)
+    place = population.home(who, np.full(sample, hour))
+    share = intensity(population, np.array([hour]))[0][place]
+    spontaneous = float((population.activity(who) * share).mean())
+    follow_ups = 1 + SPREE_SHARE * 2 + RETRY_SHARE * 0.32
+    return spontaneous * follow_ups + SUBSCRIPTIONS * SUBSCRIPTION_SHARE / SUBSCRIPTION_HOURS

@@ -1,0 +1,498 @@
+"""Who pays: customers with a home, an income, habits, devices, networks, contacts and a card; and merchants.
+
+Nothing is stored per customer. Each attribute is a function of the seed and the customer's
+number, so a population has no size: history takes its first two thousand, a live stream of
+20 transactions a second its first million. What makes them look real (names, jobs, streets,
+domains, companies) is made by Faker once and cached.
+
+Customers live in *towns* of `TOWN_SIZE`, each with its own merchants and carrier networks. Every
+density (customers per merchant, per shared address, per campaign) is therefore the same in a
+small population and a large one, and so are the features computed from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from producer.randomness import Draws, Floats, Ints, Purpose, cumulative, normal, pick
+
+PLACE_FILE: Final = Path(__file__).with_name("places.csv")
+TOWN_SIZE: Final = 2_000
+"""Customers of one town."""
+TOWN_MERCHANTS: Final = 250
+"""Merchants of one town."""
+TOWN_CARRIER_IPS: Final = 12
+"""Public addresses of one town's mobile carriers: each is shared by hundreds of customers."""
+MAX_ACTIVITY: Final = 15.0
+"""Most transactions a day that a customer makes on average."""
+_MEDIAN_ACTIVITY: Final = 1.2
+_ACTIVITY_SIGMA: Final = 1.0
+"""Of the logarithm: a tenth of the customers makes a third of the transactions."""
+
+POOL_SIZES: Final = {
+    "first_names": 600, "last_names": 900, "jobs": 400, "streets": 1_500, "domains": 300, "companies": 1_200,
+}  # fmt: skip
+_POOL_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Currency:
+    """Money of a country.
+
+    Attributes:
+        code: ISO 4217.
+        decimals: Digits after the point.
+        price_level: Units that buy what one US dollar buys.
+    """
+
+    code: str
+    decimals: int
+    price_level: float
+
+
+CURRENCIES: Final[tuple[Currency, ...]] = (
+    Currency("USD", 2, 1.0), Currency("GBP", 2, 0.8), Currency("EUR", 2, 0.9), Currency("SEK", 2, 10.0),
+    Currency("PLN", 2, 3.6), Currency("CHF", 2, 1.1), Currency("CAD", 2, 1.3), Currency("MXN", 2, 14.0),
+    Currency("BRL", 2, 4.0), Currency("INR", 2, 45.0), Currency("SGD", 2, 1.3), Currency("HKD", 2, 7.5),
+    Currency("JPY", 0, 130.0), Currency("KRW", 0, 1_200.0), Currency("AUD", 2, 1.4), Currency("NZD", 2, 1.6),
+    Currency("ZAR", 2, 12.0), Currency("TRY", 2, 25.0),
+)  # fmt: skip
+_CURRENCY_OF: Final = {
+    "US": "USD", "GB": "GBP", "FR": "EUR", "DE": "EUR", "ES": "EUR", "IT": "EUR", "NL": "EUR", "SE": "SEK",
+    "PL": "PLN", "CH": "CHF", "CA": "CAD", "MX": "MXN", "BR": "BRL", "IN": "INR", "SG": "SGD", "HK": "HKD",
+    "JP": "JPY", "KR": "KRW", "AU": "AUD", "NZ": "NZD", "ZA": "ZAR", "TR": "TRY",
+}  # fmt: skip
+_CALLING_CODE: Final = {
+    "US": 1, "GB": 44, "FR": 33, "DE": 49, "ES": 34, "IT": 39, "NL": 31, "SE": 46, "PL": 48, "CH": 41,
+    "CA": 1, "MX": 52, "BR": 55, "IN": 91, "SG": 65, "HK": 852, "JP": 81, "KR": 82, "AU": 61, "NZ": 64,
+    "ZA": 27, "TR": 90,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """What merchants of one kind sell.
+
+    Attributes:
+        name: As on the wire.
+        online: Whether it is bought over the web or an app.
+        share: Part of the merchants.
+        median: Median amount, US dollars.
+        sigma: Of the amount's logarithm.
+        resale: How much a thief likes it, 0 = not at all.
+    """
+
+    name: str
+    online: bool
+    share: float
+    median: float
+    sigma: float
+    resale: float
+
+
+CATEGORIES: Final[tuple[Category, ...]] = (
+    Category("grocery_pos", False, 0.16, 38.0, 0.8, 0.3),
+    Category("gas_transport", False, 0.12, 32.0, 0.5, 0.5),
+    Category("food_dining", False, 0.14, 24.0, 0.7, 0.3),
+    Category("shopping_pos", False, 0.09, 55.0, 1.0, 2.0),
+    Category("health_fitness", False, 0.05, 40.0, 0.8, 0.1),
+    Category("personal_care", False, 0.05, 30.0, 0.7, 0.2),
+    Category("home", False, 0.05, 65.0, 1.0, 0.6),
+    Category("shopping_net", True, 0.13, 52.0, 1.0, 2.5),
+    Category("misc_net", True, 0.06, 28.0, 1.1, 2.0),
+    Category("grocery_net", True, 0.04, 60.0, 0.7, 0.3),
+    Category("entertainment", True, 0.05, 22.0, 0.8, 1.2),
+    Category("digital_goods", True, 0.03, 18.0, 0.9, 2.5),
+    Category("kids_pets", True, 0.02, 42.0, 0.8, 0.3),
+    Category("travel", True, 0.01, 260.0, 1.0, 1.0),
+)
+CATEGORY_ONLINE: Final = np.array([category.online for category in CATEGORIES])
+CATEGORY_MEDIAN: Final = np.array([category.median for category in CATEGORIES])
+CATEGORY_SIGMA: Final = np.array([category.sigma for category in CATEGORIES])
+CATEGORY_RESALE: Final = np.array([category.resale for category in CATEGORIES])
+
+CURRENCY_DECIMALS: Final = np.array([currency.decimals for currency in CURRENCIES])
+CURRENCY_LEVEL: Final = np.array([currency.price_level for currency in CURRENCIES])
+
+_FREE_DOMAINS: Final = (
+    "gmail.com", "yahoo.com", "hotmail.com", "outlook.com", "icloud.com", "aol.com", "gmx.net", "proton.me",
+)  # fmt: skip
+_DISPOSABLE_DOMAINS: Final = (
+    "mailinator.com",
+    "guerrillamail.com",
+    "10minutemail.com",
+    "yopmail.com",
+)
+
+AGENT_KINDS: Final[tuple[tuple[str, float], ...]] = (
+    ("Mozilla/5.0 (iPhone; CPU iPhone OS {major}_{minor} like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{major}.{minor} Mobile/15E148 Safari/604.1", 0.34),
+    ("Mozilla/5.0 (Linux; Android {android}; {model}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chrome}.0.0.0 Mobile Safari/537.36", 0.36),
+    ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chrome}.0.0.0 Safari/537.36", 0.16),
+    ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:{firefox}.0) Gecko/20100101 Firefox/{firefox}.0", 0.04),
+    ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{major}.{minor} Safari/605.1.15", 0.07),
+    ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chrome}.0.0.0 Safari/537.36", 0.03),
+)  # fmt: skip
+"""User agents with their share of devices. The first two are phones."""
+_MODELS: Final = ("Pixel 7", "Pixel 8", "SM-S911B", "SM-A546B", "SM-G991U", "moto g power", "Redmi Note 12", "CPH2449")  # fmt: skip
+_AGENT_CUMULATIVE: Final = cumulative([share for _, share in AGENT_KINDS])
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A city in which people live and shops stand."""
+
+    city: str
+    state: str
+    zip: str
+    latitude: float
+    longitude: float
+    country: str
+    utc_offset_h: int
+    weight: float
+
+
+def read_places(path: Path = PLACE_FILE) -> tuple[Place, ...]:
+    """Read the table of cities."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(
+            Place(
+                row["city"], row["state"], row["zip"], float(row["latitude"]),
+                float(row["longitude"]), row["country"], int(row["utc_offset_h"]), float(row["weight"]),
+            )
+            for row in csv.DictReader(file)
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """What Faker made: the words of which people and companies are composed."""
+
+    first_names: tuple[str, ...]
+    last_names: tuple[str, ...]
+    jobs: tuple[str, ...]
+    streets: tuple[str, ...]
+    domains: tuple[str, ...]
+    companies: tuple[str, ...]
+
+
+def make_pools(seed: int) -> Pools:
+    """Let Faker make the pools.
+
+    Args:
+        seed: The same seed and Faker version give the same pools.
+    """
+    from faker import Faker
+
+    fake = Faker("en_US")
+    fake.seed_instance(seed)
+    makers = {
+        "first_names": fake.first_name, "last_names": fake.last_name, "jobs": fake.job,
+        "streets": fake.street_name, "domains": fake.domain_name, "companies": fake.company,
+    }  # fmt: skip
+    return Pools(
+        **{name: tuple(makers[name]() for _ in range(n)) for name, n in POOL_SIZES.items()}
+    )
+
+
+def load_pools(seed: int, folder: Path | None = None) -> Pools:
+    """Read the pools of a seed from their cache, or make and keep them.
+
+    Args:
+        seed: Part of the file's name, as is a hash of the configuration.
+        folder: Cache folder; None makes them anew.
+    """
+    if folder is None:
+        return make_pools(seed)
+    config = orjson.dumps([_POOL_VERSION, POOL_SIZES], option=orjson.OPT_SORT_KEYS)
+    path = folder / f"population-{seed}-{hashlib.sha256(config).hexdigest()[:12]}.json"
+    if path.exists():
+        return Pools(
+            **{name: tuple(words) for name, words in orjson.loads(path.read_bytes()).items()}
+        )
+    pools = make_pools(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(orjson.dumps({name: getattr(pools, name) for name in POOL_SIZES}))
+    part.replace(path)
+    return pools
+
+
+def _mailbox(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return "".join(letter for letter in plain.lower() if letter.isalnum())
+
+
+@dataclass(frozen=True)
+class Population:
+    """All customers and merchants of a seed.
+
+    Args:
+        draws: Randomness of the seed.
+        pools: Words to compose them of.
+        places: Cities.
+    """
+
+    draws: Draws
+    pools: Pools
+    places: tuple[Place, ...] = field(default_factory=read_places)
+
+    @cached_property
+    def utc_offset_h(self) -> Ints:
+        """Hours by which each place is ahead of UTC."""
+        return np.array([place.utc_offset_h for place in self.places], np.int64)
+
+    @cached_property
+    def place_currency(self) -> Ints:
+        """Index into `CURRENCIES` of each place."""
+        codes = [currency.code for currency in CURRENCIES]
+        return np.array([codes.index(_CURRENCY_OF[p.country]) for p in self.places], np.int64)
+
+    @cached_property
+    def place_cumulative(self) -> Floats:
+        """Cumulative weights of the places."""
+        return cumulative([place.weight for place in self.places])
+
+    # Customers
+
+    def activity(self, customer: Ints) -> Floats:
+        """Give the transactions a day that each customer makes on average."""
+        u = self.draws.uniforms(Purpose.ACTIVITY, customer)
+        raw = _MEDIAN_ACTIVITY * np.exp(_ACTIVITY_SIGMA * normal(u[0], u[1]))
+        return np.asarray(np.clip(raw, 0.05, MAX_ACTIVITY))
+
+    def household(self, customer: Ints) -> Ints:
+        """Give the first customer of each one's household: two in five share home and network."""
+        first = customer & ~np.int64(1)
+        shared = self.draws.uniforms(Purpose.HOME, first, block=1)[0] < 0.4
+        return np.where(shared, first, customer)
+
+    def residence(self, customer: Ints, hour: Ints) -> Ints:
+        """Count the moves of each customer's household by that hour; one in about seven years."""
+        house = self.household(customer)
+        u = self.draws.uniforms(Purpose.HOME, house, block=2)
+        return np.asarray((hour // 24 + u[0] * 2500) // 2500, np.int64)
+
+    def home(self, customer: Ints, hour: Ints) -> Ints:
+        """Give the place in which each customer lives at that hour, an index into `places`."""
+        house = self.household(customer)
+        u = self.draws.uniforms(Purpose.HOME, house, self.residence(customer, hour))
+        return pick(self.place_cumulative, u[0])
+
+    def home_jitter(self, customer: Ints, hour: Ints) -> tuple[Floats, Floats]:
+        """Give where in its city each home stands, degrees north and east of the centre."""
+        house = self.household(customer)
+        u = self.draws.uniforms(Purpose.HOME, house, self.residence(customer, hour))
+        return (u[1] - 0.5) * 0.3, (u[2] - 0.5) * 0.3
+
+    def habits(self, customer: Ints) -> Floats:
+        """Draw what each customer is like, shape (4, n).
+
+        Rows: spending level (1 = as most), share of payments online, share of payments at
+        favourite merchants, share of online payments made from home.
+        """
+        u = self.draws.uniforms(Purpose.HABITS, customer)
+        w = self.draws.uniforms(Purpose.HABITS, customer, block=1)
+        spending = np.exp(0.45 * normal(w[0], w[1]))
+        return np.stack([spending, 0.15 + 0.7 * u[1] ** 1.5, 0.6 + 0.35 * u[2], 0.3 + 0.6 * u[3]])
+
+    def favourite(self, customer: Ints, rank: Ints) -> Ints:
+        """Give each customer's favourite merchant of that rank, from 0."""
+        u = self.draws.uniforms(Purpose.SHOP, customer, index=rank, block=1)
+        return self.merchant_by_popularity(customer // TOWN_SIZE, u[0])
+
+    def home_ip(self, customer: Ints, hour: Ints) -> Ints:
+        """Give the address of each household's line; providers change it every month or two."""
+        house = self.household(customer)
+        u = self.draws.uniforms(Purpose.NETWORK, house)
+        lease = ((hour // 24 + u[0] * 45) // 45).astype(np.int64)
+        return self.public_ip(Purpose.NETWORK, house, lease, 1)
+
+    def work_ip(self, customer: Ints) -> Ints:
+        """Give the address of each customer's employer, shared by about twenty of the town."""
+        u = self.draws.uniforms(Purpose.NETWORK, customer, index=2)
+        office = (u[0] * (TOWN_SIZE // 20)).astype(np.int64)
+        return self.public_ip(Purpose.NETWORK, customer // TOWN_SIZE, office, 3)
+
+    def carrier_ip(self, town: Ints, u: Floats) -> Ints:
+        """Give one of the addresses behind which a town's phones hide."""
+        return self.public_ip(Purpose.NETWORK, town, (u * TOWN_CARRIER_IPS).astype(np.int64), 4)
+
+    def public_ip(self, purpose: Purpose, who: Any, when: Any, index: Any) -> Ints:
+        """Draw an IPv4 address, as an integer, that is neither private nor reserved."""
+        words = self.draws.words(purpose, who, when, index, block=9)
+        first = _PUBLIC_FIRST[(words[0] % np.uint64(len(_PUBLIC_FIRST))).astype(np.int64)]
+        rest = (words[1] & np.uint64(0xFFFFFF)).astype(np.int64)
+        return np.asarray((first << 24) | rest)
+
+    def device(self, customer: Ints, hour: Ints, second: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+        """Give the device that each customer uses at that hour.
+
+        Args:
+            customer: Who.
+            hour: When; a device is replaced every one to four years.
+            second: Whether it is the computer rather than the phone.
+
+        Returns:
+            The device's number, and its user agent's (see `agent_texts`).
+        """
+        slot = second.astype(np.int64)
+        u = self.draws.uniforms(Purpose.DEVICE, customer, index=slot)
+        life_days = 400 + u[0] * 1000
+        generation = ((hour // 24 + u[1] * 1400) // life_days).astype(np.int64)
+        return self.device_of(customer, generation, slot, hour)
+
+    def device_of(self, who: Any, generation: Any, slot: Any, hour: Any) -> tuple[Ints, Ints]:
+        """Give a device by its owner, generation and slot: its number, and its user agent's."""
+        words = self.draws.words(Purpose.DEVICE, who, generation, slot, block=1)
+        number = ((words[0] << np.uint64(31)) ^ words[1]).astype(np.int64)
+        u = (words[2].astype(np.float64) + 0.5) * 2.0**-32
+        kind = pick(_AGENT_CUMULATIVE, u)
+        # A phone is a phone and a computer a computer; fraudsters (other slots) have either.
+        kind = np.where(np.asarray(slot) == 0, np.where(kind <= 1, kind, kind % 2), kind)
+        kind = np.where((np.asarray(slot) == 1) & (kind <= 1), kind + 2, kind)
+        variant = (words[3] & np.uint64(7)).astype(np.int64)
+        # Software is updated every four weeks, each device on a day of its own.
+        phase = (words[3] >> np.uint64(8)).astype(np.int64) % 28
+        release = (np.asarray(hour, np.int64) // 24 + phase) // 28
+        return number, kind * 100_000 + variant * 10_000 + release % 10_000
+
+    # Merchants
+
+    def merchant_by_popularity(self, town: Ints, u: Floats) -> Ints:
+        """Choose a merchant of each town: the first few get most of the trade (Zipf)."""
+        return town * TOWN_MERCHANTS + pick(_ZIPF, u)
+
+    def merchant_traits(self, merchant: Ints) -> tuple[Ints, Floats]:
+        """Give the category (index into `CATEGORIES`) and price level (1 = usual) of merchants."""
+        u = self.draws.uniforms(Purpose.MERCHANT, merchant)
+        category = pick(_CATEGORY_CUMULATIVE, u[0])
+        return category, np.asarray(np.exp(0.35 * normal(u[1], u[2])))
+
+    # Words
+
+    def texts(self, customer: Ints, contact: Ints, hour: Ints) -> dict[str, list[str]]:
+        """Write what customers say about themselves.
+
+        Args:
+            customer: Who.
+            contact: 0 for their own e-mail and phone, else the number of another's.
+            hour: When (their street changes when they move).
+
+        Returns:
+            Columns customer_name, email_address, phone (national part), customer_job,
+            billing_street, card_bin.
+        """
+        pools, draws = self.pools, self.draws
+        name = draws.words(Purpose.IDENTITY, customer).astype(np.int64)
+        more = draws.words(Purpose.IDENTITY, customer, block=1).astype(np.int64)
+        house = draws.words(
+            Purpose.IDENTITY, self.household(customer), self.residence(customer, hour), block=2
+        ).astype(np.int64)
+        firsts = _take(pools.first_names, name[0])
+        # A household's name is common.
+        family = draws.words(Purpose.IDENTITY, self.household(customer), block=3).astype(np.int64)
+        lasts = _take(pools.last_names, family[0])
+        other = draws.words(Purpose.CONTACT, contact & 0xFFFFFFFF, contact >> 32).astype(np.int64)
+        own = contact == 0
+        free = (more[1] % 10 < 7, other[1] % 10 < 6)
+        own_domain = np.where(
+            free[0], _array(_FREE_DOMAINS)[more[2] % len(_FREE_DOMAINS)],
+            _array(pools.domains)[more[2] % len(pools.domains)],
+        )  # fmt: skip
+        other_domain = np.where(
+            free[1], _array(_FREE_DOMAINS)[other[2] % len(_FREE_DOMAINS)],
+            np.where(
+                other[1] % 10 < 8, _array(_DISPOSABLE_DOMAINS)[other[2] % len(_DISPOSABLE_DOMAINS)],
+                _array(pools.domains)[other[2] % len(pools.domains)],
+            ),
+        )  # fmt: skip
+        domains = np.where(own, own_domain, other_domain).tolist()
+        digits = np.where(own, more[0], other[0])
+        mail_first = np.where(
+            own, self._first_mailboxes[name[0] % len(pools.first_names)],
+            self._first_mailboxes[other[3] % len(pools.first_names)],
+        ).tolist()  # fmt: skip
+        mail_last = np.where(
+            own, self._last_mailboxes[family[0] % len(pools.last_names)],
+            self._last_mailboxes[other[0] % len(pools.last_names)],
+        ).tolist()  # fmt: skip
+        numbers = (digits % 1000).tolist()
+        phone = np.where(own, more[3], other[3])
+        return {
+            "customer_name": [f"{a} {b}" for a, b in zip(firsts, lasts, strict=True)],
+            "email_address": [
+                f"{a}.{b}@{d}" if n % 3 == 0 else f"{a}{n}@{d}" if n % 3 == 1 else f"{a[0]}{b}{n % 100}@{d}"
+                for a, b, n, d in zip(mail_first, mail_last, numbers, domains, strict=True)
+            ],
+            "phone": [
+                f"{200 + a}-555-{b:04d}"
+                for a, b in zip((phone % 790).tolist(), ((phone >> 10) % 10_000).tolist(), strict=True)
+            ],
+            "customer_job": _take(pools.jobs, name[1]),
+            "billing_street": [
+                f"{n} {s}" for n, s in zip((1 + house[1] % 9_800).tolist(), _take(pools.streets, house[2]), strict=True)
+            ],
+            "card_bin": self.card_bins[name[2] % len(self.card_bins)].tolist(),
+        }  # fmt: skip
+
+    @cached_property
+    def _first_mailboxes(self) -> NDArray[np.object_]:
+        return _array([_mailbox(name) for name in self.pools.first_names])
+
+    @cached_property
+    def _last_mailboxes(self) -> NDArray[np.object_]:
+        return _array([_mailbox(name) for name in self.pools.last_names])
+
+    @cached_property
+    def card_bins(self) -> NDArray[np.object_]:
+        """Give the issuers' number ranges, three hundred of them."""
+        words = self.draws.words(Purpose.IDENTITY, np.arange(300), block=7).astype(np.int64)
+        lead = np.where(words[0] % 10 < 6, 4, np.where(words[0] % 10 < 9, 5, 3))
+        return _array([f"{a}{b:05d}" for a, b in zip(lead.tolist(), (words[1] % 100_000).tolist(), strict=True)])  # fmt: skip
+
+    @cached_property
+    def calling_codes(self) -> NDArray[np.object_]:
+        """Give the international prefix of each place, such as `+1`."""
+        return _array([f"+{_CALLING_CODE[place.country]}" for place in self.places])
+
+
+def agent_text(agent: int) -> str:
+    """Write a user agent by its number."""
+    kind, rest = divmod(agent, 100_000)
+    variant, release = divmod(rest, 10_000)
+    # Chrome 120 came out in the four weeks numbered 703 since 1970.
+    chrome = max(release - 703 + 120, 60)
+    major = max(17 + (release - 703) // 13, 12)
+    return AGENT_KINDS[kind][0].format(
+        chrome=chrome, firefox=chrome + 1, major=major, minor=(release - 703) % 13 // 2,
+        android=max(14 + (release - 703) // 13, 9), model=_MODELS[variant],
+    )  # fmt: skip
+
+
+def _array(words: Sequence[str]) -> NDArray[np.object_]:
+    out = np.empty(len(words), object)
+    out[:] = words
+    return out
+
+
+def _take(words: Sequence[str], index: Ints) -> list[str]:
+    n = len(words)
+    return [words[i] for i in (index % n).tolist()]
+
+
+_CATEGORY_CUMULATIVE: Final = cumulative([category.share for category in CATEGORIES])
+_ZIPF: Final = cumulative(1.0 / np.arange(1, TOWN_MERCHANTS + 1) ** 0.8)
+_PUBLIC_FIRST: Final = np.array(
+    [a for a in range(1, 224) if a not in {10, 100, 127, 169, 172, 192, 198, 203}], np.int64
+)

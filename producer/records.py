@@ -1,0 +1,159 @@
+"""From numbers to words: events as records of the topics `transactions` and `labels`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from fraud.contracts.label import LabelValue
+from fraud.contracts.transaction import FIELDS
+from producer.events import CAMPAIGNS, CHANNELS, HOUR_MS, Campaign, Events
+from producer.labels import SOURCES, Labels
+from producer.population import CATEGORIES, CURRENCIES, CURRENCY_DECIMALS, Population, agent_text
+from producer.randomness import Ints
+
+COLUMNS: Final = tuple(field.name for field in FIELDS)
+"""Columns of a record, in the order of the contract."""
+
+
+def time_texts(time_ms: Ints) -> list[str]:
+    """Write times as ISO 8601 with milliseconds and Z.
+
+    Example:
+        >>> time_texts(np.array([1_772_323_200_123]))
+        ['2026-03-01T00:00:00.123Z']
+    """
+    texts = np.datetime_as_string(time_ms.astype("datetime64[ms]"), unit="ms", timezone="UTC")
+    return [str(text) for text in texts.tolist()]
+
+
+def event_id_texts(events: Events) -> list[str]:
+    """Write event ids, 32 hexadecimal digits each."""
+    digits = events["id"].astype(">u4").tobytes().hex()
+    return [digits[at : at + 32] for at in range(0, len(digits), 32)]
+
+
+def entity_text(customer: int) -> str:
+    """Write a customer's entity_id."""
+    return f"cust-{customer:07d}"
+
+
+def columns(population: Population, events: Events) -> dict[str, list[Any]]:
+    """Write events as columns of a record, in the order of the contract; None = absent."""
+    customer = np.asarray(events["customer"])
+    hour = np.asarray(events["time_ms"] // HOUR_MS)
+    merchant = np.asarray(events["merchant"])
+    texts = population.texts(customer, np.asarray(events["contact"]), hour)
+    home = population.home(customer, hour)
+    elsewhere = events["place"] >= 0
+    billed = np.where(elsewhere, events["place"], home).tolist()
+    places = population.places
+    north, east = population.home_jitter(customer, hour)
+    # A terminal stands where its merchant's number puts it.
+    north = np.where(elsewhere, (merchant % 97 - 48) / 400, north).tolist()
+    east = np.where(elsewhere, (merchant % 89 - 44) / 400, east).tolist()
+    streets = [
+        f"{1 + m % 400} {population.pools.streets[m % len(population.pools.streets)]}" if away else street
+        for m, away, street in zip(merchant.tolist(), elsewhere.tolist(), texts["billing_street"], strict=True)
+    ]  # fmt: skip
+    decimals = CURRENCY_DECIMALS[events["currency"]]
+    # True division of integers by a power of ten gives the float nearest to the decimal number.
+    amounts = (events["amount"] / 10**decimals).tolist()
+    agents = {
+        number: agent_text(number) for number in np.unique(events["agent"]).tolist() if number >= 0
+    }
+    wire: dict[str, list[Any]] = {
+        "event_id": event_id_texts(events),
+        "entity_id": [entity_text(number) for number in customer.tolist()],
+        "event_time": time_texts(np.asarray(events["time_ms"])),
+        "transaction_amt": amounts,
+        "transaction_currency": [CURRENCIES[i].code for i in events["currency"].tolist()],
+        "email_address": texts["email_address"],
+        "ip_address": [
+            f"{ip >> 24}.{ip >> 16 & 255}.{ip >> 8 & 255}.{ip & 255}" if ip >= 0 else None
+            for ip in events["ip"].tolist()
+        ],
+        "user_agent": [agents.get(number) for number in events["agent"].tolist()],
+        "phone": [
+            f"{code}-{number}"
+            for code, number in zip(population.calling_codes[home].tolist(), texts["phone"], strict=True)
+        ],
+        "card_bin": texts["card_bin"],
+        "customer_name": texts["customer_name"],
+        "customer_job": texts["customer_job"],
+        "product_category": [CATEGORIES[i].name for i in events["category"].tolist()],
+        "billing_street": streets,
+        "billing_city": [places[i].city for i in billed],
+        "billing_state": [places[i].state for i in billed],
+        "billing_zip": [places[i].zip for i in billed],
+        "billing_country": [places[i].country for i in billed],
+        "billing_latitude": [
+            round(places[i].latitude + d, 4) for i, d in zip(billed, north, strict=True)
+        ],
+        "billing_longitude": [
+            round(places[i].longitude + d, 4) for i, d in zip(billed, east, strict=True)
+        ],
+        "merchant_id": [f"m-{number:06d}" for number in merchant.tolist()],
+        "channel": [CHANNELS[i] for i in events["channel"].tolist()],
+        "device_id": [f"d-{number:016x}" if number >= 0 else None for number in events["device"].tolist()],
+    }  # fmt: skip
+    return {name: wire[name] for name in COLUMNS}
+
+
+def rows(wire: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Give columns row by row, absent fields left out."""
+    names = tuple(wire)
+    for values in zip(*wire.values(), strict=True):
+        yield {name: value for name, value in zip(names, values, strict=True) if value is not None}
+
+
+def campaign_texts(events: Events) -> list[str]:
+    """Give the truth: the kind of fraud, empty for a legitimate transaction."""
+    return [CAMPAIGNS[i] for i in events["campaign"].tolist()]
+
+
+def truth_lines(events: Events) -> bytes:
+    """Write the fraudulent events as lines of JSON for the truth file."""
+    frauds = events[events["campaign"] != Campaign.LEGITIMATE]
+    return b"".join(
+        orjson.dumps(
+            {
+                "event_id": event_id,
+                "entity_id": entity_text(customer),
+                "event_time": event_time,
+                "campaign": CAMPAIGNS[campaign],
+                "campaign_id": f"{campaign_id:016x}" if campaign_id else "",
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+        for event_id, customer, event_time, campaign, campaign_id in zip(
+            event_id_texts(frauds),
+            frauds["customer"].tolist(),
+            time_texts(np.asarray(frauds["time_ms"])),
+            frauds["campaign"].tolist(),
+            frauds["campaign_id"].tolist(),
+            strict=True,
+        )
+    )
+
+
+def label_records(event_ids: list[str], labels: Labels) -> list[dict[str, str]]:
+    """Write labels as records of the topic `labels`."""
+    return [
+        {
+            "event_id": event_id,
+            "label": (LabelValue.FRAUD if fraud else LabelValue.LEGITIMATE).value,
+            "label_time": label_time,
+            "source": SOURCES[source],
+        }
+        for event_id, fraud, label_time, source in zip(
+            event_ids,
+            labels.fraud.tolist(),
+            time_texts(labels.time_ms),
+            labels.source.tolist(),
+            strict=True,
+        )
+    ]

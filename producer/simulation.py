@@ -1,0 +1,209 @@
+"""The simulated world as one pure process: the same code makes history for training and the live stream.
+
+`simulate(world, seed, plan, t0, t1)` gives the ordered transactions of a time, their hidden
+truth, and when each one's label becomes known. What happens in an hour hangs on seed, plan and
+that hour only: it is the same whether it is reached from yesterday, from last year, or alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from producer.campaigns import MIX, Underworld
+from producer.events import (
+    EVENT,
+    HOUR_MS,
+    HOURS_A_DAY,
+    Campaign,
+    Channel,
+    Events,
+    in_order,
+    join,
+)
+from producer.labels import Labels, label
+from producer.life import (
+    RETRY_SHARE,
+    SPREE_SHARE,
+    SUBSCRIPTION_HOURS,
+    SUBSCRIPTION_SHARE,
+    SUBSCRIPTIONS,
+    Life,
+    expected_rate,
+)
+from producer.population import TOWN_SIZE, Place, Pools, Population, load_pools, read_places
+from producer.randomness import Draws, Purpose
+
+DEFAULT_FRAUD_RATE: Final = 0.005
+MAX_CUSTOMERS: Final = 2**31
+"""Numbers of customers are 32-bit counters; the upper half names thieves' tools."""
+_ONLINE_SHARE: Final = 0.32
+"""Part of the legitimate payments that friendly fraud can come from, measured on the defaults."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What a world is made of: cities, and the words of which people are composed."""
+
+    pools: Pools
+    places: tuple[Place, ...] = field(default_factory=read_places)
+
+    @classmethod
+    def load(cls, seed: int, cache: Path | None = None) -> World:
+        """Make a world by Faker, or read it from its cache.
+
+        Args:
+            seed: Seed of the words.
+            cache: Folder to keep them in; None keeps nothing.
+        """
+        return cls(load_pools(seed, cache))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to happen.
+
+    Attributes:
+        customers: How many customers there are; None makes it as many as `rate` needs.
+        rate: Transactions a second, on average over each hour. None lets the customers live at
+            their natural pace. With `customers` too, their pace is forced to give this rate:
+            good for load, but no life that a model could learn from.
+        fraud_rate: Fraudulent share of the transactions, 0-1.
+        mix: Share of each kind of fraud.
+    """
+
+    customers: int | None = 2_000
+    rate: float | None = None
+    fraud_rate: float = DEFAULT_FRAUD_RATE
+    mix: Mapping[Campaign, float] = field(default_factory=lambda: MIX)
+
+    def __post_init__(self) -> None:
+        if self.customers is None and self.rate is None:
+            raise ValueError("a plan needs customers, a rate, or both")
+        if self.customers is not None and not 1 <= self.customers <= MAX_CUSTOMERS:
+            raise ValueError(f"customers must be 1 to {MAX_CUSTOMERS}, got {self.customers}")
+        if self.rate is not None and not self.rate > 0:
+            raise ValueError(f"rate must be above 0, got {self.rate}")
+        if not 0 <= self.fraud_rate < 0.5:
+            raise ValueError(f"fraud_rate must be 0 to 0.5, got {self.fraud_rate}")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some consecutive time of the world.
+
+    Attributes:
+        events: Transactions, ordered; `campaign` and `campaign_id` are the hidden truth.
+        labels: What each will be labelled, and when; same order.
+    """
+
+    events: Events
+    labels: Labels
+
+    def between(self, start_ms: int, end_ms: int) -> Slice:
+        """Give the part from `start_ms`, inclusive, to `end_ms`, exclusive."""
+        first, last = np.searchsorted(self.events["time_ms"], [start_ms, end_ms])
+        part = slice(int(first), int(last))
+        return Slice(self.events[part], self.labels.part(part))
+
+
+class Process:
+    """The world in motion; makes any hours on demand.
+
+    Args:
+        world: What it is made of.
+        seed: Seed of everything that happens.
+        plan: What is to happen.
+    """
+
+    def __init__(self, world: World, seed: int, plan: Plan) -> None:
+        self.draws = Draws(seed)
+        self.population = Population(self.draws, world.pools, world.places)
+        self.plan = plan
+        sample = np.arange(20_000)
+        a_day = (
+            float(self.population.activity(sample).mean())
+            * (1 + SPREE_SHARE * 2 + RETRY_SHARE * _ONLINE_SHARE)
+            + SUBSCRIPTIONS * SUBSCRIPTION_SHARE * HOURS_A_DAY / SUBSCRIPTION_HOURS
+        )
+        self._pace = 1.0
+        if plan.customers is not None and plan.rate is not None:
+            self._pace = plan.rate * 86_400 * (1 - plan.fraud_rate) / (plan.customers * a_day)
+        a_day *= self._pace
+        self._life = Life(self.draws, self.population, self._pace)
+        odds = plan.fraud_rate / (1 - plan.fraud_rate)
+        total = sum(plan.mix.values())
+        friendly = plan.mix.get(Campaign.FRIENDLY_FRAUD, 0.0) / total
+        campaigns = a_day * TOWN_SIZE * odds
+        # A population smaller than a town is hit in that proportion: `hours` keeps its own only.
+        self._underworld = Underworld(self.draws, self.population, campaigns, plan.mix)
+        self._friendly = plan.fraud_rate * friendly / _ONLINE_SHARE
+        self._sizes: dict[int, int] = {}
+
+    def customers_at(self, hour: int) -> int:
+        """Give how many customers there are in that hour.
+
+        A plan with only a rate has a population that breathes: at hours at which the average
+        customer sleeps more of them are needed to keep the rate.
+        """
+        if self.plan.customers is not None:
+            return self.plan.customers
+        if hour not in self._sizes:
+            assert self.plan.rate is not None  # noqa: S101 - Plan has checked it
+            wanted = self.plan.rate * 3600 * (1 - self.plan.fraud_rate)
+            size = max(1, round(wanted / expected_rate(self.population, hour)))
+            self._sizes = {hour: min(size, MAX_CUSTOMERS)}
+        return self._sizes[hour]
+
+    def hours(self, first: int, last: int) -> Slice:
+        """Make what happens from hour `first`, inclusive, to `last`, exclusive (since 1970)."""
+        parts = []
+        if self.plan.customers is not None:
+            parts.append(self._life.hours(self.plan.customers, first, last))
+            parts.append(self._underworld.hours(self.plan.customers, first, last))
+        else:
+            for hour in range(first, last):
+                size = self.customers_at(hour)
+                parts.append(self._life.hours(size, hour, hour + 1))
+                parts.append(self._underworld.hours(size, hour, hour + 1))
+        events = in_order(join(parts)) if parts else np.empty(0, EVENT)
+        self._turn_friendly(events)
+        return Slice(events, label(self.draws, events))
+
+    def _turn_friendly(self, events: Events) -> None:
+        """Mark the purchases that their own customers will dispute."""
+        ids = events["id"].astype(np.int64)
+        u = self.draws.uniforms(Purpose.FRIENDLY, ids[:, 0], ids[:, 1], ids[:, 2], ids[:, 3])[0]
+        channel = events["channel"]
+        online = (channel == Channel.WEB) | (channel == Channel.APP)
+        friendly: NDArray[Any] = online & (events["campaign"] == 0) & (u < self._friendly)
+        events["campaign"][friendly] = Campaign.FRIENDLY_FRAUD
+
+
+def simulate(world: World, seed: int, plan: Plan, t0_ms: int, t1_ms: int) -> Iterator[Slice]:
+    """Give what happens from `t0_ms`, inclusive, to `t1_ms`, exclusive, in order.
+
+    Args:
+        world: What the world is made of.
+        seed: Seed of everything that happens.
+        plan: What is to happen.
+        t0_ms: Start, UTC epoch milliseconds.
+        t1_ms: End, UTC epoch milliseconds.
+
+    Yields:
+        Slices of an hour, or of a day when the population has a fixed size.
+    """
+    process = Process(world, seed, plan)
+    step = HOURS_A_DAY if plan.customers is not None and plan.customers <= 50_000 else 1
+    hour, end = t0_ms // HOUR_MS, -(-t1_ms // HOUR_MS)
+    while hour < end:
+        until = min((hour // step + 1) * step, end)
+        part = process.hours(hour, until).between(t0_ms, t1_ms)
+        if len(part.events):
+            yield part
+        hour = until
