@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
 from typing import Any, Self, TypeVar
 
+import structlog
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
@@ -40,6 +42,20 @@ def load_settings(settings: Callable[[], S]) -> S:
     except ValidationError as error:
         sys.stderr.write(complain(error) + "\n")
         raise SystemExit(2) from None
+
+
+@contextmanager
+def log_bugs(service: str) -> Iterator[None]:
+    """Log what rises out of the block, redacted, with its traceback, and end with exit code 1.
+
+    Python's own traceback goes past the redaction, and messages of errors may hold values.
+    What is no bug, such as a folder in use, is said in one line inside of the block.
+    """
+    try:
+        yield
+    except Exception:
+        structlog.get_logger(service).critical(f"{service}.crashed", exc_info=True)
+        raise SystemExit(1) from None
 
 
 class OpsServer:
