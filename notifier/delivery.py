@@ -12,7 +12,7 @@ import structlog
 from fraud.kit.clock import Clock
 from fraud.kit.metrics import MAIL_QUEUE, MAILS_FAILED, MAILS_SENT
 from notifier.ledger import Ledger, Pending
-from notifier.mails import message_id, render_alert
+from notifier.mails import render_alert
 from notifier.smtp import MailServer, Refused, ServerUnavailable, TryLater
 
 _BATCH: Final = 100
@@ -125,9 +125,7 @@ class Delivery:
         return 0.0
 
     def _send(self, pending: Pending) -> None:
-        bound = _log.bind(
-            event_id=pending.alert.event_id, message_id=message_id(pending.key, self._sender)
-        )
+        bound = _log.bind(event_id=pending.alert.event_id, mail=pending.key.hex()[:8])
         mail = render_alert(
             pending.key,
             pending.alert,

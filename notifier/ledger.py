@@ -18,7 +18,8 @@ from notifier.alerts import Alert, KeyedAlert
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS alerts (
-    key BLOB PRIMARY KEY,           -- see notifier.alerts.alert_key
+    number INTEGER PRIMARY KEY,     -- in the order of recording
+    key BLOB NOT NULL UNIQUE,       -- see notifier.alerts.alert_key
     state TEXT NOT NULL CHECK (state IN ('pending', 'sent', 'failed')),
     alert TEXT,                     -- JSON, NULL once sent
     tries INTEGER NOT NULL DEFAULT 0,
@@ -26,8 +27,8 @@ CREATE TABLE IF NOT EXISTS alerts (
     recorded_ms INTEGER NOT NULL,
     closed_ms INTEGER,              -- when it was sent or failed
     problem TEXT                    -- code of the last failed try
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS alerts_due ON alerts (due_ms) WHERE state = 'pending';
+);
+CREATE INDEX IF NOT EXISTS alerts_due ON alerts (due_ms, number) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS alerts_closed ON alerts (closed_ms) WHERE state = 'sent';
 PRAGMA user_version = 1;
 """
@@ -135,7 +136,7 @@ class Ledger:
         """Give pending alerts whose time has come, those due longest first."""
         rows = self._db.execute(
             "SELECT key, alert, tries FROM alerts WHERE state = 'pending' AND due_ms <= ?"
-            " ORDER BY due_ms LIMIT ?",
+            " ORDER BY due_ms, number LIMIT ?",
             (now_ms, at_most),
         )
         return [Pending(key, Alert.model_validate_json(alert), tries) for key, alert, tries in rows]

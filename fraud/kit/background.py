@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import Self
@@ -23,7 +24,9 @@ class Background:
         self._work = work
         self._stop = stop
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name)
+        # So that what is bound to log lines is bound in there, too.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name=name)
 
     def _run(self) -> None:
         try:

@@ -1,0 +1,23 @@
+"""`python -m indexer` writes decisions to OpenSearch until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+
+from fraud.kit.lifecycle import load_settings, log_bugs, stop_event
+from fraud.kit.logs import configure_logs
+from indexer.service import Settings, run
+
+
+def main() -> None:
+    """Run the indexer until SIGTERM."""
+    settings = load_settings(Settings)
+    configure_logs(settings, "indexer")
+    # The client logs every request; what matters of it, the sink says.
+    logging.getLogger("opensearch").setLevel(logging.ERROR)
+    with log_bugs("indexer"):
+        run(settings, stop_event())
+
+
+if __name__ == "__main__":
+    main()
