@@ -1,0 +1,32 @@
+"""Free ports, for tests and for what nobody needs to know the port of."""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import Final
+
+_FIRST: Final = 20_000
+_LAST: Final = 32_000  # below what systems give to outgoing connections, which would take them
+
+
+def is_free(host: str, port: int) -> bool:
+    """Say whether a port can be listened on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Give different ports that are free now."""
+    chosen: list[int] = []
+    for port in random.SystemRandom().sample(range(_FIRST, _LAST), _LAST - _FIRST):
+        if is_free(host, port):
+            chosen.append(port)
+            if len(chosen) == count:
+                return chosen
+    raise OSError(f"fewer than {count} free ports from {_FIRST} to {_LAST}")

@@ -1,0 +1,35 @@
+"""Probes: is a server ready to do its work?"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any, Final
+
+from devstack.service import Probe
+
+_TIMEOUT_S: Final = 2.0
+
+
+def get_json(url: str, timeout_s: float = _TIMEOUT_S) -> Any:
+    """Read a JSON document over HTTP; raises OSError or ValueError when there is none."""
+    with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - our own http addresses
+        return json.load(answer)
+
+
+def http_ready(url: str) -> Probe:
+    """Probe an address that answers 200 when ready, and otherwise says what it waits for."""
+
+    def probe() -> str | None:
+        try:
+            with urllib.request.urlopen(url, timeout=_TIMEOUT_S):  # noqa: S310 - our own http addresses
+                return None
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read(200).decode("utf-8", "replace").strip()
+            return text.splitlines()[0] if text else f"HTTP {error.code}"
+        except (OSError, ValueError):
+            return "not listening yet"
+
+    return probe

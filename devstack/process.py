@@ -1,0 +1,228 @@
+"""Processes: started in a group of their own, recognised for certain, stopped by pid."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from devstack.errors import DevstackError
+from devstack.service import Service
+
+STACK_MARK: Final = "FRAUDSTREAM_STACK"
+"""Environment variable that every process of a stack carries, with the stack's state folder."""
+
+_POLL_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process, told apart from a later one that got the same pid.
+
+    Attributes:
+        pid: Process id.
+        born: When it started, as the system counts it: on Linux clock ticks since boot, which a
+            changed clock does not change; elsewhere epoch seconds.
+    """
+
+    pid: int
+    born: str
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """Identify a running process; None if there is none with this pid, or only a zombie."""
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            return cls(pid, _born(process))
+        except (psutil.Error, OSError):
+            return None
+
+    def is_alive(self) -> bool:
+        """Say whether this very process still runs."""
+        return Identity.of(self.pid) == self
+
+
+def _born(process: psutil.Process) -> str:
+    if sys.platform == "linux":
+        # Field 22 of stat(5); the name in field 2 may hold spaces and brackets.
+        stat = Path(f"/proc/{process.pid}/stat").read_text("utf-8", errors="replace")
+        return stat.rpartition(")")[2].split()[19]
+    return f"{process.create_time():.2f}"
+
+
+def spawn(service: Service, log: Path) -> subprocess.Popen[bytes]:
+    """Start a service's process as leader of a new session, its output appended to a log file.
+
+    Raises:
+        DevstackError: The program cannot be started.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                service.command,
+                env=dict(service.env),
+                cwd=service.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=service.run_as.uid if service.run_as else None,
+                group=service.run_as.gid if service.run_as else None,
+                extra_groups=[] if service.run_as else None,
+            )
+    except OSError as error:
+        raise DevstackError(
+            f"{service.name}: cannot start {service.command[0]}: {error}"
+        ) from error
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Say whether a child has ended; its children, if it left any, are killed before it is reaped.
+
+    While the leader is a zombie its group id cannot be given to anybody else, so that the kill
+    reaches its own group and no other.
+    """
+    if process.returncode is not None:
+        return True
+    try:
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        ended = True
+    if ended:
+        _kill_group(process.pid)
+        process.wait()
+    return ended
+
+
+def stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Ask a child to end by SIGTERM; kill its group when it has not ended in time."""
+    if has_ended(process):
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + timeout_s
+    while not has_ended(process):
+        if time.monotonic() > deadline:
+            _kill_group(process.pid)
+        time.sleep(_POLL_S)
+
+
+def stop_strangers(victims: Iterable[Identity], timeout_s: float) -> None:
+    """Stop processes that are not our children: SIGTERM to each, SIGKILL to what stays."""
+    left = [victim for victim in victims if _signal(victim, signal.SIGTERM)]
+    deadline = time.monotonic() + timeout_s
+    while left and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        left = [victim for victim in left if victim.is_alive()]
+    for victim in left:
+        _signal(victim, signal.SIGKILL)
+    while any(victim.is_alive() for victim in left):
+        time.sleep(_POLL_S)
+
+
+def find_marked(mark: str) -> list[Identity]:
+    """Find every process of this user that carries a stack's mark, except our own."""
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(STACK_MARK) == mark:
+                identity = Identity.of(process.pid)
+                if identity:
+                    found.append(identity)
+    return found
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process and its descendants, MB; 0 when it is gone."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return 0.0
+    total = 0
+    for member in family:
+        with contextlib.suppress(psutil.Error):
+            total += member.memory_info().rss
+    return total / 1e6
+
+
+def wait_until(
+    done: Callable[[], str | None], timeout_s: float, what: str, poll_s: float = 0.1
+) -> None:
+    """Poll a probe until it gives None.
+
+    Raises:
+        TimeoutError: It did not in time; the message says what was waited for.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (waiting := done()) is not None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} not ready after {timeout_s:.0f} s: {waiting}")
+        time.sleep(poll_s)
+
+
+@contextmanager
+def running(service: Service, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one service outside of a supervisor, as tests do; ready on entering, stopped on leaving.
+
+    Raises:
+        DevstackError: It ended before it was ready; the message holds the end of its log.
+        TimeoutError: It did not get ready in time.
+    """
+    if service.prepare:
+        service.prepare()
+    log = logs / f"{service.name}.log"
+    process = spawn(service, log)
+
+    def probe() -> str | None:
+        if has_ended(process):
+            raise DevstackError(
+                f"{service.name} ended with exit code {process.returncode}; its log ends:\n"
+                + tail(log)
+            )
+        return service.ready()
+
+    try:
+        wait_until(probe, service.start_timeout_s, service.name)
+        yield process
+    finally:
+        stop(process, service.stop_timeout_s)
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """Give the last lines of a log file."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 64_000))
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return ""
+
+
+def _signal(victim: Identity, number: signal.Signals) -> bool:
+    if not victim.is_alive():
+        return False
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(victim.pid, number)
+        return True
+    return False
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)

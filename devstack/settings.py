@@ -1,0 +1,103 @@
+"""The settings of devstack: where the stack keeps its state and on which ports it listens."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from devstack.errors import DevstackError
+from fraud.kit.settings import complain
+
+ENV_FILE: Final = ".env"
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+LocalServer = Literal["kafka", "opensearch", "mail"]
+
+
+class DevstackSettings(BaseSettings):
+    """Read from the environment and from `.env` in the current folder; the environment wins."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, env_file=ENV_FILE
+    )
+
+    state_dir: Path = Field(Path(".fraudstream"), description="Folder for everything that is kept.")
+    bind_host: str = Field("127.0.0.1", description="Address that servers listen on.")
+    advertised_host: str = Field("", description="Host name that the local Kafka tells its clients; empty = BIND_HOST, or 127.0.0.1 if that is every address.")  # fmt: skip
+    devstack_without: Annotated[frozenset[LocalServer], NoDecode] = Field(frozenset(), description="Local servers to leave out in favour of your own, comma-separated: kafka, opensearch, mail.")  # fmt: skip
+
+    kafka_port: Port = Field(9092, description="Port of the local Kafka.")
+    opensearch_port: Port = Field(9200, description="Port of the local OpenSearch.")
+    api_port: Port = Field(8000, description="Port of the REST API.")
+    flink_port: Port = Field(8081, description="Port of Flink's web interface.")
+    smtp_port: Port = Field(1025, description="Port of the mail server.")
+    mail_ui_port: Port = Field(8025, description="Port of the mail catcher's page and API.")
+    producer_ops_port: Port = Field(9101, description="Port of the producer's metrics and health.")
+    flink_job_ops_port: Port = Field(
+        9102, description="Port of the job supervisor's metrics and health."
+    )
+    notifier_ops_port: Port = Field(9103, description="Port of the notifier's metrics and health.")
+    indexer_ops_port: Port = Field(9104, description="Port of the indexer's metrics and health.")
+
+    kafka_bootstrap_servers: str = Field("", description="Your own brokers, used with DEVSTACK_WITHOUT=kafka.")  # fmt: skip
+    opensearch_url: str = Field("", description="Your own OpenSearch, used with DEVSTACK_WITHOUT=opensearch.")  # fmt: skip
+    smtp_host: str = Field("", description="Your own mail server, used with DEVSTACK_WITHOUT=mail.")
+
+    kafka_heap: str = Field("384m", pattern=r"^\d+[mg]$", description="Heap of the local Kafka.")
+    opensearch_heap: str = Field("512m", pattern=r"^\d+[mg]$", description="Heap of the local OpenSearch.")  # fmt: skip
+    flink_jobmanager_memory: str = Field("1024m", pattern=r"^\d+[mg]$", description="Memory of Flink's JobManager, all told.")  # fmt: skip
+    flink_taskmanager_memory: str = Field("1600m", pattern=r"^\d+[mg]$", description="Memory of Flink's TaskManager, all told, without its Python workers.")  # fmt: skip
+    flink_task_slots: int = Field(4, ge=1, le=256, description="Slots of Flink's TaskManager.")
+    opensearch_run_as: str = Field("nobody", description="Whom the local OpenSearch runs as when the stack is started by root, which it refuses.")  # fmt: skip
+
+    min_memory_gb: float = Field(6.0, ge=0, description="Free memory without which the stack does not start, GB.")  # fmt: skip
+    min_disk_gb: float = Field(5.0, ge=0, description="Free disk without which the stack does not start, GB.")  # fmt: skip
+    start_timeout_s: int = Field(600, ge=1, description="How long `up` waits for the first scored transaction, seconds.")  # fmt: skip
+    log_file_mb: int = Field(50, ge=1, description="Size at which a log file is set aside as .1, MB.")  # fmt: skip
+    maven_repository_url: str = Field("", description="Maven repository to fetch the JVM parts from; empty = Maven Central.")  # fmt: skip
+
+    @field_validator("devstack_without", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return frozenset(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    def without(self, server: LocalServer) -> bool:
+        """Say whether a local server is left out."""
+        return server in self.devstack_without
+
+    @property
+    def reach_host(self) -> str:
+        """Address at which this machine reaches its own servers."""
+        return "127.0.0.1" if self.bind_host in ("0.0.0.0", "::", "") else self.bind_host  # noqa: S104 - compared, not bound
+
+
+def load() -> DevstackSettings:
+    """Read the settings.
+
+    Raises:
+        DevstackError: One is wrong; the message names it.
+    """
+    try:
+        return DevstackSettings()
+    except ValidationError as error:
+        raise DevstackError(complain(error)) from None
+
+
+def env_file_values() -> dict[str, str]:
+    """Give what `.env` says, for the processes that devstack starts."""
+    return {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
+
+
+PYTHON: Final = sys.executable

@@ -1,0 +1,178 @@
+"""Real servers for the tests that ask for them, started once per session and stopped by pid.
+
+A test that takes `kafka`, `opensearch`, `smtp` or `flink_cluster` gets the real thing on free ports,
+with its state in a temporary folder. Nothing starts unless some selected test asks for it; then all
+servers that the session will need start at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from rich.console import Console
+
+from devstack import artifacts
+from devstack.ports import free_ports
+from devstack.process import running
+from devstack.servers.flink import flink, flink_environment
+from devstack.servers.kafka import kafka as kafka_service
+from devstack.servers.mail import mail
+from devstack.servers.opensearch import opensearch as opensearch_service
+from devstack.servers.opensearch import unprivileged_user
+from devstack.service import Service
+
+HOST = "127.0.0.1"
+
+
+class SmtpServer(NamedTuple):
+    """Where the mail catcher is."""
+
+    host: str
+    port: int
+    api_url: str
+
+
+class FlinkCluster(NamedTuple):
+    """A JobManager and a TaskManager.
+
+    Attributes:
+        api_url: Of the web interface and REST API.
+        env: Environment in which `flink run` finds the cluster; holds FLINK_CONF_DIR and others.
+        kafka_connector_jar: The SQL connector for Kafka.
+        ecj_jar: The Eclipse compiler for Java.
+        checkpoints: Folder of the checkpoints.
+    """
+
+    api_url: str
+    env: dict[str, str]
+    kafka_connector_jar: Path
+    ecj_jar: Path
+    checkpoints: Path
+
+
+class _Servers:
+    """Starts servers in the background; asking for one waits until it is ready."""
+
+    def __init__(self, folder: Path, wanted: set[str]) -> None:
+        self._folder = folder
+        self._exit = ExitStack()
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="server")
+        starters = {
+            "kafka": self._kafka,
+            "opensearch": self._opensearch,
+            "smtp": self._smtp,
+            "flink_cluster": self._flink,
+        }
+        self._ports = free_ports(7, HOST)
+        self._started: dict[str, Future[object]] = {
+            name: self._pool.submit(start) for name, start in starters.items() if name in wanted
+        }
+
+    def get(self, name: str) -> object:
+        return self._started[name].result()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+        self._exit.close()
+
+    def _run(self, service: Service) -> None:
+        self._exit.enter_context(running(service, self._folder / "logs"))
+
+    def _kafka(self) -> str:
+        port, controller_port = self._ports[:2]
+        self._run(
+            kafka_service(
+                artifacts.ensure("kafka", Console(stderr=True)),
+                self._folder / "kafka",
+                host=HOST,
+                port=port,
+                controller_port=controller_port,
+                advertised_host=HOST,
+                env=os.environ,
+            )
+        )
+        return f"{HOST}:{port}"
+
+    def _opensearch(self) -> str:
+        (archive,) = artifacts.ensure("opensearch", Console(stderr=True))
+        service = opensearch_service(
+            archive,
+            self._folder / "opensearch",
+            host=HOST,
+            port=self._ports[2],
+            env=os.environ,
+            run_as=unprivileged_user("nobody"),
+        )
+        self._run(service)
+        return service.address
+
+    def _smtp(self) -> SmtpServer:
+        port, ui_port = self._ports[3:5]
+        service = mail(self._folder, host=HOST, smtp_port=port, ui_port=ui_port, env=os.environ)
+        self._run(service)
+        return SmtpServer(HOST, port, service.address)
+
+    def _flink(self) -> FlinkCluster:
+        (connector,) = artifacts.ensure("flink-connector", Console(stderr=True))
+        (compiler,) = artifacts.ensure("ecj", Console(stderr=True))
+        folder, checkpoints = self._folder / "flink", self._folder / "checkpoints"
+        jobmanager, taskmanager = flink(
+            folder,
+            checkpoints,
+            host=HOST,
+            port=self._ports[5],
+            rpc_port=self._ports[6],
+            env=os.environ,
+        )
+        self._run(jobmanager)
+        self._run(taskmanager)
+        env = {
+            **flink_environment(folder, os.environ),
+            "FRAUDSTREAM_KAFKA_CONNECTOR_JAR": str(connector),
+            "FRAUDSTREAM_ECJ_JAR": str(compiler),
+        }
+        return FlinkCluster(jobmanager.address, env, connector, compiler, checkpoints)
+
+
+@pytest.fixture(scope="session")
+def _servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[_Servers]:
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    folder = tmp_path_factory.mktemp("servers")
+    # An unprivileged OpenSearch must be able to enter the folders above its own.
+    for above in (folder, folder.parent, folder.parent.parent):
+        above.chmod(0o755)
+    servers = _Servers(folder, wanted)
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="session")
+def kafka(_servers: _Servers) -> str:
+    """Bootstrap address of a real broker; topics are not created by themselves."""
+    return _servers.get("kafka")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def opensearch(_servers: _Servers) -> str:
+    """Address of a real OpenSearch."""
+    return _servers.get("opensearch")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def smtp(_servers: _Servers) -> SmtpServer:
+    """A real SMTP server that catches all mail and shows it by Mailpit's API."""
+    return _servers.get("smtp")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(_servers: _Servers) -> FlinkCluster:
+    """A real standalone Flink cluster."""
+    return _servers.get("flink_cluster")  # type: ignore[return-value]
