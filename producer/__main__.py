@@ -1,4 +1,4 @@
-"""`python -m producer history` writes the past of the simulated world to a file."""
+"""`python -m producer` tells the simulated world to Kafka; `python -m producer history` writes its past to a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fraud.kit.lifecycle import load_settings
+from fraud.kit.logs import configure_logs
 from producer.history import HistorySummary, write_history
+from producer.service import serve
 from producer.settings import ProducerSettings
 from producer.simulation import DEFAULT_FRAUD_RATE, Plan, World
 
@@ -60,7 +62,8 @@ def history(
 
 def _arguments(args: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m producer", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--rate", type=float, help="transactions a second (default: PRODUCER_RATE)")
+    commands = parser.add_subparsers(dest="command")
     past = commands.add_parser("history", help="write simulated history to a file")
     past.add_argument("--days", type=int, default=45)
     past.add_argument("--customers", type=int, default=2000)
@@ -74,7 +77,11 @@ def _arguments(args: list[str]) -> argparse.Namespace:
 def main(args: list[str]) -> int:
     """Run the command and give the exit code."""
     asked = _arguments(args)
-    settings = load_settings(ProducerSettings)
+    rate = {} if asked.rate is None else {"producer_rate": asked.rate}
+    settings = load_settings(lambda: ProducerSettings(**rate))
+    if asked.command is None:
+        configure_logs(settings, "producer")
+        return serve(settings)
     until = asked.until
     if until is not None and until.tzinfo is None:
         until = until.replace(tzinfo=UTC)

@@ -1,12 +1,13 @@
 """Fraud: campaigns of thieves with a start, a pool of tools and an end, on top of their victims' own life.
 
 A campaign belongs to a town and a day and draws from a stream of its own. Everything it does
-ends within `LOOKBACK_DAYS` of its kind, so that a process that starts in the middle of time
-finds all that is under way.
+ends within `DURATION_H` of its start, so that a process that starts in the middle of time finds
+all that is under way.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,18 +45,19 @@ MIX: Final[Mapping[Campaign, float]] = MappingProxyType(
 )
 """Share of each kind in the fraudulent transactions."""
 
-LOOKBACK_DAYS: Final[Mapping[Campaign, int]] = MappingProxyType(
+DURATION_H: Final[Mapping[Campaign, int]] = MappingProxyType(
     {
-        Campaign.CARD_TESTING: 2,
-        Campaign.CARD_NOT_PRESENT: 2,
-        Campaign.ACCOUNT_TAKEOVER: 1,
-        Campaign.STOLEN_CARD: 1,
-        Campaign.MERCHANT_COMPROMISE: 2,
-        Campaign.BUST_OUT: 2,
-        Campaign.MULE_RING: 3,
+        Campaign.CARD_TESTING: 22,
+        Campaign.CARD_NOT_PRESENT: 25,
+        Campaign.ACCOUNT_TAKEOVER: 21,
+        Campaign.STOLEN_CARD: 21,
+        Campaign.MERCHANT_COMPROMISE: 45,
+        Campaign.BUST_OUT: 45,
+        Campaign.MULE_RING: 61,
     }
 )
-"""Days after the day of its start in which a campaign may still act."""
+"""Hours after its start by which a campaign is over."""
+_LOOKBACK_DAYS: Final = -(-max(DURATION_H.values()) // HOURS_A_DAY)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Scene:
         kind: Kind of campaign.
         start_ms: When it begins, UTC epoch milliseconds.
         key: Its coordinates: town, day, and kind with its number on that day.
+        salt: 24 bits that differ between plans, so that no plan repeats another's event ids.
     """
 
     rng: np.random.Generator
@@ -117,6 +120,7 @@ class Scene:
     kind: Campaign
     start_ms: int
     key: tuple[int, int, int]
+    salt: int
 
     def victims(self, n: int) -> Ints:
         """Choose whose cards or accounts are used; a busy card is likelier, one may come twice."""
@@ -190,10 +194,15 @@ class Scene:
         )
         town, day, which = self.key
         events["id"] = event_ids(
-            self.population.draws, Purpose.CAMPAIGN_EVENT_ID, town, day, which, np.arange(n)
+            self.population.draws,
+            Purpose.CAMPAIGN_EVENT_ID,
+            town,
+            day,
+            which,
+            (self.salt << 8) + np.arange(n),
         )
         events["campaign"] = self.kind
-        events["campaign_id"] = np.uint64((town << 40) | (day << 16) | (which & 0xFFFF))
+        events["campaign_id"] = np.uint64((town << 35) | (day << 18) | which)
         return events
 
 
@@ -411,8 +420,11 @@ class Underworld:
             kind: daily_fraud * mix.get(kind, 0.0) / total / size
             for kind, size in _MEAN_SIZE.items()
         }
+        plan = repr((daily_fraud, sorted((int(kind), share) for kind, share in mix.items())))
+        self._salt = zlib.crc32(plan.encode()) & 0xFFFFFF
         self._towns: OrderedDict[int, Town] = OrderedDict()
-        self._days: dict[tuple[int, int], Events] = {}
+        self._agendas: dict[tuple[int, int], list[tuple[Campaign, int, int]]] = {}
+        self._played: dict[tuple[int, int, int], Events] = {}
 
     def hours(self, customers: int, first: int, last: int) -> Events:
         """Make the fraud of some hours against the first `customers`, unordered.
@@ -422,42 +434,46 @@ class Underworld:
             first: First hour since 1970, inclusive.
             last: Last hour, exclusive.
         """
-        days = range(
-            first // HOURS_A_DAY - max(LOOKBACK_DAYS.values()), (last - 1) // HOURS_A_DAY + 1
-        )
-        towns = -(-customers // TOWN_SIZE)
-        parts = [self._begun(town, day) for day in days for town in range(towns)]
-        # What began before the look-back is over.
-        self._days = {key: events for key, events in self._days.items() if key[1] >= days.start}
-        parts = [part for part in parts if len(part)]
-        if not parts:
-            return np.empty(0, EVENT)
-        events = join(parts)
+        start_ms, end_ms = first * HOUR_MS, last * HOUR_MS
+        days = range(first // HOURS_A_DAY - _LOOKBACK_DAYS, (last - 1) // HOURS_A_DAY + 1)
+        played: dict[tuple[int, int, int], Events] = {}
+        for number in range(-(-customers // TOWN_SIZE)):
+            for day in days:
+                for kind, which, begins_ms in self._agenda(number, day):
+                    if begins_ms < end_ms and begins_ms + DURATION_H[kind] * HOUR_MS > start_ms:
+                        key = (number, day, which)
+                        known = self._played.get(key)
+                        played[key] = self._play(kind, key, begins_ms) if known is None else known
+        # Only what is under way is kept.
+        self._played = played
+        self._agendas = {key: plans for key, plans in self._agendas.items() if key[1] in days}
+        events = join(list(played.values()))
         time_ms = events["time_ms"]
-        now = (time_ms >= first * HOUR_MS) & (time_ms < last * HOUR_MS)
-        return events[now & (events["customer"] < customers)]
+        now = (time_ms >= start_ms) & (time_ms < end_ms)
+        return np.asarray(events[now & (events["customer"] < customers)])
 
-    def _begun(self, number: int, day: int) -> Events:
-        """Make all that the campaigns which begin in a town on a day will do."""
-        key = (number, day)
-        if key not in self._days:
+    def _agenda(self, number: int, day: int) -> list[tuple[Campaign, int, int]]:
+        """Give what begins in a town on a day: kind, kind with its number on that day, start."""
+        agenda = self._agendas.get((number, day))
+        if agenda is None:
             dice = self._draws.generator(Purpose.CAMPAIGN, number, day, 0)
-            parts = []
-            for kind, rate in self._rates.items():
-                for nth in range(int(dice.poisson(rate))):
-                    parts.append(self._play(kind, number, day, nth))
-            self._days[key] = join(parts)
-        return self._days[key]
+            agenda = [
+                (kind, (int(kind) << 14) | nth, day * DAY_MS + int(dice.random() * DAY_MS))
+                for kind, rate in self._rates.items()
+                for nth in range(min(int(dice.poisson(rate)), 2**14))
+            ]
+            self._agendas[number, day] = agenda
+        return agenda
 
-    def _play(self, kind: Campaign, number: int, day: int, nth: int) -> Events:
-        which = (int(kind) << 8) | min(nth, 255)
-        rng = self._draws.generator(Purpose.CAMPAIGN, number, day, which)
-        start_ms = day * DAY_MS + int(rng.random() * DAY_MS)
-        scene = Scene(
-            rng, self._population, self._town(number), number, kind, start_ms, (number, day, which)
+    def _play(self, kind: Campaign, key: tuple[int, int, int], start_ms: int) -> Events:
+        """Make all that a campaign does."""
+        number = key[0]
+        rng = self._draws.generator(Purpose.CAMPAIGN, *key)
+        town = self._town(number)
+        events = _ACTS[kind](
+            Scene(rng, self._population, town, number, kind, start_ms, key, self._salt)
         )
-        events = _ACTS[kind](scene)
-        assert events["time_ms"].max() < (day + LOOKBACK_DAYS[kind] + 1) * DAY_MS  # noqa: S101
+        assert events["time_ms"].max() < start_ms + DURATION_H[kind] * HOUR_MS  # noqa: S101
         return events
 
     def _town(self, number: int) -> Town:

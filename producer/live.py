@@ -1,0 +1,195 @@
+"""The stream driver: tells the simulated world to Kafka as it happens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Protocol
+
+import orjson
+import structlog
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.label import LabelValue
+from fraud.kit.clock import Clock
+from fraud.kit.metrics import TRANSACTIONS_PRODUCED
+from producer.events import HOUR_MS, Campaign
+from producer.labels import SOURCES
+from producer.ledger import DueLabel, Ledger
+from producer.records import columns, rows, truth_lines
+from producer.simulation import Process, Slice
+
+_log = structlog.get_logger()
+
+CHUNK_MS: Final = 2_000
+"""Transactions are written out this far ahead; as much may stay untold after a crash."""
+MAX_BEHIND_MS: Final = 15 * 60_000
+"""A stream that is further behind skips to the present: the machine slept, or Kafka was away."""
+
+
+class Writer(Protocol):
+    """Where records go; see `producer.writer.KafkaWriter`."""
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        stop: threading.Event,
+        on_acknowledged: Callable[[], None] | None = None,
+    ) -> bool:
+        """Hand a record over; False when `stop` ended the waiting."""
+
+    def poll(self) -> None:
+        """Take note of acknowledgements."""
+
+    def __len__(self) -> int:
+        """Count records handed over and not acknowledged."""
+
+
+class LiveStream:
+    """Tell a world from now on, each transaction at its own time.
+
+    Args:
+        process: The world.
+        name: Names the world in the ledger; another seed or plan is another world.
+        writer: Where records go.
+        ledger: What was told, and which labels are to come.
+        truth_folder: Where the truth is kept aside, a file a day.
+        transactions: Physical topic.
+        labels: Physical topic.
+        clock: Time now.
+        stop: Ends the telling.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        name: str,
+        writer: Writer,
+        ledger: Ledger,
+        truth_folder: Path,
+        *,
+        transactions: str,
+        labels: str,
+        clock: Clock,
+        stop: threading.Event,
+    ) -> None:
+        self._process = process
+        self._name = name
+        self._writer = writer
+        self._ledger = ledger
+        self._truth_folder = truth_folder
+        self._transactions = transactions
+        self._labels = labels
+        self._clock = clock
+        self._stop = stop
+        self._published: list[DueLabel] = []
+        self._under_way = 0
+        self.started = False
+        """Whether the world has been made and is being told."""
+
+    def run(self) -> None:
+        """Tell until `stop` is set. What was handed over is the writer's; flush it."""
+        self._truth_folder.mkdir(parents=True, exist_ok=True)
+        told_ms = max(self._clock(), self._ledger.told_until_ms(self._name))
+        for part in self._hours(told_ms // HOUR_MS):
+            self.started = True
+            hour_end_ms = (told_ms // HOUR_MS + 1) * HOUR_MS
+            while told_ms < hour_end_ms:
+                if self._stop.is_set():
+                    return
+                if self._clock() - told_ms > MAX_BEHIND_MS:
+                    _log.warning("producer.time_skipped", skipped_ms=self._clock() - told_ms)
+                    told_ms = min(self._clock(), hour_end_ms)
+                    continue
+                until_ms = min(told_ms + CHUNK_MS, hour_end_ms)
+                self._tell(part.between(told_ms, until_ms), until_ms)
+                self._wait_until(until_ms)
+                told_ms = until_ms
+                self._tell_labels()
+
+    def _hours(self, hour: int) -> Iterator[Slice]:
+        """Give hours one after the other, each made while the one before is told."""
+        with ThreadPoolExecutor(1, "simulate") as pool:
+            ahead = pool.submit(self._process.hours, hour, hour + 1)
+            while True:
+                part = ahead.result()
+                hour += 1
+                ahead = pool.submit(self._process.hours, hour, hour + 1)
+                yield part
+
+    def _tell(self, part: Slice, until_ms: int) -> None:
+        """Send a chunk's transactions, each when it is due."""
+        events = part.events
+        ids = events["id"].astype(">u4").tobytes()
+        labels = [
+            DueLabel(time_ms, ids[16 * i : 16 * i + 16], int(fraud), source)
+            for i, (time_ms, fraud, source) in enumerate(
+                zip(part.labels.time_ms.tolist(), part.labels.fraud.tolist(), part.labels.source.tolist(), strict=True)
+            )
+        ]  # fmt: skip
+        self._ledger.tell(self._name, until_ms, labels)
+        if not len(events):
+            return
+        truth = truth_lines(events)
+        if truth:
+            day = utc_text(int(events["time_ms"][0]))[:10]
+            with (self._truth_folder / f"{day}.jsonl").open("ab") as file:
+                file.write(truth)
+        wire = columns(self._process.population, events)
+        fraud = (events["campaign"] != Campaign.LEGITIMATE).tolist()
+        times = events["time_ms"].tolist()
+        for row, is_fraud, time_ms in zip(rows(wire), fraud, times, strict=True):
+            if not self._wait_until(time_ms):
+                return
+            counted = TRANSACTIONS_PRODUCED.labels("fraud" if is_fraud else "legitimate").inc
+            key = row["entity_id"].encode()
+            if not self._writer.send(
+                self._transactions, key, orjson.dumps(row), self._stop, counted
+            ):
+                return
+
+    def _wait_until(self, time_ms: int) -> bool:
+        """Wait for a time; False when `stop` was set."""
+        while not self._stop.is_set():
+            left_ms = time_ms - self._clock()
+            if left_ms <= 0:
+                return True
+            self._writer.poll()
+            self._stop.wait(min(left_ms, 1_000) / 1000)
+        return False
+
+    def _tell_labels(self) -> None:
+        """Publish labels that have become known; forget those that Kafka has."""
+        if self._published:
+            self._ledger.published(self._published)
+            self._published = []
+        # One batch at a time: what is not acknowledged yet is still due.
+        if self._under_way:
+            return
+        for label in self._ledger.due(self._clock()):
+            event_id = label.event_id.hex()
+            record = {
+                "event_id": event_id,
+                "label": (LabelValue.FRAUD if label.fraud else LabelValue.LEGITIMATE).value,
+                "label_time": utc_text(label.label_time_ms),
+                "source": SOURCES[label.source],
+            }
+
+            def acknowledged(label: DueLabel = label) -> None:
+                self._under_way -= 1
+                self._published.append(label)
+
+            if not self._writer.send(
+                self._labels, event_id.encode(), orjson.dumps(record), self._stop, acknowledged
+            ):
+                return
+            self._under_way += 1
+
+    def settle(self) -> None:
+        """Note the last acknowledgements, after the writer was flushed."""
+        self._ledger.published(self._published)
+        self._published = []
