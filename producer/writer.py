@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -48,7 +49,8 @@ class KafkaWriter:
             {
                 **_CONFIG, **connection, "linger.ms": linger_ms, "compression.type": compression,
                 "error_cb": self._on_error,
-            }
+            },
+            logger=logging.getLogger("librdkafka"),
         )  # fmt: skip
         self._fatal: str | None = None
         self.reachable = False
