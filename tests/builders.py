@@ -82,3 +82,8 @@ def a_processed(
     if offset is not None:
         fd["source"] = fd["source"] | {"offset": offset}
     return orjson.dumps(a_record(**(record or {})) | {"fd": fd})
+
+
+def a_value(**changes: Any) -> bytes:
+    """Make the value of a record of `transactions`; see `a_record`."""
+    return orjson.dumps(a_record(**changes))

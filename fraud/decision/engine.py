@@ -21,7 +21,7 @@ from fraud.decision.reasons import SCORING_FAILED, top_reasons
 from fraud.decision.scorer import Scorer
 from fraud.features.history import KEYS
 from fraud.features.packing import Packed
-from fraud.features.vector import FEATURE_NAMES, feature_matrix, history_rows
+from fraud.features.vector import FEATURE_NAMES, vectors
 
 _FEATURES_JSON: Final = (
     b"{" + b",".join(orjson.dumps(name) + b":%b" for name in FEATURE_NAMES) + b"}"
@@ -112,7 +112,7 @@ class Engine:
             return []
         started_ms, started = self._clock(), self._timer()
         try:
-            matrix = feature_matrix(batch.packed, batch.rings)
+            matrix, history = vectors(batch.packed, batch.rings)
             probabilities = self.scorer.predict(matrix)
             scores = self.scorer.scale.score(probabilities).tolist()
             reasons = self._reasons(matrix, scores)
@@ -122,9 +122,8 @@ class Engine:
                     decided for at in range(len(batch)) for decided in self.decide(batch.row(at))
                 ]
             return [self._failed(batch, started_ms, started, error)]
-        history = history_rows(batch.rings, batch.packed)
         history_columns = [history[key.name] for key in KEYS]
-        vectors = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
+        rows_json = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
         event_times = batch.packed.records[KEYS[0].name]["event_time_ms"].tolist()
         taken_ms = (self._timer() - started) * 1000
         times = self._times(started_ms, taken_ms)
@@ -144,7 +143,7 @@ class Engine:
                     b",",
                     self._pinned,
                     b',"features":',
-                    _FEATURES_JSON % tuple(vectors[at].split(b",")),
+                    _FEATURES_JSON % tuple(rows_json[at].split(b",")),
                     b',"history":',
                     orjson.dumps(
                         {

@@ -25,6 +25,8 @@ def reason_text(feature: int, value: float) -> str:
     declared = FEATURES[feature]
     if np.isnan(value):
         return f"Not known: {declared.meaning[0].lower()}{declared.meaning[1:]}"
+    if value == 0 and declared.reason_when_0:
+        return declared.reason_when_0
     return declared.reason.format(value=value)
 
 

@@ -61,8 +61,9 @@ class KeyView:
         self._windows: dict[int, Mask] = {}
         self.at_ms: Ints = np.ascontiguousarray(records["event_time_ms"])
         self.age_ms: Ints = self.at_ms[:, None] - self.prior("event_time_ms")
-        other = self.prior("event") != self.now("event")[:, None]
-        self.known: Mask = self._filled & other & (self.age_ms >= 0)
+        self.remembered: Mask = self._filled & (self.prior("event") != self.now("event")[:, None])
+        """Rows of another event, whenever it happened. Shape (n, width)."""
+        self.known: Mask = self.remembered & (self.age_ms >= 0)
         """Prior rows: of another event, and not after t. Shape (n, width)."""
         self.amount: Ints = np.ascontiguousarray(records["amount_micro"])
         self.has_amount: Mask = self.amount != UNKNOWN_AMOUNT
@@ -126,6 +127,7 @@ class HistoryFeature:
     meaning: str
     reason: str
     of: Operation
+    reason_when_0: str = ""
 
 
 def _only_where(known: Mask, values: Floats) -> Floats:
@@ -278,8 +280,12 @@ _THINGS: Final = {
 def _entity_features() -> list[HistoryFeature]:
     features = []
 
-    def add(measure: str, unit: str, meaning: str, reason: str, of: Operation) -> None:
-        features.append(HistoryFeature(f"entity_{measure}", "entity", unit, meaning, reason, of))
+    def add(
+        measure: str, unit: str, meaning: str, reason: str, of: Operation, reason_when_0: str = ""
+    ) -> None:
+        features.append(
+            HistoryFeature(f"entity_{measure}", "entity", unit, meaning, reason, of, reason_when_0)
+        )
 
     for window, length_ms in WINDOWS_MS.items():
         words = _WORDS[window]
@@ -364,8 +370,9 @@ def _entity_features() -> list[HistoryFeature]:
             f"{short}_is_new",
             "0 or 1",
             f"Whether this entity's remembered transactions hold no such {singular}; NaN without any to compare.",
-            f"This customer has not used this {singular} before.",
+            f"This {singular} is new for this customer.",
             _is_new(column),
+            f"This customer has used this {singular} before.",
         )
     add(
         "seconds_since_last",
@@ -395,7 +402,7 @@ def _entity_features() -> list[HistoryFeature]:
         "{value:.0f} earlier transactions are known.",
         _known_rows,
     )
-    return features  # fmt: skip
+    return features
 
 
 HISTORY_FEATURES: Final[tuple[HistoryFeature, ...]] = tuple(_entity_features())

@@ -83,6 +83,7 @@ class TransactionFeature:
         meaning: One sentence for docs/features.md. NaN always means not known.
         reason: How a person reads it as a reason; `{value}` is the number.
         of: Computes it.
+        reason_when_0: The same where the value is 0, if that reads otherwise.
     """
 
     name: str
@@ -90,6 +91,7 @@ class TransactionFeature:
     meaning: str
     reason: str
     of: Callable[[Seen], float]
+    reason_when_0: str = ""
 
 
 def _amount(seen: Seen) -> float:
@@ -151,13 +153,13 @@ def _is_mobile(seen: Seen) -> float:
 
 TRANSACTION_FEATURES: Final[tuple[TransactionFeature, ...]] = (
     TransactionFeature("amount_base", "USD", "Amount in the base currency; NaN without a known rate.", "The amount is {value:,.2f} USD.", _amount),
-    TransactionFeature("amount_is_round", "0 or 1", "Whether the amount is a whole number of its currency.", "The amount is a round number.", _amount_is_round),
+    TransactionFeature("amount_is_round", "0 or 1", "Whether the amount is a whole number of its currency.", "The amount is a round number.", _amount_is_round, "The amount is no round number."),
     TransactionFeature("event_hour", "0-23, UTC", "Hour of the day.", "It happened in hour {value:.0f} of the day (UTC).", _hour),
-    TransactionFeature("event_weekday", "0-6, Monday = 0, UTC", "Day of the week.", "It happened on this day of the week.", _weekday),
-    TransactionFeature("email_domain_is_free", "0 or 1", "Whether the e-mail address is at a large free provider.", "The kind of e-mail domain.", _of_email(0)),
-    TransactionFeature("email_domain_is_disposable", "0 or 1", "Whether the e-mail address is at a known throw-away provider.", "The e-mail address is at a throw-away provider.", _of_email(1)),
+    TransactionFeature("event_weekday", "0-6, Monday = 0, UTC", "Day of the week.", "It happened on day {value:.0f} of the week (Monday is 0, UTC).", _weekday),
+    TransactionFeature("email_domain_is_free", "0 or 1", "Whether the e-mail address is at a large free provider.", "The e-mail address is at a large free provider.", _of_email(0), "The e-mail address is at no large free provider."),
+    TransactionFeature("email_domain_is_disposable", "0 or 1", "Whether the e-mail address is at a known throw-away provider.", "The e-mail address is at a throw-away provider.", _of_email(1), "The e-mail address is at no known throw-away provider."),
     TransactionFeature("email_digits_ratio", "0-1", "Share of digits before the @ of the e-mail address.", "{value:.0%} of the e-mail name are digits.", _of_email(2)),
-    TransactionFeature("ip_is_private", "0 or 1", "Whether the IP address is private or reserved; NaN when it is none.", "The IP address is private or reserved.", _ip_is_private),
+    TransactionFeature("ip_is_private", "0 or 1", "Whether the IP address is private or reserved; NaN when it is none.", "The IP address is private or reserved.", _ip_is_private, "The IP address is a public one."),
     TransactionFeature("category_code", "0-1023, no order", "Code of the product category.", "The product category.", _category),
-    TransactionFeature("user_agent_is_mobile", "0 or 1", "Whether the user agent names a phone or tablet.", "The kind of device.", _is_mobile),
+    TransactionFeature("user_agent_is_mobile", "0 or 1", "Whether the user agent names a phone or tablet.", "It was made on a phone or tablet.", _is_mobile, "It was not made on a phone or tablet."),
 )  # fmt: skip

@@ -42,30 +42,26 @@ def feature_matrix(packed: Packed, rings: Mapping[str, Sequence[bytes]]) -> NDAr
     Returns:
         Shape (n, len(FEATURES)), C-contiguous, in the order of `FEATURES`; NaN is not known.
     """
-    n = len(packed)
-    matrix = np.empty((n, len(FEATURES)), np.float32)
+    return vectors(packed, rings)[0]
+
+
+def vectors(
+    packed: Packed, rings: Mapping[str, Sequence[bytes]]
+) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
+    """Compute the vectors of a batch, and how much history is behind each.
+
+    Args:
+        packed: See `feature_matrix`.
+        rings: See `feature_matrix`.
+
+    Returns:
+        The matrix as `feature_matrix` gives it; and per key the rows of history that each
+        transaction saw, length n, itself and repeats of it not counted.
+    """
+    matrix = np.empty((len(packed), len(FEATURES)), np.float32)
     for column, own in enumerate(TRANSACTION_FEATURES):
         matrix[:, column] = packed.own[own.name]
     views = {key.name: KeyView(key, packed.records[key.name], rings[key.name]) for key in KEYS}
     for column, feature in enumerate(HISTORY_FEATURES, start=len(TRANSACTION_FEATURES)):
         matrix[:, column] = feature.of(views[feature.key])
-    return matrix
-
-
-def history_rows(rings: Mapping[str, Sequence[bytes]], packed: Packed) -> dict[str, list[int]]:
-    """Count the rows of history behind each vector, the transaction itself and its repeats not counted.
-
-    Returns:
-        Per key, length n.
-    """
-    counts = {}
-    for key in KEYS:
-        size = key.dtype.itemsize
-        events = packed.records[key.name]["event"].tobytes()
-        rows = []
-        for at, ring in enumerate(rings[key.name]):
-            event = events[at * 8 : at * 8 + 8]
-            own = any(ring[row : row + 8] == event for row in range(0, len(ring), size))
-            rows.append(len(ring) // size - own)
-        counts[key.name] = rows
-    return counts
+    return matrix, {name: view.remembered.sum(axis=1).tolist() for name, view in views.items()}

@@ -1,0 +1,242 @@
+"""The codec: what is accepted, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.transaction import (
+    FIELDS,
+    MAX_AMOUNT,
+    MAX_ID_LENGTH,
+    decode,
+    event_time_to_ms,
+    parse,
+    with_decision,
+)
+from tests.builders import a_record, a_value
+
+REFUSED = [
+    (None, ErrorCode.NULL_VALUE, None),
+    (b"", ErrorCode.EMPTY_VALUE, None),
+    (b" \n\t", ErrorCode.EMPTY_VALUE, None),
+    (b"not json", ErrorCode.NOT_JSON, None),
+    (a_value()[:-1], ErrorCode.NOT_JSON, None),
+    (a_value(customer_name="Zoë")[:-3].replace(b"\xc3\xab", b"\xc3"), ErrorCode.NOT_JSON, None),
+    (b"\xef\xbb\xbf" + a_value(), ErrorCode.NOT_JSON, None),
+    (b'{"transaction_amt": NaN}', ErrorCode.NOT_JSON, None),
+    (b'{"x": "\\ud800"}', ErrorCode.NOT_JSON, None),
+    (b"[" * 100_000, ErrorCode.NOT_JSON, None),
+    (b"[]", ErrorCode.NOT_AN_OBJECT, None),
+    (b'"text"', ErrorCode.NOT_AN_OBJECT, None),
+    (b"null", ErrorCode.NOT_AN_OBJECT, None),
+    (b'{"a": 1, "a": 1}', ErrorCode.REPEATED_KEY, None),
+    (b'{"a": "x", "\\u0061": "y"}', ErrorCode.REPEATED_KEY, None),
+    (b'{"deep": [{"a": 1, "a": 2}]}', ErrorCode.REPEATED_KEY, None),
+    (a_value(fd={"outcome": "approve"}), ErrorCode.RESERVED_FIELD, "fd"),
+    (a_value(fd=None).replace(b'{"', b'{"fd":null,"', 1), ErrorCode.RESERVED_FIELD, "fd"),
+    (a_value(event_id=7), ErrorCode.WRONG_TYPE, "event_id"),
+    (a_value(event_id=" "), ErrorCode.MISSING_FIELD, "event_id"),
+    (a_value(entity_id="x" * (MAX_ID_LENGTH + 1)), ErrorCode.OUT_OF_RANGE, "entity_id"),
+    (a_value(event_time=-1), ErrorCode.WRONG_TYPE, "event_time"),
+    (a_value(event_time="-1"), ErrorCode.WRONG_TYPE, "event_time"),
+    (a_value(event_time="2026-03-01"), ErrorCode.WRONG_TYPE, "event_time"),
+    (a_value(event_time="1 March 2026, 10:00"), ErrorCode.WRONG_TYPE, "event_time"),
+    (a_value(event_time="9999-01-01T00:00:00Z"), ErrorCode.OUT_OF_RANGE, "event_time"),
+    (a_value(event_time="1969-12-31T23:59:59Z"), ErrorCode.OUT_OF_RANGE, "event_time"),
+    (a_value(event_time="0001-01-01T00:00:00+23:59"), ErrorCode.OUT_OF_RANGE, "event_time"),
+    (a_value(transaction_amt=True), ErrorCode.WRONG_TYPE, "transaction_amt"),
+    (a_value(transaction_amt="NaN"), ErrorCode.WRONG_TYPE, "transaction_amt"),
+    (a_value(transaction_amt="1_000"), ErrorCode.WRONG_TYPE, "transaction_amt"),
+    (a_value(transaction_amt="12,50"), ErrorCode.WRONG_TYPE, "transaction_amt"),
+    (a_value(transaction_amt="1e400"), ErrorCode.OUT_OF_RANGE, "transaction_amt"),
+    (a_value(transaction_amt=MAX_AMOUNT * 2), ErrorCode.OUT_OF_RANGE, "transaction_amt"),
+    (a_value(transaction_amt=""), ErrorCode.MISSING_FIELD, "transaction_amt"),
+    (a_value(transaction_currency="EURO"), ErrorCode.WRONG_TYPE, "transaction_currency"),
+    (a_value(transaction_currency=""), ErrorCode.MISSING_FIELD, "transaction_currency"),
+    (a_value(billing_latitude=90.1), ErrorCode.OUT_OF_RANGE, "billing_latitude"),
+    (a_value(billing_longitude=[1]), ErrorCode.WRONG_TYPE, "billing_longitude"),
+    (a_value(customer_name={"first": "Ada"}), ErrorCode.WRONG_TYPE, "customer_name"),
+    (a_value(user_agent=False), ErrorCode.WRONG_TYPE, "user_agent"),
+    (a_value(phone=1.5), ErrorCode.WRONG_TYPE, "phone"),
+]
+
+
+@pytest.mark.parametrize(("raw", "reason", "field"), REFUSED)
+def test_a_bad_record_is_refused_with_its_reason_and_field(
+    raw: bytes | None, reason: ErrorCode, field: str | None
+) -> None:
+    """Every refusal names what was expected, and the field at fault."""
+    with pytest.raises(InvalidMessage) as refused:
+        decode(raw)
+    assert (refused.value.reason, refused.value.field) == (reason, field)
+    assert "expected" in refused.value.detail
+
+
+@pytest.mark.parametrize("field", [field.name for field in FIELDS if field.required])
+@pytest.mark.parametrize("absent", [None, "null"])
+def test_a_required_field_may_be_neither_missing_nor_null(field: str, absent: str | None) -> None:
+    """Both are the same to us."""
+    record = a_record()
+    record[field] = None
+    if absent is None:
+        del record[field]
+    with pytest.raises(InvalidMessage) as refused:
+        decode(orjson.dumps(record))
+    assert refused.value.reason is ErrorCode.MISSING_FIELD
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("field", [field.name for field in FIELDS if not field.required])
+@pytest.mark.parametrize("absent", [None, ""])
+def test_any_other_field_may_be_missing_null_or_empty(field: str, absent: str | None) -> None:
+    """A missing optional field is just not there."""
+    record = a_record() | {field: absent}
+    assert field not in decode(orjson.dumps(record)).fields
+    del record[field]
+    assert field not in decode(orjson.dumps(record)).fields
+
+
+@pytest.mark.parametrize(
+    ("written", "amount"),
+    [
+        (24.9, 24.9),
+        ("24.9", 24.9),
+        ("  7 ", 7.0),
+        ("1e3", 1000.0),
+        (-5, -5.0),
+        (".5", 0.5),
+        (0, 0.0),
+    ],
+)
+def test_an_amount_is_a_number_or_the_same_as_text(written: float | str, amount: float) -> None:
+    """The AWS sample's producer sends text."""
+    assert decode(a_value(transaction_amt=written)).transaction_amt == amount
+
+
+def test_text_fields_may_be_integers() -> None:
+    """A BIN or a zip code is often written as a number."""
+    transaction = decode(a_value(card_bin=411111, billing_zip=62701, billing_latitude="39.8"))
+    assert transaction.fields["card_bin"] == "411111"
+    assert transaction.fields["billing_zip"] == "62701"
+    assert transaction.fields["billing_latitude"] == 39.8
+
+
+def test_a_currency_may_be_in_any_case() -> None:
+    """It is read into upper case."""
+    assert decode(a_value(transaction_currency="eUr")).transaction_currency == "EUR"
+
+
+def test_unknown_fields_are_no_error() -> None:
+    """They pass through, whatever they hold."""
+    extra = {"x": [1, {"y": '\\"'}], "z": 1e300, "w": "ünï", "v": [None]}
+    assert decode(a_value(**extra)).event_id == a_record()["event_id"]
+
+
+@pytest.mark.parametrize("quotes", [b"", b'{"q":"\\""},'])
+def test_long_integers_pass_through(quotes: bytes) -> None:
+    """Also past the quick count of quotes, where Python reads the record once more."""
+    raw = a_value()[:-1] + b',"n":[' + quotes + b"1" * 300 + b"]}"
+    assert decode(raw).entity_id == a_record()["entity_id"]
+    with pytest.raises(InvalidMessage, match="not_json"):
+        decode(raw.replace(b"111]", b"111" + b"1" * 5000 + b"]"))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2022-12-24T15:53:30Z",
+        "2022-12-24T15:53:30",
+        "2022-12-24 15:53:30",
+        "2022-12-24T15:53:30.000",
+        "2022-12-24T15:53:30.000000999Z",
+        "2022-12-24T16:53:30+01:00",
+        "20221224T155330Z",
+    ],
+)
+def test_event_time_may_be_written_in_each_way_of_the_contract(written: str) -> None:
+    """With or without fraction and zone; none means UTC."""
+    assert event_time_to_ms(written) == 1671897210000
+
+
+@given(
+    st.datetimes(datetime(1971, 1, 1), datetime(2099, 1, 1)),  # noqa: DTZ001 - hypothesis adds the zone
+    st.integers(-14 * 60, 14 * 60),
+)
+def test_event_time_is_exact_for_every_zone(naive: datetime, minutes: int) -> None:
+    """Milliseconds are cut, never rounded."""
+    moment = naive.replace(tzinfo=timezone(timedelta(minutes=minutes)))
+    exact = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    assert event_time_to_ms(moment.isoformat()) == exact
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from([f.name for f in FIELDS] + ["x", "fd"]), json_values))
+def test_whatever_comes_is_read_or_refused(changes: dict[str, object]) -> None:
+    """No value of any field may end in another error than a verdict."""
+    raw = orjson.dumps(a_record() | changes, default=str) if _is_64_bit(changes) else b"0"
+    try:
+        transaction = decode(raw)
+    except InvalidMessage:
+        return
+    assert math.isfinite(transaction.transaction_amt)
+
+
+def _is_64_bit(value: object) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+@given(st.binary(max_size=60))
+def test_whatever_bytes_come_are_read_or_refused(raw: bytes) -> None:
+    """Neither may bytes."""
+    with pytest.raises(InvalidMessage):
+        decode(raw)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab\u00e9"), st.text(max_size=3) | st.integers(0, 9)), max_size=4
+    )
+)
+def test_a_repeated_key_is_found_however_it_is_written(pairs: list[tuple[str, object]]) -> None:
+    """The quick count of quotes must never let one through, nor refuse a good record."""
+    raw = b"{" + b",".join(orjson.dumps(k) + b":" + orjson.dumps(v) for k, v in pairs) + b"}"
+    if len({key for key, _ in pairs}) == len(pairs):
+        assert parse(raw) == dict(pairs)
+    else:
+        with pytest.raises(InvalidMessage, match="repeated_key"):
+            parse(raw)
+
+
+def test_the_input_keeps_its_own_bytes() -> None:
+    """Numbers, white space and order stay as they came; only fd is added."""
+    raw = b'{ "n": 1.50, "big": 123456789012345678901234567890, "e": 1E2 }\n'
+    assert with_decision(raw, b"{}") == (
+        b'{ "n": 1.50, "big": 123456789012345678901234567890, "e": 1E2 ,"fd":{}}'
+    )
+
+
+def test_a_verdict_survives_pickling() -> None:
+    """Flink's workers and test runners pass exceptions between processes."""
+    import pickle
+
+    verdict = InvalidMessage(ErrorCode.WRONG_TYPE, "x: expected text", "x")
+    again = pickle.loads(pickle.dumps(verdict))  # noqa: S301 - our own bytes
+    assert (again.reason, again.detail, again.field) == ("wrong_type", "x: expected text", "x")
