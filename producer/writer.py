@@ -12,6 +12,9 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 _log = structlog.get_logger()
+_librdkafka = logging.getLogger("librdkafka")
+# It repeats every failed try to connect, twice a second; `error_cb` tells us once.
+_librdkafka.setLevel(logging.CRITICAL)
 
 _CONFIG: Final[Mapping[str, Any]] = {
     "acks": "all",
@@ -50,11 +53,11 @@ class KafkaWriter:
                 **_CONFIG, **connection, "linger.ms": linger_ms, "compression.type": compression,
                 "error_cb": self._on_error,
             },
-            logger=logging.getLogger("librdkafka"),
+            logger=_librdkafka,
         )  # fmt: skip
         self._fatal: str | None = None
-        self.reachable = False
-        """Whether the last that was heard from the brokers was good."""
+        self.reachable: bool | None = None
+        """Whether the last that was heard from the brokers was good; None = nothing yet."""
         self.acknowledged: Counter[str] = Counter()
         """Records that Kafka has, by topic."""
         self.refused: Counter[str] = Counter()
@@ -152,8 +155,8 @@ class KafkaWriter:
         if error.fatal():
             self._fatal = error.str()
         elif error.code() in {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION}:
-            if self.reachable:
-                _log.warning("producer.kafka_lost", reason=error.name())
+            if self.reachable is not False:
+                _log.warning("producer.kafka_lost", reason=error.name(), detail=error.str())
             self.reachable = False
 
     def _raise_fatal(self) -> None:

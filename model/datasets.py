@@ -1,0 +1,489 @@
+"""Anyone's transactions: CSV, JSON lines and Parquet files, and the mapping of their columns to our fields.
+
+A mapping is a TOML file:
+
+    [fields]                      # our field = "their column"
+    event_id = "EVENT_ID"
+    label = "EVENT_LABEL"         # beside the record's fields: label, label_time
+
+    [constants]                   # our field = a value for every row
+    transaction_currency = "USD"
+
+    [labels]                      # what their labels mean; these by default
+    fraud = ["1"]
+    legitimate = ["0"]
+
+Values are taken as they stand in the file; empty ones are absent. A row that our contract refuses
+is not dropped here: whoever reads decides (the stream dead-letters it, so that every row is
+accounted for).
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import io
+import math
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any, Final, NamedTuple
+
+import orjson
+
+from fraud.contracts.label import LabelValue
+from fraud.contracts.transaction import FIELD_BY_NAME, FIELDS, Kind
+
+LABEL: Final = "label"
+LABEL_TIME: Final = "label_time"
+TARGETS: Final = (*FIELD_BY_NAME, LABEL, LABEL_TIME)
+"""What a mapping can fill: the record's fields, the label and when it became known."""
+_SECTIONS: Final = ("fields", "constants", "labels")
+_DELIMITERS: Final = ",;\t|"
+_BATCH_ROWS: Final = 5_000
+_BUFFER_BYTES: Final = 1 << 18
+
+
+class DatasetError(ValueError):
+    """A file or a mapping that cannot be used, said for the person who wrote it.
+
+    Attributes:
+        problems: One sentence each, all that were found.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    lower = {candidate.lower(): candidate for candidate in known}
+    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    return f"; did you mean {lower[found[0]]}?" if found else ""
+
+
+class LabelledRecord(NamedTuple):
+    """One row, mapped.
+
+    Attributes:
+        record: Our fields by name, values as they stand in the file; or the bytes of a line that
+            could not be read, which no mapping can help.
+        label: True for fraud, False for legitimate, None when not known.
+        label_time: When it became known, as it stands in the file; None when that is not known.
+    """
+
+    record: dict[str, Any] | bytes
+    label: bool | None
+    label_time: str | None
+
+
+@dataclass(frozen=True)
+class ColumnMapping:
+    """Which column is which field.
+
+    Attributes:
+        fields: Their column by our field.
+        constants: A value for every row by our field.
+        fraud: Their labels, as text, that mean fraud.
+        legitimate: Their labels, as text, that mean legitimate.
+        name: Of the file, for messages.
+    """
+
+    fields: Mapping[str, str]
+    constants: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    fraud: frozenset[str] = frozenset({"1"})
+    legitimate: frozenset[str] = frozenset({"0"})
+    name: str = "mapping"
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{self.name}: {section}.{target}: there is no such field of ours{_nearest(target, TARGETS)}"
+            for section, targets in (("fields", self.fields), ("constants", self.constants))
+            for target in targets
+            if target not in TARGETS
+        ]
+        problems += [
+            f"{self.name}: {target} is in [fields] and in [constants]; it can come from one only"
+            for target in self.fields
+            if target in self.constants
+        ]
+        missing = [
+            f.name
+            for f in FIELDS
+            if f.required and f.name not in self.fields and f.name not in self.constants
+        ]
+        if missing:
+            problems.append(
+                f"{self.name}: required and mapped by neither [fields] nor [constants]: {', '.join(missing)}"
+            )
+        problems += [
+            f"{self.name}: [constants] {target} would be the same for every row; map a column"
+            for target in ("event_id", "event_time")
+            if target in self.constants
+        ]
+        problems += [
+            f"{self.name}: label {value!r} means both fraud and legitimate"
+            for value in sorted(self.fraud & self.legitimate)
+        ]
+        if LABEL_TIME in self.fields and LABEL not in self.fields and LABEL not in self.constants:
+            problems.append(f"{self.name}: label_time is mapped and label is not")
+        if problems:
+            raise DatasetError(*problems)
+
+    @classmethod
+    def read(cls, path: Path) -> ColumnMapping:
+        """Read a mapping file.
+
+        Raises:
+            DatasetError: It does not exist, is no TOML, or maps what cannot be mapped; all
+                problems at once.
+        """
+        try:
+            document = tomllib.loads(path.read_text("utf-8-sig"))
+        except OSError as error:
+            raise DatasetError(f"{path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{path.name}: not TOML in UTF-8: {error}") from None
+        problems = [
+            f"{path.name}: unknown section [{name}]{_nearest(name, _SECTIONS)}"
+            for name in document
+            if name not in _SECTIONS
+        ]
+        problems += [
+            f"{path.name}: [{name}] must be a table"
+            for name in _SECTIONS
+            if not isinstance(document.get(name, {}), dict)
+        ]
+        if problems:
+            raise DatasetError(*problems)
+        fields, constants = document.get("fields", {}), document.get("constants", {})
+        labels = document.get("labels", {})
+        problems += [
+            f"{path.name}: [fields] {target}: expected the name of a column in quotes"
+            for target, column in fields.items()
+            if not isinstance(column, str)
+        ]
+        problems += [
+            f"{path.name}: [constants] {target}: expected text or a number"
+            for target, value in constants.items()
+            if isinstance(value, bool) or not isinstance(value, str | int | float)
+        ]
+        problems += [
+            f"{path.name}: [labels] {meaning}: expected fraud or legitimate, each a list of values"
+            for meaning, values in labels.items()
+            if meaning not in ("fraud", "legitimate") or not isinstance(values, list)
+        ]
+        if problems:
+            raise DatasetError(*problems)
+        return cls(
+            fields=fields,
+            constants=constants,
+            fraud=frozenset(_as_text(value) for value in labels.get("fraud", ["1"])),
+            legitimate=frozenset(_as_text(value) for value in labels.get("legitimate", ["0"])),
+            name=path.name,
+        )
+
+    def check(self, columns: Sequence[str], file: str = "the file") -> None:
+        """Check that a file has the columns that are mapped.
+
+        Raises:
+            DatasetError: It has not; names those that it has.
+        """
+        missing = [
+            f"{self.name}: {target} = {column!r}: {file} has no such column{_nearest(column, columns)}"
+            for target, column in self.fields.items()
+            if column not in columns
+        ]
+        if missing:
+            raise DatasetError(*missing, f"{file} has the columns: {', '.join(columns)}")
+
+    def apply(self, row: Mapping[str, Any]) -> LabelledRecord:
+        """Map one row; empty values are absent, columns that are not mapped are left out.
+
+        Example:
+            >>> mapping = ColumnMapping(
+            ...     {"event_id": "id", "entity_id": "who", "event_time": "at",
+            ...      "transaction_amt": "price", "label": "bad"},
+            ...     {"transaction_currency": "EUR"},
+            ... )
+            >>> mapping.apply({"id": 7, "who": "c1", "at": "2026-03-01 10:00:00", "price": "9.99", "bad": "1"})
+            LabelledRecord(record={'event_id': '7', 'entity_id': 'c1', 'event_time': \
+'2026-03-01 10:00:00', 'transaction_amt': '9.99', 'transaction_currency': 'EUR'}, label=True, label_time=None)
+        """
+        record: dict[str, Any] = {}
+        for target, column in self.fields.items():
+            value = _plain(row.get(column))
+            if value is None or value == "":
+                continue
+            # Ids are text on the wire, and numbers in many a file.
+            if type(value) is int and target in _TEXTUAL:
+                value = str(value)
+            record[target] = value
+        record.update(self.constants)
+        label = record.pop(LABEL, None)
+        label_time = record.pop(LABEL_TIME, None)
+        said = None if label is None else _as_text(label)
+        return LabelledRecord(
+            record,
+            True if said in self.fraud else False if said in self.legitimate else None,
+            None if label_time is None else str(label_time),
+        )
+
+
+_TEXTUAL: Final = frozenset(f.name for f in FIELDS if f.kind in (Kind.ID, Kind.TEXT))
+
+
+def own_mapping() -> ColumnMapping:
+    """Give the mapping of files whose columns have our names, such as the simulator's history."""
+    return ColumnMapping({name: name for name in TARGETS}, name="our own names")
+
+
+def label_value(label: bool) -> LabelValue:
+    """Give a label's value on the topic `labels`."""
+    return LabelValue.FRAUD if label else LabelValue.LEGITIMATE
+
+
+def _as_text(value: Any) -> str:
+    """Write a label as its file would: 1.0, as columns with gaps read, is 1.
+
+    Example:
+        >>> [_as_text(value) for value in (1, 1.0, " 1 ", True)]
+        ['1', '1', '1', 'true']
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _plain(value: Any) -> Any:
+    """Turn a file's typed value into what JSON has; None when it is not a number."""
+    if value is None or type(value) is str or type(value) is int or type(value) is bool:
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, date):
+        return f"{value.isoformat()}T00:00:00Z"
+    if isinstance(value, Decimal):
+        return str(value) if value.is_finite() else None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value
+
+
+class Progress(NamedTuple):
+    """How far a file has been read, in units that only compare with each other."""
+
+    done: int
+    total: int
+
+
+@dataclass
+class Dataset:
+    """A file of transactions.
+
+    Attributes:
+        path: `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.json` (lines) or `.parquet`; all but the last
+            also with `.gz`.
+        delimiter: Of a CSV; None finds out which of comma, semicolon, tab and bar its header has.
+        encoding: Of a CSV.
+        progress: How far it has been read.
+    """
+
+    path: Path
+    delimiter: str | None = None
+    encoding: str = "utf-8-sig"
+    progress: Progress = field(default_factory=lambda: Progress(0, 1))
+
+    def __post_init__(self) -> None:
+        if not self.path.is_file():
+            raise DatasetError(f"{self.path}: no such file")
+        if self.kind not in ("csv", "jsonl", "parquet"):
+            raise DatasetError(
+                f"{self.path.name}: expected a name ending in .csv, .tsv, .jsonl, .ndjson, .json, .parquet, or one of these and .gz"
+            )
+
+    @property
+    def kind(self) -> str:
+        """Format by the file's name: `csv`, `jsonl`, `parquet`, or something unknown."""
+        suffixes = [suffix.lower() for suffix in self.path.suffixes]
+        if suffixes and suffixes[-1] == ".gz":
+            suffixes.pop()
+        known = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}  # fmt: skip
+        last = suffixes[-1] if suffixes else ""
+        return known.get(last, last)
+
+    def columns(self) -> list[str]:
+        """Give the names of the columns; of JSON lines those of the first thousand rows.
+
+        Raises:
+            DatasetError: The file cannot be read.
+        """
+        if self.kind == "parquet":
+            with self._parquet() as file:
+                return list(file.schema_arrow.names)
+        if self.kind == "csv":
+            with self._csv() as (header, _):
+                return header
+        names: dict[str, None] = {}
+        for _, row in zip(range(1_000), self._json_rows(), strict=False):
+            if isinstance(row, dict):
+                names.update(dict.fromkeys(row))
+        if not names:
+            raise DatasetError(f"{self.path.name}: expected one JSON object a line")
+        return list(names)
+
+    def rows(self, only: Sequence[str] | None = None) -> Iterator[dict[str, Any] | bytes]:
+        """Give the rows in the file's order; bytes for a line that is no JSON object.
+
+        Args:
+            only: Columns that are wanted; the others may be there or not. None wants all.
+
+        Raises:
+            DatasetError: The file cannot be read on.
+        """
+        if self.kind == "csv":
+            return self._csv_rows()
+        return self._parquet_rows(only) if self.kind == "parquet" else self._json_rows()
+
+    def records(self, mapping: ColumnMapping) -> Iterator[LabelledRecord]:
+        """Give the rows, mapped, in the file's order.
+
+        Raises:
+            DatasetError: The file lacks a mapped column or cannot be read.
+        """
+        mapping.check(self.columns(), self.path.name)
+        return self._mapped(mapping)
+
+    def _mapped(self, mapping: ColumnMapping) -> Iterator[LabelledRecord]:
+        for row in self.rows([*mapping.fields.values()]):
+            yield LabelledRecord(row, None, None) if isinstance(row, bytes) else mapping.apply(row)
+
+    @contextmanager
+    def _opened(self) -> Iterator[io.BufferedReader]:
+        total = max(self.path.stat().st_size, 1)
+        try:
+            with self.path.open("rb") as file:
+                self.progress = Progress(0, total)
+                if self.path.suffix.lower() == ".gz":
+                    with gzip.open(file) as unpacked:
+                        yield io.BufferedReader(_Watched(unpacked, file, self), _BUFFER_BYTES)
+                else:
+                    yield io.BufferedReader(_Watched(file, file, self), _BUFFER_BYTES)
+                self.progress = Progress(total, total)
+        except (OSError, EOFError) as error:
+            raise DatasetError(f"{self.path.name}: cannot be read: {error}") from None
+
+    @contextmanager
+    def _csv(self) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
+        with self._opened() as file:
+            text = io.TextIOWrapper(file, encoding=self.encoding, newline="")
+            try:
+                first = text.readline()
+                delimiter = self.delimiter or max(_DELIMITERS, key=first.count)
+                # A quoted name may hold a line break; the header's other lines are read on.
+                lines = _chained(first, text)
+                reader = csv.reader(lines, delimiter=delimiter)
+                header = next(reader, None)
+                if not header or not any(header):
+                    raise DatasetError(f"{self.path.name}: expected a header line")
+                twice = sorted({name for name in header if header.count(name) > 1})
+                if twice:
+                    raise DatasetError(f"{self.path.name}: columns named twice: {', '.join(twice)}")
+                yield header, reader
+            except UnicodeDecodeError:
+                raise DatasetError(
+                    f"{self.path.name}: not in the encoding {self.encoding}; name another, such as latin-1"
+                ) from None
+            except csv.Error as error:
+                raise DatasetError(f"{self.path.name}: {error}") from None
+            finally:
+                text.detach()
+
+    def _csv_rows(self) -> Iterator[dict[str, Any]]:
+        with self._csv() as (header, reader):
+            for cells in reader:
+                if cells:
+                    yield dict(zip(header, cells, strict=False))
+
+    def _json_rows(self) -> Iterator[dict[str, Any] | bytes]:
+        with self._opened() as file:
+            for line in file:
+                if not line.strip():
+                    continue
+                try:
+                    row = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    row = None
+                yield row if isinstance(row, dict) else line.rstrip(b"\r\n")
+
+    @contextmanager
+    def _parquet(self) -> Iterator[Any]:
+        import pyarrow as pa  # half a second that readers of text need not wait
+        from pyarrow import parquet
+
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                yield file
+        except pa.ArrowException as error:
+            raise DatasetError(f"{self.path.name}: not readable as Parquet: {error}") from None
+
+    def _parquet_rows(self, only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+        with self._parquet() as file:
+            total, done = max(file.metadata.num_rows, 1), 0
+            for batch in file.iter_batches(_BATCH_ROWS, columns=only):
+                names = batch.schema.names
+                values = [_python_values(column) for column in batch.columns]
+                for row in zip(*values, strict=True):
+                    yield dict(zip(names, row, strict=True))
+                done += batch.num_rows
+                self.progress = Progress(done, total)
+
+
+def _python_values(column: Any) -> list[Any]:
+    """Turn an Arrow column into Python's values.
+
+    Arrow makes them one by one; NumPy, where it loses nothing, ten times as fast.
+    """
+    kind = str(column.type)
+    if kind in ("string", "large_string", "double", "float") or (
+        column.null_count == 0 and kind.startswith(("int", "uint"))
+    ):
+        return list(column.to_numpy(zero_copy_only=False).tolist())
+    return list(column.to_pylist())
+
+
+class _Watched(io.RawIOBase):
+    """Reads a file and notes how much of it, as it lies on disk, has been read."""
+
+    def __init__(
+        self, source: IO[bytes] | gzip.GzipFile, disk: IO[bytes], dataset: Dataset
+    ) -> None:
+        super().__init__()
+        self._source = source
+        self._disk = disk
+        self._dataset = dataset
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._source.read(len(buffer))
+        buffer[: len(block)] = block
+        self._dataset.progress = Progress(self._disk.tell(), self._dataset.progress.total)
+        return len(block)
+
+
+def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest

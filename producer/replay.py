@@ -1,0 +1,267 @@
+"""Replay: anyone's file of transactions, told to Kafka as if it happened now.
+
+By default rows go out in the order of their event times (equal times in the order of the file),
+each label at the place in that order where it became known. A row whose event time cannot be
+read stays behind the row before it. Nothing is dropped: a row that lacks a value, and a line that
+is no JSON, is sent as it is, so that the stream dead-letters and thereby accounts for it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import tempfile
+import threading
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import orjson
+
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.transaction import event_time_to_ms, from_mapping
+from model.datasets import ColumnMapping, Dataset, LabelledRecord, label_value
+
+_HEAD: Final = struct.Struct("<?iI")
+"""Whether it is a label, length of the key (-1 = none), length of the value."""
+_PACE_TOLERANCE_S: Final = 0.002
+LABEL_SOURCE: Final = "replay"
+"""Who says what a replayed label says: the file."""
+
+
+class Writer(Protocol):
+    """Where records go; see `producer.writer.KafkaWriter`."""
+
+    acknowledged: Counter[str]
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        stop: threading.Event,
+        on_acknowledged: Callable[[], None] | None = None,
+    ) -> bool:
+        """Hand a record over; False when `stop` ended the waiting."""
+
+    def poll(self) -> None:
+        """Take note of acknowledgements."""
+
+
+class Record(NamedTuple):
+    """What goes to Kafka.
+
+    Attributes:
+        is_label: Whether it goes to `labels` rather than to `transactions`.
+        key: entity_id of a transaction, event_id of a label; None when the row has none.
+        value: JSON in UTF-8, unless the row was none.
+    """
+
+    is_label: bool
+    key: bytes | None
+    value: bytes
+
+
+@dataclass
+class ReplaySummary:
+    """What became of a file.
+
+    Attributes:
+        rows: Rows read.
+        sent: Transactions handed to Kafka.
+        labels: Labels handed to Kafka.
+        refused: Rows that the contract refuses, by error code: they are sent too, and will be
+            dead letters.
+        unlabelled: Rows with a label that could not be sent, as they have no event_id.
+    """
+
+    rows: int = 0
+    sent: int = 0
+    labels: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    unlabelled: int = 0
+
+
+def _key(value: Any) -> bytes | None:
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) and value else None
+
+
+def _time_ms(text: Any) -> int | None:
+    try:
+        return event_time_to_ms(text) if isinstance(text, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def records_of(row: LabelledRecord, *, with_labels: bool, summary: ReplaySummary) -> list[tuple[int | None, Record]]:
+    """Give what a row becomes on Kafka, each with its time (UTC epoch milliseconds, None = unknown).
+
+    Args:
+        row: A mapped row.
+        with_labels: Whether to send its label too.
+        summary: Counts are added.
+    """
+    record = row.record
+    if isinstance(record, bytes):
+        summary.refused["not_json"] += 1
+        return [(None, Record(False, None, record))]
+    try:
+        from_mapping(record)
+    except InvalidMessage as verdict:
+        summary.refused[str(verdict.reason)] += 1
+    at_ms = _time_ms(record.get("event_time"))
+    # A mapping may hold numbers beyond 64 bits or text that is not UTF-8; they go out as text.
+    out = [(at_ms, Record(False, _key(record.get("entity_id")), orjson.dumps(record, default=str)))]
+    if row.label is None or not with_labels:
+        return out
+    event_id = record.get("event_id")
+    if not isinstance(event_id, str):
+        summary.unlabelled += 1
+        return out
+    label_time = row.label_time if row.label_time is not None else record.get("event_time")
+    value = orjson.dumps(
+        {
+            "event_id": event_id,
+            "label": label_value(row.label).value,
+            "label_time": label_time,
+            "source": LABEL_SOURCE,
+        },
+        default=str,
+    )
+    known_ms = _time_ms(label_time)
+    out.append((at_ms if known_ms is None else known_ms, Record(True, _key(event_id), value)))
+    return out
+
+
+class Spool:
+    """Records on disk, to be read back in another order. A context manager; the file has no name.
+
+    Memory grows by 16 bytes a record, whatever the size of the file.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="fraudstream-replay-")  # noqa: SIM115 - closed by __exit__
+        self._offsets = array("q")
+        self._times = array("q")
+        self._end = 0
+        self._last_ms = -(2**62)
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, time_ms: int | None, record: Record) -> None:
+        """Append a record; one without a time stays behind the one before it."""
+        key = record.key
+        head = _HEAD.pack(record.is_label, -1 if key is None else len(key), len(record.value))
+        block = head + (key or b"") + record.value
+        self._file.write(block)
+        self._offsets.append(self._end)
+        self._end += len(block)
+        if not record.is_label:
+            self._last_ms = self._last_ms if time_ms is None else time_ms
+        self._times.append(self._last_ms if time_ms is None else time_ms)
+
+    def __len__(self) -> int:
+        """Count the records."""
+        return len(self._offsets)
+
+    def in_order(self, *, by_time: bool) -> Iterator[Record]:
+        """Give the records by time, equal times in the order of their coming; or in that order."""
+        if not len(self):
+            return
+        self._file.flush()
+        order = np.arange(len(self))
+        if by_time:
+            order = np.argsort(np.array(self._times, np.int64), kind="stable")
+        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            for position in order.tolist():
+                at = self._offsets[position]
+                is_label, key_length, value_length = _HEAD.unpack_from(memory, at)
+                at += _HEAD.size
+                key = None if key_length < 0 else memory[at : at + key_length]
+                at += max(key_length, 0)
+                yield Record(is_label, key, memory[at : at + value_length])
+
+
+def read_into(
+    spool: Spool,
+    dataset: Dataset,
+    mapping: ColumnMapping,
+    *,
+    with_labels: bool = True,
+    limit: int | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> ReplaySummary:
+    """Read a file into a spool.
+
+    Args:
+        spool: Takes the records.
+        dataset: The file.
+        mapping: Which column is which field.
+        with_labels: Whether labels are wanted.
+        limit: Rows to read at most; None reads all.
+        progress: Called now and then with the share that is read, 0-1.
+
+    Raises:
+        model.datasets.DatasetError: The file lacks a mapped column or cannot be read.
+    """
+    summary = ReplaySummary()
+    for row in dataset.records(mapping):
+        if limit is not None and summary.rows >= limit:
+            break
+        for time_ms, record in records_of(row, with_labels=with_labels, summary=summary):
+            spool.add(time_ms, record)
+        summary.rows += 1
+        if summary.rows % 1_000 == 0:
+            progress(dataset.progress.done / dataset.progress.total)
+    return summary
+
+
+def send_all(
+    spool: Spool,
+    summary: ReplaySummary,
+    writer: Writer,
+    *,
+    transactions: str,
+    labels: str,
+    by_time: bool,
+    rate: float | None,
+    stop: threading.Event,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Send what a spool holds. What was handed over is the writer's; flush it.
+
+    Args:
+        spool: The records.
+        summary: `sent` and `labels` are counted here.
+        writer: Where they go.
+        transactions: Physical topic.
+        labels: Physical topic.
+        by_time: Whether in the order of event times; else in the order of the file.
+        rate: Transactions a second; None is as fast as Kafka takes them.
+        stop: Ends it early.
+        progress: Called now and then with the records handed over.
+    """
+    started_s = time.monotonic()
+    for record in spool.in_order(by_time=by_time):
+        if not record.is_label and rate is not None:
+            due_s = started_s + summary.sent / rate
+            while (left_s := due_s - time.monotonic()) > _PACE_TOLERANCE_S and not stop.is_set():
+                writer.poll()
+                stop.wait(min(left_s, 0.5))
+        if stop.is_set() or not writer.send(labels if record.is_label else transactions, record.key, record.value, stop):  # fmt: skip
+            return
+        if record.is_label:
+            summary.labels += 1
+        else:
+            summary.sent += 1
+        if (summary.sent + summary.labels) % 100 == 0:
+            progress(summary.sent + summary.labels)
+
