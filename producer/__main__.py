@@ -4,60 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fraud.kit.lifecycle import load_settings
 from fraud.kit.logs import configure_logs
-from producer.history import HistorySummary, write_history
+from producer.history import write_history_shown
 from producer.service import serve
 from producer.settings import ProducerSettings
-from producer.simulation import DEFAULT_FRAUD_RATE, Plan, World
-
-
-def history(
-    *, days: int, customers: int, seed: int, output: Path, fraud_rate: float, until: datetime | None, cache: Path
-) -> HistorySummary:  # fmt: skip
-    """Write history, with a progress bar, and say what was written.
-
-    Args:
-        days: Length.
-        customers: The first ones of the population.
-        seed: Seed of the world.
-        output: `.jsonl` or `.parquet` file.
-        fraud_rate: Fraudulent share of the transactions.
-        until: End; None is the last midnight, UTC.
-        cache: Folder of the population's cache.
-    """
-    end = until or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    start = end - timedelta(days=days)
-    t0_ms, t1_ms = (int(moment.timestamp() * 1000) for moment in (start, end))
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("simulating"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), console=console
-    ) as bar:  # fmt: skip
-        task = bar.add_task("simulating", total=t1_ms - t0_ms)
-        summary = write_history(
-            World.load(seed, cache),
-            seed,
-            Plan(customers=customers, fraud_rate=fraud_rate),
-            t0_ms,
-            t1_ms,
-            output,
-            lambda reached_ms: bar.update(task, completed=reached_ms - t0_ms),
-        )
-        bar.update(task, completed=t1_ms - t0_ms)
-    share = summary.frauds / max(summary.transactions, 1)
-    console.print(
-        f"{summary.transactions:,} transactions of {customers:,} customers from {start:%Y-%m-%d} to "
-        f"{end:%Y-%m-%d}: {summary.frauds:,} are fraud ({share:.2%}), {summary.labelled:,} have a label by then. "
-        f"Written to {output}",
-        highlight=False,
-    )  # fmt: skip
-    return summary
+from producer.simulation import DEFAULT_FRAUD_RATE
 
 
 def _arguments(args: list[str]) -> argparse.Namespace:
@@ -86,7 +41,7 @@ def main(args: list[str]) -> int:
     if until is not None and until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     try:
-        history(
+        write_history_shown(
             days=asked.days,
             customers=asked.customers,
             seed=settings.producer_seed if asked.seed is None else asked.seed,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from producer.events import Campaign
 from producer.population import Population
@@ -145,6 +148,48 @@ def write_history(
         sink.close()
     part_path.replace(path)
     return HistorySummary(count, frauds, labelled)
+
+
+def write_history_shown(
+    *, days: int, customers: int, seed: int, output: Path, fraud_rate: float, until: datetime | None, cache: Path
+) -> HistorySummary:  # fmt: skip
+    """Write a history with a progress bar, and say what was written.
+
+    Args:
+        days: Length.
+        customers: The first ones of the population.
+        seed: Seed of the world.
+        output: `.jsonl` or `.parquet` file.
+        fraud_rate: Fraudulent share of the transactions.
+        until: End; None is the last midnight, UTC.
+        cache: Folder of the population's cache.
+    """
+    end = until or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    start = end - timedelta(days=days)
+    t0_ms, t1_ms = (int(moment.timestamp() * 1000) for moment in (start, end))
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("simulating"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), console=console
+    ) as bar:  # fmt: skip
+        task = bar.add_task("simulating", total=t1_ms - t0_ms)
+        summary = write_history(
+            World.load(seed, cache),
+            seed,
+            Plan(customers=customers, fraud_rate=fraud_rate),
+            t0_ms,
+            t1_ms,
+            output,
+            lambda reached_ms: bar.update(task, completed=reached_ms - t0_ms),
+        )
+        bar.update(task, completed=t1_ms - t0_ms)
+    share = summary.frauds / max(summary.transactions, 1)
+    console.print(
+        f"{summary.transactions:,} transactions of {customers:,} customers from {start:%Y-%m-%d} to "
+        f"{end:%Y-%m-%d}: {summary.frauds:,} are fraud ({share:.2%}), {summary.labelled:,} have a label by then. "
+        f"Written to {output}",
+        highlight=False,
+    )  # fmt: skip
+    return summary
 
 
 def _gather(slices: Iterable[Slice], at_least: int = 20_000) -> Iterable[Slice]:

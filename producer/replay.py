@@ -97,7 +97,9 @@ def _time_ms(text: Any) -> int | None:
         return None
 
 
-def records_of(row: LabelledRecord, *, with_labels: bool, summary: ReplaySummary) -> list[tuple[int | None, Record]]:
+def records_of(
+    row: LabelledRecord, *, with_labels: bool, summary: ReplaySummary
+) -> list[tuple[int | None, Record]]:
     """Give what a row becomes on Kafka, each with its time (UTC epoch milliseconds, None = unknown).
 
     Args:
@@ -114,7 +116,6 @@ def records_of(row: LabelledRecord, *, with_labels: bool, summary: ReplaySummary
     except InvalidMessage as verdict:
         summary.refused[str(verdict.reason)] += 1
     at_ms = _time_ms(record.get("event_time"))
-    # A mapping may hold numbers beyond 64 bits or text that is not UTF-8; they go out as text.
     out = [(at_ms, Record(False, _key(record.get("entity_id")), orjson.dumps(record, default=str)))]
     if row.label is None or not with_labels:
         return out
@@ -264,4 +265,3 @@ def send_all(
             summary.sent += 1
         if (summary.sent + summary.labels) % 100 == 0:
             progress(summary.sent + summary.labels)
-

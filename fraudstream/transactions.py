@@ -1,0 +1,185 @@
+"""Commands that bring transactions: `replay` a file to Kafka, `simulate` a history into one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
+
+
+class Order(StrEnum):
+    """Order in which a file is replayed."""
+
+    EVENT = "event"
+    FILE = "file"
+
+
+def replay(
+    file: Annotated[
+        Path, typer.Argument(help="CSV, JSON lines or Parquet; the first two also as .gz.")
+    ],
+    mapping: Annotated[
+        Path, typer.Option("--mapping", "-m", help="TOML file: which column is which field.")
+    ],
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, help="Transactions a second; without, as fast as Kafka takes them."
+        ),
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Topic of the transactions, if not the usual one.")
+    ] = None,
+    order: Annotated[
+        Order, typer.Option(help="By event time (equal times as in the file), or as in the file.")
+    ] = Order.EVENT,
+    labels: Annotated[bool, typer.Option(help="Send the labels too, to the topic labels.")] = True,
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows to read at most.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Of a CSV; without, the header tells.")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Of a CSV.")] = "utf-8-sig",
+) -> None:
+    """Send a file of transactions to Kafka, as if it happened now.
+
+    Every row is sent, also one that our contract refuses: it comes out as a dead letter, so that
+    rows = processed + dead letters.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from fraud.contracts.topics import Topic
+    from fraud.kit.lifecycle import load_settings, stop_event
+    from fraud.kit.settings import KafkaSettings
+    from fraudstream.environment import complete_environment
+    from model.datasets import ColumnMapping, Dataset, DatasetError
+    from producer.replay import Spool, read_into, send_all
+    from producer.writer import KafkaWriter, WriterError
+
+    console = Console(stderr=True, soft_wrap=True)
+
+    def give_up(problem: str, code: int) -> typer.Exit:
+        console.print(f"fraudstream: {problem}", style="red", markup=False, highlight=False)
+        return typer.Exit(code)
+
+    complete_environment()
+    settings = load_settings(KafkaSettings)
+    transactions = topic or settings.topic(Topic.TRANSACTIONS)
+    label_topic = settings.topic(Topic.LABELS)
+    if delimiter is not None:
+        delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+        if len(delimiter) != 1:
+            raise give_up(f"--delimiter: expected one character or tab, got {delimiter!r}", 2)
+    try:
+        columns = ColumnMapping.read(mapping)
+        dataset = Dataset(file, delimiter, encoding)
+        columns.check(dataset.columns(), file.name)
+        writer = KafkaWriter(settings.librdkafka(), linger_ms=5 if rate else 20)
+        writer.check(transactions, timeout_s=10)
+        if labels:
+            writer.check(label_topic, timeout_s=10)
+    except DatasetError as error:
+        raise give_up(str(error), 2) from None
+    except LookupError as error:
+        raise give_up(f"--encoding: {error}", 2) from None
+    except WriterError as error:
+        raise give_up(f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})", 1) from None  # fmt: skip
+
+    stop = stop_event()
+    bars = Progress(
+        TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )  # fmt: skip
+    try:
+        with Spool() as spool, bars:
+            reading = bars.add_task("reading %", total=100)
+            summary = read_into(
+                spool,
+                dataset,
+                columns,
+                with_labels=labels,
+                limit=limit,
+                progress=lambda share: bars.update(reading, completed=round(100 * share)),
+            )
+            bars.update(reading, completed=100)
+            sending = bars.add_task("sending", total=len(spool))
+            send_all(
+                spool,
+                summary,
+                writer,
+                transactions=transactions,
+                labels=label_topic,
+                by_time=order is Order.EVENT,
+                rate=rate,
+                stop=stop,
+                progress=lambda done: bars.update(sending, completed=done),
+            )
+            bars.update(sending, completed=summary.sent + summary.labels)
+            # Kafka may be away for a while; Ctrl-C ends the waiting.
+            while writer.flush(0.5) and not stop.is_set():
+                pass
+    except DatasetError as error:
+        raise give_up(str(error), 2) from None
+    except WriterError as error:
+        raise give_up(f"Kafka refuses to go on: {error}", 1) from None
+
+    acknowledged = writer.acknowledged[transactions]
+    say = typer.echo
+    say(f"rows read        {summary.rows:>10,}")
+    say(f"sent             {summary.sent:>10,}  to {transactions}")
+    say(f"acknowledged     {acknowledged:>10,}")
+    if labels:
+        say(f"labels           {writer.acknowledged[label_topic]:>10,}  to {label_topic}")
+    for code, count in sorted(summary.refused.items()):
+        say(f"dead letters     {count:>10,}  to be expected: {code}")
+    if summary.unlabelled:
+        say(f"labels not sent  {summary.unlabelled:>10,}  their rows have no event_id")
+    for reason, count in sorted(writer.refused.items()):
+        say(f"refused by Kafka {count:>10,}  {reason}")
+    if acknowledged < summary.rows or writer.acknowledged[label_topic] < summary.labels:
+        raise typer.Exit(1)
+
+
+def simulate(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write, ending in .jsonl or .parquet.")
+    ],
+    days: Annotated[int, typer.Option(min=1, help="Length of the history.")] = 60,
+    customers: Annotated[
+        int, typer.Option(min=1, help="Customers, the first of the population.")
+    ] = 2_000,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the world (default: PRODUCER_SEED).")
+    ] = None,
+    fraud_rate: Annotated[
+        float, typer.Option(min=0, max=0.49, help="Fraudulent share, 0-1.")
+    ] = 0.005,
+    until: Annotated[
+        datetime | None, typer.Option(help="End, UTC (default: the last midnight).")
+    ] = None,
+) -> None:
+    """Write simulated history: transactions, their labels as known by its end, and the truth."""
+    from fraud.kit.lifecycle import load_settings
+    from fraudstream.environment import complete_environment
+    from producer.history import write_history_shown
+    from producer.settings import ProducerSettings
+
+    complete_environment()
+    settings = load_settings(ProducerSettings)
+    try:
+        write_history_shown(
+            days=days,
+            customers=customers,
+            seed=settings.producer_seed if seed is None else seed,
+            output=output,
+            fraud_rate=fraud_rate,
+            until=None if until is None else until.replace(tzinfo=until.tzinfo or UTC),
+            cache=settings.state_dir / "population",
+        )
+    except ValueError as error:
+        typer.echo(f"fraudstream: {error}", err=True)
+        raise typer.Exit(2) from None
