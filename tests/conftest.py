@@ -134,8 +134,8 @@ class _Servers:
         self._run(taskmanager)
         env = {
             **flink_environment(folder, os.environ),
-            "FRAUDSTREAM_KAFKA_CONNECTOR_JAR": str(connector),
-            "FRAUDSTREAM_ECJ_JAR": str(compiler),
+            "FLINK_KAFKA_CONNECTOR_JAR": str(connector),
+            "FLINK_JAVA_COMPILER_JAR": str(compiler),
         }
         return FlinkCluster(jobmanager.address, env, connector, compiler, checkpoints)
 

@@ -1,0 +1,201 @@
+"""The real pipeline on a mini-cluster: rows in, rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+import pytest
+import xgboost
+from pyflink.table import DataTypes, EnvironmentSettings, TableEnvironment
+from rich.console import Console
+
+from devstack import artifacts
+from flink_job.java_functions import build_jar, python_jar
+from flink_job.pipeline import pipeline, register_functions
+from fraud.contracts.transaction import decode
+from fraud.decision.engine import Batch, Engine
+from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.decision.scale import ScoreScale
+from fraud.features.history import KEYS, Histories
+from fraud.features.packing import pack
+from fraud.features.vector import FEATURES
+from model.registry import Registry
+from tests.builders import a_record, a_value
+from tests.unit.contracts.test_transaction import REFUSED
+
+pytestmark = [pytest.mark.flink, pytest.mark.slow]
+
+Row = tuple[bytes | None, bytes | None, str, int, int, datetime]
+ARRIVED = datetime(2026, 3, 1, 0, 0, 0, 123_000, tzinfo=UTC)
+
+
+class Output(NamedTuple):
+    """One record of the sink."""
+
+    record_key: bytes
+    record_value: bytes
+    topic: str
+    headers: dict[str, bytes] | None
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry whose champion scores every outcome, without anything to learn from."""
+    folder = tmp_path_factory.mktemp("models")
+    rng = np.random.default_rng(7)
+    matrix = rng.uniform(0, 100, (4000, len(FEATURES))).astype(np.float32)
+    labels = (matrix[:, 0] + rng.normal(0, 10, 4000) > 85).astype(int)
+    booster = xgboost.train(
+        {"objective": "binary:logistic", "base_score": 0.5, "nthread": 1, "seed": 7},
+        xgboost.DMatrix(matrix, labels),
+        num_boost_round=20,
+    )
+    registry = Registry(folder)
+    manifest = registry.add(
+        "test",
+        bytes(booster.save_raw("ubj")),
+        ScoreScale([0, 0.5, 1], [0, 950, 1000]),
+        metrics={},
+        training={},
+    )
+    registry.promote(manifest.name, manifest.version)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table_env(
+    registry: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TableEnvironment]:
+    """A mini-cluster with our functions, its Python workers as processes as in production."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("_python_worker_execution_mode", "process")
+    (compiler,) = artifacts.ensure("ecj", Console(stderr=True))
+    jar = build_jar(compiler, tmp_path_factory.mktemp("jars"))
+    env = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
+    env.get_config().set("parallelism.default", "1")
+    env.get_config().set("table.local-time-zone", "UTC")
+    env.get_config().set("pipeline.jars", ";".join(path.as_uri() for path in (python_jar(), jar)))
+    register_functions(env, jar, registry)
+    yield env
+    monkeypatch.undo()
+
+
+def outputs(table_env: TableEnvironment, rows: Sequence[Row]) -> list[Output]:
+    """Run rows through the pipeline; rows of record_key, record_value, topic and headers."""
+    columns = [
+        ("record_key", DataTypes.BYTES()),
+        ("record_value", DataTypes.BYTES()),
+        ("source_topic", DataTypes.STRING()),
+        ("source_partition", DataTypes.INT()),
+        ("source_offset", DataTypes.BIGINT()),
+        ("source_time", DataTypes.TIMESTAMP_LTZ(3)),
+    ]
+    # PyFlink takes bytes as bytearray here.
+    elements = [
+        tuple(bytearray(cell) if isinstance(cell, bytes) else cell for cell in row) for row in rows
+    ]
+    source = table_env.from_elements(
+        elements, DataTypes.ROW([DataTypes.FIELD(name, kind) for name, kind in columns])
+    )
+    table_env.create_temporary_view("arrivals", source)
+    try:
+        transactions = table_env.sql_query("SELECT *, PROCTIME() AS arrival FROM arrivals")
+        result = pipeline(table_env, transactions, output="out", dead_letters="dead")
+        with result.execute().collect() as collected:
+            return [Output(*row) for row in collected]
+    finally:
+        table_env.drop_temporary_view("arrivals")
+
+
+def rows_of(values: Sequence[bytes | None]) -> list[Row]:
+    return [(b"key", value, "in", 2, offset, ARRIVED) for offset, value in enumerate(values)]
+
+
+def test_each_record_ends_in_exactly_one_topic(table_env: TableEnvironment) -> None:
+    """Good ones decided, bad ones untouched with their reason, in whatever order they come."""
+    bad = [raw for raw, _, _ in REFUSED]
+    good = [a_value(event_id=f"e{n}", entity_id=f"c{n % 3}") for n in range(len(bad))]
+    values = [value for pair in zip(bad, good, strict=True) for value in pair]
+    decided, dead = {}, {}
+    for row in outputs(table_env, rows_of(values)):
+        if row.topic == "out":
+            offset = orjson.loads(row.record_value)["fd"]["source"]["offset"]
+            assert offset not in decided
+            decided[offset] = row
+        else:
+            assert row.headers is not None
+            offset = int(bytes(row.headers["source_offset"]))
+            assert offset not in dead
+            dead[offset] = row
+    assert sorted(dead) == list(range(0, len(values), 2))
+    assert sorted(decided) == list(range(1, len(values), 2))
+    for offset, (raw, reason, field) in zip(sorted(dead), REFUSED, strict=True):
+        row = dead[offset]
+        value = None if row.record_value is None else bytes(row.record_value)
+        assert value == raw
+        assert bytes(row.record_key) == b"key"
+        headers = {name: bytes(text).decode() for name, text in (row.headers or {}).items()}
+        assert headers["error_code"] == reason
+        assert (field or "") in headers["error_message"]
+        assert (headers["source_topic"], headers["source_partition"]) == ("in", "2")
+        assert headers["failed_at"].endswith("Z")
+
+
+def test_the_stream_decides_as_the_engine_does(table_env: TableEnvironment, registry: Path) -> None:
+    """Ties, late and repeated events, unknown currencies, full rings: bit for bit the same."""
+    rng = np.random.default_rng(3)
+    values = [
+        a_value(
+            event_id=f"e{rng.integers(0, 1500)}",
+            entity_id=f"c{rng.integers(0, 12)}",
+            event_time=f"2026-03-{rng.integers(1, 4):02}T{rng.integers(0, 24):02}:00:00Z",
+            transaction_amt=float(np.round(rng.uniform(0, 120), 2)),
+            transaction_currency=str(rng.choice(["USD", "EUR", "ZWD"])),
+            ip_address=str(rng.choice(["203.0.113.7", "198.51.100.9", "10.0.0.1"])),
+            product_category=str(rng.choice(["a", "b", ""])),
+            billing_latitude=float(rng.integers(-80, 80)),
+        )
+        for _ in range(2000)
+    ]
+    streamed = [orjson.loads(row.record_value)["fd"] for row in outputs(table_env, rows_of(values))]
+
+    histories, key = Histories(KEYS[0]), KEYS[0].name
+    packed = pack([decode(value) for value in values])
+    rings, duplicates = [], []
+    for value, record in zip(packed.keys[key], packed.records[key], strict=True):
+        assert value is not None
+        duplicates.append(histories.remember(value, record.tobytes()))
+        rings.append(histories.ring(value))
+    sources = [
+        {"topic": "in", "partition": 2, "offset": offset, "timestamp_ms": 1_772_323_200_123}
+        for offset in range(len(values))
+    ]
+    scorer = Registry(registry).champion()
+    engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), clock=lambda: 0)
+    expected = [
+        orjson.loads(decided.json)
+        for decided in engine.decide(Batch(packed, {key: rings}, duplicates, sources))
+    ]
+    for decision in (*streamed, *expected):
+        for clocked in ("scored_at", "frauddetector_time", "proc_time", "ttdf"):
+            del decision[clocked]
+    by_offset = sorted(streamed, key=lambda decision: decision["source"]["offset"])
+    assert by_offset == expected
+    assert any(duplicates)
+    assert {decision["outcome"] for decision in expected} == {"approve", "review", "block"}
+
+
+def test_the_output_keeps_the_inputs_bytes_and_is_keyed_by_entity(
+    table_env: TableEnvironment,
+) -> None:
+    """Whatever key and spacing the input came with."""
+    raw = orjson.dumps(a_record(entity_id="c-9"), option=orjson.OPT_INDENT_2) + b" \n"
+    (row,) = outputs(table_env, [(None, raw, "in", 0, 0, ARRIVED)])
+    assert bytes(row.record_key) == b"c-9"
+    assert bytes(row.record_value).startswith(raw.rstrip()[:-1] + b',"fd":{')
+    assert row.headers is None

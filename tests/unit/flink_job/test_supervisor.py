@@ -1,0 +1,164 @@
+"""The supervisor: when it submits, from which checkpoint, and when it waits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from flink_job.checkpoints import remove_outdated, retained
+from flink_job.cluster import Cluster, ClusterUnreachableError, Job
+from flink_job.settings import JobSettings
+from flink_job.supervisor import Supervisor
+
+
+class FakeCluster(Cluster):
+    """A cluster of which a test says what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.job: Job | None = None
+        self.slots = 4
+        self.reachable = True
+
+    def active_job(self, name: str) -> Job | None:
+        """See `Cluster`."""
+        if not self.reachable:
+            raise ClusterUnreachableError("connection refused")
+        return self.job
+
+    def free_slots(self) -> int:
+        """See `Cluster`."""
+        return self.slots
+
+
+class Submissions:
+    """Records what was asked for; answers what a test says."""
+
+    def __init__(self) -> None:
+        self.checkpoints: list[str | None] = []
+        self.accepted = True
+
+    def __call__(self, checkpoint: str | None) -> bool:
+        """See `Submit`."""
+        self.checkpoints.append(checkpoint)
+        return self.accepted
+
+
+def a_checkpoint(folder: Path, job: str, number: int, *, at_s: int) -> Path:
+    path = folder / job / f"chk-{number}"
+    path.mkdir(parents=True)
+    metadata = path / "_metadata"
+    metadata.write_bytes(b"x")
+    os.utime(metadata, (at_s, at_s))
+    return path
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+@pytest.fixture
+def submissions() -> Submissions:
+    return Submissions()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"
+
+
+def a_supervisor(
+    folder: Path, cluster: Cluster, submissions: Submissions, waiting: str | None = None
+) -> Supervisor:
+    settings = JobSettings(flink_checkpoint_dir=folder)
+    return Supervisor(settings, cluster, lambda: waiting, submissions)
+
+
+def test_a_first_start_has_no_checkpoint(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """The folder may not even be there."""
+    supervisor = a_supervisor(folder, cluster, submissions)
+    assert supervisor.look() == "job was submitted"
+    assert submissions.checkpoints == [None]
+
+
+def test_a_lost_job_starts_from_its_newest_complete_checkpoint(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """Whichever submission made it; one that was being written does not count."""
+    a_checkpoint(folder, "a", 9, at_s=100)
+    newest = a_checkpoint(folder, "b", 2, at_s=200)
+    (folder / "b" / "chk-3").mkdir()
+    a_supervisor(folder, cluster, submissions).look()
+    assert submissions.checkpoints == [newest.resolve().as_uri()]
+
+
+def test_an_older_checkpoint_is_tried_when_the_newest_fails_again_and_again(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """But never none: that would forget all history."""
+    old = a_checkpoint(folder, "a", 1, at_s=100).resolve().as_uri()
+    new = a_checkpoint(folder, "a", 2, at_s=200).resolve().as_uri()
+    submissions.accepted = False
+    supervisor = a_supervisor(folder, cluster, submissions)
+    for _ in range(7):
+        assert supervisor.look() == "submission failed, trying again"
+    assert submissions.checkpoints == [new, new, new, old, old, old, new]
+
+
+def test_a_running_job_is_left_alone(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """Also while it restarts itself."""
+    supervisor = a_supervisor(folder, cluster, submissions)
+    cluster.job = Job("j", "RUNNING", running=True)
+    assert supervisor.look() is None
+    cluster.job = Job("j", "RESTARTING", running=False)
+    assert supervisor.look() == "job j is restarting"
+    assert submissions.checkpoints == []
+
+
+@pytest.mark.parametrize("cause", ["cluster", "slots", "model"])
+def test_it_waits_for_what_must_come_first(
+    folder: Path, cluster: FakeCluster, submissions: Submissions, cause: str
+) -> None:
+    """And says what that is, for /health/ready."""
+    cluster.reachable = cause != "cluster"
+    cluster.slots = 0 if cause == "slots" else 4
+    waiting = "no champion in the registry" if cause == "model" else None
+    said = a_supervisor(folder, cluster, submissions, waiting).look()
+    expected = {"cluster": "no JobManager", "slots": "task slots: 0 free", "model": "no champion"}
+    assert said is not None
+    assert said.startswith(expected[cause])
+    assert submissions.checkpoints == []
+
+
+def test_it_ends_when_it_is_asked_to(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """The job goes on: it belongs to the cluster."""
+    stop = Event()
+    stop.set()
+    a_supervisor(folder, cluster, submissions).run(stop)
+    assert submissions.checkpoints == []
+
+
+def test_earlier_checkpoints_go_when_the_job_has_one_of_its_own(folder: Path) -> None:
+    """Not before: until then they are all there is."""
+    old = a_checkpoint(folder, "old", 5, at_s=100)
+    (folder / "new" / "shared").mkdir(parents=True)
+    assert remove_outdated(folder, "new") == []
+    new = a_checkpoint(folder, "new", 1, at_s=200)
+    assert remove_outdated(folder, "new") == [old.parent]
+    assert retained(folder) == [new]
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    """In words that name the setting."""
+    with pytest.raises(ValueError, match="FLINK_URL"):
+        Cluster("127.0.0.1:8081")
