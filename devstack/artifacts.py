@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from threading import Event
 from typing import Any, Final
 
 import stamina
@@ -28,7 +29,8 @@ from devstack.errors import DevstackError
 
 LOCK_NAME: Final = "artifacts.lock"
 _FETCHES_AT_ONCE: Final = 4
-_TIMEOUT_S: Final = 600
+_TIMEOUT_S: Final = 60
+"""Longest silence of the repository; the whole download may take longer."""
 _TRIES: Final = 3
 _CHUNK: Final = 1 << 20
 _MB: Final = 1_000_000
@@ -112,6 +114,11 @@ def is_intact(path: Path, artifact: Artifact) -> bool:
         return False
 
 
+def paths(name: str, cache: Path | None = None) -> list[Path]:
+    """Give where the files of a set are once `ensure` has fetched them."""
+    return [file.path(cache or cache_folder()) for file in read_lock()[name].files]
+
+
 def ensure(
     name: str, console: Console, *, cache: Path | None = None, mirror: str = ""
 ) -> list[Path]:
@@ -134,22 +141,30 @@ def ensure(
     missing = [file for file in wanted if not is_intact(file.path(cache), file)]
     if missing:
         _fetch_all(name, missing, console, cache, mirror)
-    return [file.path(cache) for file in wanted]
+    return paths(name, cache)
 
 
 def _fetch_all(
     name: str, missing: Sequence[Artifact], console: Console, cache: Path, mirror: str
 ) -> None:
     total = sum(file.size for file in missing)
+    cancelled = Event()
     with (
-        _progress(name, len(missing), total, console) as advance,
+        _progress(name, len(missing), total, console) as show,
         ThreadPoolExecutor(_FETCHES_AT_ONCE, thread_name_prefix="fetch") as pool,
     ):
+
+        def advance(fetched: int) -> None:
+            if cancelled.is_set():
+                raise DevstackError("the download was interrupted")
+            show(fetched)
+
         tasks = [pool.submit(_fetch, file, cache, mirror, advance) for file in missing]
         try:
             for task in as_completed(tasks):
                 task.result()
         except BaseException:
+            cancelled.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -164,6 +179,8 @@ def _fetch(artifact: Artifact, cache: Path, mirror: str, advance: Callable[[int]
         ):
             with attempt, tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as staging:
                 fetched = _download(artifact, Path(staging), mirror, advance)
+                if fetched.stat().st_size < artifact.size:
+                    raise OSError("the connection broke off")
                 if not is_intact(fetched, artifact):
                     raise DevstackError(
                         f"{artifact.coordinate}: what was fetched is not what {LOCK_NAME} pins "

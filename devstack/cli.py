@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.console import Console
 from devstack.errors import DevstackError
 
 P = ParamSpec("P")
+_WIDTH_IN_A_FILE = 160
 
 app = typer.Typer(
     help="Run the whole stack as local processes, without Docker.",
@@ -21,6 +22,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def console() -> Console:
+    """Give standard output; tables are as wide as they need to be when it is no terminal."""
+    plain = Console(soft_wrap=True)
+    return plain if plain.is_terminal else Console(soft_wrap=True, width=_WIDTH_IN_A_FILE)
 
 
 def plainly(command: Callable[P, Any]) -> Callable[P, None]:
@@ -38,6 +45,70 @@ def plainly(command: Callable[P, Any]) -> Callable[P, None]:
     return run
 
 
+@app.command()
+@plainly
+def up(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Start only this service (may be given several times)."),
+    ] = None,
+) -> int:
+    """Start the stack in the background and wait until it works."""
+    from devstack import commands, settings
+
+    return commands.up(settings.load(), only or [], console())
+
+
+@app.command()
+@plainly
+def down() -> int:
+    """Stop the stack; its state stays."""
+    from devstack import commands, settings
+
+    return commands.down(settings.load(), console())
+
+
+@app.command()
+@plainly
+def status() -> int:
+    """Show what runs, since when, and where."""
+    from devstack import commands, settings
+
+    return commands.status(settings.load(), console())
+
+
+@app.command()
+@plainly
+def logs(
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Services, or flink; all if none is named.")
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = True,
+) -> int:
+    """Show the end of the logs and what is added."""
+    from devstack import commands, settings
+
+    return commands.logs(settings.load(), services or [], follow=follow)
+
+
+@app.command()
+@plainly
+def clean() -> int:
+    """Stop the stack and remove its state: data, models, logs."""
+    from devstack import commands, settings
+
+    return commands.clean(settings.load(), console())
+
+
+@app.command(hidden=True)
+@plainly
+def supervise(services: list[str]) -> int:
+    """Run services in the foreground until SIGTERM; `up` starts this in the background."""
+    from devstack import commands, settings
+
+    return commands.supervise(settings.load(), services)
+
+
 @app.command("lock-artifacts")
 @plainly
 def lock_artifacts() -> None:
@@ -46,7 +117,7 @@ def lock_artifacts() -> None:
 
     path = Path(artifacts.__file__).with_name(artifacts.LOCK_NAME)
     mirror = settings.load().maven_repository_url
-    path.write_text(artifacts.lock(path.read_text("utf-8"), Console(), mirror=mirror), "utf-8")
+    path.write_text(artifacts.lock(path.read_text("utf-8"), console(), mirror=mirror), "utf-8")
 
 
 @app.command("fetch")
@@ -57,4 +128,4 @@ def fetch() -> None:
 
     mirror = settings.load().maven_repository_url
     for name in artifacts.read_lock():
-        artifacts.ensure(name, Console(), mirror=mirror)
+        artifacts.ensure(name, console(), mirror=mirror)

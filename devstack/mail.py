@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import logging
 import re
 import secrets
 import signal
@@ -475,6 +476,8 @@ def main() -> int:
     """Run the mail catcher."""
     settings = load_settings(MailSettings)
     configure_logs(settings, "mail")
+    # aiosmtpd tells of every connection and command, addresses included.
+    logging.getLogger("mail.log").setLevel(logging.WARNING)
     asyncio.run(serve(settings))
     return 0
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ STACK_MARK: Final = "FRAUDSTREAM_STACK"
 """Environment variable that every process of a stack carries, with the stack's state folder."""
 
 _POLL_S: Final = 0.05
+_reaping: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,18 @@ def has_ended(process: subprocess.Popen[bytes]) -> bool:
     While the leader is a zombie its group id cannot be given to anybody else, so that the kill
     reaches its own group and no other.
     """
-    if process.returncode is not None:
-        return True
-    try:
-        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        ended = True
-    if ended:
-        _kill_group(process.pid)
-        process.wait()
-    return ended
+    with _reaping:
+        if process.returncode is not None:
+            return True
+        try:
+            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # reaped elsewhere: the group id may be somebody else's by now
+            process.wait()
+            return True
+        if ended is not None:
+            _kill_group(process.pid)
+            process.wait()
+        return ended is not None
 
 
 def stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:

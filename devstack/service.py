@@ -14,6 +14,12 @@ Probe = Callable[[], str | None]
 It may block for about two seconds and never raises for a server that is not there yet.
 """
 
+
+def not_asked() -> str | None:
+    """Stand in for the probe of a one-shot, which is never called."""
+    return None
+
+
 _NO_PORTS: Final[Mapping[str, int]] = MappingProxyType({})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from devstack import cli as devstack_cli
 from fraudstream import transactions
 
 app = typer.Typer(
@@ -12,5 +13,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(devstack_cli.up)
+app.command()(devstack_cli.down)
+app.command()(devstack_cli.status)
+app.command()(devstack_cli.logs)
 app.command("replay")(transactions.replay)
 app.command("simulate")(transactions.simulate)

@@ -1,0 +1,239 @@
+"""The stack: which services there are, in start order, and the environment each one gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from devstack import artifacts
+from devstack.errors import DevstackError
+from devstack.java import java_home
+from devstack.ports import free_ports
+from devstack.probes import http_ready
+from devstack.process import STACK_MARK
+from devstack.servers.flink import flink, flink_environment
+from devstack.servers.kafka import kafka
+from devstack.servers.mail import mail
+from devstack.servers.opensearch import opensearch, unprivileged_user
+from devstack.service import Service, not_asked
+from devstack.settings import PYTHON, DevstackSettings, env_file_values
+
+# Name of a service to the packages and ports it needs, in start order. `kafka`, `opensearch` and
+# `mail` may be the user's own instead.
+NAMES: Final = (
+    "kafka",
+    "opensearch",
+    "mail",
+    "jobmanager",
+    "taskmanager",
+    "topics",
+    "train",
+    "flink_job",
+    "indexer",
+    "notifier",
+    "scoring_api",
+    "producer",
+)
+GROUPS: Final = {"flink": ("jobmanager", "taskmanager", "flink_job")}
+"""Names that mean several services, for `logs` and `up --only`."""
+
+_SERVICE_START_S: Final = 600.0
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """Turn names of services and groups into names of services, in start order.
+
+    Raises:
+        DevstackError: There is no such name.
+
+    Example:
+        >>> expand(["flink", "mail"])
+        ['mail', 'jobmanager', 'taskmanager', 'flink_job']
+    """
+    chosen: set[str] = set()
+    for name in names:
+        if name not in GROUPS and name not in NAMES:
+            known = ", ".join((*GROUPS, *NAMES))
+            raise DevstackError(f"there is no service {name!r}; there are: {known}")
+        chosen.update(GROUPS.get(name, (name,)))
+    return [name for name in NAMES if name in chosen]
+
+
+def log_folder(settings: DevstackSettings) -> Path:
+    """Give the folder with one log file per service."""
+    return settings.state_dir / "logs"
+
+
+def fetch(settings: DevstackSettings, only: Iterable[str], console: Console) -> None:
+    """Fetch what the chosen services need of the JVM parts, showing progress."""
+    chosen = set(only)
+    sets = [
+        ("kafka", "kafka" in chosen and not settings.without("kafka")),
+        ("opensearch", "opensearch" in chosen and not settings.without("opensearch")),
+        ("flink-connector", "flink_job" in chosen),
+        ("ecj", "flink_job" in chosen),
+    ]
+    for name, is_needed in sets:
+        if is_needed:
+            artifacts.ensure(name, console, mirror=settings.maven_repository_url)
+
+
+def base_environment(settings: DevstackSettings) -> dict[str, str]:
+    """Give the environment of every process: the user's, `.env`, and where everything is.
+
+    The addresses of local servers come from their ports, whatever else the environment says.
+    """
+    state = settings.state_dir
+    reach = settings.reach_host
+    user = {**env_file_values(), **os.environ}
+    defaults = {
+        "MODEL_REGISTRY": str(state / "models"),
+        "LOG_FORMAT": "json",
+        "PYTHONUNBUFFERED": "1",
+        # One arena per thread would cost the services some 100 MB.
+        "MALLOC_ARENA_MAX": "2",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    ours = {
+        STACK_MARK: str(state),
+        "STATE_DIR": str(state),
+        "BIND_HOST": settings.bind_host,
+        "API_PORT": str(settings.api_port),
+        "PRODUCER_OPS_PORT": str(settings.producer_ops_port),
+        "FLINK_JOB_OPS_PORT": str(settings.flink_job_ops_port),
+        "NOTIFIER_OPS_PORT": str(settings.notifier_ops_port),
+        "INDEXER_OPS_PORT": str(settings.indexer_ops_port),
+        "FLINK_URL": f"http://{reach}:{settings.flink_port}",
+        "FLINK_CHECKPOINT_DIR": str(state / "checkpoints"),
+        "JAVA_HOME": str(java_home()),
+    }
+    if not settings.without("kafka"):
+        ours["KAFKA_BOOTSTRAP_SERVERS"] = f"{advertised_host(settings)}:{settings.kafka_port}"
+        ours["KAFKA_SECURITY_PROTOCOL"] = "PLAINTEXT"
+    if not settings.without("opensearch"):
+        ours["OPENSEARCH_URL"] = f"http://{reach}:{settings.opensearch_port}"
+        ours["OPENSEARCH_USERNAME"] = ours["OPENSEARCH_PASSWORD"] = ""
+    if not settings.without("mail"):
+        ours |= {"SMTP_HOST": reach, "SMTP_PORT": str(settings.smtp_port), "SMTP_SECURITY": "none"}
+        ours["SMTP_USERNAME"] = ours["SMTP_PASSWORD"] = ""
+    return {**defaults, **user, **ours}
+
+
+def advertised_host(settings: DevstackSettings) -> str:
+    """Give the name under which the local Kafka is reached."""
+    return settings.advertised_host or settings.reach_host
+
+
+def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
+    """Declare the chosen services, in start order. Nothing is fetched or made yet.
+
+    Args:
+        settings: Ports, folders, what is left out.
+        only: Names of services; those that are the user's own are passed over.
+
+    Raises:
+        DevstackError: A part of the Python environment or a user is missing.
+    """
+    state = settings.state_dir
+    env = base_environment(settings)
+    chosen = [name for name in only if name not in settings.devstack_without]
+    controller_port, rpc_port = free_ports(2)
+    declared: dict[str, Service] = {}
+
+    if "kafka" in chosen:
+        declared["kafka"] = kafka(
+            artifacts.paths("kafka"),
+            state / "kafka",
+            host=settings.bind_host,
+            port=settings.kafka_port,
+            controller_port=controller_port,
+            advertised_host=advertised_host(settings),
+            env=env,
+            heap=settings.kafka_heap,
+        )
+    if "opensearch" in chosen:
+        declared["opensearch"] = opensearch(
+            artifacts.paths("opensearch")[0],
+            state / "opensearch",
+            host=settings.bind_host,
+            port=settings.opensearch_port,
+            env=env,
+            heap=settings.opensearch_heap,
+            run_as=unprivileged_user(settings.opensearch_run_as),
+        )
+    if "mail" in chosen:
+        declared["mail"] = mail(
+            state,
+            host=settings.bind_host,
+            smtp_port=settings.smtp_port,
+            ui_port=settings.mail_ui_port,
+            env=env,
+        )
+    jobmanager, taskmanager = flink(
+        state / "flink",
+        state / "checkpoints",
+        host=settings.bind_host,
+        port=settings.flink_port,
+        rpc_port=rpc_port,
+        env=env,
+        slots=settings.flink_task_slots,
+        jobmanager_memory=settings.flink_jobmanager_memory,
+        taskmanager_memory=settings.flink_taskmanager_memory,
+    )
+    declared |= {"jobmanager": jobmanager, "taskmanager": taskmanager}
+    job_env = flink_environment(state / "flink", env)
+    if "flink_job" in chosen:
+        job_env["FLINK_KAFKA_CONNECTOR_JAR"] = str(artifacts.paths("flink-connector")[0])
+        job_env["FLINK_JAVA_COMPILER_JAR"] = str(artifacts.paths("ecj")[0])
+    declared["topics"] = _once("topics", ("fraud.kit.topics",), env, needs=("kafka",))
+    declared["train"] = _once("train", ("model", "train", "--if-missing"), env)
+    for service in (
+        _ours(settings, "flink_job", "FLINK_JOB_OPS_PORT", settings.flink_job_ops_port, job_env, needs=("topics", "train", "taskmanager")),
+        _ours(settings, "indexer", "INDEXER_OPS_PORT", settings.indexer_ops_port, env, needs=("topics", "opensearch")),
+        _ours(settings, "notifier", "NOTIFIER_OPS_PORT", settings.notifier_ops_port, env, needs=("topics", "mail")),
+        _ours(settings, "scoring_api", "API_PORT", settings.api_port, env, needs=("topics", "train")),
+        _ours(settings, "producer", "PRODUCER_OPS_PORT", settings.producer_ops_port, env, needs=("topics", "train")),
+    ):  # fmt: skip
+        declared[service.name] = service
+    return [declared[name] for name in NAMES if name in chosen]
+
+
+def _once(
+    name: str, module: tuple[str, ...], env: dict[str, str], needs: tuple[str, ...] = ()
+) -> Service:
+    return Service(
+        name=name,
+        command=(PYTHON, "-m", *module),
+        ready=not_asked,
+        env=env,
+        needs=needs,
+        one_shot=True,
+        start_timeout_s=1800.0,
+    )
+
+
+def _ours(
+    settings: DevstackSettings,
+    name: str,
+    setting: str,
+    port: int,
+    env: dict[str, str],
+    *,
+    needs: tuple[str, ...],
+) -> Service:
+    address = f"http://{settings.reach_host}:{port}"
+    return Service(
+        name=name,
+        command=(PYTHON, "-m", name),
+        ready=http_ready(f"{address}/health/ready"),
+        env=env,
+        needs=needs,
+        ports={setting: port},
+        address=address,
+        start_timeout_s=_SERVICE_START_S,
+    )

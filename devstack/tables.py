@@ -1,0 +1,104 @@
+"""What `up` and `status` show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from rich.table import Table
+
+from devstack.process import resident_mb
+from devstack.state import ServiceRecord, ServiceState, StackRecord
+
+_COLOURS: Final = {
+    ServiceState.READY: "green",
+    ServiceState.DONE: "green",
+    ServiceState.STARTING: "yellow",
+    ServiceState.WAITING: "dim",
+    ServiceState.STOPPED: "dim",
+    ServiceState.UNREADY: "red",
+    ServiceState.BACKING_OFF: "red",
+}
+
+
+def progress_table(record: StackRecord) -> Table:
+    """Show how far a start has come."""
+    table = _plain_table("Service", "State", "")
+    for name, service in record.services.items():
+        after = f"after {service.ready_after_s:g} s" if service.ready_after_s is not None else ""
+        table.add_row(name, _coloured(service.state), service.detail or after)
+    return table
+
+
+def status_table(record: StackRecord) -> Table:
+    """Show everything known of each service, its memory measured now."""
+    table = _plain_table("Service", "State", "Pid", "Since", "Restarts", "Memory", "Address", "")
+    total = 0.0
+    for name, service in record.services.items():
+        pid = service.identity.pid if service.identity and service.identity.is_alive() else None
+        memory = resident_mb(pid) if pid else 0.0
+        total += memory
+        state = service.state
+        if pid is None and state in (ServiceState.READY, ServiceState.UNREADY):
+            state = ServiceState.STOPPED  # the supervisor died before it could say so
+        table.add_row(
+            name,
+            _coloured(state),
+            str(pid or ""),
+            _ago(service),
+            str(service.restarts or ""),
+            f"{memory:.0f} MB" if pid else "",
+            service.address,
+            service.detail,
+        )
+    table.add_section()
+    table.add_row("together", "", "", "", "", f"{total:.0f} MB", "", "")
+    return table
+
+
+def address_table(record: StackRecord, extra: Mapping[str, str]) -> Table:
+    """Show where everything is, how long it took and what it uses.
+
+    Args:
+        record: The stack.
+        extra: Further addresses, by what they are.
+    """
+    table = _plain_table("", "Address", "Ready after", "Memory")
+    total = 0.0
+    for name, service in record.services.items():
+        memory = resident_mb(service.identity.pid) if service.identity else 0.0
+        total += memory
+        after = f"{service.ready_after_s:.1f} s" if service.ready_after_s is not None else ""
+        table.add_row(name, service.address, after, f"{memory:.0f} MB" if memory else "")
+    for name, address in extra.items():
+        table.add_row(name, address, "", "")
+    table.add_section()
+    table.add_row("together", "", "", f"{total:.0f} MB")
+    return table
+
+
+def progress_line(name: str, service: ServiceRecord) -> str:
+    """Say in a line, for a log, what a service is doing."""
+    detail = f" ({service.detail})" if service.detail else ""
+    after = f" after {service.ready_after_s:g} s" if service.ready_after_s is not None else ""
+    return f"{name}: {service.state.value}{detail or after}"
+
+
+def _plain_table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        justify = "right" if heading in ("Memory", "Ready after", "Restarts", "Pid") else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=bool(heading))  # type: ignore[arg-type]
+    return table
+
+
+def _coloured(state: ServiceState) -> str:
+    return f"[{_COLOURS[state]}]{state.value}[/]"
+
+
+def _ago(service: ServiceRecord) -> str:
+    if not service.since_ms:
+        return ""
+    return str(timedelta(seconds=max(0, int(time.time() - service.since_ms / 1000))))
