@@ -24,6 +24,9 @@ from fraud.contracts.errors import ErrorCode, InvalidMessage
 MAX_ID_LENGTH: Final = 256
 """Longest event_id and entity_id in characters: they become Kafka keys and Message-IDs."""
 
+MAX_RECORD_BYTES: Final = 1_048_576
+"""Longest record in bytes: what the topic `transactions` takes, and REST likewise."""
+
 MAX_AMOUNT: Final = 1e12
 """Largest absolute transaction_amt, in units of its own currency."""
 
@@ -312,6 +315,10 @@ def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return seen
 
 
+def _quotes(record: dict[str, Any]) -> int:
+    return 2 * (len(record) + sum([type(value) is str for value in record.values()]))
+
+
 def parse(raw: bytes | None) -> dict[str, Any]:
     """Read the bytes of one record into its fields, without checking these.
 
@@ -336,8 +343,7 @@ def parse(raw: bytes | None) -> dict[str, Any]:
         raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON object")
     # orjson keeps the last of two equal keys. In a flat record without escapes each key and each
     # text costs two quotes, so a missing pair of keys shows in their number; all else is read again.
-    texts = sum([type(value) is str for value in record.values()])
-    if raw.count(b'"') != 2 * (len(record) + texts):
+    if raw.count(b'"') != _quotes(record):
         try:
             # Numbers stay text: Python refuses to convert integers of over 4,300 digits.
             json.loads(raw, object_pairs_hook=_refuse_repeated_keys, parse_int=str)
@@ -346,6 +352,79 @@ def parse(raw: bytes | None) -> dict[str, Any]:
                 ErrorCode.NOT_JSON, "expected fewer than 900 nested arrays and objects"
             ) from None
     return record
+
+
+_WHITE: Final = re.compile(r"[ \t\n\r]*")
+_SCANNER: Final = json.JSONDecoder(parse_int=str)
+
+
+def parse_many(raw: bytes) -> list[dict[str, Any] | InvalidMessage]:
+    """Read the bytes of a JSON array of records, each as `parse` would read it alone.
+
+    Returns:
+        In their order, each record's fields, or the verdict of `parse` on it. A record of more
+        than `MAX_RECORD_BYTES` is `out_of_range`.
+
+    Raises:
+        InvalidMessage: `empty_value` or `not_json`, of the whole; `not_an_object` when it is JSON,
+            but no array.
+
+    Example:
+        >>> parse_many(b'[{"a":1}, {"a":1,"a":2}]')
+        [{'a': 1}, InvalidMessage('repeated_key: expected each key of an object once')]
+    """
+    try:
+        records = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        if not raw.strip():
+            raise InvalidMessage(
+                ErrorCode.EMPTY_VALUE, "expected a JSON array, the value is empty"
+            ) from None
+        raise InvalidMessage(
+            ErrorCode.NOT_JSON,
+            f"expected JSON in UTF-8 (line {error.lineno}, column {error.colno})",
+        ) from None
+    if type(records) is not list:
+        raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON array")
+    # The quick check of `parse` holds for the sum too: no record has fewer quotes than it shows.
+    if (
+        len(raw) <= MAX_RECORD_BYTES
+        and all(type(record) is dict for record in records)
+        and raw.count(b'"') == sum(map(_quotes, records))
+    ):
+        return records
+    return list(map(_parsed, _items(raw.decode())))
+
+
+def _items(text: str) -> list[bytes]:
+    """Cut a valid JSON array into the bytes of its items."""
+    items: list[bytes] = []
+    at = text.index("[") + 1
+    while True:
+        start = _WHITE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing too
+        if text[start] == "]":
+            return items
+        try:
+            _, end = _SCANNER.raw_decode(text, start)
+        except RecursionError:
+            raise InvalidMessage(
+                ErrorCode.NOT_JSON, "expected fewer than 900 nested arrays and objects"
+            ) from None
+        items.append(text[start:end].encode())
+        at = _WHITE.match(text, end).end()  # type: ignore[union-attr]
+        if text[at] == ",":
+            at += 1
+
+
+def _parsed(item: bytes) -> dict[str, Any] | InvalidMessage:
+    if len(item) > MAX_RECORD_BYTES:
+        return InvalidMessage(
+            ErrorCode.OUT_OF_RANGE, f"expected a record of at most {MAX_RECORD_BYTES} bytes"
+        )
+    try:
+        return parse(item)
+    except InvalidMessage as verdict:
+        return verdict
 
 
 def decode(raw: bytes | None) -> Transaction:

@@ -15,9 +15,11 @@ from fraud.contracts.transaction import (
     FIELDS,
     MAX_AMOUNT,
     MAX_ID_LENGTH,
+    MAX_RECORD_BYTES,
     decode,
     event_time_to_ms,
     parse,
+    parse_many,
     with_decision,
 )
 from tests.builders import a_record, a_value
@@ -223,6 +225,62 @@ def test_a_repeated_key_is_found_however_it_is_written(pairs: list[tuple[str, ob
     else:
         with pytest.raises(InvalidMessage, match="repeated_key"):
             parse(raw)
+
+
+def _alone(raw: bytes) -> object:
+    try:
+        return parse(raw)
+    except InvalidMessage as verdict:
+        return (verdict.reason, verdict.detail)
+
+
+def _together(raw: bytes) -> list[object]:
+    return [
+        (one.reason, one.detail) if isinstance(one, InvalidMessage) else one
+        for one in parse_many(raw)
+    ]
+
+
+objects = st.lists(st.tuples(st.sampled_from("ab"), json_values), max_size=3).map(
+    lambda pairs: b"{" + b",".join(orjson.dumps(k) + b": " + _json(v) for k, v in pairs) + b"}"
+)
+
+
+def _json(value: object) -> bytes:
+    return orjson.dumps(value) if _is_64_bit(value) else b"0"
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(objects | json_values.map(_json), max_size=4),
+    st.sampled_from([b",", b" ,\n\t", b", "]),
+    st.sampled_from([b"", b" \r\n"]),
+)
+def test_a_record_in_a_list_is_read_as_it_would_be_alone(
+    items: list[bytes], comma: bytes, space: bytes
+) -> None:
+    """Repeated keys and all, whatever stands beside it."""
+    raw = space + b"[" + space + comma.join(items) + space + b"]" + space
+    assert _together(raw) == [_alone(item) for item in items]
+
+
+def test_a_list_may_be_longer_than_a_record_may_be() -> None:
+    """Each of its records may not."""
+    fits = b'{"a":"' + b"x" * (MAX_RECORD_BYTES - 8) + b'"}'
+    assert len(fits) == MAX_RECORD_BYTES
+    first, second, third = _together(b"[" + fits + b"," + fits + b" ," + fits[:-2] + b'x"}]')
+    assert first == second == orjson.loads(fits)
+    assert third == ("out_of_range", "expected a record of at most 1048576 bytes")
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [(b"", "empty_value"), (b"[", "not_json"), (b"{}", "not_an_object"), (b"[1,]", "not_json")],
+)
+def test_what_is_no_list_is_refused_as_a_whole(raw: bytes, reason: str) -> None:
+    with pytest.raises(InvalidMessage) as refused:
+        parse_many(raw)
+    assert refused.value.reason == reason
 
 
 def test_the_input_keeps_its_own_bytes() -> None:

@@ -1,0 +1,32 @@
+"""`python -m scoring_api` answers `POST /v1/score` until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from fraud.kit.lifecycle import load_settings, log_bugs, stop_event
+from fraud.kit.logs import configure_logs
+from model.registry import ModelAltered, ModelMismatch, NoSuchModel, Registry
+from scoring_api.service import CannotStart, listen, serve
+from scoring_api.settings import Settings
+
+
+def main() -> None:
+    """Run the API until SIGTERM; one line and exit code 2 when something must be changed first."""
+    settings = load_settings(Settings)
+    configure_logs(settings, "scoring_api")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    stop = stop_event()
+    with log_bugs("scoring_api"):
+        try:
+            listener = listen(settings.bind_host, settings.api_port)
+            scorer = Registry(settings.model_registry).champion()
+        except (CannotStart, NoSuchModel, ModelAltered, ModelMismatch) as problem:
+            sys.stderr.write(f"scoring_api: {problem}\n")
+            raise SystemExit(2) from None
+        serve(settings, scorer, listener, stop)
+
+
+if __name__ == "__main__":
+    main()

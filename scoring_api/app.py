@@ -1,0 +1,105 @@
+"""The routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import PlainTextResponse
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from scoring_api.documentation import (
+    ASSETS_PATH,
+    DESCRIPTION,
+    assets,
+    components,
+    documents,
+    score_operation,
+)
+from scoring_api.errors import answer_errors
+from scoring_api.scoring import MAX_BODY_BYTES, Scoring, TooLarge
+
+
+async def _body(request: Request) -> bytes:
+    """Read the body, no further than it may be long.
+
+    Raises:
+        TooLarge: It is longer.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        raise TooLarge(MAX_BODY_BYTES)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLarge(MAX_BODY_BYTES)
+    return bytes(body)
+
+
+def _guarded(scoring: Scoring) -> APIRouter:
+    """Make the routes that will need a key once there are keys: a dependency of this router."""
+    routes = APIRouter(prefix="/v1", tags=["scoring"])
+
+    @routes.post(
+        "/score",
+        response_class=Response,
+        openapi_extra=score_operation(),
+        summary="Score one transaction, or a list",
+    )
+    async def score(request: Request) -> Response:
+        """Answer with the decision that the stream would make if the record came next. Nothing is stored."""
+        return Response(await scoring.answer(await _body(request)), media_type="application/json")
+
+    return routes
+
+
+def _open(scoring: Scoring) -> APIRouter:
+    """Make the routes for probes and scrapers."""
+    routes = APIRouter(tags=["operations"], default_response_class=PlainTextResponse)
+
+    @routes.get("/health/live", summary="Whether the process answers")
+    async def live() -> str:
+        return "ok\n"
+
+    @routes.get(
+        "/health/ready",
+        summary="Whether it scores as the stream does",
+        responses={503: {"description": "One line that says what it waits for."}},
+    )
+    async def ready() -> Response:
+        waiting = scoring.waits_for()
+        return PlainTextResponse(f"{waiting or 'ok'}\n", 503 if waiting else 200)
+
+    @routes.get("/metrics", summary="Metrics for Prometheus")
+    def metrics() -> Response:  # in a thread: rendering takes a while
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return routes
+
+
+def create_app(scoring: Scoring) -> FastAPI:
+    """Make the app."""
+    app = FastAPI(title="Fraudstream", docs_url=None, redoc_url=None)
+    answer_errors(app)
+    app.include_router(_guarded(scoring))
+    app.include_router(_open(scoring))
+    app.include_router(documents)
+    app.mount(ASSETS_PATH, assets())
+    described: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not described:
+            described.update(
+                get_openapi(
+                    title="Fraudstream", version="1", description=DESCRIPTION, routes=app.routes
+                )
+            )
+            schemas = described.setdefault("components", {}).setdefault("schemas", {})
+            schemas.update(components())
+        return described
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    return app

@@ -1,0 +1,150 @@
+"""What `/docs` and `/openapi.json` say: the committed contracts, not a copy of them."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.staticfiles import StaticFiles
+from starlette.responses import HTMLResponse
+
+from fraud.contracts.decision import Decision
+from fraud.contracts.json_schema import EXAMPLE_FOLDER, transaction_schema
+from scoring_api.errors import PROBLEM_TYPE
+from scoring_api.scoring import MAX_BODY_BYTES, MAX_RECORDS
+
+DESCRIPTION: Final = """\
+Scores transactions ad hoc, with the same code and the same recent history as the stream. A transaction scored here and then sent to the topic `transactions` next gets the same probability, to the last bit.
+"""
+_REFERENCE: Final = "#/components/schemas/{model}"
+ASSETS_PATH: Final = "/docs/assets"
+
+
+def assets() -> StaticFiles:
+    """Serve the files of Swagger UI from the package that brings them: no page loads from elsewhere."""
+    return StaticFiles(directory=str(files("fastapi_offline") / "static"))
+
+
+documents = APIRouter(include_in_schema=False)
+
+
+@documents.get("/docs")
+async def docs() -> HTMLResponse:
+    """Show the API, to be read and tried."""
+    # Relative, so that it works behind a proxy's path too.
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="Fraudstream",
+        swagger_js_url="docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="docs/assets/swagger-ui.css",
+        swagger_favicon_url="docs/assets/favicon.png",
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=name)}
+
+
+def _examples() -> dict[str, Any]:
+    examples = {
+        path.stem: {"value": orjson.loads(path.read_bytes())}
+        for path in sorted((EXAMPLE_FOLDER / "transaction").glob("*.json"))
+    }
+    return examples | {"list": {"value": [example["value"] for example in examples.values()]}}
+
+
+def components() -> dict[str, Any]:
+    """Give the schemas that the operations refer to."""
+    decision = Decision.model_json_schema(ref_template=_REFERENCE)
+    parts = decision.pop("$defs")
+    transaction = transaction_schema()
+    transaction.pop("$schema")
+    text = {"type": "string"}
+    fault = {
+        "type": "object",
+        "required": ["field", "code", "detail"],
+        "properties": {
+            "index": {"type": "integer", "description": "Place in the list; of a list only."},
+            "field": {"type": ["string", "null"], "description": "Null: the record as a whole."},
+            "code": text | {"description": "Stable code, as in dead letters."},
+            "detail": text | {"description": "What was expected."},
+        },
+    }
+    return {
+        **parts,
+        "Transaction": transaction,
+        "Decision": decision,
+        "Scored": {
+            "type": "object",
+            "required": ["event_id", "fd"],
+            "properties": {"event_id": text, "fd": _reference("Decision")},
+        },
+        "Problem": {
+            "type": "object",
+            "required": ["type", "title", "status", "code", "detail"],
+            "properties": {
+                "type": text,
+                "title": text,
+                "status": {"type": "integer"},
+                "code": text,
+                "detail": text,
+                "errors": {"type": "array", "items": fault},
+            },
+        },
+    }
+
+
+def _problem_answer(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {PROBLEM_TYPE: {"schema": _reference("Problem")}},
+    }
+
+
+def score_operation() -> dict[str, Any]:
+    """Describe body and answers of `POST /v1/score`."""
+    lists = {"type": "array", "maxItems": MAX_RECORDS}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": f"One record of the topic `transactions`, or a list of at most {MAX_RECORDS}.",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "oneOf": [
+                            _reference("Transaction"),
+                            {**lists, "items": _reference("Transaction")},
+                        ]
+                    },
+                    "examples": _examples(),
+                }
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The decision on the record, or a list of them in the same order.",
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "oneOf": [
+                                _reference("Scored"),
+                                {**lists, "items": _reference("Scored")},
+                            ]
+                        }
+                    }
+                },
+            },
+            "400": _problem_answer("The body is not JSON in UTF-8."),
+            "413": _problem_answer(
+                f"A record is over 1 MiB, or the body over {MAX_BODY_BYTES >> 20} MiB."
+            ),
+            "422": _problem_answer(
+                "A record is invalid: `errors` names the index and the field of each. None was scored."
+            ),
+            "503": _problem_answer("The history is not that of the stream yet; try again."),
+        },
+    }

@@ -1,0 +1,178 @@
+"""What the API remembers: the same rings as the stream's state, rebuilt from its output.
+
+The job publishes at least once: after a restart it repeats records. A ring recognises the repeats
+of the events it holds, but no older ones, so for each entity we also keep how far its input
+partitions were remembered (its *marks*).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fraud.contracts.decision import decode_processed
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.transaction import DECISION_FIELD, Transaction, from_mapping
+from fraud.features.history import KEYS, LAYOUT_VERSION, Histories
+from fraud.features.packing import Packed, pack
+
+LAYOUT: Final = f"{LAYOUT_VERSION}: " + ", ".join(
+    f"{key.name} of {key.field}, {key.rows} rows of {key.dtype.itemsize} bytes" for key in KEYS
+)
+"""What a ring means. A snapshot of another layout cannot be used."""
+
+_MARK: Final = struct.Struct("<iqq")  # partition, offset, timestamp_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What history needs of one record of `processed_transactions`.
+
+    Attributes:
+        transaction: The input record.
+        partition: Partition of the input it came from.
+        offset: Its offset there.
+        timestamp_ms: Kafka's timestamp of the input, UTC epoch milliseconds.
+    """
+
+    transaction: Transaction
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+def read_processed(raw: bytes | None) -> Processed | None:
+    """Read one record of `processed_transactions`.
+
+    Returns:
+        None for a duplicate: it leaves no trace in the history.
+
+    Raises:
+        InvalidMessage: The value is no such record.
+    """
+    record, decision = decode_processed(raw)
+    if decision.get("duplicate"):
+        return None
+    source = decision["source"]
+    place = (source["partition"], source["offset"], source["timestamp_ms"])
+    try:
+        _MARK.pack(*place)
+    except struct.error:
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE,
+            f"{DECISION_FIELD}.source: expected integers",
+            f"{DECISION_FIELD}.source",
+        ) from None
+    return Processed(from_mapping(record), *place)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A history at one moment, for a snapshot. Least recently seen first.
+
+    Attributes:
+        rings: Per key, its values and their rings.
+        marks: Entities and their marks.
+    """
+
+    rings: dict[str, list[tuple[str, bytes]]]
+    marks: list[tuple[str, bytes]]
+
+
+class RecentHistory:
+    """The rings of all keys, in bounded memory.
+
+    One thread remembers while others look: each look-up is one read of an immutable ring.
+
+    Args:
+        capacity: Most values per key to keep a ring for.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._rings = {key.name: Histories(key, self._capacity) for key in KEYS}
+        self._marks: OrderedDict[str, bytes] = OrderedDict()
+
+    def sizes(self) -> dict[str, int]:
+        """Count the values remembered, per key."""
+        return {name: len(histories) for name, histories in self._rings.items()}
+
+    def remember(self, batch: Sequence[Processed]) -> int:
+        """Add records in the order of the stream, passing over what was remembered before.
+
+        Returns:
+            How many were new.
+        """
+        new = [one.transaction for one in batch if self._advance(one)]
+        packed = pack(new)
+        for key in KEYS:
+            histories, size = self._rings[key.name], key.dtype.itemsize
+            rows = packed.records[key.name].tobytes()
+            for at, value in enumerate(packed.keys[key.name]):
+                if value is not None:
+                    histories.remember(value, rows[at * size : at * size + size])
+        return len(new)
+
+    def _advance(self, one: Processed) -> bool:
+        """Move the mark of the record's entity, unless it is there or beyond already."""
+        entity = one.transaction.entity_id
+        marks = self._marks.get(entity, b"")
+        latest_ms = one.timestamp_ms
+        for at in range(0, len(marks), _MARK.size):
+            partition, offset, timestamp_ms = _MARK.unpack_from(marks, at)
+            if partition != one.partition:
+                continue
+            # A lower offset with a later time is no repeat: the input topic was made anew.
+            if one.offset <= offset and one.timestamp_ms <= timestamp_ms:
+                return False
+            latest_ms = max(latest_ms, timestamp_ms)
+            marks = marks[:at] + marks[at + _MARK.size :]
+            break
+        self._marks[entity] = marks + _MARK.pack(one.partition, one.offset, latest_ms)
+        # The same moves as those of the entity's ring, so that both forget the same entities.
+        self._marks.move_to_end(entity)
+        if len(self._marks) > self._capacity:
+            self._marks.popitem(last=False)
+        return True
+
+    def rings_with(self, packed: Packed) -> tuple[dict[str, list[bytes]], list[bool]]:
+        """Give each transaction's rings as they would be after it came down the stream next.
+
+        Returns:
+            Per key the rings, empty where a transaction lacks the key; and whether each event is
+            in its entity's history already.
+        """
+        rings: dict[str, list[bytes]] = {}
+        known: dict[str, list[bool]] = {}
+        for key in KEYS:
+            histories, size = self._rings[key.name], key.dtype.itemsize
+            rows = packed.records[key.name].tobytes()
+            found = [
+                (b"", False)
+                if value is None
+                else histories.with_record(value, rows[at * size : at * size + size])
+                for at, value in enumerate(packed.keys[key.name])
+            ]
+            rings[key.name] = [ring for ring, _ in found]
+            known[key.name] = [was_there for _, was_there in found]
+        return rings, known[KEYS[0].name]
+
+    def content(self) -> Content:
+        """Give everything, to be kept. Called by the thread that remembers."""
+        return Content(
+            {name: histories.items() for name, histories in self._rings.items()},
+            list(self._marks.items()),
+        )
+
+    def restore(self, content: Content) -> None:
+        """Take over what `content` of an earlier process gave."""
+        for name, histories in self._rings.items():
+            histories.restore(content.rings[name][-self._capacity :])
+        self._marks = OrderedDict(content.marks[-self._capacity :])

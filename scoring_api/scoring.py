@@ -1,0 +1,182 @@
+"""From the body of a request to its answer, with the stream's own code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.transaction import (
+    MAX_RECORD_BYTES,
+    Transaction,
+    decode,
+    from_mapping,
+    parse_many,
+)
+from fraud.decision.engine import Batch, Decided, Engine
+from fraud.features.packing import pack
+from fraud.kit.metrics import SCORE_SECONDS, TRANSACTIONS_SCORED
+from scoring_api.history import RecentHistory
+
+MAX_RECORDS: Final = 1000
+"""Most records in a list."""
+
+MAX_BODY_BYTES: Final = 16 * MAX_RECORD_BYTES
+"""Longest body of a request in bytes; one record alone may have `MAX_RECORD_BYTES`."""
+
+_SLICE: Final = 32
+"""Records of a list that are worked on at once: those who ask for one do not wait long behind."""
+
+_log = structlog.get_logger("scoring_api")
+
+
+class TooManyRecords(Exception):  # noqa: N818 - a verdict
+    """A list has more than `MAX_RECORDS` records."""
+
+
+class TooLarge(Exception):  # noqa: N818 - a verdict
+    """A body or a record has too many bytes.
+
+    Attributes:
+        limit: Most bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} bytes")
+        self.limit = limit
+
+
+class InvalidRecords(Exception):  # noqa: N818 - a verdict
+    """Some records of a list are invalid.
+
+    Attributes:
+        verdicts: Index and verdict of each.
+    """
+
+    def __init__(self, verdicts: Sequence[tuple[int, InvalidMessage]]) -> None:
+        super().__init__(f"{len(verdicts)} records are invalid")
+        self.verdicts = verdicts
+
+
+class NotReady(Exception):  # noqa: N818 - a verdict
+    """The history is not the stream's yet, so a score would not be, either."""
+
+
+class Scoring:
+    """Answers requests; belongs to one event loop.
+
+    Requests that come while others are being decided are decided together: a batch of ten costs
+    little more than one alone, so what is waiting is worked off faster the more it is. None waits
+    for others to come.
+
+    Args:
+        engine: Decides.
+        history: What the stream remembers. It is looked at and never changed.
+        waits_for: Says in a line what is missing to answer, None when nothing is.
+    """
+
+    def __init__(
+        self, engine: Engine, history: RecentHistory, waits_for: Callable[[], str | None]
+    ) -> None:
+        self._engine = engine
+        self._history = history
+        self.waits_for = waits_for
+        self._asked: list[tuple[Sequence[Transaction], asyncio.Future[list[Decided]]]] = []
+
+    async def answer(self, body: bytes) -> bytes:
+        """Score one record, or a list of them; nothing is stored.
+
+        Args:
+            body: A JSON object, or an array of at most `MAX_RECORDS`.
+
+        Returns:
+            `{"event_id", "fd"}`, or an array of these in the same order, as JSON.
+
+        Raises:
+            NotReady: See there.
+            TooLarge: The record, or one of the list, is longer than `MAX_RECORD_BYTES`.
+            InvalidMessage: The record is invalid, or the body as a whole.
+            TooManyRecords: The list is too long.
+            InvalidRecords: Some of the list are invalid; none was scored.
+        """
+        if waiting := self.waits_for():
+            raise NotReady(waiting)
+        if body.lstrip()[:1] == b"[":
+            return await self._answer_many(body)
+        if len(body) > MAX_RECORD_BYTES:
+            raise TooLarge(MAX_RECORD_BYTES)
+        transaction = decode(body)
+        (decided,) = await self._decide([transaction])
+        return _answer(transaction, decided)
+
+    async def _answer_many(self, body: bytes) -> bytes:
+        records = parse_many(body)
+        if len(records) > MAX_RECORDS:
+            raise TooManyRecords
+        transactions: list[Transaction] = []
+        invalid: list[tuple[int, InvalidMessage]] = []
+        for at, record in enumerate(records):
+            if at % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+            try:
+                transactions.append(_checked(record))
+            except InvalidMessage as verdict:
+                invalid.append((at, verdict))
+        if invalid:
+            raise InvalidRecords(invalid)
+        answers: list[bytes] = []
+        for first in range(0, len(transactions), _SLICE):
+            part = transactions[first : first + _SLICE]
+            answers += map(_answer, part, await self._decide(part))
+        return b"[" + b",".join(answers) + b"]"
+
+    def _decide(self, transactions: Sequence[Transaction]) -> asyncio.Future[list[Decided]]:
+        loop = asyncio.get_running_loop()
+        decided: asyncio.Future[list[Decided]] = loop.create_future()
+        if not self._asked:
+            # After all that this round of the loop still brings.
+            loop.call_soon(self._decide_asked)
+        self._asked.append((transactions, decided))
+        return decided
+
+    def _decide_asked(self) -> None:
+        asked, self._asked = self._asked, []
+        transactions = [one for transactions, _ in asked for one in transactions]
+        try:
+            with SCORE_SECONDS.time():
+                every = self._decided(transactions)
+        except Exception as bug:
+            for _, future in asked:
+                if not future.done():
+                    future.set_exception(bug)
+            return
+        at = 0
+        for some, future in asked:
+            # One who hung up has cancelled it.
+            if not future.done():
+                future.set_result(every[at : at + len(some)])
+            at += len(some)
+
+    def _decided(self, transactions: Sequence[Transaction]) -> list[Decided]:
+        packed = pack(transactions)
+        rings, known = self._history.rings_with(packed)
+        every = self._engine.decide(Batch(packed, rings, known, [None] * len(packed)))
+        for decided in every:
+            TRANSACTIONS_SCORED.labels(decided.outcome.value).inc()
+            if decided.error:
+                _log.error("scoring_api.scoring_failed", error=decided.error)
+        return every
+
+
+def _checked(record: dict[str, Any] | InvalidMessage) -> Transaction:
+    if isinstance(record, InvalidMessage):
+        raise record
+    return from_mapping(record)
+
+
+def _answer(transaction: Transaction, decided: Decided) -> bytes:
+    return b'{"event_id":%b,"fd":%b}' % (orjson.dumps(transaction.event_id), decided.json)

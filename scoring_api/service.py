@@ -1,0 +1,111 @@
+"""The API as a process: wiring, start, ordered shutdown."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+from contextlib import ExitStack
+from typing import Final
+
+import structlog
+import uvicorn
+
+from fraud.contracts.transaction import FIELDS, from_mapping
+from fraud.decision.engine import Batch, Engine
+from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.decision.scorer import Scorer
+from fraud.features.packing import pack
+from fraud.features.vector import feature_matrix
+from fraud.kit.background import Background
+from fraud.kit.clock import system_clock
+from scoring_api.app import create_app
+from scoring_api.feed import TopicFeed
+from scoring_api.follower import SERVICE, Follower
+from scoring_api.history import RecentHistory
+from scoring_api.scoring import Scoring
+from scoring_api.settings import Settings
+from scoring_api.snapshot import SnapshotFile
+
+_SWITCH_S: Final = 0.0005
+"""How long the follower's thread may keep a request from going on; Python's default is 5 ms."""
+
+_BACKLOG: Final = 2048
+_log = structlog.get_logger(SERVICE)
+
+
+class CannotStart(Exception):  # noqa: N818 - said as it is
+    """Something outside must change first; the message says what."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port, before anything slow is done.
+
+    Raises:
+        CannotStart: It is taken, or not ours to take.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise CannotStart(
+            f"cannot listen on {host} port {port}: {error.strerror}; set another API_PORT or stop what uses it"
+        ) from None
+
+
+def warm_up(engine: Engine) -> None:
+    """Decide once, so that the first request does not pay for what is made on first use."""
+    packed = pack([from_mapping({field.name: field.example for field in FIELDS})])
+    rings = {key: [rows.tobytes()] for key, rows in packed.records.items()}
+    engine.decide(Batch(packed, rings, [False], [None]))
+    engine.scorer.contributions(feature_matrix(packed, rings))
+
+
+def serve(
+    settings: Settings, scorer: Scorer, listener: socket.socket, stop: threading.Event
+) -> None:
+    """Answer until `stop` is set or SIGTERM comes.
+
+    On the way out: answer what was asked, stop following, keep the history, close.
+    """
+    engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock)
+    warm_up(engine)
+    history = RecentHistory(settings.api_history_keys)
+    with ExitStack() as stack:
+        feed = stack.enter_context(TopicFeed(settings))
+        follower = Follower(
+            feed,
+            history,
+            SnapshotFile(settings.state_dir / SERVICE / "history.snapshot"),
+            snapshot_s=settings.api_snapshot_s,
+        )
+        app = create_app(Scoring(engine, history, follower.waits_for))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http="httptools",
+                lifespan="off",
+                access_log=False,  # costs time and tells who asked
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=10,
+            )
+        )
+
+        def follow() -> None:
+            try:
+                follower.run(stop)
+            finally:
+                server.should_exit = True
+
+        stack.enter_context(Background("follower", follow, stop))
+        # What lives from now on to the end is no garbage: collections need not look at it.
+        gc.freeze()
+        _log.info(
+            "scoring_api.started",
+            address=f"{settings.bind_host}:{listener.getsockname()[1]}",
+            model=f"{scorer.ref.name}@{scorer.ref.version}",
+        )
+        server.run(sockets=[listener])
+        _log.info("scoring_api.stopping")
