@@ -24,6 +24,7 @@ import csv
 import difflib
 import gzip
 import io
+import itertools
 import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -392,7 +393,7 @@ class Dataset:
                 first = text.readline()
                 delimiter = self.delimiter or max(_DELIMITERS, key=first.count)
                 # A quoted name may hold a line break; the header's other lines are read on.
-                lines = _chained(first, text)
+                lines = itertools.chain([first], text)
                 reader = csv.reader(lines, delimiter=delimiter)
                 header = next(reader, None)
                 if not header or not any(header):
@@ -482,8 +483,3 @@ class _Watched(io.RawIOBase):
         buffer[: len(block)] = block
         self._dataset.progress = Progress(self._disk.tell(), self._dataset.progress.total)
         return len(block)
-
-
-def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest

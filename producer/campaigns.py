@@ -66,6 +66,7 @@ class Town:
 
     Attributes:
         first: Its first customer.
+        residents: How many of its customers there are; the rest of it is empty.
         by_activity: Cumulative weights of its customers, by how much they pay: their cards are
             the ones that get stolen.
         category: Category of each of its merchants.
@@ -75,6 +76,7 @@ class Town:
     """
 
     first: int
+    residents: int
     by_activity: Floats
     category: Ints
     price: Floats
@@ -82,7 +84,7 @@ class Town:
     street_loot: Floats
 
 
-def survey(population: Population, number: int) -> Town:
+def survey(population: Population, number: int, residents: int) -> Town:
     """Look at a town."""
     first = number * TOWN_SIZE
     merchants = np.arange(number * TOWN_MERCHANTS, (number + 1) * TOWN_MERCHANTS)
@@ -90,7 +92,8 @@ def survey(population: Population, number: int) -> Town:
     appeal = CATEGORY_RESALE[category] / np.sqrt(1 + np.arange(TOWN_MERCHANTS))
     return Town(
         first,
-        cumulative(population.activity(np.arange(first, first + TOWN_SIZE))),
+        residents,
+        cumulative(population.activity(np.arange(first, first + residents))),
         category,
         price,
         cumulative(np.where(CATEGORY_ONLINE[category], appeal, 1e-9)),
@@ -273,10 +276,10 @@ def _merchant_compromise(scene: Scene) -> Events:
     town, day, _ = scene.key
     leak = scene.population.draws.generator(Purpose.CAMPAIGN, town, day // 21, 99)
     breached = scene.number * TOWN_MERCHANTS + int(leak.integers(3, 40))
-    people = np.arange(scene.town.first, scene.town.first + TOWN_SIZE)
-    regulars = np.zeros(TOWN_SIZE, bool)
+    people = np.arange(scene.town.first, scene.town.first + scene.town.residents)
+    regulars = np.zeros(len(people), bool)
     for rank in range(3):
-        regulars |= scene.population.favourite(people, np.full(TOWN_SIZE, rank)) == breached
+        regulars |= scene.population.favourite(people, np.full(len(people), rank)) == breached
     pool = people[regulars] if regulars.any() else people
     chosen = pool[rng.integers(0, len(pool), int(rng.integers(1, 4)))]
     starts = scene.start_ms + rng.uniform(0, 20, len(chosen)) * HOUR_MS
@@ -402,7 +405,8 @@ class Underworld:
     Args:
         draws: Randomness.
         population: The victims.
-        daily_fraud: Fraudulent transactions per town and day that are wanted, on average.
+        daily_fraud: Fraudulent transactions per customer and day that are wanted, on average.
+        residents: Customers of a town; fewer than `TOWN_SIZE` in a population smaller than that.
         mix: Share of each kind in them.
     """
 
@@ -411,17 +415,19 @@ class Underworld:
         draws: Draws,
         population: Population,
         daily_fraud: float,
+        residents: int,
         mix: Mapping[Campaign, float],
     ) -> None:
         self._draws = draws
         self._population = population
         total = sum(mix.values())
         self._rates = {
-            kind: daily_fraud * mix.get(kind, 0.0) / total / size
+            kind: daily_fraud * residents * mix.get(kind, 0.0) / total / size
             for kind, size in _MEAN_SIZE.items()
         }
         plan = repr((daily_fraud, sorted((int(kind), share) for kind, share in mix.items())))
         self._salt = zlib.crc32(plan.encode()) & 0xFFFFFF
+        self._residents = residents
         self._towns: OrderedDict[int, Town] = OrderedDict()
         self._agendas: dict[tuple[int, int], list[tuple[Campaign, int, int]]] = {}
         self._played: dict[tuple[int, int, int], Events] = {}
@@ -479,7 +485,7 @@ class Underworld:
     def _town(self, number: int) -> Town:
         town = self._towns.get(number)
         if town is None:
-            town = self._towns[number] = survey(self._population, number)
+            town = self._towns[number] = survey(self._population, number, self._residents)
             if len(self._towns) > 2_000:
                 self._towns.popitem(last=False)
         else:

@@ -125,23 +125,20 @@ class Process:
         self.draws = Draws(seed)
         self.population = Population(self.draws, world.pools, world.places)
         self.plan = plan
-        sample = np.arange(20_000)
-        a_day = (
-            float(self.population.activity(sample).mean())
-            * (1 + SPREE_SHARE * 2 + RETRY_SHARE * _ONLINE_SHARE)
-            + SUBSCRIPTIONS * SUBSCRIPTION_SHARE * HOURS_A_DAY / SUBSCRIPTION_HOURS
-        )
-        self._pace = 1.0
+        a_day = _payments_a_day(self.population, 20_000)
+        pace = 1.0
         if plan.customers is not None and plan.rate is not None:
-            self._pace = plan.rate * 86_400 * (1 - plan.fraud_rate) / (plan.customers * a_day)
-        a_day *= self._pace
-        self._life = Life(self.draws, self.population, self._pace)
+            own = _payments_a_day(self.population, min(plan.customers, 20_000))
+            pace = plan.rate * 86_400 * (1 - plan.fraud_rate) / (plan.customers * own)
+        a_day *= pace
+        self._life = Life(self.draws, self.population, pace)
         odds = plan.fraud_rate / (1 - plan.fraud_rate)
         total = sum(plan.mix.values())
         friendly = plan.mix.get(Campaign.FRIENDLY_FRAUD, 0.0) / total
-        campaigns = a_day * TOWN_SIZE * odds
-        # A population smaller than a town is hit in that proportion: `hours` keeps its own only.
-        self._underworld = Underworld(self.draws, self.population, campaigns, plan.mix)
+        residents = min(plan.customers or TOWN_SIZE, TOWN_SIZE)
+        self._underworld = Underworld(
+            self.draws, self.population, a_day * odds, residents, plan.mix
+        )
         self._friendly = plan.fraud_rate * friendly / _ONLINE_SHARE
         self._sizes: dict[int, int] = {}
 
@@ -183,6 +180,14 @@ class Process:
         online = (channel == Channel.WEB) | (channel == Channel.APP)
         friendly: NDArray[Any] = online & (events["campaign"] == 0) & (u < self._friendly)
         events["campaign"][friendly] = Campaign.FRIENDLY_FRAUD
+
+
+def _payments_a_day(population: Population, customers: int) -> float:
+    """Estimate the legitimate payments that one of the first customers makes in an average day."""
+    activity = float(population.activity(np.arange(customers)).mean())
+    follow_ups = 1 + SPREE_SHARE * 2 + RETRY_SHARE * _ONLINE_SHARE
+    subscribed = SUBSCRIPTIONS * SUBSCRIPTION_SHARE * HOURS_A_DAY / SUBSCRIPTION_HOURS
+    return activity * follow_ups + subscribed
 
 
 def simulate(world: World, seed: int, plan: Plan, t0_ms: int, t1_ms: int) -> Iterator[Slice]:

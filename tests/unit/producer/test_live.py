@@ -1,0 +1,188 @@
+"""The stream driver, on a clock and a Kafka of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from fraud.contracts.label import Label
+from fraud.contracts.transaction import event_time_to_ms
+from producer.ledger import DueLabel, Ledger
+from producer.live import MAX_BEHIND_MS, LiveStream
+from producer.simulation import Plan, Process, World
+
+START_MS = 20_700 * 86_400_000 + 59 * 60_000
+PLAN = Plan(customers=200, rate=3.0, fraud_rate=0.02)
+
+
+class Moment(threading.Event):
+    """A clock on which waiting takes no time, and an event that stops it at a time."""
+
+    def __init__(self, now_ms: int, stop_ms: int) -> None:
+        super().__init__()
+        self.now_ms = now_ms
+        self.stop_ms = stop_ms
+
+    def clock(self) -> int:
+        """Give the time now."""
+        return self.now_ms
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Let time pass."""
+        assert timeout is not None
+        self.now_ms += max(1, round(timeout * 1000))
+        if self.now_ms >= self.stop_ms:
+            self.set()
+        return self.is_set()
+
+
+class MemoryWriter:
+    """Keeps records; acknowledges at the next poll."""
+
+    def __init__(self, moment: Moment) -> None:
+        self.moment = moment
+        self.sent: list[tuple[str, bytes | None, bytes | None, int]] = []
+        self.waiting: list[Callable[[], None]] = []
+
+    def send(self, topic, key, value, _stop, on_acknowledged=None) -> bool:
+        """Keep a record."""
+        self.sent.append((topic, key, value, self.moment.now_ms))
+        if on_acknowledged is not None:
+            self.waiting.append(on_acknowledged)
+        return True
+
+    def poll(self) -> None:
+        """Acknowledge."""
+        waiting, self.waiting = self.waiting, []
+        for acknowledge in waiting:
+            acknowledge()
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def values(self, topic: str) -> list[dict]:
+        """Give what was sent to a topic."""
+        return [orjson.loads(value) for to, _, value, _ in self.sent if to == topic]
+
+
+def tell(
+    world: World, folder: Path, start_ms: int, seconds: int, plan: Plan = PLAN
+) -> MemoryWriter:
+    moment = Moment(start_ms, start_ms + seconds * 1000)
+    writer = MemoryWriter(moment)
+    with Ledger(folder / "producer.db") as ledger:
+        LiveStream(
+            Process(world, 7, plan), "w", writer, ledger, folder / "truth",
+            transactions="tx", labels="lb", clock=moment.clock, stop=moment,
+        ).run()  # fmt: skip
+    return writer
+
+
+def test_each_transaction_is_told_at_its_own_time(world: World, tmp_path: Path) -> None:
+    """Over the turn of the hour, with event_time = now, keyed by entity."""
+    writer = tell(world, tmp_path, START_MS, 180)
+    assert 180 * 3 * 0.7 < len(writer.sent) < 180 * 3 * 1.4
+    for _, key, value, at_ms in writer.sent:
+        record = orjson.loads(value)
+        assert key == record["entity_id"].encode()
+        assert 0 <= at_ms - event_time_to_ms(record["event_time"]) <= 2
+
+
+def test_a_restart_repeats_nothing(world: World, tmp_path: Path) -> None:
+    """Neither at once, nor when the clock has been set back, nor with another rate."""
+    first = tell(world, tmp_path, START_MS, 60)
+    again = tell(world, tmp_path, START_MS + 60_000, 60)
+    set_back = tell(world, tmp_path, START_MS + 30_000, 120)
+    faster = tell(world, tmp_path, START_MS + 150_000, 30, Plan(customers=200, rate=6.0))
+    ids = [v["event_id"] for w in (first, again, set_back, faster) for v in w.values("tx")]
+    assert len(ids) == len(set(ids))
+    assert min(len(w.sent) for w in (first, again, set_back, faster)) > 20
+
+
+def test_a_stream_far_behind_skips_to_the_present(world: World, tmp_path: Path) -> None:
+    """The machine slept: what was missed is not told in a rush."""
+    moment = Moment(START_MS, START_MS + 10 * MAX_BEHIND_MS)
+    writer = MemoryWriter(moment)
+    slept = False
+
+    def clock() -> int:
+        nonlocal slept
+        if not slept and len(writer.sent) == 10:
+            slept = True
+            moment.now_ms += 3 * MAX_BEHIND_MS
+            moment.stop_ms = moment.now_ms + 60_000
+        return moment.now_ms
+
+    with Ledger(tmp_path / "producer.db") as ledger:
+        LiveStream(
+            Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+            transactions="tx", labels="lb", clock=clock, stop=moment,
+        ).run()  # fmt: skip
+    late = [at - event_time_to_ms(orjson.loads(value)["event_time"]) for _, _, value, at in writer.sent]  # fmt: skip
+    assert len(writer.sent) > 100
+    # Only the chunk that was under way when it fell asleep is late.
+    assert sum(ms > 1_000 for ms in late) <= 12
+
+
+def test_the_truth_is_kept_aside_and_never_sent(world: World, tmp_path: Path) -> None:
+    writer = tell(world, tmp_path, START_MS, 300)
+    truth = [
+        orjson.loads(line)
+        for path in sorted((tmp_path / "truth").iterdir())
+        for line in path.read_bytes().splitlines()
+    ]
+    sent = {value["event_id"] for value in writer.values("tx")}
+    assert truth
+    assert {line["event_id"] for line in truth} <= sent
+    assert all(line["campaign"] for line in truth)
+    assert not any("campaign" in value or "is_fraud" in value for value in writer.values("tx"))
+
+
+def test_labels_are_told_when_they_become_known(world: World, tmp_path: Path) -> None:
+    """Labels wait in the ledger across restarts, and each is told once Kafka is there."""
+    first = tell(world, tmp_path, START_MS, 60)
+    assert first.values("lb") == []
+    later = tell(world, tmp_path, START_MS + 121 * 86_400_000, 30)
+    labels = later.values("lb")
+    assert {label["event_id"] for label in labels} >= {v["event_id"] for v in first.values("tx")}
+    for label in labels:
+        Label.model_validate(label)
+    assert len({label["event_id"] for label in labels}) == len(labels)
+
+
+def test_a_label_is_due_until_kafka_has_it(tmp_path: Path) -> None:
+    label = DueLabel(1_000, b"x" * 16, 1, 1)
+    with Ledger(tmp_path / "producer.db") as ledger:
+        ledger.tell("w", 5, [label])
+        assert ledger.due(999) == []
+    with Ledger(tmp_path / "producer.db") as ledger:
+        assert ledger.due(1_000) == [label]
+        ledger.published([label])
+        assert ledger.due(1_000) == []
+        assert ledger.told_until_ms("w") == 5
+        assert ledger.told_until_ms("another") == 0
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 7])
+def test_a_stop_is_obeyed_at_once(world: World, tmp_path: Path, stop_after: int) -> None:
+    """Nothing is sent after the stop, even in the middle of a chunk."""
+    moment = Moment(START_MS, START_MS + 10**9)
+    writer = MemoryWriter(moment)
+    if stop_after == 0:
+        moment.set()
+
+    def clock() -> int:
+        if len(writer.sent) == stop_after:
+            moment.set()
+        return moment.now_ms
+
+    with Ledger(tmp_path / "producer.db") as ledger:
+        LiveStream(
+            Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+            transactions="tx", labels="lb", clock=clock, stop=moment,
+        ).run()  # fmt: skip
+    assert len(writer.sent) == stop_after

@@ -1,0 +1,173 @@
+"""The simulated world as one pure process."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+import pytest
+
+from fraud.contracts.transaction import FIELDS, decode
+from producer.events import Campaign, Channel, Events
+from producer.labels import MAX_DELAY_DAYS
+from producer.population import load_pools
+from producer.records import columns, rows
+from producer.simulation import Plan, Process, World, simulate
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+T0 = 20_700 * DAY_MS  # 2026-09-04
+
+
+def wire(world: World, seed: int, plan: Plan, t0: int, t1: int) -> bytes:
+    """Write all that happens as lines of JSON."""
+    population = Process(world, seed, plan).population
+    return b"\n".join(
+        orjson.dumps(row)
+        for part in simulate(world, seed, plan, t0, t1)
+        for row in rows(columns(population, part.events))
+    )
+
+
+def events(world: World, seed: int, plan: Plan, t0: int, t1: int) -> Events:
+    return np.concatenate([part.events for part in simulate(world, seed, plan, t0, t1)])
+
+
+def test_same_seed_same_bytes(world: World) -> None:
+    plan = Plan(customers=300)
+    first = wire(world, 5, plan, T0, T0 + 2 * DAY_MS)
+    assert first == wire(world, 5, plan, T0, T0 + 2 * DAY_MS)
+    assert first != wire(world, 6, plan, T0, T0 + 2 * DAY_MS)
+    assert first.count(b"\n") > 500
+
+
+def test_any_hour_is_the_same_alone_and_in_its_time(world: World) -> None:
+    """Batch equals stream: history and the live stream are one process."""
+    plan = Plan(customers=4_000)
+    batch = events(world, 5, plan, T0, T0 + 3 * DAY_MS)
+    for hour in (0, 5, 40, 71):
+        begin = T0 + hour * HOUR_MS
+        alone = Process(world, 5, plan).hours(begin // HOUR_MS, begin // HOUR_MS + 1).events
+        inside = batch[(batch["time_ms"] >= begin) & (batch["time_ms"] < begin + HOUR_MS)]
+        assert alone.tobytes() == np.ascontiguousarray(inside).tobytes()
+    assert (batch["campaign"] != 0).any()
+
+
+def test_a_process_can_be_rewound(world: World) -> None:
+    process = Process(world, 5, Plan(customers=4_000))
+    hour = T0 // HOUR_MS
+    before = process.hours(hour, hour + 6).events.tobytes()
+    process.hours(hour + 500, hour + 501)
+    assert process.hours(hour, hour + 6).events.tobytes() == before
+
+
+def test_events_come_in_order_with_ids_of_their_own(world: World) -> None:
+    made = events(world, 5, Plan(customers=2_000, fraud_rate=0.05), T0, T0 + 5 * DAY_MS)
+    assert (np.diff(made["time_ms"]) >= 0).all()
+    assert len(np.unique(made["id"], axis=0)) == len(made)
+    assert made["time_ms"][0] >= T0
+    assert made["time_ms"][-1] < T0 + 5 * DAY_MS
+
+
+def test_more_fraud_shifts_nobody_elses_life(world: World) -> None:
+    calm = events(world, 5, Plan(customers=2_000, fraud_rate=0.0), T0, T0 + 2 * DAY_MS)
+    wild = events(world, 5, Plan(customers=2_000, fraud_rate=0.06), T0, T0 + 2 * DAY_MS)
+    honest = wild[(wild["campaign"] == 0) | (wild["campaign"] == Campaign.FRIENDLY_FRAUD)]
+    assert not calm["campaign"].any()
+    names = [name for name in calm.dtype.names if name != "campaign"]
+    for name in names:
+        assert (calm[name] == honest[name]).all(), name
+
+
+def test_more_customers_shift_nobody_elses_life(world: World) -> None:
+    few = events(world, 5, Plan(customers=500, fraud_rate=0.0), T0, T0 + DAY_MS)
+    many = events(world, 5, Plan(customers=3_000, fraud_rate=0.0), T0, T0 + DAY_MS)
+    assert few.tobytes() == many[many["customer"] < 500].tobytes()
+
+
+@pytest.mark.parametrize("fraud_rate", [0.001, 0.005, 0.06])
+def test_the_fraud_rate_is_held(world: World, fraud_rate: float) -> None:
+    plan = Plan(customers=20_000, fraud_rate=fraud_rate)
+    made = events(world, 5, plan, T0, T0 + 3 * DAY_MS)
+    share = (made["campaign"] != 0).mean()
+    assert share == pytest.approx(fraud_rate, rel=0.4)
+
+
+def test_every_kind_of_fraud_happens(world: World) -> None:
+    made = events(world, 5, Plan(customers=20_000), T0, T0 + 4 * DAY_MS)
+    assert set(np.unique(made["campaign"])) == set(Campaign)
+
+
+@pytest.mark.parametrize("hour", [3, 12, 20])
+def test_a_rate_is_held_at_any_time_of_day(world: World, hour: int) -> None:
+    """A plan with a rate alone has as many customers as the rate needs at that hour."""
+    begin = T0 // HOUR_MS + hour
+    process = Process(world, 5, Plan(customers=None, rate=2.0))
+    made = process.hours(begin, begin + 1).events
+    assert len(made) / 3600 == pytest.approx(2.0, rel=0.06)
+
+
+def test_a_rate_can_be_forced_on_few_customers(world: World) -> None:
+    made = events(world, 5, Plan(customers=100, rate=0.5), T0, T0 + DAY_MS)
+    assert len(made) / 86_400 == pytest.approx(0.5, rel=0.25)
+    assert len(np.unique(made["customer"])) <= 100
+
+
+def test_all_that_is_written_obeys_the_contract(world: World) -> None:
+    names = {field.name for field in FIELDS}
+    for line in wire(world, 9, Plan(customers=400, fraud_rate=0.2), T0, T0 + DAY_MS).split(b"\n"):
+        transaction = decode(line)
+        assert transaction.transaction_amt > 0
+        assert orjson.loads(line).keys() <= names
+
+
+def test_fraud_hides_among_its_victims_own_payments(world: World) -> None:
+    """At least three in ten of the victims' fraud days also hold a legitimate payment."""
+    made = events(world, 5, Plan(customers=10_000), T0, T0 + 14 * DAY_MS)
+    day = made["time_ms"] // DAY_MS
+    pairs = {(int(c), int(d)) for c, d in zip(made["customer"], day, strict=True)}
+    fraud = {(int(c), int(d)) for c, d in zip(made["customer"][made["campaign"] != 0], day[made["campaign"] != 0], strict=True)}  # fmt: skip
+    honest = {(int(c), int(d)) for c, d in zip(made["customer"][made["campaign"] == 0], day[made["campaign"] == 0], strict=True)}  # fmt: skip
+    assert fraud < pairs
+    assert len(fraud & honest) / len(fraud) >= 0.3
+
+
+def test_a_terminal_has_no_device_and_a_browser_has_one(world: World) -> None:
+    made = events(world, 5, Plan(customers=2_000), T0, T0 + DAY_MS)
+    pos = made["channel"] == Channel.POS
+    web = made["channel"] == Channel.WEB
+    assert (made["device"][pos] == -1).all()
+    assert (made["ip"][pos] == -1).all()
+    assert (made["device"][web] >= 0).all()
+    first_octet = made["ip"][web] >> 24
+    assert not np.isin(first_octet, (0, 10, 127, 192)).any()
+
+
+def test_labels_come_later_and_are_not_always_true(world: World) -> None:
+    plan = Plan(customers=20_000)
+    parts = list(simulate(world, 5, plan, T0, T0 + 3 * DAY_MS))
+    truth = np.concatenate([part.events["campaign"] for part in parts]) != 0
+    said = np.concatenate([part.labels.fraud for part in parts])
+    delay = np.concatenate([part.labels.time_ms - part.events["time_ms"] for part in parts]) / DAY_MS  # fmt: skip
+    assert delay.min() > 0
+    assert delay.max() <= MAX_DELAY_DAYS
+    assert 0 < (truth & ~said).sum() < 0.2 * truth.sum()
+    assert 0 < (~truth & said).sum() < 0.001 * (~truth).sum()
+    assert 1 < np.median(delay[said]) < 20
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"customers": None}, {"customers": 0}, {"rate": 0.0}, {"fraud_rate": 0.7}, {"fraud_rate": -0.1}],
+)  # fmt: skip
+def test_a_plan_that_cannot_be_is_refused(wrong) -> None:
+    with pytest.raises(ValueError, match=r"customers|rate"):
+        Plan(**wrong)
+
+
+def test_the_population_is_made_once(tmp_path) -> None:
+    made = load_pools(3, tmp_path)
+    (cached,) = tmp_path.iterdir()
+    assert cached.name.startswith("population-3-")
+    cached.write_bytes(cached.read_bytes().replace(made.first_names[0].encode(), b"Zebulon"))
+    assert "Zebulon" in load_pools(3, tmp_path).first_names
+    assert load_pools(4, tmp_path) != made
