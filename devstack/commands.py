@@ -102,7 +102,7 @@ def _already_running(settings: DevstackSettings, console: Console) -> int | None
 
 def _what_is_wrong(record: StackRecord) -> str:
     if record.phase is not Phase.RUNNING:
-        return f"still {record.phase.value}"
+        return f"{record.phase.value} still"
     behind = [
         name for name, service in record.services.items() if service.state not in state.OK_STATES
     ]
@@ -272,14 +272,16 @@ def _wait_for_end(supervisor: Identity, settings: DevstackSettings, console: Con
     with suppress(ProcessLookupError):
         os.kill(supervisor.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    shown: dict[str, str] = {}
-    while supervisor.is_alive():
+    shown: set[str] = set()
+    while True:
+        is_alive = supervisor.is_alive()
         record = state.read(settings.state_dir)
-        if record is not None:
-            for name, service in record.services.items():
-                if service.state is state.ServiceState.STOPPED and name not in shown:
-                    shown[name] = name
-                    console.print(f"{name}: stopped", highlight=False)
+        for name, service in record.services.items() if record else ():
+            if service.state is state.ServiceState.STOPPED and name not in shown:
+                shown.add(name)
+                console.print(f"{name}: stopped", highlight=False)
+        if not is_alive:
+            return
         if time.monotonic() > deadline:
             console.print("the supervisor does not end; killing it", highlight=False)
             stop_strangers([supervisor], 0)
@@ -313,7 +315,7 @@ def status(settings: DevstackSettings, console: Console) -> int:
     if record.is_supervised():
         console.print(status_table(record))
         if not record.is_healthy():
-            console.print(_what_is_wrong(record), highlight=False)
+            console.print(f"the stack is {_what_is_wrong(record)}", highlight=False)
         return 0 if record.is_healthy() else 1
     left = [one for one in record.processes() if one.is_alive()]
     if left:

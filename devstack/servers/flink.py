@@ -96,6 +96,8 @@ def flink(
     api = f"http://{reach}:{port}"
     configuration = {
         "env.java.opts.all": _default_java_options(home),
+        # It only coordinates: quicker to start, and smaller, without the optimising compiler.
+        "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1",
         "jobmanager.rpc.address": "127.0.0.1",
         "jobmanager.rpc.port": rpc_port,
         "jobmanager.bind-host": "127.0.0.1",
