@@ -22,6 +22,7 @@ from devstack import preflight, stack, state
 from devstack.arrival import arrived_since
 from devstack.errors import DevstackError
 from devstack.process import Identity, find_marked, stop_strangers, tail
+from devstack.servers.flink import discard_leftovers
 from devstack.service import Service
 from devstack.settings import PYTHON, DevstackSettings
 from devstack.state import LockedError, Phase, StackRecord
@@ -63,7 +64,7 @@ def up(settings: DevstackSettings, only: Sequence[str], console: Console) -> int
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         lock = state.exclusive(settings.state_dir / UP_LOCK)
         with _interruptible(), lock:
-            already = _already_running(settings, console)
+            already = _already_running(settings, chosen, console)
             if already is not None:
                 return already
             _sweep(settings, console)
@@ -85,10 +86,17 @@ def up(settings: DevstackSettings, only: Sequence[str], console: Console) -> int
         ) from error
 
 
-def _already_running(settings: DevstackSettings, console: Console) -> int | None:
+def _already_running(
+    settings: DevstackSettings, chosen: Sequence[str], console: Console
+) -> int | None:
     record = state.read(settings.state_dir)
     if record is None or not record.is_supervised():
         return None
+    lacking = set(chosen) - set(record.services) - settings.devstack_without
+    if lacking:
+        raise DevstackError(
+            f"a stack without {', '.join(sorted(lacking))} is running; stop it with `make down` first"
+        )
     if record.is_healthy():
         console.print("already running; nothing to do (`make down` stops it)", highlight=False)
         console.print(status_table(record))
@@ -248,6 +256,7 @@ def supervise(settings: DevstackSettings, names: Sequence[str]) -> int:
     services = stack.build(settings, stack.expand(names))
     try:
         with state.exclusive(settings.state_dir / SUPERVISOR_LOCK):
+            discard_leftovers(settings.state_dir / "flink")
             logs = stack.log_folder(settings)
             supervisor = Supervisor(services, settings.state_dir, logs, settings.log_file_mb)
             return asyncio.run(supervisor.run())
