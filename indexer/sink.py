@@ -95,7 +95,6 @@ class Sink:
         except TransportError as error:
             raise self._wait_for(error) from error
         self._prepared = True
-        self._failures = 0
         self.problem = None
 
     def _install(self, name: str, template: dict[str, Any]) -> None:

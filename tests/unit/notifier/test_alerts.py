@@ -1,0 +1,137 @@
+"""An alert says what happened, and nothing that identifies the customer."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud.contracts.errors import InvalidMessage
+from notifier.alerts import Alert, alert_key, one_line, read_alert
+from tests.builders import a_decision, a_processed, a_record
+
+
+def the_alert(
+    record: dict[str, Any] | None = None, decision: dict[str, Any] | None = None
+) -> Alert:
+    keyed = read_alert(a_processed(record, decision))
+    assert keyed is not None
+    return keyed.alert
+
+
+@pytest.mark.parametrize("outcome", ["approve", "review"])
+def test_only_a_block_is_an_alert(outcome: str) -> None:
+    """Approvals and reviews alert nobody."""
+    assert read_alert(a_processed(decision={"outcome": outcome})) is None
+
+
+def test_a_duplicate_is_no_alert() -> None:
+    """Its first sight alerted already."""
+    assert read_alert(a_processed(decision={"duplicate": True})) is None
+
+
+def test_an_alert_says_what_happened() -> None:
+    """Amount, currency, score, reasons, rules, versions, when and where."""
+    alert = the_alert({"event_id": "evt-9", "transaction_amt": "1816.335", "billing_country": "US"})
+    assert (alert.event_id, alert.amount, alert.currency) == ("evt-9", "1,816.34", "USD")
+    assert alert.score == 973
+    assert [reason.text for reason in alert.reasons] == ["Many payments within an hour"]
+    assert alert.rules == ("R002_block version 1: block",)
+    assert alert.model == "champion abc123"
+    assert alert.policy_version == "p-1"
+    assert alert.event_time == "2026-03-01T00:00:00.000Z"
+    assert alert.place == "Stockton, NY, US"
+
+
+def test_an_alert_holds_no_personal_data_in_clear() -> None:
+    """The ledger keeps it and the mail carries it: both outside of what protects the record."""
+    text = the_alert().model_dump_json()
+    for secret in ("070-69", "jasonsnyder", "lynch", "Dennis", "Zachary", "436-2616"):
+        assert secret not in text
+    assert "***-**-2161" in text
+    assert "j***@l***.org" in text
+    assert "D. E." in text
+
+
+def test_a_failed_scoring_has_no_score() -> None:
+    """Rules may block without a score."""
+    assert the_alert(decision={"score": None, "probability": None, "reasons": []}).score is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        orjson.dumps({"fd": {"outcome": "block"}}),
+        a_processed({"event_id": 7}),
+        a_processed({"entity_id": None}),
+    ],
+)
+def test_what_is_no_decision_is_refused(raw: bytes | None) -> None:
+    """The verdict is the loop's, not a crash."""
+    with pytest.raises(InvalidMessage):
+        read_alert(raw)
+
+
+odd_values = st.sampled_from(
+    [
+        None, True, 0, -1, 10**30, 1.5, 1e308, "", " ", "\n", "x" * 5000, "\u202e\u0000", "1e999",
+        "070-69-2161", "@", "a@", "9999-99-99T99:99:99", [], [None], [[]], [{}], [1], ["a"],
+        [{"code": None, "text": 5}], {}, {"name": []}, {"version": {"a": 1}},
+    ]
+)  # fmt: skip
+"""What a field may hold that nobody meant it to."""
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["score", "reasons", "rules", "model", "policy_version", "scored_at", "features"]
+        ),
+        odd_values,
+    ),
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "transaction_amt", "transaction_currency", "event_time", "email_address",
+                "customer_name", "billing_city", "merchant_id", "ip_address",
+            ]
+        ),
+        odd_values,
+    ),
+)  # fmt: skip
+def test_no_decision_breaks_the_notifier(decision: dict[str, Any], record: dict[str, Any]) -> None:
+    """Whatever the other fields hold, a block becomes an alert that the ledger can keep."""
+    keyed = read_alert(_encode(record, decision))
+    assert keyed is not None
+    assert Alert.model_validate_json(keyed.alert.model_dump_json()) == keyed.alert
+
+
+def _encode(record: dict[str, Any], decision: dict[str, Any]) -> bytes:
+    """Write JSON by the standard library, whose integers have no bounds."""
+    return json.dumps(a_record(**record) | {"fd": a_decision(**decision)}).encode()
+
+
+@given(st.text(max_size=600))
+def test_one_line_is_one_short_line(text: str) -> None:
+    """No control or format characters, at most 120 characters."""
+    line = one_line(text)
+    assert len(line) <= 120
+    assert len(line.splitlines()) <= 1
+    assert not {unicodedata.category(char) for char in line} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+def test_keys_are_equal_only_for_equal_pairs(a: str, b: str, c: str, d: str) -> None:
+    """Moving a character from one id to the other is another alert."""
+    assert (alert_key(a, b) == alert_key(c, d)) == ((a, b) == (c, d))
+    assert alert_key(a + b, c) != alert_key(a, b + c) or not b
