@@ -36,6 +36,7 @@ MAX_REFUSED_IN_A_ROW: Final = 1000
 """More unreadable records in a row are no bad luck but a bug, or a foreign writer on our topic."""
 
 _POLL_S: Final = 1.0
+_SAME_ERROR_S: Final = 30.0
 
 _log = structlog.get_logger("fraud.kit.kafka")
 T = TypeVar("T")
@@ -211,6 +212,7 @@ class KafkaSource:
         self._paused = False
         self._held: list[Message] = []
         self._last_error: str | None = None
+        self._told_s: dict[str, float] = {}
         self._consumer = Consumer(
             {
                 **settings.librdkafka(),
@@ -219,10 +221,13 @@ class KafkaSource:
                 "enable.auto.offset.store": False,
                 "auto.commit.interval.ms": 1000,
                 "isolation.level": "read_committed",
-                # How long a killed member keeps its partitions: the broker's least is 6 s.
-                "session.timeout.ms": 10_000,
-                "heartbeat.interval.ms": 2_000,
+                # How long a killed member keeps its partitions. A broker that is back sooner (10-15 s
+                # after kill -9) finds its members as they were; else the group forms anew, for which
+                # it waits this long once more.
+                "session.timeout.ms": 20_000,
+                "heartbeat.interval.ms": 3_000,
                 # A broker that comes back, or a topic that is made later, is found within seconds.
+                "reconnect.backoff.ms": 250,
                 "reconnect.backoff.max.ms": 2_000,
                 "topic.metadata.refresh.interval.ms": 10_000,
                 # Bounds the memory for records fetched ahead.
@@ -230,6 +235,8 @@ class KafkaSource:
                 "statistics.interval.ms": 1000,
                 "stats_cb": self._on_statistics,
                 "error_cb": self._on_error,
+                # Errors come to error_cb as well, and there are told once.
+                "log_level": 2,
             },
             logger=logging.getLogger("librdkafka"),
         )
@@ -316,7 +323,10 @@ class KafkaSource:
         if error.fatal():
             raise KafkaException(error)
         self._last_error = error.name()
-        _log.warning("kafka.client_reported", code=error.name(), detail=error.str())
+        now_s = time.monotonic()
+        if now_s - self._told_s.get(error.name(), -_SAME_ERROR_S) >= _SAME_ERROR_S:
+            self._told_s[error.name()] = now_s
+            _log.warning("kafka.client_reported", code=error.name(), detail=error.str())
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)
