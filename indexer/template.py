@@ -11,7 +11,10 @@ VERSION: Final = 1
 """Raised by one whenever a template changes; a cluster never goes back to a lower one."""
 
 _KEYWORD: Final[dict[str, Any]] = {"type": "keyword", "ignore_above": 1024}
-_DATE: Final[dict[str, Any]] = {"type": "date", "format": "strict_date_time"}
+_DATE: Final[dict[str, Any]] = {
+    "type": "date",
+    "format": "strict_date_optional_time||epoch_millis",
+}
 _NUMBER: Final[dict[str, Any]] = {"type": "double"}
 _BY_KIND: Final[dict[Kind, dict[str, Any]]] = {
     Kind.ID: _KEYWORD,
