@@ -1,0 +1,215 @@
+"""The features once more, naively: plain Python over plain transactions, one at a time.
+
+Written from the meanings in docs/features.md, without NumPy, packing, rings or codes, so that the
+fast definition in `fraud.features` has something to be equal to. Counts and money are exact
+integers; where a quotient is formed, the order of the floating-point operations is part of the
+definition, and every value is rounded to float32 once, at the end.
+"""
+
+from __future__ import annotations
+
+import csv
+import ipaddress
+import math
+import struct
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from zlib import crc32
+
+from fraud.contracts.transaction import Transaction
+from fraud.features import currency
+from fraud.features.of_transaction import _DISPOSABLE_MAIL, _FREE_MAIL
+
+REMEMBERED = 32
+MINUTE_MS = 60 * 1000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+WINDOWS_MS = {
+    "10m": 10 * MINUTE_MS,
+    "1h": HOUR_MS,
+    "24h": DAY_MS,
+    "7d": 7 * DAY_MS,
+    "30d": 30 * DAY_MS,
+}
+NAN = math.nan
+
+_RATES = list(csv.DictReader(Path(currency.EXCHANGE_RATE_FILE).read_text("ascii").splitlines()))
+
+
+def float32(value: float) -> float:
+    """Round to the nearest float32."""
+    return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+def micro_dollars(transaction: Transaction) -> int | None:
+    """Give the amount in whole millionths of a US dollar, None without a rate."""
+    rate = 1.0
+    if transaction.transaction_currency != "USD":
+        month = f"{datetime.fromtimestamp(transaction.event_time_ms // 1000, UTC):%Y-%m}"
+        earlier = [row for row in _RATES if row["month"] <= month]
+        cell = (earlier[-1] if earlier else _RATES[0]).get(transaction.transaction_currency)
+        if not cell:
+            return None
+        rate = float(cell)
+    micro = round(transaction.transaction_amt * rate * 1_000_000)
+    most = 2**51
+    return max(-most, min(most, micro))
+
+
+def text(transaction: Transaction, name: str) -> str | None:
+    """Give a text field, None when missing."""
+    if name == "transaction_currency":
+        return transaction.transaction_currency
+    return transaction.fields.get(name)
+
+
+def point(transaction: Transaction) -> tuple[float, float, float] | None:
+    """Give the billing location on the unit sphere, None when not known."""
+    latitude = transaction.fields.get("billing_latitude")
+    longitude = transaction.fields.get("billing_longitude")
+    if latitude is None or longitude is None:
+        return None
+    latitude, longitude = latitude * (math.pi / 180), longitude * (math.pi / 180)
+    x = math.cos(latitude) * math.cos(longitude)
+    y = math.cos(latitude) * math.sin(longitude)
+    return float32(x), float32(y), float32(math.sin(latitude))
+
+
+@dataclass
+class NaiveStream:
+    """Sees transactions in the order of their arrival and gives the vector of each."""
+
+    remembered: dict[str, list[Transaction]] = field(default_factory=dict)
+
+    def vector(self, now: Transaction) -> dict[str, float]:
+        """Remember a transaction, unless it is, and give its features as float32 values."""
+        ring = self.remembered.setdefault(now.entity_id, [])
+        if all(earlier.event_id != now.event_id for earlier in ring):
+            ring.append(now)
+            del ring[:-REMEMBERED]
+        prior = [
+            other
+            for other in ring
+            if other.event_id != now.event_id and other.event_time_ms <= now.event_time_ms
+        ]
+        features = {**own_features(now), **entity_features(now, prior)}
+        return {name: float32(value) for name, value in features.items()}
+
+
+def own_features(now: Transaction) -> dict[str, float]:
+    """Give the features that need no history."""
+    amount = micro_dollars(now)
+    moment = datetime.fromtimestamp(now.event_time_ms // 1000, UTC)
+    free = disposable = digits = private = category = mobile = NAN
+    local, at, domain = (now.fields.get("email_address") or "").rpartition("@")
+    if at and local:
+        free = 1.0 if domain.lower() in _FREE_MAIL else 0.0
+        disposable = 1.0 if domain.lower() in _DISPOSABLE_MAIL else 0.0
+        digits = len([one for one in local if one.isdigit()]) / len(local)
+    try:
+        private = 0.0 if ipaddress.ip_address(now.fields.get("ip_address") or "").is_global else 1.0
+    except ValueError:
+        private = NAN
+    if "product_category" in now.fields:
+        category = float(crc32(now.fields["product_category"].encode()) % 1024)
+    if "user_agent" in now.fields:
+        agent = now.fields["user_agent"]
+        mobile = 1.0 if "Mobi" in agent or "Android" in agent else 0.0
+    return {
+        "amount_base": NAN if amount is None else amount / 1_000_000,
+        "amount_is_round": 1.0 if now.transaction_amt == math.floor(now.transaction_amt) else 0.0,
+        "event_hour": float(moment.hour),
+        "event_weekday": float(moment.weekday()),
+        "email_domain_is_free": free,
+        "email_domain_is_disposable": disposable,
+        "email_digits_ratio": digits,
+        "ip_is_private": private,
+        "category_code": category,
+        "user_agent_is_mobile": mobile,
+    }
+
+
+def entity_features(now: Transaction, prior: list[Transaction]) -> dict[str, float]:
+    """Give the features of an entity's prior transactions, oldest arrival first."""
+    amount = micro_dollars(now)
+    features: dict[str, float] = {}
+
+    def within(window: str) -> list[Transaction]:
+        return [one for one in prior if now.event_time_ms - one.event_time_ms <= WINDOWS_MS[window]]
+
+    def amounts(window: str) -> list[int]:
+        known = [micro_dollars(one) for one in within(window)]
+        return [one for one in known if one is not None]
+
+    for window in WINDOWS_MS:
+        spent = sum(amounts(window)) + (amount or 0)
+        features[f"entity_tx_count_{window}"] = float(1 + len(within(window)))
+        features[f"entity_amount_sum_{window}"] = float(spent) / 1e6
+    for window in ("24h", "30d"):
+        known = amounts(window) + ([] if amount is None else [amount])
+        features[f"entity_amount_mean_{window}"] = (
+            float(sum(known)) / len(known) / 1e6 if known else NAN
+        )
+        features[f"entity_amount_max_{window}"] = float(max(known)) / 1e6 if known else NAN
+
+    usual = amounts("30d")
+    total, count = sum(usual), len(usual)
+    features["entity_amount_ratio_30d"] = (
+        NAN if amount is None or total <= 0 else amount / (total / count)
+    )
+    # Both distances times the count, so that they are whole numbers.
+    spread = sum(abs(one * count - total) for one in usual)
+    features["entity_amount_deviation_30d"] = (
+        NAN
+        if amount is None or spread == 0
+        else float((amount * count - total) * count) / float(spread)
+    )
+    features["entity_equal_amount_count_24h"] = (
+        NAN if amount is None else float(1 + amounts("24h").count(amount))
+    )
+
+    for column, short, windows in (
+        ("ip_address", "ip", ("1h", "24h", "7d")),
+        ("user_agent", "user_agent", ("24h", "7d")),
+        ("product_category", "category", ("1h", "24h", "7d")),
+        ("card_bin", "bin", ("24h", "30d")),
+        ("transaction_currency", "currency", ("24h", "30d")),
+    ):
+        for window in windows:
+            met = {text(one, column) for one in [now, *within(window)]}
+            features[f"entity_{short}_distinct_{window}"] = float(len(met - {None}))
+    for column, short in (
+        ("ip_address", "ip"),
+        ("user_agent", "user_agent"),
+        ("email_address", "email"),
+        ("phone", "phone"),
+        ("card_bin", "bin"),
+        ("product_category", "category"),
+    ):
+        met = {text(one, column) for one in prior} - {None}
+        comparable = met and text(now, column) is not None
+        features[f"entity_{short}_is_new"] = (
+            float(text(now, column) not in met) if comparable else NAN
+        )
+
+    last: Transaction | None = None
+    for one in prior:
+        if last is None or one.event_time_ms >= last.event_time_ms:
+            last = one
+    since = distance = speed = NAN
+    if last is not None:
+        age_ms = now.event_time_ms - last.event_time_ms
+        since = age_ms / 1000
+        here, there = point(now), point(last)
+        if here is not None and there is not None:
+            square = 0.0
+            for ours, theirs in zip(here, there, strict=True):
+                square += (ours - theirs) * (ours - theirs)
+            distance = math.sqrt(square) * 6371.0088
+            speed = distance / (max(age_ms, 1000) / HOUR_MS)
+    features["entity_seconds_since_last"] = since
+    features["entity_distance_last_km"] = distance
+    features["entity_speed_last_kmh"] = speed
+    features["entity_known_count"] = float(len(prior))
+    return features

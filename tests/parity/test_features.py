@@ -1,0 +1,152 @@
+"""The features are what their meanings say: naive definition = vectorised function = replay, bit for bit.
+
+Histories have what goes wrong in practice: ties, late arrivals, repeats (also changed ones),
+times on and beside the edges of windows, missing fields, currencies without a rate, and more
+transactions than are remembered.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.transaction import Transaction, from_mapping
+from fraud.features.history import KEYS, Histories
+from fraud.features.packing import pack
+from fraud.features.vector import FEATURE_NAMES, feature_matrix
+from model.examples import replay
+from tests.parity.naive import WINDOWS_MS, NaiveStream
+
+NOW_MS = 1_772_323_200_000
+
+# An event is one offset, or the sum of two, from now: many pairs are then exactly a window apart,
+# or a millisecond less or more.
+EDGES_MS = sorted(
+    {0, 1, 999, 1000, 1001, 86_400_000 * 45}
+    | {length_ms + step for length_ms in WINDOWS_MS.values() for step in (-1, 0, 1)}
+)
+CURRENCIES = ("USD", "usd", "EUR", "JPY", "RUB", "HRK", "ZWD", "XXX")
+VALUES: dict[str, tuple[Any, ...]] = {
+    "ip_address": ("203.0.113.7", "10.1.2.3", "8.8.8.8", "2001:db8::1", "not an address", ""),
+    "user_agent": ("Mozilla/5.0 (X11; Linux x86_64)", "Mozilla/5.0 (iPhone) Mobile", "Android"),
+    "email_address": (
+        "ada7@gmail.com",
+        "1234@Mailinator.COM",
+        "x@y.example",
+        "no-at",
+        "@gmail.com",
+    ),
+    "phone": ("+1-202-555-0143", "+49 30 901820"),
+    "card_bin": ("411111", 555555, "37"),
+    "product_category": ("shopping_net", "travel", "gas"),
+    "billing_latitude": (39.8, -33.9, "90", 0, -90),
+    "billing_longitude": (-89.65, 151.2, "180", 0, -180),
+}
+AMOUNTS = (0, 0.01, 5, 9.99, 9.99, 24.9, 100, "1e3", 1234.5678905, -20, 1e12, -1e12, 2.5e9)
+
+
+def make(draw: random.Random, at: int) -> dict[str, Any]:
+    """Draw one record."""
+    offset_ms = draw.choice(EDGES_MS) + draw.choice((0, 0, *EDGES_MS))
+    record = {
+        # A few ids for many records, so that some repeat.
+        "event_id": f"e{draw.choice((at, at, at, draw.randrange(at + 1)))}",
+        "entity_id": draw.choice(("ann", "ann", "ben", "cleo")),
+        "event_time": utc_text(NOW_MS - offset_ms),
+        "transaction_amt": draw.choice((*AMOUNTS, draw.randrange(1, 100_000) / 100)),
+        "transaction_currency": draw.choice(CURRENCIES),
+    }
+    for name, values in VALUES.items():
+        value = draw.choice((None, *values, values[0]))
+        if value is not None:
+            record[name] = value
+    return record
+
+
+def naive_matrix(transactions: Sequence[Transaction]) -> NDArray[np.float32]:
+    stream = NaiveStream()
+    vectors = [stream.vector(one) for one in transactions]
+    return np.array([[vector[name] for name in FEATURE_NAMES] for vector in vectors], np.float32)
+
+
+def assert_same_bits(
+    fast: NDArray[np.float32], naive: NDArray[np.float32], transactions: Sequence[Transaction]
+) -> None:
+    """Compare as bits, so that -0.0 is not 0.0; all NaN are the same NaN."""
+    assert fast.shape == naive.shape
+    differ = (fast.view(np.uint32) != naive.view(np.uint32)) & ~(np.isnan(fast) & np.isnan(naive))
+    if differ.any():
+        row, column = np.argwhere(differ)[0]
+        raise AssertionError(
+            f"{differ.sum()} values differ, first {FEATURE_NAMES[column]} of row {row}: "
+            f"fast {fast[row, column]!r}, naive {naive[row, column]!r}, {transactions[row]}"
+        )
+
+
+def test_every_feature_has_a_naive_definition() -> None:
+    transaction = from_mapping(make(random.Random(1), 0))
+    assert sorted(NaiveStream().vector(transaction)) == sorted(FEATURE_NAMES)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 60), st.integers(1, 40))
+def test_the_fast_features_are_the_naive_ones(
+    draw: random.Random, count: int, batch_rows: int
+) -> None:
+    transactions = [from_mapping(make(draw, at)) for at in range(count)]
+    fast = np.concatenate(list(replay(pack(transactions), batch_rows)))
+    assert_same_bits(fast, naive_matrix(transactions), transactions)
+
+
+def test_a_long_history_is_the_naive_one_in_batches_of_any_size() -> None:
+    """More transactions per entity than are remembered, thousands of them in one order."""
+    draw = random.Random(20260301)
+    transactions = [from_mapping(make(draw, at)) for at in range(4000)]
+    naive = naive_matrix(transactions)
+    packed = pack(transactions)
+    for batch_rows in (1, 64, 1000, 4000):
+        fast = np.concatenate(list(replay(packed, batch_rows)))
+        assert_same_bits(fast, naive, transactions)
+    known = naive[:, FEATURE_NAMES.index("entity_known_count")]
+    assert known.max() == 31
+    # Each feature takes several values here, and so was really compared.
+    varied = [len(np.unique(column[~np.isnan(column)])) for column in naive.T]
+    assert min(varied) >= 2, FEATURE_NAMES[int(np.argmin(varied))]
+
+
+def test_where_a_batch_was_packed_does_not_matter() -> None:
+    """The stream packs in one process and computes in another, in batches of other sizes."""
+    draw = random.Random(5)
+    transactions = [from_mapping(make(draw, at)) for at in range(500)]
+    alone = [pack([one]) for one in transactions]
+    together = pack(transactions)
+    for key in KEYS:
+        assert b"".join(one.records[key.name].tobytes() for one in alone) == (
+            together.records[key.name].tobytes()
+        )
+    assert b"".join(one.own.tobytes() for one in alone) == together.own.tobytes()
+
+
+def test_asking_for_a_score_gives_the_vector_that_the_stream_gives_next() -> None:
+    """REST computes with the record added to the ring, and adds nothing."""
+    draw = random.Random(6)
+    transactions = [from_mapping(make(draw, at)) for at in range(300)]
+    stream = np.concatenate(list(replay(pack(transactions))))
+    histories = {key.name: Histories(key) for key in KEYS}
+    for at, transaction in enumerate(transactions):
+        packed = pack([transaction])
+        asked = {}
+        for key in KEYS:
+            value, record = packed.keys[key.name][0], packed.records[key.name].tobytes()
+            assert value is not None
+            ring, known = histories[key.name].with_record(value, record)
+            asked[key.name] = [ring]
+            assert histories[key.name].remember(value, record) == known
+        assert_same_bits(feature_matrix(packed, asked), stream[at : at + 1], [transaction])
