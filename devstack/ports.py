@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Container
 from typing import Final
 
 _FIRST: Final = 20_000
@@ -22,13 +21,11 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_ports(
-    count: int, host: str = "127.0.0.1", taken: Container[int] = frozenset()
-) -> list[int]:
-    """Give different ports that are free now, none of them among `taken`."""
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Give different ports that are free now."""
     chosen: list[int] = []
     for port in random.SystemRandom().sample(range(_FIRST, _LAST), _LAST - _FIRST):
-        if port not in taken and is_free(host, port):
+        if is_free(host, port):
             chosen.append(port)
             if len(chosen) == count:
                 return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from devstack import cli as devstack_cli
-from fraudstream import transactions
+from fraudstream import models, transactions
 
 app = typer.Typer(
     help="Real-time fraud prevention on your own machines.",
@@ -19,3 +19,8 @@ app.command()(devstack_cli.status)
 app.command()(devstack_cli.logs)
 app.command("replay")(transactions.replay)
 app.command("simulate")(transactions.simulate)
+app.command("train")(models.train)
+app.command("models")(models.list_models)
+app.command("score")(models.score)
+app.command("promote")(models.promote)
+app.command("rollback")(models.rollback)

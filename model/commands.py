@@ -1,0 +1,406 @@
+"""Commands on models: `train`, `models`, `score`, `promote`, `rollback`.
+
+`python -m model` runs them as they stand; `fraudstream` has the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+# All else is imported where it is used, so that `fraudstream --help` answers at once.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from model.examples import History, Source
+    from model.registry import Manifest, Registry
+    from model.settings import TrainSettings
+
+HISTORY_FILES: Final = ("*.parquet", "*.jsonl")
+DEFAULT_NAME: Final = "fraud"
+
+app = typer.Typer(
+    help="Train models, list them, and score files with them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RegistryOption = Annotated[
+    Path | None, typer.Option("--registry", help="Model registry, if not MODEL_REGISTRY.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def train(
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="CSV, JSON lines or Parquet; several times for several files. Without: the "
+            "simulated history.",
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            "--mapping",
+            "-m",
+            help="TOML file: which column is which field. Without: columns have our names.",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the model.")] = DEFAULT_NAME,
+    seed: Annotated[int, typer.Option(help="Same data and seed, same model.")] = 7,
+    registry: RegistryOption = None,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Only when there is no champion to use.")
+    ] = False,
+    promote: Annotated[
+        bool,
+        typer.Option(
+            "--promote", help="Let it decide at once. Without: only if no model decides yet."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on labelled transactions, and measure it on the latest of them."""
+    import os
+    import time
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    # Read once, when XGBoost loads its threads: waiting by spinning, their default, makes training
+    # six times slower beside other work on the same cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from model.registry import NoSuchModel
+
+    settings, models = _open(registry)
+    console = Console(stderr=True, soft_wrap=True)
+    with _user_errors():
+        if if_missing and (usable := _usable_champion(models, console)):
+            console.print(f"champion {usable} is there; nothing to train", highlight=False)
+            return
+        sources = _sources(settings, data or [], mapping)
+        # Training needs half a second of imports that the lines above need not wait for.
+        from model.examples import feature_rows
+        from model.training import TrainingConfig
+        from model.training import train as train_model
+
+        started = time.monotonic()
+        with _bars(console) as bars:
+            history = _read(sources, bars)
+            computing = bars.add_task("features", total=len(history))
+            matrix = feature_rows(history, lambda rows: bars.advance(computing, rows))
+            config = replace(TrainingConfig(), seed=seed)
+            growing = bars.add_task("trees", total=config.max_rounds)
+            trained = train_model(
+                history, matrix, config, lambda trees: bars.update(growing, completed=trees)
+            )
+            bars.update(growing, completed=config.max_rounds)
+        manifest = models.add(
+            name,
+            trained.booster,
+            trained.scale,
+            metrics=trained.metrics,
+            training={**trained.training, "simulated": sources[0].simulated},
+        )
+        try:
+            decides = models.champion_ref().version == manifest.version
+            first = False
+        except NoSuchModel:
+            decides, first = False, True
+        if promote or first or if_missing:
+            models.promote(manifest.name, manifest.version)
+            decides = True
+    took_s = time.monotonic() - started
+    if as_json:
+        _print_json({**manifest.model_dump(), "champion": decides, "took_s": round(took_s, 3)})
+    else:
+        _print_report(manifest, decides=decides, took_s=took_s)
+
+
+@app.command("models")
+def list_models(registry: RegistryOption = None, as_json: JsonOption = False) -> None:
+    """List the models of the registry, oldest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from model.registry import NoSuchModel
+
+    _, models = _open(registry)
+    with _user_errors():
+        known = models.models()
+        try:
+            champion = models.champion_ref()
+        except NoSuchModel:
+            champion = None
+    decides = [
+        champion is not None and (one.name, one.version) == (champion.name, champion.version)
+        for one in known
+    ]
+    if as_json:
+        _print_json(
+            [
+                {**one.model_dump(exclude={"features", "scale"}), "champion": is_champion}
+                for one, is_champion in zip(known, decides, strict=True)
+            ]
+        )
+        return
+    table = Table(box=None, pad_edge=False)
+    for header, justify in (
+        ("model", "left"), ("trained", "left"), ("rows", "right"), ("frauds", "right"), ("AUC", "right"),
+        ("average precision", "right"), ("recall at 1 % false positives", "right"), ("", "left"),
+    ):  # fmt: skip
+        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+    for one, is_champion in zip(known, decides, strict=True):
+        period = one.training.get("periods", {}).get("train", {})
+        table.add_row(
+            f"{one.name}@{one.version}",
+            one.created_at[:16].replace("T", " "),
+            f"{one.training.get('rows', 0):,}",
+            f"{period.get('frauds', 0):,}",
+            f"{one.metrics.get('auc', 0):.3f}",
+            f"{one.metrics.get('average_precision', 0):.3f}",
+            f"{one.metrics.get('recall_at_fpr', {}).get('0.01', 0):.1%}",
+            "champion" if is_champion else "",
+        )
+    console = Console(width=None if known else 80)
+    if known:
+        console.print(table)
+    else:
+        console.print(f"no models in {models.folder} yet: fraudstream train")
+
+
+@app.command()
+def score(
+    data: Annotated[
+        list[Path], typer.Option("--data", "-d", help="CSV, JSON lines or Parquet; once or more.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .csv, .jsonl or .parquet.")
+    ],
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            "--mapping",
+            "-m",
+            help="TOML file: which column is which field. Without: columns have our names.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="NAME or NAME@VERSION. Without: the champion.")
+    ] = None,
+    registry: RegistryOption = None,
+) -> None:
+    """Score files offline, in event order, as the stream would have: event_id, probability, score, outcome.
+
+    A row that the stream would refuse has no line in the output; how many there are is said.
+    """
+    from rich.console import Console
+
+    settings, models = _open(registry)
+    console = Console(stderr=True, soft_wrap=True)
+    with _user_errors():
+        ref = models.champion_ref() if model is None else models.find(model)
+        scorer = models.load(ref.name, ref.version)
+        sources = _sources(settings, data, mapping)
+        from model.examples import feature_rows
+        from model.offline import decide_rows, write_decisions
+
+        with _bars(console) as bars:
+            history = _read(sources, bars)
+            computing = bars.add_task("features", total=len(history))
+            matrix = feature_rows(history, lambda rows: bars.advance(computing, rows))
+            decisions = decide_rows(history, matrix, scorer)
+            write_decisions(decisions, output)
+    refused = sum(history.refused.values())
+    console.print(
+        f"{len(history):,} transactions scored by {ref.name}@{ref.version}, {refused:,} refused: {output}",
+        highlight=False,
+    )
+
+
+@app.command()
+def promote(
+    model: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    registry: RegistryOption = None,
+) -> None:
+    """Let a model decide. Services take it up when they next start."""
+    _, models = _open(registry)
+    with _user_errors():
+        ref = models.find(model)
+        models.promote(ref.name, ref.version)
+    typer.echo(f"champion: {ref.name}@{ref.version}")
+
+
+@app.command()
+def rollback(registry: RegistryOption = None) -> None:
+    """Let the champion before this one decide again. Services take it up when they next start."""
+    _, models = _open(registry)
+    with _user_errors():
+        champion = models.rollback()
+    typer.echo(f"champion: {champion.name}@{champion.version}")
+
+
+def simulated_history(settings: TrainSettings) -> list[Path]:
+    """Give the files of the simulated history, empty when none was written yet."""
+    return sorted(
+        path for pattern in HISTORY_FILES for path in settings.history_folder.glob(pattern)
+    )
+
+
+def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:
+    from fraud.kit.lifecycle import load_settings
+    from model.registry import Registry
+    from model.settings import TrainSettings
+
+    settings = load_settings(TrainSettings)
+    return settings, Registry(folder or settings.model_registry)
+
+
+def _usable_champion(models: Registry, console: Console) -> str | None:
+    """Name the champion if it can be used; None when one has to be trained.
+
+    A champion that was trained on the simulated history and fits this program no more is replaced.
+    Any other one is somebody's own: that it cannot be used is for them to hear.
+    """
+    from model.registry import ModelMismatch, NoSuchModel
+
+    try:
+        ref = models.champion_ref()
+    except NoSuchModel:
+        return None
+    try:
+        models.load(ref.name, ref.version)
+    except ModelMismatch as error:
+        if not models.manifest(ref.name, ref.version).training.get("simulated"):
+            raise
+        console.print(f"{error}: doing so", highlight=False)
+        return None
+    return f"{ref.name}@{ref.version}"
+
+
+def _sources(settings: TrainSettings, files: Sequence[Path], mapping: Path | None) -> list[Source]:
+    from model.datasets import TARGETS, ColumnMapping, Dataset, DatasetError
+    from model.examples import Source
+
+    if not files:
+        if mapping is not None:
+            raise DatasetError("--mapping is of use with --data only")
+        files = simulated_history(settings)
+        if not files:
+            raise DatasetError(
+                f"no simulated history in {settings.history_folder}; write one with: python -m producer "
+                f"history --output {settings.history_folder / 'history.parquet'}"
+            )
+        simulated = True
+    else:
+        simulated = False
+    sources = []
+    for file in files:
+        dataset = Dataset(file)
+        if mapping is not None:
+            columns = ColumnMapping.read(mapping)
+        else:
+            there = set(dataset.columns())
+            columns = ColumnMapping(
+                {name: name for name in TARGETS if name in there}, name="without a mapping"
+            )
+        columns.check(dataset.columns(), file.name)
+        sources.append(Source(dataset, columns, simulated))
+    return sources
+
+
+def _read(sources: Sequence[Source], bars: Progress) -> History:
+    import gc
+
+    from model.examples import read_history
+
+    reading = bars.add_task("reading", total=len(sources))
+
+    def report(_rows: int) -> None:
+        shares = [one.dataset.progress.done / one.dataset.progress.total for one in sources]
+        bars.update(reading, completed=sum(shares))
+
+    # Millions of rows that form no cycles: looking for some costs a quarter of the time.
+    gc.disable()
+    try:
+        history = read_history(sources, report)
+    finally:
+        gc.enable()
+    bars.update(reading, completed=len(sources))
+    return history
+
+
+def _bars(console: Console) -> Progress:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """End with one clear line, exit code 2, when files, labels or models are not as needed."""
+    from model.datasets import DatasetError
+    from model.registry import ModelError
+
+    try:
+        yield
+    except (DatasetError, ModelError) as error:
+        typer.secho(f"fraudstream: {error}", fg="red", err=True)
+        raise typer.Exit(2) from None
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def _print_report(manifest: Manifest, *, decides: bool, took_s: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    made, figures = manifest.training, manifest.metrics
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    row: Callable[..., None] = table.add_row
+    refused = sum(made["refused"].values())
+    row("transactions", f"{made['rows']:,}", f"{made['unlabelled']:,} without a label, {made['repeated']:,} repeated, {refused:,} refused")  # fmt: skip
+    for name, period in made["periods"].items():
+        row(name, f"{period['rows']:,}", f"{period['frauds']:,} fraud, {period['start'][:10]} to {period['end'][:10]}")  # fmt: skip
+    row("trees", f"{made['trees']:,}", f"{made['known_later']:,} labels left out: not known at {made['trained_at'][:10]}")  # fmt: skip
+    row("", "", "")
+    row("on the test period", "", "")
+    row("AUC", f"{figures['auc']:.3f}")
+    row("average precision", f"{figures['average_precision']:.3f}", f"{figures['frauds'] / figures['rows']:.3f} by chance")  # fmt: skip
+    row("recall at 1 % false positives", f"{figures['recall_at_fpr']['0.01']:.1%}", "of the fraud, at 1 % of the legitimate")  # fmt: skip
+    for least, acted in figures["at_score"].items():
+        row(f"score {least} and up", f"{acted['recall']:.1%}", f"of the fraud, and {acted['false_positive_rate']:.2%} of the legitimate")  # fmt: skip
+    for kind, caught in figures.get("recall_by_campaign", {}).items():
+        row(f"  {kind}", f"{caught['recall_at_fpr_0.01']:.0%}", f"of {caught['frauds']:,} at 1 % false positives")  # fmt: skip
+    console = Console(soft_wrap=True)
+    console.print(f"model [bold]{manifest.name}@{manifest.version}[/bold] trained in {took_s:.1f} s", highlight=False)  # fmt: skip
+    console.print(table)
+    console.print(
+        "it is the champion: services decide with it when they next start"
+        if decides
+        else f"it decides nothing yet: fraudstream promote {manifest.name}@{manifest.version}",
+        highlight=False,
+    )

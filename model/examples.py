@@ -1,0 +1,275 @@
+"""Examples: the transactions of a history as the model would have seen each of them at its time.
+
+The features come from the one definition (`fraud.features`), computed in the order of event times
+as the stream would have computed them on arrival: pack, remember, feature matrix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from sys import intern
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.transaction import Transaction, event_time_to_ms, from_mapping
+from fraud.features.history import KEYS, Histories
+from fraud.features.packing import Packed, Records, pack
+from fraud.features.vector import FEATURES, feature_matrix
+from model.datasets import ColumnMapping, Dataset, DatasetError, LabelledRecord
+
+BATCH_ROWS: Final = 1000
+"""Rows whose features are computed at once: large enough for NumPy, small enough for the cache."""
+
+UNKNOWN: Final = -1
+"""Stands for a label that is not known."""
+
+CAMPAIGN: Final = "campaign"
+"""Column of simulated histories that names the kind of fraud; read for reports, never learnt from."""
+
+_PACK_ROWS: Final = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to read and what its columns mean.
+
+    Attributes:
+        dataset: The file.
+        mapping: Its columns.
+        simulated: Whether it is the simulator's, and may name campaigns.
+    """
+
+    dataset: Dataset
+    mapping: ColumnMapping
+    simulated: bool = False
+
+    def rows(self) -> Iterator[tuple[LabelledRecord, str]]:
+        """Give the rows, mapped, with the campaign of each, in the file's order.
+
+        Raises:
+            DatasetError: The file lacks a mapped column or cannot be read.
+        """
+        columns = self.dataset.columns()
+        self.mapping.check(columns, self.dataset.path.name)
+        campaigns = self.simulated and CAMPAIGN in columns
+        wanted = [*self.mapping.fields.values(), *([CAMPAIGN] if campaigns else [])]
+        apply = self.mapping.apply
+        for row in self.dataset.rows(wanted):
+            if isinstance(row, bytes):
+                yield LabelledRecord(row, None, None), ""
+            else:
+                yield apply(row), (row.get(CAMPAIGN) or "") if campaigns else ""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Packed transactions in event-time order; of equal times, in the order they were read.
+
+    Attributes:
+        packed: The transactions, length n.
+        event_ids: Their ids.
+        label: 1 fraud, 0 legitimate, `UNKNOWN`; int8.
+        label_time_ms: When the label became known, UTC epoch milliseconds; 0 without one.
+        campaign: Kind of fraud of a simulated one, else empty.
+        repeated: Whether the same event of the same entity came before.
+        refused: Records that no system could have scored, by reason.
+        data_hash: Identifies what was read, in its order.
+    """
+
+    packed: Packed
+    event_ids: list[str]
+    label: NDArray[np.int8]
+    label_time_ms: NDArray[np.int64]
+    campaign: list[str]
+    repeated: NDArray[np.bool_]
+    refused: dict[ErrorCode, int]
+    data_hash: str
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @property
+    def event_time_ms(self) -> NDArray[np.int64]:
+        """Event times, UTC epoch milliseconds, ascending."""
+        times: NDArray[np.int64] = self.packed.records[KEYS[0].name]["event_time_ms"]
+        return times
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What was read so far."""
+
+    packed: list[Packed] = field(default_factory=list)
+    event_ids: list[str] = field(default_factory=list)
+    label: list[int] = field(default_factory=list)
+    label_time_ms: list[int] = field(default_factory=list)
+    campaign: list[str] = field(default_factory=list)
+    refused: Counter[ErrorCode] = field(default_factory=Counter)
+
+    def add(self, rows: Sequence[tuple[LabelledRecord, str]], file: str) -> None:
+        transactions = []
+        for (record, fraud, label_time), campaign in rows:
+            if isinstance(record, bytes):
+                self.refused[ErrorCode.NOT_JSON] += 1
+                continue
+            try:
+                transaction = from_mapping(record)
+            except InvalidMessage as verdict:
+                self.refused[verdict.reason] += 1
+                continue
+            transactions.append(transaction)
+            self.event_ids.append(transaction.event_id)
+            self.label.append(UNKNOWN if fraud is None else int(fraud))
+            self.label_time_ms.append(_known_at_ms(fraud, label_time, transaction, file))
+            self.campaign.append(intern(campaign))
+        packed = pack(transactions)
+        for values in packed.keys.values():
+            values[:] = [None if value is None else intern(value) for value in values]
+        self.packed.append(packed)
+
+
+def _known_at_ms(
+    fraud: bool | None, label_time: str | None, transaction: Transaction, file: str
+) -> int:
+    if fraud is None:
+        return 0
+    if not label_time:
+        return transaction.event_time_ms
+    try:
+        return event_time_to_ms(label_time)
+    except (ValueError, OverflowError):
+        raise DatasetError(
+            f"{file}: event {transaction.event_id}: label_time: expected an ISO 8601 date and time"
+        ) from None
+
+
+def read_history(
+    sources: Sequence[Source], on_rows: Callable[[int], None] = lambda _: None
+) -> History:
+    """Read files of labelled transactions into packed history.
+
+    A row that the stream would dead-letter is counted as refused, and otherwise passed over. A
+    label without a time counts as known at once.
+
+    Args:
+        sources: The files, in any order of time.
+        on_rows: Called with the number of rows of each batch, for a progress bar.
+
+    Raises:
+        DatasetError: A file cannot be read, lacks a mapped column, or has a label_time that is no
+            time.
+    """
+    reading = _Reading()
+    for source in sources:
+        rows = source.rows()
+        while batch := list(islice(rows, _PACK_ROWS)):
+            reading.add(batch, source.dataset.path.name)
+            on_rows(len(batch))
+    digest = hashlib.sha256()
+    for one in reading.packed:
+        for records in (*one.records.values(), one.own):
+            digest.update(records.tobytes())
+    digest.update(np.array(reading.label, np.int8).tobytes())
+    digest.update(np.array(reading.label_time_ms, np.int64).tobytes())
+    return _in_event_order(reading, digest.hexdigest()[:16])
+
+
+def _joined(parts: list[Records], dtype: np.dtype[np.void]) -> Records:
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
+def _in_event_order(reading: _Reading, data_hash: str) -> History:
+    empty = pack([])
+    own = _joined([one.own for one in reading.packed], empty.own.dtype)
+    records = {
+        key.name: _joined([one.records[key.name] for one in reading.packed], key.dtype)
+        for key in KEYS
+    }
+    first = records[KEYS[0].name]
+    order = np.argsort(first["event_time_ms"], kind="stable")
+    keys = {
+        key.name: [value for one in reading.packed for value in one.keys[key.name]] for key in KEYS
+    }
+    positions = order.tolist()
+    events = first["event"][order]
+    repeated = np.ones(len(events), np.bool_)
+    repeated[np.unique(events, return_index=True)[1]] = False
+    return History(
+        packed=Packed(
+            {name: [values[at] for at in positions] for name, values in keys.items()},
+            {name: rows[order] for name, rows in records.items()},
+            own[order],
+        ),
+        event_ids=[reading.event_ids[at] for at in positions],
+        label=np.array(reading.label, np.int8)[order],
+        label_time_ms=np.array(reading.label_time_ms, np.int64)[order],
+        campaign=[reading.campaign[at] for at in positions],
+        repeated=repeated,
+        refused=dict(reading.refused),
+        data_hash=data_hash,
+    )
+
+
+def replay(packed: Packed, batch_rows: int = BATCH_ROWS) -> Iterator[NDArray[np.float32]]:
+    """Give the vectors that the stream would have computed, had the transactions come in this order.
+
+    Args:
+        packed: The transactions, in the order of their arrival.
+        batch_rows: Rows of each matrix but the last; no value hangs on it.
+
+    Yields:
+        Matrices of `fraud.features.vector.feature_matrix`, together one row per transaction.
+    """
+    histories = {key.name: Histories(key) for key in KEYS}
+    for start in range(0, len(packed), batch_rows):
+        rows = slice(start, start + batch_rows)
+        batch = Packed(
+            {name: values[rows] for name, values in packed.keys.items()},
+            {name: records[rows] for name, records in packed.records.items()},
+            packed.own[rows],
+        )
+        yield feature_matrix(
+            batch, {key.name: _remembered(histories[key.name], batch) for key in KEYS}
+        )
+
+
+def _remembered(history: Histories, batch: Packed) -> list[bytes]:
+    """Remember a batch; give each transaction's ring right after it."""
+    name, size = history.key.name, history.key.dtype.itemsize
+    content = batch.records[name].tobytes()
+    rings = []
+    for at, value in enumerate(batch.keys[name]):
+        if value is None:
+            rings.append(b"")
+        else:
+            history.remember(value, content[at * size : (at + 1) * size])
+            rings.append(history.ring(value))
+    return rings
+
+
+def feature_rows(
+    history: History, on_rows: Callable[[int], None] = lambda _: None
+) -> NDArray[np.float32]:
+    """Compute the vectors of a whole history.
+
+    Args:
+        history: The transactions.
+        on_rows: Called with the number of rows of each batch, for a progress bar.
+
+    Returns:
+        Shape (n, features), C-contiguous.
+    """
+    matrix = np.empty((len(history), len(FEATURES)), np.float32)
+    at = 0
+    for batch in replay(history.packed):
+        matrix[at : at + len(batch)] = batch
+        at += len(batch)
+        on_rows(len(batch))
+    return matrix

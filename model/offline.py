@@ -1,0 +1,101 @@
+"""Offline scoring: a file in, what the stream would have decided out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fraud.decision.policy import DEFAULT_RULES, Policy, most_severe
+from fraud.decision.scale import MAX_SCORE
+from fraud.decision.scorer import Scorer
+from model.datasets import DatasetError
+from model.examples import History
+
+COLUMNS: Final = ("event_id", "probability", "score", "outcome")
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What was decided of each transaction, in event-time order; all of length n.
+
+    Attributes:
+        event_id: Its id.
+        probability: The model's, 0-1, high = fraud.
+        score: 0-1000, high = fraud.
+        outcome: approve, review or block.
+    """
+
+    event_id: list[str]
+    probability: list[float]
+    score: list[int]
+    outcome: list[str]
+
+    def rows(self) -> Iterator[tuple[str, float, int, str]]:
+        """Give the decisions one by one, in the order of `COLUMNS`."""
+        return zip(self.event_id, self.probability, self.score, self.outcome, strict=True)
+
+
+def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -> Decisions:
+    """Score a history and apply the default rules.
+
+    Args:
+        history: The transactions.
+        matrix: Their vectors, from `model.examples.feature_rows`.
+        scorer: The model.
+    """
+    policy = Policy(DEFAULT_RULES, scorer.ref)
+    by_score = [
+        most_severe([rule.outcome for rule in policy.matching(score)]).value
+        for score in range(MAX_SCORE + 1)
+    ]
+    probability = scorer.predict(matrix)
+    score = scorer.scale.score(probability).tolist()
+    return Decisions(
+        history.event_ids, probability.tolist(), score, [by_score[one] for one in score]
+    )
+
+
+def write_decisions(decisions: Decisions, path: Path) -> None:
+    """Write decisions to a file, which appears when it is complete.
+
+    Args:
+        decisions: What to write.
+        path: Ends in `.csv`, `.jsonl` or `.parquet`.
+
+    Raises:
+        DatasetError: It ends in something else, or cannot be written.
+    """
+    making = path.with_name(path.name + ".part")
+    try:
+        if path.suffix == ".csv":
+            with making.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(COLUMNS)
+                writer.writerows(decisions.rows())
+        elif path.suffix == ".jsonl":
+            with making.open("wb") as lines:
+                for row in decisions.rows():
+                    lines.write(orjson.dumps(dict(zip(COLUMNS, row, strict=True))) + b"\n")
+        elif path.suffix == ".parquet":
+            import pyarrow as pa  # half a second that writers of text need not wait
+            from pyarrow import parquet
+
+            values = (
+                decisions.event_id,
+                decisions.probability,
+                decisions.score,
+                decisions.outcome,
+            )
+            parquet.write_table(pa.table(dict(zip(COLUMNS, values, strict=True))), str(making))
+        else:
+            raise DatasetError(f"{path.name}: expected a name ending in .csv, .jsonl or .parquet")
+        making.replace(path)
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,169 @@
+"""The commands, as a user types them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner, Result
+
+from fraud.decision.policy import DEFAULT_RULES
+from model.commands import app
+from model.registry import BOOSTER_FILE, MANIFEST_FILE, Registry
+from tests.unit.model.histories import labelled_rows, write_rows
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "models"))
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+
+
+def train_small(state: Path, *more: str) -> Result:
+    data = write_rows(state / "rows.jsonl", labelled_rows())
+    return run("train", "--data", data, *more)
+
+
+def test_the_first_model_decides_and_the_next_waits(state: Path) -> None:
+    first = train_small(state, "--json")
+    assert first.exit_code == 0, first.output
+    told = orjson.loads(first.stdout)
+    assert told["champion"] is True
+    registry = Registry(state / "models")
+    assert registry.champion().ref.version == told["version"]
+    second = orjson.loads(train_small(state, "--json", "--seed", "8").stdout)
+    assert second["champion"] is False
+    assert registry.champion_ref().version == told["version"]
+    assert run("promote", f"fraud@{second['version'][:8]}").exit_code == 0
+    assert registry.champion_ref().version == second["version"]
+    assert run("rollback").exit_code == 0
+    assert registry.champion_ref().version == told["version"]
+    listed = orjson.loads(run("models", "--json").stdout)
+    assert {one["version"]: one["champion"] for one in listed} == {
+        told["version"]: True,
+        second["version"]: False,
+    }
+
+
+def test_training_again_gives_the_same_files(state: Path) -> None:
+    version = orjson.loads(train_small(state, "--json").stdout)["version"]
+    other = orjson.loads(train_small(state, "--json", "--registry", str(state / "two")).stdout)
+    assert other["version"] == version
+    trees = [state / folder / "fraud" / version / BOOSTER_FILE for folder in ("models", "two")]
+    assert trees[0].read_bytes() == trees[1].read_bytes()
+
+
+def test_if_missing_trains_once(state: Path) -> None:
+    """As `make up` calls it: on the simulated history, without asking."""
+    (state / "history").mkdir()
+    write_rows(state / "history" / "history.jsonl", labelled_rows())
+    assert run("train", "--if-missing").exit_code == 0
+    champion = Registry(state / "models").champion_ref()
+    again = run("train", "--if-missing")
+    assert again.exit_code == 0
+    assert "nothing to train" in again.stderr
+    assert Registry(state / "models").champion_ref() == champion
+    assert len(Registry(state / "models").models()) == 1
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_if_missing_replaces_only_its_own_model_of_other_features(
+    state: Path, monkeypatch: pytest.MonkeyPatch, simulated: bool
+) -> None:
+    """After an upgrade: a model on somebody's own data is theirs to train again."""
+    (state / "history").mkdir()
+    rows = write_rows(state / "history" / "history.jsonl", labelled_rows())
+    with monkeypatch.context() as older:
+        older.setattr("model.registry.FEATURES_HASH", "an older program")
+        assert run("train", *([] if simulated else ["--data", rows])).exit_code == 0
+    models = Registry(state / "models")
+    old = models.champion_ref()
+    result = run("train", "--if-missing")
+    assert "does not match the features of this program" in result.stderr
+    assert result.exit_code == (0 if simulated else 2)
+    assert (models.champion_ref() != old) is simulated
+
+
+def test_score_writes_what_the_stream_would_decide(state: Path) -> None:
+    version = orjson.loads(train_small(state, "--json").stdout)["version"]
+    rows = labelled_rows(300, seed=9)
+    rows[7]["transaction_amt"] = "none"
+    data = write_rows(state / "new.jsonl", list(reversed(rows)))
+    for name in ("out.csv", "out.jsonl", "out.parquet"):
+        result = run("score", "--data", data, "--model", "fraud", "--output", state / name)
+        assert result.exit_code == 0, result.output
+        assert "299 transactions scored" in result.stderr
+        assert "1 refused" in result.stderr
+    with (state / "out.csv").open(newline="") as file:
+        scored = list(csv.DictReader(file))
+    assert [one["event_id"] for one in scored] == [f"e{at}" for at in range(300) if at != 7]
+    thresholds = {rule.outcome.value: rule.min_score for rule in DEFAULT_RULES}
+    for one in scored:
+        score = int(one["score"])
+        expected = (
+            "block"
+            if score >= thresholds["block"]
+            else "review"
+            if score >= thresholds["review"]
+            else "approve"
+        )
+        assert one["outcome"] == expected
+        assert 0 < float(one["probability"]) < 1
+    lines = [orjson.loads(line) for line in (state / "out.jsonl").read_bytes().splitlines()]
+    assert [{name: str(value) for name, value in line.items()} for line in lines] == scored
+    assert Registry(state / "models").champion_ref().version == version
+
+
+def test_a_strangers_file_can_be_trained_on_and_scored(state: Path) -> None:
+    """The example file, published by others, by its mapping."""
+    data, mapping = EXAMPLES / "transactions_2k.csv", EXAMPLES / "transactions_2k.toml"
+    result = run("train", "--data", data, "--mapping", mapping, "--name", "example", "--json")
+    assert result.exit_code == 0, result.output
+    told = orjson.loads(result.stdout)
+    assert told["training"]["rows"] == 1611
+    assert told["training"]["unlabelled"] == 801
+    assert told["metrics"]["auc"] > 0.6
+    scored = run("score", "-d", data, "-m", mapping, "--model", "example", "-o", state / "o.csv")
+    assert scored.exit_code == 0
+    assert (state / "o.csv").read_text().count("\n") == 1612
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train"], "no simulated history"),
+        (["train", "--data", "nowhere.csv"], "no such file"),
+        (["train", "--mapping", "m.toml"], "--mapping is of use with --data only"),
+        (["promote", "fraud@abc"], "no model fraud@abc"),
+        (["rollback"], "no earlier champion"),
+        (["score", "--data", "x.csv", "--output", "o.csv"], "no champion"),
+    ],
+)
+def test_mistakes_get_one_clear_line(state: Path, arguments: list[str], told: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("fraudstream: ")
+    assert told in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_damaged_champion_stops_if_missing(state: Path) -> None:
+    """It may be somebody's own model: it is not replaced in silence."""
+    (state / "history").mkdir()
+    write_rows(state / "history" / "history.jsonl", labelled_rows())
+    run("train")
+    ref = Registry(state / "models").champion_ref()
+    path = state / "models" / ref.name / ref.version / MANIFEST_FILE
+    path.write_bytes(path.read_bytes().replace(b'"seed": 7', b'"seed": 8'))
+    result = run("train", "--if-missing")
+    assert result.exit_code == 2
+    assert "its files were changed" in result.stderr

@@ -1,0 +1,172 @@
+"""Training: nothing is used before it was known, and the same data and seed give the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fraud.contracts.decision import ModelRef
+from fraud.features.vector import FEATURE_NAMES
+from model.datasets import ColumnMapping, Dataset
+from model.examples import UNKNOWN, History, Source, feature_rows, read_history
+from model.scorer import XGBoostScorer
+from model.training import TooFewLabels, TrainingConfig, split, train
+from tests.unit.model.histories import DAY_MS, labelled_rows, write_rows
+
+CONFIG = TrainingConfig(max_rounds=60, patience=15)
+
+
+def read(path: Path, rows: list[dict[str, Any]]) -> History:
+    dataset = Dataset(write_rows(path / "rows.jsonl", rows))
+    mapping = ColumnMapping({name: name for name in dataset.columns()})
+    return read_history([Source(dataset, mapping)])
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> History:
+    rows = labelled_rows(labelled_share=0.9, delay_days=2)
+    return read(tmp_path_factory.mktemp("history"), rows)
+
+
+@pytest.fixture(scope="module")
+def matrix(history: History) -> NDArray[np.float32]:
+    return feature_rows(history)
+
+
+def test_periods_follow_each_other(history: History) -> None:
+    parts = split(history, CONFIG)
+    times = history.event_time_ms
+    assert times[parts.train].max() < times[parts.validation].min()
+    assert times[parts.validation].max() < parts.trained_at_ms == times[parts.test].min()
+    labelled = int((history.label != UNKNOWN).sum())
+    assert len(parts.test) == pytest.approx(0.2 * labelled, abs=1)
+
+
+def test_a_label_known_later_is_not_used(history: History) -> None:
+    """What the test period is measured with was not there to learn from."""
+    parts = split(history, CONFIG)
+    used = np.concatenate([parts.train, parts.validation])
+    assert (history.label_time_ms[used] <= parts.trained_at_ms).all()
+    before = history.event_time_ms < parts.trained_at_ms
+    later = before & (history.label != UNKNOWN) & (history.label_time_ms > parts.trained_at_ms)
+    # Two days of delay, a transaction each half an hour.
+    assert parts.known_later == later.sum() > 80
+
+
+def test_a_label_known_exactly_at_training_is_used(history: History) -> None:
+    parts = split(history, CONFIG)
+    first, last = parts.train[0], parts.validation[-1]
+    times = history.label_time_ms.copy()
+    times[first], times[last] = parts.trained_at_ms, parts.trained_at_ms + 1
+    moved = split(replace(history, label_time_ms=times), CONFIG)
+    assert first in moved.train
+    assert last not in moved.validation
+
+
+def test_examples_without_a_label_and_repeats_are_never_in_a_period(history: History) -> None:
+    repeated = history.repeated.copy()
+    repeated[::7] = True
+    changed = replace(history, repeated=repeated)
+    parts = split(changed, CONFIG)
+    used = np.concatenate([parts.train, parts.validation, parts.test])
+    assert (history.label[used] != UNKNOWN).all()
+    assert not repeated[used].any()
+
+
+def test_rows_without_a_label_do_not_reach_the_loss(
+    history: History, matrix: NDArray[np.float32]
+) -> None:
+    """Whatever their features, the trees are the same to the last byte."""
+    other = matrix.copy()
+    other[(history.label == UNKNOWN)] = 1e6
+    assert train(history, other, CONFIG).booster == train(history, matrix, CONFIG).booster
+
+
+def test_same_data_and_seed_give_the_same_bytes(
+    tmp_path: Path, history: History, matrix: NDArray[np.float32]
+) -> None:
+    first = train(history, matrix, CONFIG)
+    again = read(tmp_path, labelled_rows(labelled_share=0.9, delay_days=2))
+    second = train(again, feature_rows(again), CONFIG)
+    assert second.booster == first.booster
+    assert second.training == first.training
+    assert second.metrics == first.metrics
+    np.testing.assert_array_equal(second.scale.probabilities, first.scale.probabilities)
+    assert train(history, matrix, replace(CONFIG, seed=8)).booster != first.booster
+
+
+def test_it_learns_what_the_history_tells(history: History, matrix: NDArray[np.float32]) -> None:
+    trained = train(history, matrix, CONFIG)
+    assert trained.metrics["auc"] > 0.8
+    assert trained.metrics["average_precision"] > 5 * 0.04
+    assert 0 < trained.training["trees"] <= CONFIG.max_rounds
+    scorer = XGBoostScorer(trained.booster, ModelRef(name="x", version="0"), trained.scale)
+    assert scorer.width == len(FEATURE_NAMES)
+
+
+def test_a_thousand_rows_get_the_scores_of_one(
+    history: History, matrix: NDArray[np.float32]
+) -> None:
+    """Probability and score of a row are its own, bit for bit, whatever it is batched with."""
+    trained = train(history, matrix, CONFIG)
+    scorer = XGBoostScorer(trained.booster, ModelRef(name="x", version="0"), trained.scale)
+    whole = scorer.predict(matrix[:1000])
+    for at in range(1000):
+        alone = scorer.predict(matrix[at : at + 1])
+        assert alone[0] == whole[at]
+        assert scorer.scale.score(alone)[0] == scorer.scale.score(whole)[at]
+
+
+def test_the_score_is_tied_to_the_false_positive_rate_on_validation(
+    history: History, matrix: NDArray[np.float32]
+) -> None:
+    """1 % of the legitimate transactions of the validation period score 950 or more, 2 % 900."""
+    trained = train(history, matrix, CONFIG)
+    scorer = XGBoostScorer(trained.booster, ModelRef(name="x", version="0"), trained.scale)
+    validation = split(history, CONFIG).validation
+    legitimate = validation[history.label[validation] == 0]
+    scores = scorer.scale.score(scorer.predict(matrix[legitimate]))
+    one = 1 / len(legitimate)
+    assert (scores >= 950).mean() == pytest.approx(0.01, abs=one)
+    assert (scores >= 900).mean() == pytest.approx(0.02, abs=one)
+    # Few trees give many equal probabilities there.
+    assert (scores >= 600).mean() == pytest.approx(0.10, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([], "none of the transactions has one"),
+        (labelled_rows(labelled_share=0.0), "none of the transactions has one"),
+        (labelled_rows(200), "legitimate in the validation period"),
+        ([dict(row, label=0) for row in labelled_rows()], "0 fraud in the training period"),
+        (labelled_rows(delay_days=100), "labels became known too late to be used"),
+    ],
+)
+def test_too_few_labels_are_refused_saying_what_is_missing(
+    tmp_path: Path, rows: list[dict[str, Any]], told: str
+) -> None:
+    dataset = Dataset(write_rows(tmp_path / "rows.jsonl", rows or labelled_rows(1)))
+    mapping = ColumnMapping({name: name for name in dataset.columns()})
+    if not rows:
+        mapping = ColumnMapping({n: n for n in dataset.columns() if not n.startswith("label")})
+    history = read_history([Source(dataset, mapping)])
+    with pytest.raises(TooFewLabels, match=told):
+        split(history, CONFIG)
+
+
+def test_the_delay_of_the_file_is_what_is_left_out(tmp_path: Path) -> None:
+    """A longer delay leaves out more, and never turns into fraud or its absence."""
+    left_out = []
+    for delay_days in (0, 3, 6):
+        history = read(tmp_path, labelled_rows(delay_days=delay_days))
+        parts = split(history, CONFIG)
+        left_out.append(parts.known_later)
+        known_from = parts.trained_at_ms - delay_days * DAY_MS
+        assert history.event_time_ms[parts.validation].max() <= known_from
+    assert left_out[0] == 0 < left_out[1] < left_out[2]
