@@ -22,6 +22,7 @@ from devstack import preflight, stack, state
 from devstack.arrival import arrived_since
 from devstack.errors import DevstackError
 from devstack.process import Identity, find_marked, stop_strangers, tail
+from devstack.servers.flink import discard_leftovers
 from devstack.service import Service
 from devstack.settings import PYTHON, DevstackSettings
 from devstack.state import LockedError, Phase, StackRecord
@@ -63,7 +64,7 @@ def up(settings: DevstackSettings, only: Sequence[str], console: Console) -> int
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         lock = state.exclusive(settings.state_dir / UP_LOCK)
         with _interruptible(), lock:
-            already = _already_running(settings, console)
+            already = _already_running(settings, chosen, console)
             if already is not None:
                 return already
             _sweep(settings, console)
@@ -85,10 +86,17 @@ def up(settings: DevstackSettings, only: Sequence[str], console: Console) -> int
         ) from error
 
 
-def _already_running(settings: DevstackSettings, console: Console) -> int | None:
+def _already_running(
+    settings: DevstackSettings, chosen: Sequence[str], console: Console
+) -> int | None:
     record = state.read(settings.state_dir)
     if record is None or not record.is_supervised():
         return None
+    lacking = set(chosen) - set(record.services) - settings.devstack_without
+    if lacking:
+        raise DevstackError(
+            f"a stack without {', '.join(sorted(lacking))} is running; stop it with `make down` first"
+        )
     if record.is_healthy():
         console.print("already running; nothing to do (`make down` stops it)", highlight=False)
         console.print(status_table(record))
@@ -102,7 +110,7 @@ def _already_running(settings: DevstackSettings, console: Console) -> int | None
 
 def _what_is_wrong(record: StackRecord) -> str:
     if record.phase is not Phase.RUNNING:
-        return f"still {record.phase.value}"
+        return f"{record.phase.value} still"
     behind = [
         name for name, service in record.services.items() if service.state not in state.OK_STATES
     ]
@@ -248,6 +256,7 @@ def supervise(settings: DevstackSettings, names: Sequence[str]) -> int:
     services = stack.build(settings, stack.expand(names))
     try:
         with state.exclusive(settings.state_dir / SUPERVISOR_LOCK):
+            discard_leftovers(settings.state_dir / "flink")
             logs = stack.log_folder(settings)
             supervisor = Supervisor(services, settings.state_dir, logs, settings.log_file_mb)
             return asyncio.run(supervisor.run())
@@ -272,14 +281,16 @@ def _wait_for_end(supervisor: Identity, settings: DevstackSettings, console: Con
     with suppress(ProcessLookupError):
         os.kill(supervisor.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    shown: dict[str, str] = {}
-    while supervisor.is_alive():
+    shown: set[str] = set()
+    while True:
+        is_alive = supervisor.is_alive()
         record = state.read(settings.state_dir)
-        if record is not None:
-            for name, service in record.services.items():
-                if service.state is state.ServiceState.STOPPED and name not in shown:
-                    shown[name] = name
-                    console.print(f"{name}: stopped", highlight=False)
+        for name, service in record.services.items() if record else ():
+            if service.state is state.ServiceState.STOPPED and name not in shown:
+                shown.add(name)
+                console.print(f"{name}: stopped", highlight=False)
+        if not is_alive:
+            return
         if time.monotonic() > deadline:
             console.print("the supervisor does not end; killing it", highlight=False)
             stop_strangers([supervisor], 0)
@@ -313,7 +324,7 @@ def status(settings: DevstackSettings, console: Console) -> int:
     if record.is_supervised():
         console.print(status_table(record))
         if not record.is_healthy():
-            console.print(_what_is_wrong(record), highlight=False)
+            console.print(f"the stack is {_what_is_wrong(record)}", highlight=False)
         return 0 if record.is_healthy() else 1
     left = [one for one in record.processes() if one.is_alive()]
     if left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Container
 from typing import Final
 
 _FIRST: Final = 20_000
@@ -21,11 +22,13 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Give different ports that are free now."""
+def free_ports(
+    count: int, host: str = "127.0.0.1", taken: Container[int] = frozenset()
+) -> list[int]:
+    """Give different ports that are free now, none of them among `taken`."""
     chosen: list[int] = []
     for port in random.SystemRandom().sample(range(_FIRST, _LAST), _LAST - _FIRST):
-        if is_free(host, port):
+        if port not in taken and is_free(host, port):
             chosen.append(port)
             if len(chosen) == count:
                 return chosen

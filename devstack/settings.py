@@ -77,6 +77,11 @@ class DevstackSettings(BaseSettings):
         """Say whether a local server is left out."""
         return server in self.devstack_without
 
+    def ports(self) -> frozenset[int]:
+        """Give all the ports that settings name."""
+        names = (name for name in type(self).model_fields if name.endswith("_port"))
+        return frozenset(getattr(self, name) for name in names)
+
     @property
     def reach_host(self) -> str:
         """Address at which this machine reaches its own servers."""

@@ -142,7 +142,7 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
     state = settings.state_dir
     env = base_environment(settings)
     chosen = [name for name in only if name not in settings.devstack_without]
-    controller_port, rpc_port = free_ports(2)
+    controller_port, rpc_port = free_ports(2, taken=settings.ports())
     declared: dict[str, Service] = {}
 
     if "kafka" in chosen:

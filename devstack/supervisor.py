@@ -8,6 +8,7 @@ stops the services, then Flink, then the servers; what does not end in time is k
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -36,6 +37,7 @@ _STEADY_S: Final = 60.0
 _TRIES_BEFORE_READY: Final = 3
 """So many failures of a service that was never ready mean that the stack cannot start."""
 _MB: Final = 1_000_000
+_DETAIL_LENGTH: Final = 120
 
 
 class _Runner:
@@ -255,10 +257,10 @@ class Supervisor:
             for log in self.logs.glob("*.log"):
                 with suppress(OSError):
                     if log.stat().st_size > self._log_file_bytes:
-                        await asyncio.to_thread(_set_aside, log)
+                        await asyncio.to_thread(set_aside, log)
 
 
-def _set_aside(log: Path) -> None:
+def set_aside(log: Path) -> None:
     """Copy a log and empty it: its writer keeps the file open in append mode and goes on.
 
     Lines written between the two steps are lost; that is the price of not standing between a
@@ -270,8 +272,11 @@ def _set_aside(log: Path) -> None:
 
 
 def _last_line(log: Path) -> str:
-    lines = tail(log, 1).strip()
-    return lines[-120:]
+    """Give what a task said last, from a line of our JSON logs its event."""
+    line = tail(log, 1).strip()
+    with suppress(ValueError, KeyError, TypeError):
+        line = str(json.loads(line)["event"])
+    return line[-_DETAIL_LENGTH:]
 
 
 def _how_it_ended(code: int) -> str:

@@ -8,6 +8,7 @@ servers that the session will need start at the same time.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -108,6 +109,7 @@ class _Servers:
             port=self._ports[2],
             env=os.environ,
             run_as=unprivileged_user("nobody"),
+            is_short_lived=True,
         )
         self._run(service)
         return service.address
@@ -141,17 +143,15 @@ class _Servers:
 
 
 @pytest.fixture(scope="session")
-def _servers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[_Servers]:
+def _servers(request: pytest.FixtureRequest) -> Iterator[_Servers]:
     wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    folder = tmp_path_factory.mktemp("servers")
-    # An unprivileged OpenSearch must be able to enter the folders above its own.
-    for above in (folder, folder.parent, folder.parent.parent):
-        above.chmod(0o755)
-    servers = _Servers(folder, wanted)
-    yield servers
-    servers.close()
+    # Not one of pytest's folders: only their owner can enter those, and as root OpenSearch runs as
+    # somebody else.
+    with tempfile.TemporaryDirectory(prefix="fraudstream-tests-") as folder:
+        Path(folder).chmod(0o755)
+        servers = _Servers(Path(folder), wanted)
+        yield servers
+        servers.close()
 
 
 @pytest.fixture(scope="session")

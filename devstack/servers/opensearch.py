@@ -10,6 +10,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -88,11 +89,9 @@ def unprivileged_user(name: str) -> RunAs | None:
 
 
 def can_reach(folder: Path, user: RunAs) -> bool:
-    """Say whether a user can enter a folder, going by the permissions of all above it."""
+    """Say whether a user can enter a folder that exists, going by the permissions of all above it."""
     return all(
-        _may_enter(place.stat(), user)
-        for place in (folder.resolve(), *folder.resolve().parents)
-        if place.exists()
+        _may_enter(place.stat(), user) for place in (folder.resolve(), *folder.resolve().parents)
     )
 
 
@@ -114,32 +113,38 @@ def opensearch(
     heap: str = "512m",
     run_as: RunAs | None = None,
     cache: Path | None = None,
+    is_short_lived: bool = False,
 ) -> Service:
     """Declare the node.
 
     Args:
         archive: Its distribution, a zip.
         folder: Where its data and configuration go; data survive a restart. When `run_as` cannot
-            reach it, it becomes a symbolic link to a folder under `ROOTS_FOLDER`.
+            reach it, it becomes a symbolic link to a folder of its own under `ROOTS_FOLDER`.
         host: Address to listen on.
         port: Port for HTTP.
         env: Environment of the process.
         heap: Java heap, such as `512m`.
         run_as: Whom to run as; needed when we are root.
         cache: Where the distribution is unpacked; the user's cache folder if None.
+        is_short_lived: Start with half the processor time (9 s instead of 17) and stay slower.
     """
     home = _install_folder(cache or cache_folder(), run_as) / archive.stem
     java = java_home()
     if run_as and not can_reach(java / "bin", run_as):
         java = ROOTS_FOLDER / f"java-{_fingerprint(java / 'release')}"
-    config = folder / "config"
+    place = folder
+    if run_as and not can_reach(_existing(folder.parent), run_as):
+        place = ROOTS_FOLDER / f"opensearch-{sha256(str(folder).encode()).hexdigest()[:12]}"
+    config = place / "config"
     command = (
         str(java / "bin" / "java"),
         f"-Xms{heap}",
         f"-Xmx{heap}",
         *_JVM_OPTIONS,
-        f"-Djava.io.tmpdir={folder / 'tmp'}",
-        f"-XX:ErrorFile={folder / 'logs' / 'hs_err_pid%p.log'}",
+        *(("-XX:TieredStopAtLevel=1",) if is_short_lived else ()),
+        f"-Djava.io.tmpdir={place / 'tmp'}",
+        f"-XX:ErrorFile={place / 'logs' / 'hs_err_pid%p.log'}",
         f"-Dopensearch.path.home={home}",
         f"-Dopensearch.path.conf={config}",
         "-Dopensearch.distribution.type=zip",
@@ -153,20 +158,21 @@ def opensearch(
         _unpack(archive, home)
         if not java.exists():
             _copy_tree(java_home(), java)
-        if run_as and not can_reach(folder.parent, run_as) and not folder.is_symlink():
-            _move_to_roots_folder(folder)
+        if place != folder and not folder.is_symlink():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.symlink_to(place)
         for name in ("config", "data", "logs", "tmp"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        (config / "opensearch.yml").write_text(_configuration(folder, host, port), "utf-8")
+            (place / name).mkdir(parents=True, exist_ok=True)
+        (config / "opensearch.yml").write_text(_configuration(place, host, port), "utf-8")
         (config / "log4j2.properties").write_text(_LOG4J, "utf-8")
         if run_as:
-            _give_to(folder.resolve(), run_as)
+            _give_to(place, run_as)
 
     return Service(
         name="opensearch",
         command=command,
         ready=_answers(host, port),
-        env={**env, "HOME": str(folder)},
+        env={**env, "HOME": str(place)},
         ports={"OPENSEARCH_PORT": port},
         address=f"http://{host}:{port}",
         prepare=prepare,
@@ -211,7 +217,7 @@ def _configuration(folder: Path, host: str, port: int) -> str:
 
 
 def _install_folder(cache: Path, run_as: RunAs | None) -> Path:
-    reachable = run_as is None or can_reach(cache, run_as)
+    reachable = run_as is None or can_reach(_existing(cache), run_as)
     return (cache if reachable else ROOTS_FOLDER) / "installed"
 
 
@@ -251,15 +257,10 @@ def _move_whole(folder: Path, target: Path) -> None:
             raise
 
 
-def _move_to_roots_folder(folder: Path) -> None:
-    ROOTS_FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(dir=ROOTS_FOLDER, prefix="opensearch-"))
-    place.chmod(0o755)
-    if folder.exists():
-        shutil.copytree(folder, place, dirs_exist_ok=True)
-        shutil.rmtree(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.symlink_to(place)
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def _give_to(folder: Path, user: RunAs) -> None:

@@ -97,9 +97,12 @@ def test_a_stack_is_started_shown_stopped_and_started_again(project: Project) ->
         assert file.readline().startswith(b"250")
 
     before = project.processes()
-    code, output = project.run("up")
+    code, output = project.run("up", "--only", "mail")
     assert code == 0, output
     assert "already running" in output
+    code, output = project.run("up")
+    assert code == 1
+    assert "is running; stop it with `make down` first" in output
     assert project.processes() == before
 
     code, output = project.run("status")

@@ -16,7 +16,7 @@ from devstack import state
 from devstack.process import Identity, find_marked
 from devstack.service import Service, not_asked
 from devstack.state import Phase, ServiceState, StackRecord
-from devstack.supervisor import Supervisor
+from devstack.supervisor import Supervisor, set_aside
 
 DEADLINE_S = 30
 
@@ -197,3 +197,14 @@ def test_a_program_that_is_not_there_is_a_failure_not_a_crash(tmp_path: Path, mi
     )
     assert code == 1
     assert missing in record.failure
+
+
+def test_a_log_that_grew_too_big_is_set_aside_while_its_writer_goes_on(tmp_path: Path) -> None:
+    """The old lines must be in the file beside it, and new ones in the file itself."""
+    log = tmp_path / "noisy.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"old\n")
+        set_aside(log)
+        writer.write(b"new\n")
+    assert (tmp_path / "noisy.log.1").read_bytes() == b"old\n"
+    assert log.read_bytes() == b"new\n"
