@@ -37,6 +37,9 @@ MAX_REFUSED_IN_A_ROW: Final = 1000
 
 _POLL_S: Final = 1.0
 _SAME_ERROR_S: Final = 30.0
+_MAX_BATCH_BYTES: Final = 16 * 1_048_576
+_GATHER_RECORDS: Final = 20
+"""Records of up to 2 MiB each: what a batch may exceed its bound by stays bounded, too."""
 
 _log = structlog.get_logger("fraud.kit.kafka")
 T = TypeVar("T")
@@ -189,7 +192,7 @@ class KafkaSource:
         topic: The topic to read.
         group: Id of the consumer group.
         service: Label of the metrics.
-        max_records: Most records in a batch.
+        max_records: Most records in a batch; batches of large records end at about 16 MiB.
         linger_s: How long to gather records after the first of a batch, seconds. Costs as much
             latency and saves work per batch where records come one by one.
     """
@@ -243,7 +246,10 @@ class KafkaSource:
 
     def __enter__(self) -> Self:
         self._consumer.subscribe(
-            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke
+            [self._topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
         )
         return self
 
@@ -266,17 +272,30 @@ class KafkaSource:
         first = self._consumer.poll(timeout_s)
         if first is None:
             return []
-        rest = (
-            self._consumer.consume(self._max_records - 1, self._linger_s)
-            if self._max_records > 1
-            else []
-        )
-        batch = [message for raw in (first, *rest) if (message := self._read(raw)) is not None]
+        batch = self._gather(first)
         if self._paused and batch:
             # A rebalance may set paused partitions going.
             self._held += batch
             self._pause()
             return []
+        return batch
+
+    def _gather(self, first: Any) -> list[Message]:
+        """Add to the first record of a batch what comes within the linger time, or is here."""
+        batch: list[Message] = []
+        until_s = time.monotonic() + self._linger_s
+        raws, count, size = [first], 1, 0
+        while raws:
+            for raw in raws:
+                message = self._read(raw)
+                if message is not None:
+                    batch.append(message)
+                    size += len(message.value or b"")
+            room = min(self._max_records - count, _GATHER_RECORDS)
+            if room <= 0 or size >= _MAX_BATCH_BYTES:
+                break
+            raws = self._consumer.consume(room, max(0.0, until_s - time.monotonic()))
+            count += len(raws)
         return batch
 
     def done(self, batch: Sequence[Message]) -> None:
@@ -336,11 +355,16 @@ class KafkaSource:
         self._last_error = None
         _log.info("kafka.partitions_assigned", topic=self._topic, partitions=sorted(self._assigned))
 
-    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Note that partitions go to other members: their lag is no longer ours."""
+        self._on_lost(consumer, partitions)
+        CONSUMER_LAG.labels(self._service).set(0)
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Note that the group dropped us, as when the broker was away for too long."""
         lost = {partition.partition for partition in partitions}
         self._assigned = None
         self._held = [message for message in self._held if message.partition not in lost]
-        CONSUMER_LAG.labels(self._service).set(0)
         _log.info("kafka.partitions_revoked", topic=self._topic, partitions=sorted(lost))
 
     def _on_statistics(self, text: str) -> None:
@@ -356,7 +380,5 @@ class KafkaSource:
         CONSUMER_LAG.labels(self._service).set(sum(lag for lag in lags if lag > 0))
 
 
-_NOT_OURS: Final = frozenset(
-    {KafkaError._STATE, KafkaError._UNKNOWN_PARTITION, KafkaError._INVALID_ARG}
-)
+_NOT_OURS: Final = frozenset({KafkaError._STATE, KafkaError._UNKNOWN_PARTITION})
 """Answers to storing an offset of a partition that went to another member."""

@@ -312,6 +312,43 @@ def test_lag_is_what_is_left_to_read(kafka: str) -> None:
 
 
 @pytest.mark.service
+def test_batches_of_large_records_are_bounded_in_bytes(kafka: str) -> None:
+    """A thousand large records must not be in memory at once."""
+    world = KafkaWorld(kafka)
+    for _ in range(60):
+        world.produce(bytes(900_000))
+    sizes: list[int] = []
+    with world.source() as source:
+
+        def all_came() -> bool:
+            if batch := source.poll(0.2):
+                sizes.append(len(batch))
+            return sum(sizes) == 60
+
+        until(all_came, "reading")
+    assert max(sizes) <= 19 + 20
+
+
+@pytest.mark.service
+def test_a_topic_that_is_made_later_is_found(kafka: str) -> None:
+    """A service may start before its topic, and says what it waits for."""
+    name = next(NAMES)
+    settings = KafkaSettings(kafka_bootstrap_servers=kafka, topic_processed_transactions=name)
+    with KafkaSource(settings, Topic.PROCESSED, f"group-of-{name}", service="suite") as source:
+        until(
+            lambda: source.poll(0.2) == [] and "UNKNOWN_TOPIC" in (source.waits_for() or ""),
+            "missing the topic",
+        )
+        admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+        admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)
+        producer = Producer({"bootstrap.servers": kafka, "log_level": 0})
+        producer.produce(name, b"a")
+        assert producer.flush(30) == 0
+        assert [message.value for message in read(source, 1)] == [b"a"]
+        assert source.waits_for() is None
+
+
+@pytest.mark.service
 @pytest.mark.slow
 def test_a_killed_broker_is_waited_for(tmp_path: Path) -> None:
     """Kill -9 of the broker in mid-flow: with nobody's help all records come, each at least once."""
