@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from rich.console import Console
 
 from devstack import artifacts
@@ -29,6 +30,10 @@ from devstack.servers.opensearch import unprivileged_user
 from devstack.service import Service
 
 HOST = "127.0.0.1"
+
+# How long an example takes says more about the machine's load than about the code.
+hypothesis_settings.register_profile("no-deadline", deadline=None)
+hypothesis_settings.load_profile("no-deadline")
 
 
 class SmtpServer(NamedTuple):
