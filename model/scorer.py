@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import xgboost
 from numpy.typing import NDArray
 
 from fraud.contracts.decision import ModelRef
 from fraud.decision.scale import ScoreScale
+from model.lean_xgboost import xgboost
 
 
 class XGBoostScorer:

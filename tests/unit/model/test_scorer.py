@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -76,6 +79,17 @@ def test_a_matrix_of_another_shape_or_type_is_refused(scorer: XGBoostScorer) -> 
     ):
         with pytest.raises(ValueError, match="expected C-contiguous float32"):
             scorer.predict(wrong)
+
+
+def test_scoring_needs_no_scikit_learn() -> None:
+    """It would cost every Python worker 130 MB; training can still have it afterwards."""
+    script = """
+import sys
+import model.registry
+assert not {"sklearn", "pandas"} & sys.modules.keys(), "imported"
+import sklearn.metrics
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_it_is_a_scorer(scorer: XGBoostScorer) -> None:
