@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 import threading
 from contextlib import ExitStack
 from typing import Final
@@ -68,6 +69,7 @@ def serve(
 
     On the way out: answer what was asked, stop following, keep the history, close.
     """
+    sys.setswitchinterval(_SWITCH_S)
     engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock)
     warm_up(engine)
     history = RecentHistory(settings.api_history_keys)
