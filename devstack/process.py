@@ -24,6 +24,9 @@ STACK_MARK: Final = "FRAUDSTREAM_STACK"
 """Environment variable that every process of a stack carries, with the stack's state folder."""
 
 _POLL_S: Final = 0.05
+_EXCERPT_LINES: Final = 6
+_EXCERPT_START: Final = 120
+_EXCERPT_END: Final = 280
 _reaping: Final = threading.Lock()
 
 
@@ -216,6 +219,15 @@ def tail(log: Path, lines: int = 15) -> str:
             return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
     except FileNotFoundError:
         return ""
+
+
+def excerpt(log: Path) -> str:
+    """Give the end of a log for an error message: few lines, of long ones their two ends."""
+    shown = []
+    for line in tail(log, _EXCERPT_LINES).splitlines():
+        is_long = len(line) > _EXCERPT_START + _EXCERPT_END
+        shown.append(f"{line[:_EXCERPT_START]} ... {line[-_EXCERPT_END:]}" if is_long else line)
+    return "\n".join(shown)
 
 
 def _signal(victim: Identity, number: signal.Signals) -> bool:

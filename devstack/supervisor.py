@@ -22,7 +22,7 @@ from typing import Final
 
 from devstack import state
 from devstack.errors import DevstackError
-from devstack.process import Identity, has_ended, spawn, stop, tail
+from devstack.process import Identity, excerpt, has_ended, spawn, stop, tail
 from devstack.service import Service
 from devstack.state import OK_STATES, Phase, ServiceRecord, ServiceState, StackRecord
 
@@ -67,7 +67,7 @@ class _Runner:
             if failures >= _TRIES_BEFORE_READY and not self.was_ready.is_set():
                 self._supervisor.give_up(
                     f"{self.service.name} does not start: {reason}. "
-                    f"The end of {self._log}:\n{tail(self._log)}"
+                    f"The end of {self._log}:\n{excerpt(self._log)}"
                 )
             pause_s = min(_FIRST_PAUSE_S * 2 ** (failures - 1), _LONGEST_PAUSE_S)
             self._say(f"{self.service.name}: {reason}; starting again in {pause_s:g} s")

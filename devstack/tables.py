@@ -10,7 +10,7 @@ from typing import Final
 from rich.table import Table
 
 from devstack.process import resident_mb
-from devstack.state import ServiceRecord, ServiceState, StackRecord
+from devstack.state import OK_STATES, ServiceRecord, ServiceState, StackRecord
 
 _COLOURS: Final = {
     ServiceState.READY: "green",
@@ -82,7 +82,8 @@ def address_table(record: StackRecord, extra: Mapping[str, str]) -> Table:
 def progress_line(name: str, service: ServiceRecord) -> str:
     """Say in a line, for a log, what a service is doing."""
     detail = f" ({service.detail})" if service.detail else ""
-    after = f" after {service.ready_after_s:g} s" if service.ready_after_s is not None else ""
+    is_up = service.state in OK_STATES and service.ready_after_s is not None
+    after = f" after {service.ready_after_s:g} s" if is_up else ""
     return f"{name}: {service.state.value}{detail or after}"
 
 

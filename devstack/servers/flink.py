@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,9 @@ from devstack.service import Probe, Service
 
 TASK_MANAGER_ID: Final = "taskmanager-1"
 """Fixed, so that a restarted TaskManager takes its predecessor's place at once."""
+
+_SILENCE_MS: Final = 15_000
+"""After so long without a heartbeat, which comes every 2 s, a TaskManager counts as gone."""
 
 _LOG4J: Final = """\
 rootLogger.level = INFO
@@ -136,6 +139,13 @@ def flink(
         for name in ("log4j-console.properties", "log4j.properties", "log4j-cli.properties"):
             (folder / "conf" / name).write_text(_LOG4J, "utf-8")
 
+    taskmanager_started_ms = 0.0
+
+    def prepare_taskmanager() -> None:
+        nonlocal taskmanager_started_ms
+        prepare()
+        taskmanager_started_ms = time.time() * 1000
+
     bin_folder = home / "bin"
     jobmanager = Service(
         name="jobmanager",
@@ -150,10 +160,10 @@ def flink(
     taskmanager = Service(
         name="taskmanager",
         command=("bash", str(bin_folder / "taskmanager.sh"), "start-foreground"),
-        ready=_taskmanager_ready(api),
+        ready=_taskmanager_ready(api, lambda: taskmanager_started_ms),
         env=environment,
         needs=("jobmanager",),
-        prepare=prepare,
+        prepare=prepare_taskmanager,
         stage=1,
     )
     return jobmanager, taskmanager
@@ -184,17 +194,20 @@ def _jobmanager_ready(api: str) -> Probe:
     return probe
 
 
-def _taskmanager_ready(api: str) -> Probe:
-    """Probe for a TaskManager that registered lately: a dead one is listed for a while."""
-    recent_ms = 10_000
+def _taskmanager_ready(api: str, started_ms: Callable[[], float]) -> Probe:
+    """Probe for a TaskManager that was heard of lately and since it started.
+
+    The JobManager lists a dead one for a while, and under the same name.
+    """
 
     def probe() -> str | None:
         try:
             known = get_json(f"{api}/taskmanagers")["taskmanagers"]
         except (OSError, ValueError):
             return "the JobManager does not answer"
-        now_ms = time.time() * 1000
-        if any(now_ms - manager["timeSinceLastHeartbeat"] < recent_ms for manager in known):
+        # Despite its name the field is the time of the last heartbeat, not the time since.
+        heard_ms = max((manager["timeSinceLastHeartbeat"] for manager in known), default=0)
+        if heard_ms > max(started_ms(), time.time() * 1000 - _SILENCE_MS):
             return None
         return "not registered at the JobManager yet"
 
