@@ -1,0 +1,1 @@
+"""Measurements on seeded workloads, under permanent names. Results are not kept in git."""

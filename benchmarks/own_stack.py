@@ -1,0 +1,108 @@
+"""Broker, Flink cluster and job of the benchmarks' own, on free ports, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from benchmarks.workload import history_file
+from devstack import artifacts
+from devstack.ports import free_ports
+from devstack.process import running
+from devstack.servers.flink import flink, flink_environment
+from devstack.servers.kafka import kafka
+from flink_job.cluster import Cluster
+
+_HOST: Final = "127.0.0.1"
+_START_S: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class OwnStack:
+    """What runs.
+
+    Attributes:
+        bootstrap_servers: Of the broker.
+        cluster: Flink's.
+        job: Name of the job.
+        env: Settings of our services for this stack.
+    """
+
+    bootstrap_servers: str
+    cluster: Cluster
+    job: str
+    env: Mapping[str, str]
+
+
+def _module(name: str, *arguments: str, env: Mapping[str, str]) -> None:
+    subprocess.run([sys.executable, "-m", name, *arguments], env=env, check=True)
+
+
+@contextmanager
+def own_stack(history: Path, console: Console) -> Iterator[OwnStack]:
+    """Start broker and cluster, train a model on `history`, submit the job and wait until it runs.
+
+    Raises:
+        TimeoutError: The job did not run in time.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudstream-bench-")))
+        ports = free_ports(4, _HOST)
+        jars = artifacts.ensure("kafka", console)
+        stack.enter_context(
+            running(
+                kafka(
+                    jars,
+                    folder / "kafka",
+                    host=_HOST,
+                    port=ports[0],
+                    controller_port=ports[1],
+                    advertised_host=_HOST,
+                    env=os.environ,
+                ),
+                folder / "logs",
+            )
+        )
+        checkpoints = folder / "checkpoints"
+        services = flink(
+            folder / "flink",
+            checkpoints,
+            host=_HOST,
+            port=ports[2],
+            rpc_port=ports[3],
+            env=os.environ,
+        )
+        for service in services:
+            stack.enter_context(running(service, folder / "logs"))
+        bootstrap_servers = f"{_HOST}:{ports[0]}"
+        env = {
+            **flink_environment(folder / "flink", os.environ),
+            "STATE_DIR": str(folder),
+            "MODEL_REGISTRY": str(folder / "models"),
+            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "FLINK_URL": services[0].address,
+            "FLINK_CHECKPOINT_DIR": str(checkpoints),
+            "FLINK_KAFKA_CONNECTOR_JAR": str(artifacts.ensure("flink-connector", console)[0]),
+            "FLINK_JAVA_COMPILER_JAR": str(artifacts.ensure("ecj", console)[0]),
+        }
+        _module("fraud.kit.topics", env=env)
+        training = history_file(history.parent, days=45, customers=2000, seed=11)
+        _module("model", "train", "--data", str(training), env=env)
+        _module("flink_job.job", env=env)
+        cluster = Cluster(services[0].address)
+        deadline = time.monotonic() + _START_S
+        while (job := cluster.active_job("fraudstream")) is None or not job.running:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the job did not run within {_START_S} s")
+            time.sleep(0.5)
+        yield OwnStack(bootstrap_servers, cluster, "fraudstream", env)
