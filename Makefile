@@ -75,6 +75,10 @@ lock: .venv/.ready  ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-header --no-emit-index-url pyproject.toml --output-file requirements.lock
 
+.PHONY: rates
+rates: .venv/.ready  ## Rewrite the exchange-rate table from the newest published rates
+	@$(BIN)/python -m fraud.features.make_exchange_rates
+
 .PHONY: bench
 bench: .venv/.ready  ## Measure latency and rate of the stream and of REST
 	@$(BIN)/python -m benchmarks $(B)
