@@ -75,6 +75,11 @@ lock: .venv/.ready  ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-header --no-emit-index-url pyproject.toml --output-file requirements.lock
 
+.PHONY: docs
+docs: .venv/.ready  ## Rewrite .env.example, the JSON schemas and the generated pages of docs
+	@$(BIN)/python -m fraud.contracts.json_schema
+	@$(BIN)/python -m fraudstream.reference
+
 .PHONY: rates
 rates: .venv/.ready  ## Rewrite the exchange-rate table from the newest published rates
 	@$(BIN)/python -m fraud.features.make_exchange_rates

@@ -1,0 +1,55 @@
+"""What is written about the code is what the code says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from fraudstream.reference import SETTINGS, pages
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = [path.parent for path in ROOT.glob("*/__init__.py")]
+
+
+@pytest.mark.parametrize("path", pages(), ids=str)
+def test_generated_files_are_up_to_date(path: Path) -> None:
+    """`make docs` rewrites them."""
+    assert (ROOT / path).read_text("utf-8") == pages()[path]
+
+
+def test_every_settings_class_is_in_the_reference() -> None:
+    """Else its settings would be missing in .env.example."""
+    listed = {place.split(":")[0].replace(".", "/") + ".py" for _, place in SETTINGS}
+    for package in PACKAGES:
+        for file in package.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                bases = [ast.unparse(base) for base in getattr(node, "bases", [])]
+                if isinstance(node, ast.ClassDef) and any(b.endswith("Settings") for b in bases):
+                    assert str(file.relative_to(ROOT)) in listed, f"{file}: {node.name}"
+
+
+def test_make_help_lists_every_target() -> None:
+    """Whoever types `make` sees what there is."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    described = re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
+    assert sorted(targets) == sorted(described)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    """Also those of the README."""
+    for page in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").glob("*.md"),
+    ]:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} -> {target}"
+
+
+def test_the_lock_names_no_address() -> None:
+    """Names and hashes only: where packages come from is the user's choice."""
+    assert "://" not in (ROOT / "requirements.lock").read_text("utf-8")
