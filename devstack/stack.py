@@ -31,6 +31,7 @@ NAMES: Final = (
     "jobmanager",
     "taskmanager",
     "topics",
+    "history",
     "train",
     "flink_job",
     "indexer",
@@ -191,7 +192,16 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
         job_env["FLINK_KAFKA_CONNECTOR_JAR"] = str(artifacts.paths("flink-connector")[0])
         job_env["FLINK_JAVA_COMPILER_JAR"] = str(artifacts.paths("ecj")[0])
     declared["topics"] = _once("topics", ("fraud.kit.topics",), env, needs=("kafka",))
-    declared["train"] = _once("train", ("model", "train", "--if-missing"), env)
+    # What the first model learns from; enough for every window of the features to fill.
+    history = (
+        "producer",
+        "history",
+        "--if-missing",
+        "--output",
+        str(state / "history" / "history.parquet"),
+    )
+    declared["history"] = _once("history", history, env)
+    declared["train"] = _once("train", ("model", "train", "--if-missing"), env, needs=("history",))
     for service in (
         _ours(settings, "flink_job", "FLINK_JOB_OPS_PORT", settings.flink_job_ops_port, job_env, needs=("topics", "train", "taskmanager")),
         _ours(settings, "indexer", "INDEXER_OPS_PORT", settings.indexer_ops_port, env, needs=("topics", "opensearch")),

@@ -26,6 +26,9 @@ def _arguments(args: list[str]) -> argparse.Namespace:
     past.add_argument("--fraud-rate", type=float, default=DEFAULT_FRAUD_RATE)
     past.add_argument("--until", type=datetime.fromisoformat, help="end, ISO 8601 (default: the last midnight, UTC)")  # fmt: skip
     past.add_argument("--output", type=Path, required=True, help=".jsonl or .parquet")
+    past.add_argument(
+        "--if-missing", action="store_true", help="only when the file is not there yet"
+    )
     return parser.parse_args(args)
 
 
@@ -37,6 +40,8 @@ def main(args: list[str]) -> int:
     if asked.command is None:
         configure_logs(settings, "producer")
         return serve(settings)
+    if asked.if_missing and asked.output.exists():
+        return 0
     until = asked.until
     if until is not None and until.tzinfo is None:
         until = until.replace(tzinfo=UTC)

@@ -71,13 +71,19 @@ class Stack:
         self.kafka = f"127.0.0.1:{env['KAFKA_PORT']}"
         self.opensearch = f"http://127.0.0.1:{env['OPENSEARCH_PORT']}"
         self.api = f"http://127.0.0.1:{env['API_PORT']}"
-        self.mail = f"http://127.0.0.1:{env['MAIL_UI_PORT']}"
+        self.mail_api = f"http://127.0.0.1:{env['MAIL_UI_PORT']}"
 
     # Kafka
 
     def send(self, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
         """Send keys and values to `transactions`; all are acknowledged on return."""
-        producer = Producer({"bootstrap.servers": self.kafka, "enable.idempotence": True})
+        producer = Producer(
+            {
+                "bootstrap.servers": self.kafka,
+                "enable.idempotence": True,
+                "message.max.bytes": 1_048_576,
+            }
+        )
         for key, value in records:
             while True:
                 try:
@@ -195,14 +201,14 @@ class Stack:
         """Give all messages that the mail catcher holds, as its API lists them."""
         found: list[dict[str, Any]] = []
         while True:
-            page = get_json(f"{self.mail}/api/v1/messages?start={len(found)}&limit=200")
+            page = get_json(f"{self.mail_api}/api/v1/messages?start={len(found)}&limit=200")
             found += page["messages"]
             if len(found) >= page["total"] or not page["messages"]:
                 return found
 
     def mail(self, message_id: str) -> dict[str, Any]:
         """Give one message."""
-        return dict(get_json(f"{self.mail}/api/v1/message/{message_id}"))
+        return dict(get_json(f"{self.mail_api}/api/v1/message/{message_id}"))
 
     # REST
 
