@@ -19,12 +19,14 @@ from fraud.features.vector import FEATURES
 
 SETTINGS: Final = (
     ("The local stack", "devstack.settings:DevstackSettings"),
+    ("The mail catcher of the local stack", "devstack.mail:MailSettings"),
     ("All services", "fraud.kit.settings:ServiceSettings"),
     ("Kafka", "fraud.kit.settings:KafkaSettings"),
     ("Creating the topics", "fraud.kit.topics:Settings"),
     ("OpenSearch", "fraud.kit.settings:OpenSearchSettings"),
     ("Mail", "fraud.kit.settings:SmtpSettings"),
     ("Models", "fraud.kit.settings:ModelSettings"),
+    ("Training", "model.settings:TrainSettings"),
     ("The Flink job", "flink_job.settings:JobSettings"),
     ("The REST API", "scoring_api.settings:Settings"),
     ("The notifier", "notifier.service:Settings"),
