@@ -10,11 +10,12 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from producer.events import EVENT, HOUR_MS, HOURS_A_DAY, Campaign, Channel, Events, event_ids, join
 from producer.life import minor_units
@@ -60,6 +61,35 @@ DURATION_H: Final[Mapping[Campaign, int]] = MappingProxyType(
 _LOOKBACK_DAYS: Final = -(-max(DURATION_H.values()) // HOURS_A_DAY)
 
 
+Deeds = NDArray[Any]
+"""One-dimensional array of `_DEED` rows."""
+_OWN: Final = -1
+"""Tool of a customer who pays from their own phone and home."""
+
+_DEED: Final = np.dtype(
+    [
+        ("time_ms", "i8"),
+        ("customer", "i8"),
+        ("shop", "i8"),  # merchant, numbered within the town
+        ("category", "i2"),
+        ("usd", "f8"),
+        ("charm", "f8"),  # uniform draw for how the price is rounded
+        ("channel", "i1"),
+        ("tool", "i8"),  # the thief's device and network; 0 = none, _OWN = the customer's
+        ("proxy", "f8"),  # uniform draw for which of the carrier's addresses a proxy has
+        ("contact", "i8"),  # 0 = the customer's own e-mail and phone
+        ("place", "i2"),  # -1 = the customer's home
+        ("campaign", "i1"),
+        ("begun_h", "i8"),  # hour in which the campaign began
+        ("town", "i8"),
+        ("day", "i8"),
+        ("which", "i8"),  # kind, with the campaign's number on that day
+        ("nth", "i8"),  # number of the payment within the campaign
+    ]
+)
+"""A payment as its campaign planned it; `_carry_out` makes events of many at once."""
+
+
 @dataclass(frozen=True)
 class Town:
     """What thieves know about a town.
@@ -73,6 +103,7 @@ class Town:
         price: Price level of each of its merchants.
         online_loot: Cumulative weights of its merchants as a thief with card data sees them.
         street_loot: The same for a thief with a card.
+        leaks: Regulars of the merchants whose data leaked, by era; filled when asked for.
     """
 
     first: int
@@ -82,6 +113,19 @@ class Town:
     price: Floats
     online_loot: Floats
     street_loot: Floats
+    leaks: dict[int, Ints] = field(default_factory=dict)
+
+    def regulars(self, population: Population, number: int, era: int) -> Ints:
+        """Give the customers who like the merchant whose data leaked in an era of three weeks."""
+        if era not in self.leaks:
+            rng = population.draws.generator(Purpose.CAMPAIGN, number, era, 99)
+            breached = number * TOWN_MERCHANTS + int(rng.integers(3, 40))
+            people = np.arange(self.first, self.first + self.residents)
+            likes = np.zeros(len(people), bool)
+            for rank in range(3):
+                likes |= population.favourite(people, np.full(len(people), rank)) == breached
+            self.leaks[era] = people[likes] if likes.any() else people
+        return self.leaks[era]
 
 
 def survey(population: Population, number: int, residents: int) -> Town:
@@ -113,7 +157,6 @@ class Scene:
         kind: Kind of campaign.
         start_ms: When it begins, UTC epoch milliseconds.
         key: Its coordinates: town, day, and kind with its number on that day.
-        salt: 24 bits that differ between plans, so that no plan repeats another's event ids.
     """
 
     rng: np.random.Generator
@@ -123,7 +166,6 @@ class Scene:
     kind: Campaign
     start_ms: int
     key: tuple[int, int, int]
-    salt: int
 
     def victims(self, n: int) -> Ints:
         """Choose whose cards or accounts are used; a busy card is likelier, one may come twice."""
@@ -132,18 +174,6 @@ class Scene:
     def tool(self, n: int) -> Ints:
         """Number the thief's own devices and networks, below 2**32 and unlike a customer's."""
         return self.rng.integers(2**31, 2**32, n)
-
-    def devices(self, tools: Ints) -> tuple[Ints, Ints]:
-        """Give devices and user agents for tools."""
-        return self.population.device_of(tools, 0, 2, self.start_ms // HOUR_MS)
-
-    def networks(self, tools: Ints) -> Ints:
-        """Give addresses for tools: one in three is a proxy behind the victims' own carrier."""
-        near = self.population.carrier_ip(
-            np.full(len(tools), self.number), self.rng.random(len(tools))
-        )
-        far = self.population.public_ip(Purpose.CAMPAIGN, tools, 0, 0)
-        return np.where(tools % 3 == 0, near, far)
 
     def contacts(self, tools: Ints, share: float) -> Ints:
         """Give other contacts for a share of the tools, 0 (the customer's own) for the rest."""
@@ -168,48 +198,70 @@ class Scene:
         usd: Any,
         *,
         channel: Any = Channel.WEB,
-        device: Any = -1,
-        agent: Any = -1,
-        ip: Any = -1,
+        tool: Any = 0,
         contact: Any = 0,
         place: Any = -1,
-    ) -> Events:
+    ) -> Deeds:
         """Write the campaign's payments down."""
         n = len(customer)
-        events = np.empty(n, EVENT)
-        events["time_ms"] = np.asarray(time_ms, np.float64).astype(np.int64)
-        events["customer"] = customer
-        events["merchant"] = shops + self.number * TOWN_MERCHANTS
-        events["category"] = self.town.category[shops]
-        events["channel"] = channel
-        events["device"] = device
-        events["agent"] = agent
-        events["ip"] = ip
-        events["contact"] = contact
-        events["place"] = place
-        hour = np.asarray(events["time_ms"] // HOUR_MS)
-        billed = np.where(
-            events["place"] >= 0, events["place"], self.population.home(customer, hour)
-        )
-        events["currency"] = self.population.place_currency[billed]
-        events["amount"] = minor_units(
-            np.asarray(usd, np.float64), events["currency"].astype(np.int64), self.rng.random(n)
-        )
-        town, day, which = self.key
-        events["id"] = event_ids(
-            self.population.draws,
-            Purpose.CAMPAIGN_EVENT_ID,
-            town,
-            day,
-            which,
-            (self.salt << 8) + np.arange(n),
-        )
-        events["campaign"] = self.kind
-        events["campaign_id"] = np.uint64((town << 35) | (day << 18) | which)
+        deeds = np.empty(n, _DEED)
+        deeds["time_ms"] = np.asarray(time_ms, np.float64).astype(np.int64)
+        deeds["customer"] = customer
+        deeds["shop"] = shops
+        deeds["category"] = self.town.category[shops]
+        deeds["usd"] = usd
+        deeds["charm"] = self.rng.random(n)
+        deeds["channel"] = channel
+        deeds["tool"] = tool
+        deeds["proxy"] = self.rng.random(n)
+        deeds["contact"] = contact
+        deeds["place"] = place
+        deeds["campaign"] = self.kind
+        deeds["begun_h"] = self.start_ms // HOUR_MS
+        deeds["town"], deeds["day"], deeds["which"] = self.key
+        deeds["nth"] = np.arange(n)
+        return deeds
+
+
+def _carry_out(population: Population, deeds: Deeds, salt: int) -> Events:
+    """Turn planned payments into events.
+
+    Args:
+        population: Everybody.
+        deeds: Planned payments, of any campaigns.
+        salt: 24 bits that differ between plans, so that no plan repeats another's event ids.
+    """
+    events = np.empty(len(deeds), EVENT)
+    if not len(deeds):
         return events
+    customer, tool, town = deeds["customer"], deeds["tool"], deeds["town"]
+    hour = deeds["time_ms"] // HOUR_MS
+    billed = np.where(deeds["place"] >= 0, deeds["place"], population.home(customer, hour))
+    currency = population.place_currency[billed]
+    device, agent = population.device_of(tool, 0, 2, deeds["begun_h"])
+    own_device, own_agent = population.device(customer, hour, np.zeros(len(deeds), bool))
+    # One network in three is a proxy behind the victims' own carrier.
+    near = population.carrier_ip(town, deeds["proxy"])
+    far = population.public_ip(Purpose.CAMPAIGN, tool, 0, 0)
+    ip = np.where(tool % 3 == 0, near, far)
+    own_ip = population.home_ip(customer, hour)
+    none, own = tool == 0, tool == _OWN
+    for name in ("time_ms", "customer", "category", "channel", "contact", "place", "campaign"):
+        events[name] = deeds[name]
+    events["merchant"] = deeds["shop"] + town * TOWN_MERCHANTS
+    events["currency"] = currency
+    events["amount"] = minor_units(deeds["usd"], currency, deeds["charm"])
+    events["device"] = np.where(none, -1, np.where(own, own_device, device))
+    events["agent"] = np.where(none, -1, np.where(own, own_agent, agent))
+    events["ip"] = np.where(none, -1, np.where(own, own_ip, ip))
+    events["id"] = event_ids(
+        population.draws, Purpose.CAMPAIGN_EVENT_ID, town, deeds["day"], deeds["which"], (salt << 8) + deeds["nth"]
+    )  # fmt: skip
+    events["campaign_id"] = (town << 35) | (deeds["day"] << 18) | deeds["which"]
+    return events
 
 
-def _card_testing(scene: Scene) -> Events:
+def _card_testing(scene: Scene) -> Deeds:
     """Try many cards with small amounts from few machines; use the good ones within a day."""
     rng = scene.rng
     cards = scene.victims(int(rng.integers(10, 30)))
@@ -221,21 +273,16 @@ def _card_testing(scene: Scene) -> Events:
     minutes = rng.uniform(10, 90)
     at = scene.start_ms + np.sort(rng.random(n)) * minutes * 60_000
     shop = np.repeat(scene.shops(int(rng.integers(1, 3))), n)[:n]
-    device, agent = scene.devices(used)
     probe_usd = rng.uniform(0.5, 6.0, n)
     good = cards[rng.random(len(cards)) < 0.3]
     later = scene.start_ms + minutes * 60_000 + rng.uniform(0.2, 20, len(good)) * HOUR_MS
     loot = scene.shops(len(good))
-    fresh = scene.tool(len(good))
-    fresh_device, fresh_agent = scene.devices(fresh)
     return scene.payments(
         np.concatenate([tested, good]),
         np.concatenate([at, later]),
         np.concatenate([shop, loot]),
         np.concatenate([probe_usd, scene.prices(loot, 2.2)]),
-        device=np.concatenate([device, fresh_device]),
-        agent=np.concatenate([agent, fresh_agent]),
-        ip=np.concatenate([scene.networks(used), scene.networks(fresh)]),
+        tool=np.concatenate([used, scene.tool(len(good))]),
     )
 
 
@@ -247,40 +294,31 @@ def _remote_spending(scene: Scene, victim: Ints, start_ms: float) -> dict[str, A
     careful = rng.random() < 0.25
     shops = scene.shops(n)
     hours = np.sort(rng.exponential(0.8 if not careful else 6.0, n).cumsum()).clip(max=24)
-    device, agent = scene.devices(tool)
     return {
         "customer": np.repeat(victim, n),
         "time_ms": start_ms + hours * HOUR_MS,
         "shops": shops,
         "usd": scene.prices(shops, 1.0 if careful else 2.4),
-        "device": device,
-        "agent": agent,
-        "ip": scene.networks(tool),
+        "tool": tool,
         "contact": scene.contacts(tool, 0.35),
     }
 
 
-def _together(scene: Scene, parts: list[dict[str, Any]]) -> Events:
+def _together(scene: Scene, parts: list[dict[str, Any]]) -> Deeds:
     return scene.payments(
         **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     )
 
 
-def _card_not_present(scene: Scene) -> Events:
+def _card_not_present(scene: Scene) -> Deeds:
     return _together(scene, [_remote_spending(scene, scene.victims(1), scene.start_ms)])
 
 
-def _merchant_compromise(scene: Scene) -> Events:
+def _merchant_compromise(scene: Scene) -> Deeds:
     """Use the cards of people who share a favourite merchant, the same one for weeks."""
     rng = scene.rng
     town, day, _ = scene.key
-    leak = scene.population.draws.generator(Purpose.CAMPAIGN, town, day // 21, 99)
-    breached = scene.number * TOWN_MERCHANTS + int(leak.integers(3, 40))
-    people = np.arange(scene.town.first, scene.town.first + scene.town.residents)
-    regulars = np.zeros(len(people), bool)
-    for rank in range(3):
-        regulars |= scene.population.favourite(people, np.full(len(people), rank)) == breached
-    pool = people[regulars] if regulars.any() else people
+    pool = scene.town.regulars(scene.population, town, day // 21)
     chosen = pool[rng.integers(0, len(pool), int(rng.integers(1, 4)))]
     starts = scene.start_ms + rng.uniform(0, 20, len(chosen)) * HOUR_MS
     return _together(
@@ -292,13 +330,12 @@ def _merchant_compromise(scene: Scene) -> Events:
     )
 
 
-def _account_takeover(scene: Scene) -> Events:
+def _account_takeover(scene: Scene) -> Deeds:
     """Sign in as the customer from elsewhere, change e-mail and phone, and shop."""
     rng = scene.rng
     n = int(rng.integers(2, 9))
     tool = np.repeat(scene.tool(1), n)
     shops = scene.shops(n)
-    device, agent = scene.devices(tool)
     gaps = rng.exponential(0.35, n).cumsum().clip(max=20)
     return scene.payments(
         np.repeat(scene.victims(1), n),
@@ -306,14 +343,12 @@ def _account_takeover(scene: Scene) -> Events:
         shops,
         scene.prices(shops, 1.8),
         channel=Channel.APP if rng.random() < 0.5 else Channel.WEB,
-        device=device,
-        agent=agent,
-        ip=scene.networks(tool),
+        tool=tool,
         contact=scene.contacts(tool, 0.7),
     )
 
 
-def _stolen_card(scene: Scene) -> Events:
+def _stolen_card(scene: Scene) -> Deeds:
     """Pay at terminals with somebody's card; half the thieves are in another city or country."""
     rng = scene.rng
     n = int(rng.integers(2, 8))
@@ -331,7 +366,7 @@ def _stolen_card(scene: Scene) -> Events:
     )
 
 
-def _bust_out(scene: Scene) -> Events:
+def _bust_out(scene: Scene) -> Deeds:
     """Spend all there is in two days, as oneself, at shops whose goods sell on."""
     rng = scene.rng
     n = int(rng.integers(7, 16))
@@ -339,20 +374,16 @@ def _bust_out(scene: Scene) -> Events:
     shops = scene.shops(n)
     hours = np.sort(rng.uniform(0, 44, n))
     time_ms = scene.start_ms + hours * HOUR_MS
-    hour = (time_ms // HOUR_MS).astype(np.int64)
-    device, agent = scene.population.device(customer, hour, np.zeros(n, bool))
     return scene.payments(
         customer,
         time_ms,
         shops,
         scene.prices(shops, 1.5 + 2.0 * hours / 44, 0.3),
-        device=device,
-        agent=agent,
-        ip=scene.population.home_ip(customer, hour),
+        tool=_OWN,
     )
 
 
-def _mule_ring(scene: Scene) -> Events:
+def _mule_ring(scene: Scene) -> Deeds:
     """Pay from a handful of accounts by the same few devices and addresses, for similar amounts."""
     rng = scene.rng
     members = np.unique(scene.victims(int(rng.integers(5, 11))))
@@ -361,20 +392,17 @@ def _mule_ring(scene: Scene) -> Events:
     tools = scene.tool(int(rng.integers(2, 4)))
     tool = tools[rng.integers(0, len(tools), n)]
     shops = scene.shops(2)[rng.integers(0, 2, n)]
-    device, agent = scene.devices(tool)
     usual = float(scene.prices(shops[:1], 1.6)[0])
     return scene.payments(
         customer,
         scene.start_ms + np.sort(rng.uniform(0, 60, n)) * HOUR_MS,
         shops,
         usual * rng.uniform(0.85, 1.15, n),
-        device=device,
-        agent=agent,
-        ip=scene.networks(tool),
+        tool=tool,
     )
 
 
-_ACTS: Final[Mapping[Campaign, Callable[[Scene], Events]]] = MappingProxyType(
+_ACTS: Final[Mapping[Campaign, Callable[[Scene], Deeds]]] = MappingProxyType(
     {
         Campaign.CARD_TESTING: _card_testing,
         Campaign.CARD_NOT_PRESENT: _card_not_present,
@@ -443,16 +471,26 @@ class Underworld:
         start_ms, end_ms = first * HOUR_MS, last * HOUR_MS
         days = range(first // HOURS_A_DAY - _LOOKBACK_DAYS, (last - 1) // HOURS_A_DAY + 1)
         played: dict[tuple[int, int, int], Events] = {}
+        begun: dict[tuple[int, int, int], Deeds] = {}
         for number in range(-(-customers // TOWN_SIZE)):
             for day in days:
                 for kind, which, begins_ms in self._agenda(number, day):
                     if begins_ms < end_ms and begins_ms + DURATION_H[kind] * HOUR_MS > start_ms:
                         key = (number, day, which)
-                        known = self._played.get(key)
-                        played[key] = self._play(kind, key, begins_ms) if known is None else known
+                        if key in self._played:
+                            played[key] = self._played[key]
+                        else:
+                            begun[key] = self._play(kind, key, begins_ms)
+        # All that is new is carried out at once: small arrays cost as much as large ones.
+        plans = list(begun.values())
+        done = _carry_out(
+            self._population, np.concatenate(plans) if plans else np.empty(0, _DEED), self._salt
+        )
+        ends: Any = np.cumsum([len(plan) for plan in plans])[:-1] if plans else []
+        played |= zip(begun, np.split(done, ends), strict=False)
         # Only what is under way is kept.
         self._played = played
-        self._agendas = {key: plans for key, plans in self._agendas.items() if key[1] in days}
+        self._agendas = {key: agenda for key, agenda in self._agendas.items() if key[1] in days}
         events = join(list(played.values()))
         time_ms = events["time_ms"]
         now = (time_ms >= start_ms) & (time_ms < end_ms)
@@ -471,16 +509,14 @@ class Underworld:
             self._agendas[number, day] = agenda
         return agenda
 
-    def _play(self, kind: Campaign, key: tuple[int, int, int], start_ms: int) -> Events:
-        """Make all that a campaign does."""
+    def _play(self, kind: Campaign, key: tuple[int, int, int], start_ms: int) -> Deeds:
+        """Plan all that a campaign does."""
         number = key[0]
         rng = self._draws.generator(Purpose.CAMPAIGN, *key)
         town = self._town(number)
-        events = _ACTS[kind](
-            Scene(rng, self._population, town, number, kind, start_ms, key, self._salt)
-        )
-        assert events["time_ms"].max() < start_ms + DURATION_H[kind] * HOUR_MS  # noqa: S101
-        return events
+        deeds = _ACTS[kind](Scene(rng, self._population, town, number, kind, start_ms, key))
+        assert deeds["time_ms"].max() < start_ms + DURATION_H[kind] * HOUR_MS  # noqa: S101
+        return deeds
 
     def _town(self, number: int) -> Town:
         town = self._towns.get(number)

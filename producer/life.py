@@ -49,7 +49,14 @@ RETRY_SHARE: Final = 0.015
 TRIP_SHARE: Final = 0.04
 """Part of the customer-weeks with a trip of one to five days."""
 
+_BUSY: Final = 25
+"""Payments an hour above which a customer's count is drawn from the normal distribution.
+
+Nobody is as busy at a natural pace.
+"""
 _SHAPE: Final = np.outer(WEEKDAY_SHAPE / WEEKDAY_SHAPE.mean(), HOUR_SHAPE / HOUR_SHAPE.sum())
+_SUBSCRIPTION_NUMBER: Final = 2**30
+"""Where the numbers of subscriptions' payments begin; an hour's own begin at 0."""
 _BLOCK: Final = 65_536
 """Customers looked at at once; bounds the memory of a large population."""
 
@@ -146,19 +153,13 @@ class Life:
             # One draw of four words serves four hours.
             u = self._draws.uniforms(Purpose.COUNT, part, hour // 4)[hour % 4]
             mean = level[part] * share[place[part]]
-            # Poisson by inversion, only for those who pay at all.
             hit = np.flatnonzero(u > np.exp(-mean))
-            u, mean = u[hit], mean[hit]
-            term = np.exp(-mean)
-            reach = term.copy()
-            count = np.ones(len(hit), np.int64)
-            for k in range(1, 60):
-                term = term * mean / k
-                reach = reach + term
-                more = u > reach
-                if not more.any():
-                    break
-                count += more
+            count = _poisson(mean[hit], u[hit])
+            busy = np.flatnonzero(mean[hit] > _BUSY)
+            if len(busy):
+                v = self._draws.uniforms(Purpose.COUNT, part[hit][busy], hour, block=1)
+                spread = np.sqrt(mean[hit][busy]) * normal(v[0], v[1])
+                count[busy] = np.rint(np.maximum(mean[hit][busy] + spread, 0))
             payers.append(part[hit])
             counts.append(count)
         count = np.concatenate(counts)
@@ -177,7 +178,7 @@ class Life:
             return np.empty(0, EVENT)
         draws, people = self._draws, self._population
         recurring = index < 0
-        number = np.where(recurring, 1000 - index, index)
+        number = np.where(recurring, _SUBSCRIPTION_NUMBER - index, index)
         u = draws.uniforms(Purpose.PAYMENT, who, hour, number)
         v = draws.uniforms(Purpose.PAYMENT, who, hour, number, 1)
         spending, online_share, loyal, at_home = people.habits(who)
@@ -334,6 +335,26 @@ class Life:
         )
         rows["time_ms"] = np.minimum(rows["time_ms"] + gap_ms, end)
         return rows
+
+
+def _poisson(mean: Floats, u: Floats) -> Ints:
+    """Draw counts of at least 1 by inversion, up to means of about `_BUSY`.
+
+    Args:
+        mean: Of the distribution.
+        u: Uniform draws, each above exp(-mean): those below it are counts of 0.
+    """
+    term = np.exp(-mean)
+    reach = term.copy()
+    count = np.ones(len(mean), np.int64)
+    for k in range(1, 4 * _BUSY):
+        term = term * mean / k
+        reach = reach + term
+        more = u > reach
+        if not more.any():
+            break
+        count += more
+    return count
 
 
 def minor_units(usd: Floats, currency: Ints, u: Floats) -> Ints:

@@ -13,7 +13,8 @@ from fraud.contracts.label import Label
 from fraud.contracts.transaction import event_time_to_ms
 from producer.ledger import DueLabel, Ledger
 from producer.live import MAX_BEHIND_MS, LiveStream
-from producer.simulation import Plan, Process, World
+from producer.records import event_id_texts
+from producer.simulation import Plan, Process, World, simulate
 
 START_MS = 20_700 * 86_400_000 + 59 * 60_000
 PLAN = Plan(customers=200, rate=3.0, fraud_rate=0.02)
@@ -85,7 +86,10 @@ def tell(
 def test_each_transaction_is_told_at_its_own_time(world: World, tmp_path: Path) -> None:
     """Over the turn of the hour, with event_time = now, keyed by entity."""
     writer = tell(world, tmp_path, START_MS, 180)
-    assert 180 * 3 * 0.7 < len(writer.sent) < 180 * 3 * 1.4
+    parts = simulate(world, 7, PLAN, START_MS, START_MS + 179_000)
+    expected = [event_id for part in parts for event_id in event_id_texts(part.events)]
+    assert [value["event_id"] for value in writer.values("tx")][: len(expected)] == expected
+    assert len(expected) > 200
     for _, key, value, at_ms in writer.sent:
         record = orjson.loads(value)
         assert key == record["entity_id"].encode()
