@@ -1,0 +1,374 @@
+"""The API on a real broker.
+
+The story of the first test:
+- a customer without history is scored;
+- their transaction comes down the stream, and the next score knows it;
+- the API is stopped, killed, and started again: it still knows it, and what came meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from rich.console import Console
+
+from devstack import artifacts
+from devstack.ports import free_ports
+from devstack.process import running
+from devstack.servers.kafka import kafka as kafka_service
+from fraud.decision.scale import ScoreScale
+from fraud.kit.settings import KafkaSettings
+from model import registry as registry_module
+from model.registry import Registry
+from scoring_api.feed import TopicFeed
+from scoring_api.follower import Follower
+from scoring_api.history import RecentHistory
+from scoring_api.snapshot import SnapshotFile
+from tests.builders import a_record
+from tests.unit.model.conftest import train_booster
+from tests.unit.scoring_api.fakes import processed
+
+pytestmark = pytest.mark.service
+
+DEADLINE_S = 60.0
+
+
+def until(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
+    """Poll a condition until it is true; gives its value."""
+    end_s = time.monotonic() + deadline_s
+    while not (value := condition()):
+        assert time.monotonic() < end_s, "the deadline passed"
+        time.sleep(0.05)
+    return value
+
+
+class Topic:
+    """A topic of its own for each test."""
+
+    def __init__(self, bootstrap: str, partitions: int = 2) -> None:
+        self.bootstrap = bootstrap
+        self.name = f"processed-{uuid.uuid4().hex[:8]}"
+        self.admin = AdminClient({"bootstrap.servers": bootstrap})
+        self.partitions = partitions
+        self.create()
+
+    def create(self) -> None:
+        """Make it."""
+        new = NewTopic(self.name, self.partitions, 1)
+        self.admin.create_topics([new])[self.name].result(30)
+
+    def delete(self) -> None:
+        """Remove it, and wait until it is gone."""
+        self.admin.delete_topics([self.name])[self.name].result(30)
+        until(lambda: self.name not in self.admin.list_topics(timeout=10).topics)
+
+    def write(self, *values: bytes, partition: int = -1) -> None:
+        """Write records, by their entity unless told where."""
+        producer = Producer({"bootstrap.servers": self.bootstrap})
+        for value in values:
+            if partition >= 0:
+                producer.produce(self.name, value, partition=partition)
+            else:
+                producer.produce(self.name, value, orjson.loads(value)["entity_id"])
+        assert producer.flush(30) == 0
+
+    def settings(self) -> KafkaSettings:
+        """Give settings that lead to it."""
+        return KafkaSettings(
+            kafka_bootstrap_servers=self.bootstrap, topic_processed_transactions=self.name
+        )
+
+
+@pytest.fixture
+def topic(kafka: str) -> Topic:
+    return Topic(kafka)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with a champion."""
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    scale = ScoreScale([0.0, 0.5, 1.0], [0.0, 950.0, 1000.0])
+    model = registry.add("fraud", train_booster(), scale, metrics={}, training={})
+    registry.promote("fraud", model.version)
+    return registry.folder
+
+
+class Api:
+    """The API as a process.
+
+    Args:
+        env: Its settings.
+    """
+
+    def __init__(self, env: dict[str, str]) -> None:
+        (port,) = free_ports(1)
+        self.log = Path(env["STATE_DIR"]) / f"{port}.log"
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "scoring_api"],
+                env={**os.environ, **env, "API_PORT": str(port)},
+                stdout=log,
+                stderr=log,
+            )
+
+    def is_ready(self) -> bool:
+        """Say whether it may be asked."""
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.http.get("/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def score(self, **changes: Any) -> dict[str, Any]:
+        """Score a record; gives the decision."""
+        answer = self.http.post("/v1/score", json=a_record(**changes)).raise_for_status()
+        return answer.json()["fd"]  # type: ignore[no-any-return]
+
+    def rows(self, entity: str = "c-1") -> int:
+        """Count the rows of history that a score of an entity sees."""
+        return int(self.score(event_id="asked", entity_id=entity)["history"]["entity"])
+
+    def end(self, number: int) -> tuple[int, str]:
+        """Send a signal and wait; gives the exit code and all that was written."""
+        self.process.send_signal(number)
+        return self.process.wait(30), self.log.read_text()
+
+
+@contextmanager
+def api(env: dict[str, str]) -> Iterator[Api]:
+    started = Api(env)
+    try:
+        until(started.is_ready)
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.end(signal.SIGKILL)
+        started.http.close()
+
+
+@pytest.fixture
+def env(topic: Topic, registry: Path, tmp_path: Path) -> dict[str, str]:
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": topic.bootstrap,
+        "TOPIC_PROCESSED_TRANSACTIONS": topic.name,
+        "MODEL_REGISTRY": str(registry),
+        "STATE_DIR": str(tmp_path),
+        "API_SNAPSHOT_S": "0.2",
+        "LOG_FORMAT": "json",
+    }
+
+
+def test_it_knows_what_the_stream_decided_across_restarts(
+    topic: Topic, env: dict[str, str], tmp_path: Path
+) -> None:
+    """See the story above."""
+    with api(env) as first:
+        assert first.score(entity_id="c-1")["history"] == {"entity": 0}
+        topic.write(processed(1), processed(2), processed(3, entity="c-2"))
+        until(lambda: first.rows() == 2)
+        assert first.score(event_id="e-1", entity_id="c-1")["duplicate"] is True
+        code, output = first.end(signal.SIGTERM)
+        assert code == 0, output
+        assert "c-1" not in output
+    topic.write(processed(4))
+    with api(env) as second:
+        assert second.rows() == 3
+        # The job restarted: what is known comes again.
+        topic.write(processed(1), processed(2), processed(4), processed(5))
+        until(lambda: second.rows() == 4)
+        snapshot = tmp_path / "scoring_api" / "history.snapshot"
+        before = snapshot.stat().st_mtime_ns
+        topic.write(processed(6))
+        until(lambda: snapshot.stat().st_mtime_ns > before)
+        second.end(signal.SIGKILL)
+    with api(env) as third:
+        assert third.rows() == 5
+        assert third.rows("c-2") == 1
+
+
+def test_it_refuses_to_start_with_one_line_that_says_why(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And exit code 2: it would be no use to try again."""
+
+    def refusal(**changes: str) -> str:
+        process = subprocess.run(
+            [sys.executable, "-m", "scoring_api"],
+            env={**os.environ, **env, "API_PORT": "0", **changes},
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert process.returncode == 2, process.stdout
+        error = process.stderr.decode()
+        assert error.count("\n") == 1
+        return error
+
+    assert "no champion" in refusal(MODEL_REGISTRY=str(tmp_path / "empty"))
+    assert "API_HISTORY_KEYS" in refusal(API_HISTORY_KEYS="none")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port {port}" in refusal(API_PORT=str(port))
+    other = tmp_path / "other"
+    other.mkdir()
+    promoted = Registry(other)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(registry_module, "FEATURES_HASH", "0123456789abcdef")
+        model = promoted.add(
+            "fraud", train_booster(), ScoreScale([0.0, 1.0], [0.0, 1000.0]), metrics={}, training={}
+        )
+        promoted.promote("fraud", model.version)
+    assert "does not match the features" in refusal(MODEL_REGISTRY=str(other))
+
+
+class Following:
+    """A follower in a thread, on a topic."""
+
+    def __init__(self, topic: Topic, folder: Path) -> None:
+        self._topic = topic
+        self._folder = folder
+        self._stop = Event()
+        self.history = RecentHistory(1000)
+
+    def __enter__(self) -> Following:
+        self._feed = TopicFeed(self._topic.settings())
+        self.follower = Follower(
+            self._feed,
+            self.history,
+            SnapshotFile(self._folder / "history.snapshot"),
+            snapshot_s=3600,
+        )
+        self._thread = Thread(target=self.follower.run, args=[self._stop])
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._feed.__exit__()
+
+    def is_ready(self) -> bool:
+        """Say whether it caught up."""
+        assert self._thread.is_alive()
+        return self.follower.waits_for() is None
+
+    def rows(self) -> dict[str, int]:
+        """Count the rows of each entity's ring."""
+        content = self.history.content()
+        return {value: len(ring) // 64 for value, ring in content.rings["entity"]}
+
+
+def test_it_waits_for_the_topic(kafka: str, tmp_path: Path) -> None:
+    """Not there yet, then there: nobody has to restart anything."""
+    topic = Topic(kafka)
+    topic.delete()
+    with Following(topic, tmp_path) as following:
+        until(lambda: "UNKNOWN_TOPIC" in (following.follower.waits_for() or ""))
+        topic.create()
+        topic.write(processed(1))
+        until(following.is_ready)
+        until(lambda: following.rows() == {"c-1": 1})
+
+
+def test_a_topic_made_anew_is_read_anew(topic: Topic, tmp_path: Path) -> None:
+    """While it follows, and between two runs."""
+    topic.write(*(processed(n) for n in range(5)))
+    with Following(topic, tmp_path) as following:
+        until(following.is_ready)
+        assert following.rows() == {"c-1": 5}
+        topic.delete()
+        topic.create()
+        topic.write(*(processed(n, entity="c-2") for n in range(9)))
+        until(lambda: following.rows() == {"c-2": 9})
+    topic.delete()
+    topic.create()
+    topic.write(*(processed(n, entity="c-3") for n in range(20)))
+    with Following(topic, tmp_path) as following:
+        until(following.is_ready)
+        assert following.rows() == {"c-3": 20}
+
+
+def test_what_the_topic_forgot_is_not_waited_for(topic: Topic, tmp_path: Path) -> None:
+    """Retention passed us while we were down: we go on with what we have and what is left."""
+    topic.write(*(processed(n) for n in range(5)), partition=0)
+    with Following(topic, tmp_path) as following:
+        until(following.is_ready)
+    topic.write(*(processed(n) for n in range(5, 9)), partition=0)
+    upto = TopicPartition(topic.name, 0, 7)
+    topic.admin.delete_records([upto])[upto].result(30)
+    with Following(topic, tmp_path) as following:
+        until(following.is_ready)
+        assert following.rows() == {"c-1": 7}
+
+
+def test_new_partitions_are_found(topic: Topic, tmp_path: Path) -> None:
+    with Following(topic, tmp_path) as following:
+        until(following.is_ready)
+        topic.admin.create_partitions([NewPartitions(topic.name, 3)])[topic.name].result(30)
+        topic.write(processed(1), partition=2)
+        until(lambda: following.rows() == {"c-1": 1})
+
+
+def test_only_what_is_committed_counts(topic: Topic, tmp_path: Path) -> None:
+    """With exactly-once delivery; the marks of transactions are no reason to wait for ever."""
+    producer = Producer({"bootstrap.servers": topic.bootstrap, "transactional.id": topic.name})
+    producer.init_transactions(30)
+    for number, entity, ends in (
+        (1, "c-1", producer.commit_transaction),
+        (2, "c-2", producer.abort_transaction),
+    ):
+        producer.begin_transaction()
+        producer.produce(topic.name, processed(number, entity=entity), partition=0)
+        producer.flush(30)
+        ends(30)
+    with Following(topic, tmp_path) as following:
+        until(following.is_ready)
+        assert following.rows() == {"c-1": 1}
+    with Following(topic, tmp_path) as following:
+        until(following.is_ready)
+        assert following.rows() == {"c-1": 1}
+
+
+def test_a_broker_that_was_killed_is_followed_on(tmp_path: Path) -> None:
+    """It comes back with its data, and the history goes on with nobody's help."""
+    port, controller_port = free_ports(2)
+    service = kafka_service(
+        artifacts.ensure("kafka", Console(stderr=True)),
+        tmp_path / "kafka",
+        host="127.0.0.1",
+        port=port,
+        controller_port=controller_port,
+        advertised_host="127.0.0.1",
+        env=os.environ,
+    )
+    with ExitStack() as stack:
+        with running(service, tmp_path / "logs") as broker:
+            topic = Topic(f"127.0.0.1:{port}")
+            topic.write(processed(1))
+            following = stack.enter_context(Following(topic, tmp_path))
+            until(following.is_ready)
+            broker.kill()
+            broker.wait()
+        with running(service, tmp_path / "logs"):
+            topic.write(processed(2))
+            until(lambda: following.rows() == {"c-1": 2})
+            assert following.is_ready()
+            stack.close()
