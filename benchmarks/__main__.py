@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
+from benchmarks import rest as rest_load
 from benchmarks.own_stack import own_stack
 from benchmarks.report import publish
-from benchmarks.stream import measure
-from benchmarks.workload import history_file, records
+from benchmarks.stream import Stream, measure
+from benchmarks.workload import history_file, records, take
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
 _DATA: Final = Path(__file__).parent / "results" / "data"
@@ -52,11 +53,52 @@ def stream(
     publish("stream", figures, command=_command(), beside=beside, console=console)
 
 
+@app.command()
+def rest(
+    quick: Quick = False,
+    url: Annotated[
+        str, typer.Option(help="Address of a running API instead of one of our own.")
+    ] = "",
+    rate: Annotated[list[float] | None, typer.Option(help="Requests a second; repeatable.")] = None,
+    seconds: Annotated[float, typer.Option(help="Length of each scenario.")] = 30.0,
+) -> None:
+    """One transaction at 200/s and 500/s, then what it can take, one by one and in lists."""
+    console = Console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    workload = history_file(_DATA, days=60, customers=5000, seed=7)
+    run = f"bench-{time.time():.0f}"
+    source = records(workload, run=run)
+    known = take(source, 20_000)
+    asked = [value for _, value in take(source, 10_000)]
+
+    def scenarios(address: str) -> list[dict[str, Any]]:
+        return rest_load.measure(
+            f"{address.rstrip('/')}/v1/score",
+            asked,
+            rates=rate or [200.0, 500.0],
+            seconds=seconds * (0.1 if quick else 1.0),
+            run=run,
+            console=console,
+        )
+
+    if url:
+        figures, beside = scenarios(url), "the whole stack, on the same machine"
+    else:
+        with own_stack(workload, console) as own:
+            # So that those who are asked about have a history.
+            Stream(own.bootstrap_servers).backlog(known)
+            with rest_load.own_api(own.env) as address:
+                figures = scenarios(address)
+        beside = "broker, Flink (idle) and load generator on the same machine, nothing else"
+    publish("rest", figures, command=_command(), beside=beside, console=console)
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
     if context.invoked_subcommand is None:
         stream()
+        rest()
 
 
 if __name__ == "__main__":
