@@ -299,6 +299,7 @@ def _remote_spending(scene: Scene, victim: Ints, start_ms: float) -> dict[str, A
         "time_ms": start_ms + hours * HOUR_MS,
         "shops": shops,
         "usd": scene.prices(shops, 1.0 if careful else 2.4),
+        "channel": np.full(n, Channel.APP if rng.random() < 0.45 else Channel.WEB),
         "tool": tool,
         "contact": scene.contacts(tool, 0.35),
     }

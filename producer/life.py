@@ -46,6 +46,8 @@ SPREE_SHARE: Final = 0.10
 """Part of the payments that more follow within the hour."""
 RETRY_SHARE: Final = 0.015
 """Part of the online payments that are tried once more within two minutes."""
+STRAY_DEVICE_SHARE: Final = 0.05
+"""Part of the payments with a device that are made by one which is not the customer's own."""
 TRIP_SHARE: Final = 0.04
 """Part of the customer-weeks with a trip of one to five days."""
 
@@ -206,6 +208,10 @@ class Life:
 
         second = (v[1] < 0.4) & (channel == Channel.WEB)
         device, agent = people.device(who, hour, second)
+        # A private window, a friend's tablet, a kiosk: a device that nobody saw before.
+        once = v[1] > 1 - STRAY_DEVICE_SHARE
+        stray, stray_agent = people.device_of(who, hour, 3 + number % 1_000, hour)
+        device, agent = np.where(once, stray, device), np.where(once, stray_agent, agent)
         ip = self._address(who, hour, v[2], v[3], at_home, online, away >= 0)
         offline = (channel == Channel.POS) | recurring
 

@@ -109,12 +109,12 @@ CATEGORIES: Final[tuple[Category, ...]] = (
     Category("health_fitness", False, 0.05, 40.0, 0.8, 0.1),
     Category("personal_care", False, 0.05, 30.0, 0.7, 0.2),
     Category("home", False, 0.05, 65.0, 1.0, 0.6),
-    Category("shopping_net", True, 0.13, 52.0, 1.0, 2.5),
-    Category("misc_net", True, 0.06, 28.0, 1.1, 2.0),
-    Category("grocery_net", True, 0.04, 60.0, 0.7, 0.3),
-    Category("entertainment", True, 0.05, 22.0, 0.8, 1.2),
-    Category("digital_goods", True, 0.03, 18.0, 0.9, 2.5),
-    Category("kids_pets", True, 0.02, 42.0, 0.8, 0.3),
+    Category("shopping_net", True, 0.13, 52.0, 1.0, 2.2),
+    Category("misc_net", True, 0.06, 28.0, 1.1, 1.8),
+    Category("grocery_net", True, 0.04, 60.0, 0.7, 1.2),
+    Category("entertainment", True, 0.05, 22.0, 0.8, 1.6),
+    Category("digital_goods", True, 0.03, 18.0, 0.9, 2.2),
+    Category("kids_pets", True, 0.02, 42.0, 0.8, 0.9),
     Category("travel", True, 0.01, 260.0, 1.0, 1.0),
 )
 CATEGORY_ONLINE: Final = np.array([category.online for category in CATEGORIES])
