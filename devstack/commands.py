@@ -147,7 +147,6 @@ def _start(
     host = settings.reach_host
     extra = {}
     if "scoring_api" in names:
-        extra["live page"] = f"http://{host}:{settings.api_port}/live"
         extra["API docs"] = f"http://{host}:{settings.api_port}/docs"
     if "mail" in names:
         extra["SMTP"] = f"{host}:{settings.smtp_port}"

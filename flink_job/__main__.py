@@ -5,7 +5,7 @@ from __future__ import annotations
 from flink_job.cluster import Cluster
 from flink_job.settings import JobSettings
 from flink_job.supervisor import Supervisor
-from fraud.kit.lifecycle import OpsServer, load_settings, stop_event
+from fraud.kit.lifecycle import OpsServer, load_settings, log_bugs, stop_event
 from fraud.kit.logs import configure_logs
 from model.registry import ModelError, Registry
 
@@ -24,9 +24,10 @@ def main() -> None:
             return str(error)
         return None
 
-    supervisor = Supervisor(settings, Cluster(settings.flink_url), model_missing)
-    with OpsServer(settings.bind_host, settings.flink_job_ops_port, supervisor.ready):
-        supervisor.run(stop)
+    with log_bugs("flink_job"):
+        supervisor = Supervisor(settings, Cluster(settings.flink_url), model_missing)
+        with OpsServer(settings.bind_host, settings.flink_job_ops_port, supervisor.ready):
+            supervisor.run(stop)
 
 
 if __name__ == "__main__":

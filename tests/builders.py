@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -87,3 +88,33 @@ def a_processed(
 def a_value(**changes: Any) -> bytes:
     """Make the value of a record of `transactions`; see `a_record`."""
     return orjson.dumps(a_record(**changes))
+
+
+def a_registry(folder: Path) -> Path:
+    """Make a registry whose champion gives every outcome, without anything to learn from."""
+    # Imported here: most tests need no model.
+    import numpy as np
+    import xgboost
+
+    from fraud.decision.scale import ScoreScale
+    from fraud.features.vector import FEATURES
+    from model.registry import Registry
+
+    rng = np.random.default_rng(7)
+    matrix = rng.uniform(0, 100, (4000, len(FEATURES))).astype(np.float32)
+    labels = (matrix[:, 0] + rng.normal(0, 10, 4000) > 85).astype(int)
+    booster = xgboost.train(
+        {"objective": "binary:logistic", "base_score": 0.5, "nthread": 1, "seed": 7},
+        xgboost.DMatrix(matrix, labels),
+        num_boost_round=20,
+    )
+    registry = Registry(folder)
+    manifest = registry.add(
+        "test",
+        bytes(booster.save_raw("ubj")),
+        ScoreScale([0, 0.5, 1], [0, 950, 1000]),
+        metrics={},
+        training={},
+    )
+    registry.promote(manifest.name, manifest.version)
+    return folder

@@ -135,6 +135,8 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(stack: Stack) -> None:
         if records[0]["fd"]["outcome"] == "block" and not records[0]["fd"]["duplicate"]
     }
 
+    assert blocked, "without alerts nobody could be alerted twice"
+
     def alerted() -> list[str]:
         texts = [
             stack.mail(mail["ID"])["Text"] for mail in stack.mails() if mail["ID"] not in mails

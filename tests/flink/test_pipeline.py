@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 import pytest
-import xgboost
 from pyflink.table import DataTypes, EnvironmentSettings, TableEnvironment
 from rich.console import Console
 
@@ -20,12 +19,10 @@ from flink_job.pipeline import pipeline, register_functions
 from fraud.contracts.transaction import decode
 from fraud.decision.engine import Batch, Engine
 from fraud.decision.policy import DEFAULT_RULES, Policy
-from fraud.decision.scale import ScoreScale
 from fraud.features.history import KEYS, Histories
 from fraud.features.packing import pack
-from fraud.features.vector import FEATURES
 from model.registry import Registry
-from tests.builders import a_record, a_value
+from tests.builders import a_record, a_registry, a_value
 from tests.unit.contracts.test_transaction import REFUSED
 
 pytestmark = [pytest.mark.flink, pytest.mark.slow]
@@ -45,26 +42,8 @@ class Output(NamedTuple):
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry whose champion scores every outcome, without anything to learn from."""
-    folder = tmp_path_factory.mktemp("models")
-    rng = np.random.default_rng(7)
-    matrix = rng.uniform(0, 100, (4000, len(FEATURES))).astype(np.float32)
-    labels = (matrix[:, 0] + rng.normal(0, 10, 4000) > 85).astype(int)
-    booster = xgboost.train(
-        {"objective": "binary:logistic", "base_score": 0.5, "nthread": 1, "seed": 7},
-        xgboost.DMatrix(matrix, labels),
-        num_boost_round=20,
-    )
-    registry = Registry(folder)
-    manifest = registry.add(
-        "test",
-        bytes(booster.save_raw("ubj")),
-        ScoreScale([0, 0.5, 1], [0, 950, 1000]),
-        metrics={},
-        training={},
-    )
-    registry.promote(manifest.name, manifest.version)
-    return folder
+    """A registry with a champion."""
+    return a_registry(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,199 @@
+"""The job on a real cluster and a real broker: exactly-once, and resubmission by the supervisor."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import orjson
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from flink_job.checkpoints import retained
+from flink_job.cluster import Cluster
+from tests.builders import a_registry, a_value
+from tests.conftest import FlinkCluster
+
+pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
+
+DEADLINE_S = 120
+
+
+class Job:
+    """A supervised job with names of its own, and its topics.
+
+    Args:
+        kafka: Bootstrap servers.
+        cluster: Where it runs.
+        folder: Its state.
+        settings: Further settings.
+    """
+
+    def __init__(self, kafka: str, cluster: FlinkCluster, folder: Path, **settings: str) -> None:
+        self.name = f"job-{uuid.uuid4().hex[:8]}"
+        self.kafka = kafka
+        self.checkpoints = folder / "checkpoints"
+        self.cluster = Cluster(cluster.api_url)
+        self.env = {
+            **os.environ,
+            **cluster.env,
+            "KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "TOPIC_TRANSACTIONS": f"{self.name}.in",
+            "TOPIC_PROCESSED_TRANSACTIONS": f"{self.name}.out",
+            "TOPIC_TRANSACTIONS_DLQ": f"{self.name}.dead",
+            "TOPIC_LABELS": f"{self.name}.labels",
+            "TOPIC_FRAUD_CONTROL": f"{self.name}.control",
+            "STATE_DIR": str(folder),
+            "MODEL_REGISTRY": str(a_registry(folder / "models")),
+            "FLINK_URL": cluster.api_url,
+            "FLINK_JOB_NAME": self.name,
+            "FLINK_CHECKPOINT_DIR": str(self.checkpoints),
+            "FLINK_CHECKPOINT_INTERVAL_S": "1",
+            "FLINK_JOB_OPS_PORT": "0",
+            "FLINK_RETRY_S": "0.5",
+            **settings,
+        }
+
+    @contextmanager
+    def supervised(self) -> Iterator[None]:
+        """Create the topics and run the supervisor; the job is cancelled on leaving."""
+        subprocess.run([sys.executable, "-m", "fraud.kit.topics"], env=self.env, check=True)
+        supervisor = subprocess.Popen([sys.executable, "-m", "flink_job"], env=self.env)
+        try:
+            self.wait(
+                "the job", lambda: (job := self.cluster.active_job(self.name)) and job.running
+            )
+            yield
+        finally:
+            supervisor.terminate()
+            supervisor.wait(30)
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the job, as somebody may in Flink's web interface."""
+        job = self.cluster.active_job(self.name)
+        if job is not None:
+            url = f"{self.env['FLINK_URL']}/jobs/{job.id}?mode=cancel"
+            urlopen(Request(url, method="PATCH"), timeout=10).close()  # noqa: S310 - our own server
+
+    def wait(self, what: str, done: object) -> None:
+        """Ask until the answer is true."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not done():  # type: ignore[operator]
+            assert time.monotonic() < deadline, f"waited {DEADLINE_S} s for {what}"
+            time.sleep(0.2)
+
+    def send(self, first: int, count: int) -> None:
+        """Send events numbered from `first` on."""
+        producer = Producer({"bootstrap.servers": self.kafka, "enable.idempotence": True})
+        for number in range(first, first + count):
+            value = a_value(event_id=f"e{number}", entity_id=f"c{number % 20}")
+            producer.produce(self.env["TOPIC_TRANSACTIONS"], value, f"c{number % 20}")
+        assert producer.flush(DEADLINE_S) == 0
+
+    def outputs(self, count: int) -> list[dict[str, object]]:
+        """Read what is committed until `count` different events are there."""
+        topic = self.env["TOPIC_PROCESSED_TRANSACTIONS"]
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.kafka,
+                "group.id": uuid.uuid4().hex,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+            }
+        )
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        found: list[dict[str, object]] = []
+        deadline = time.monotonic() + DEADLINE_S
+        while len({record["event_id"] for record in found}) < count:
+            assert time.monotonic() < deadline, f"{len(found)} of {count} decisions came out"
+            found += [
+                orjson.loads(message.value() or b"")
+                for message in consumer.consume(500, 0.5)
+                if message.error() is None
+            ]
+        consumer.close()
+        return found
+
+
+def python_workers(cluster: FlinkCluster) -> list[psutil.Process]:
+    """Give the workers of all jobs of a cluster."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if _is_worker(process) and cluster.env["FLINK_CONF_DIR"] in _environment(process)
+    ]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return any("beam_boot" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _environment(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.environ().values())
+    except psutil.Error:
+        return ""
+
+
+def test_exactly_once_publishes_each_decision_once_through_a_kill(
+    kafka: str, flink_cluster: FlinkCluster, tmp_path: Path
+) -> None:
+    """Readers with read_committed see no repetition."""
+    job = Job(kafka, flink_cluster, tmp_path, FLINK_DELIVERY="exactly-once")
+    with job.supervised():
+        job.send(0, 500)
+        job.outputs(500)
+        job.send(500, 500)
+        for worker in python_workers(flink_cluster):
+            worker.kill()
+        job.send(1000, 500)
+        counted = Counter(record["event_id"] for record in job.outputs(1500))
+    assert len(counted) == 1500
+    assert set(counted.values()) == {1}
+
+
+def test_a_cancelled_job_is_submitted_again_with_its_history(
+    kafka: str, flink_cluster: FlinkCluster, tmp_path: Path
+) -> None:
+    """From its newest checkpoint: nothing is lost, and customers are not strangers again."""
+    job = Job(kafka, flink_cluster, tmp_path)
+    with job.supervised():
+        job.send(0, 200)
+        job.outputs(200)
+        first = job.cluster.active_job(job.name)
+        assert first is not None
+        done = time.time()
+        job.wait("a checkpoint of it all", lambda: _newest(job) > done + 0.1)
+        job.cancel()
+        job.wait(
+            "another job",
+            lambda: (
+                (now := job.cluster.active_job(job.name)) and now.running and now.id != first.id
+            ),
+        )
+        job.send(200, 20)
+        outputs = job.outputs(220)
+    late = [record["fd"] for record in outputs if int(str(record["event_id"])[1:]) >= 200]
+    assert [decision["history"]["entity"] for decision in late] == [10] * 20  # type: ignore[index]
+
+
+def _newest(job: Job) -> float:
+    checkpoints = retained(job.checkpoints)
+    try:
+        return (checkpoints[0] / "_metadata").stat().st_mtime if checkpoints else 0.0
+    except FileNotFoundError:
+        return 0.0
