@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from fraud.contracts.decision import decode_processed
@@ -24,6 +25,7 @@ LAYOUT: Final = f"{LAYOUT_VERSION}: " + ", ".join(
 )
 """What a ring means. A snapshot of another layout cannot be used."""
 
+_COPIED_AT_ONCE: Final = 1000
 _MARK: Final = struct.Struct("<iqq")  # partition, offset, timestamp_ms
 
 
@@ -67,6 +69,15 @@ def read_processed(raw: bytes | None) -> Processed | None:
             f"{DECISION_FIELD}.source",
         ) from None
     return Processed(from_mapping(record), *place)
+
+
+def _copied(items: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Copy a part at a time: a request need not wait for all of 100,000 (40 ms)."""
+    copied: list[tuple[str, bytes]] = []
+    rest = iter(items)
+    while part := list(islice(rest, _COPIED_AT_ONCE)):
+        copied += part
+    return copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +176,10 @@ class RecentHistory:
         return rings, known[KEYS[0].name]
 
     def content(self) -> Content:
-        """Give everything, to be kept. Called by the thread that remembers."""
+        """Copy everything, to be kept. Called by the thread that remembers."""
         return Content(
-            {name: histories.items() for name, histories in self._rings.items()},
-            list(self._marks.items()),
+            {name: _copied(histories.items()) for name, histories in self._rings.items()},
+            _copied(self._marks.items()),
         )
 
     def restore(self, content: Content) -> None:

@@ -7,6 +7,7 @@ state (`flink_job/java/LastN.java`), REST and training in `Histories`; both add 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import ItemsView
 from dataclasses import dataclass
 from typing import Final
 
@@ -137,9 +138,9 @@ class Histories:
             self._rings.popitem(last=False)
         return known
 
-    def items(self) -> list[tuple[str, bytes]]:
-        """Give all values and their rings, least recently used first, as for a snapshot."""
-        return list(self._rings.items())
+    def items(self) -> ItemsView[str, bytes]:
+        """View all values and their rings, least recently used first, as for a snapshot."""
+        return self._rings.items()
 
     def restore(self, items: list[tuple[str, bytes]]) -> None:
         """Take over what `items` of an earlier process gave."""
