@@ -91,6 +91,8 @@ def serve(
                 access_log=False,  # costs time and tells who asked
                 log_config=None,
                 server_header=False,
+                # Longer than clients' pools keep theirs: they are not to find a closed connection.
+                timeout_keep_alive=75,
                 timeout_graceful_shutdown=10,
             )
         )
