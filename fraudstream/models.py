@@ -1,14 +1,10 @@
-"""Commands on models: those of `python -m model`, with `.env` read, and history made when there is none."""
+"""Commands on models: those of `python -m model`, with `.env` read."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
-
-import typer
 
 from model import commands
 
@@ -21,26 +17,9 @@ def _with_environment(command: Callable[P, None]) -> Callable[P, None]:
         from fraudstream.environment import complete_environment
 
         complete_environment()
-        if command is commands.train and not options.get("data"):
-            _make_history()
         command(*args, **options)
 
     return run
-
-
-def _make_history() -> None:
-    """Write simulated history, unless there is some. Training does not know who writes it."""
-    from fraud.kit.lifecycle import load_settings
-    from model.settings import TrainSettings
-
-    settings = load_settings(TrainSettings)
-    if commands.simulated_history(settings):
-        return
-    output = settings.history_folder / "history.parquet"
-    asked = [sys.executable, "-m", "producer", "history", "--output", str(output)]
-    made = subprocess.run(asked, check=False)
-    if made.returncode:
-        raise typer.Exit(made.returncode)
 
 
 train = _with_environment(commands.train)

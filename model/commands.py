@@ -44,8 +44,8 @@ def train(
         typer.Option(
             "--data",
             "-d",
-            help="CSV, JSON lines or Parquet; several times for several files. Without: the "
-            "simulated history.",
+            help="CSV, JSON lines or Parquet; several times for several files. Without: simulated "
+            "history, which is made if there is none.",
         ),
     ] = None,
     mapping: Annotated[
@@ -257,6 +257,30 @@ def simulated_history(settings: TrainSettings) -> list[Path]:
     )
 
 
+def simulate_history(settings: TrainSettings) -> None:
+    """Have the producer write a history, as a process of its own: models import no service.
+
+    Raises:
+        DatasetError: It could not.
+    """
+    import subprocess
+    import sys
+
+    from model.datasets import DatasetError
+
+    output = settings.history_folder / "history.parquet"
+    options = {
+        "--days": settings.train_history_days,
+        "--customers": settings.train_history_customers,
+        "--seed": settings.train_history_seed,
+        "--output": output,
+    }
+    asked = [str(part) for option in options.items() for part in option]
+    made = subprocess.run([sys.executable, "-m", "producer", "history", *asked], check=False)
+    if made.returncode or not output.exists():
+        raise DatasetError(f"no history could be simulated into {output}; see above for why")
+
+
 def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:
     from fraud.kit.lifecycle import load_settings
     from model.registry import Registry
@@ -297,10 +321,8 @@ def _sources(settings: TrainSettings, files: Sequence[Path], mapping: Path | Non
             raise DatasetError("--mapping is of use with --data only")
         files = simulated_history(settings)
         if not files:
-            raise DatasetError(
-                f"no simulated history in {settings.history_folder}; write one with: python -m producer "
-                f"history --output {settings.history_folder / 'history.parquet'}"
-            )
+            simulate_history(settings)
+            files = simulated_history(settings)
         simulated = True
     else:
         simulated = False

@@ -36,6 +36,8 @@ MIN_TEST_FRAUDS: Final = 1
 MIN_LEGITIMATE: Final = 100
 """In each period: below it, a false-positive rate of 1 % means nothing."""
 
+_VALIDATION: Final = "validation"
+
 _TREES: Final[dict[str, Any]] = {
     "objective": "binary:logistic",
     "eval_metric": "aucpr",
@@ -44,12 +46,12 @@ _TREES: Final[dict[str, Any]] = {
     # public benchmark.
     "max_bin": 1024,
     "base_score": 0.5,
-    "max_depth": 6,
-    "learning_rate": 0.05,
-    "min_child_weight": 5.0,
+    "max_depth": 4,
+    "learning_rate": 0.1,
+    "min_child_weight": 1.0,
     "subsample": 0.8,
     "colsample_bytree": 0.6,
-    "reg_lambda": 2.0,
+    "reg_lambda": 1.0,
 }
 
 
@@ -65,6 +67,8 @@ class TrainingConfig:
         seed: Of all draws.
         validation_share: Part of the labelled transactions that stop the training.
         test_share: Part of the labelled transactions, the latest, that measure the model.
+        min_rounds: Fewest trees. The first ones mostly learn how rare fraud is, and may not split at
+            all: their average precision means nothing.
         max_rounds: Most trees.
         patience: Trees without a better average precision on the validation period before it ends.
         threads: Sums of gradients hang on their number, so it is part of the result.
@@ -73,8 +77,9 @@ class TrainingConfig:
     seed: int = 7
     validation_share: float = 0.2
     test_share: float = 0.2
+    min_rounds: int = 60
     max_rounds: int = 600
-    patience: int = 40
+    patience: int = 60
     threads: int = 2
 
 
@@ -183,14 +188,26 @@ def _check(history: History, parts: Split) -> None:
         raise TooFewLabels(f"too few labels: {', '.join(lacking)}{later}")
 
 
-class _Reporter(xgboost.callback.TrainingCallback):
-    def __init__(self, on_round: Callable[[int], None]) -> None:
-        super().__init__()
-        self._on_round = on_round
+class _Stopper(xgboost.callback.TrainingCallback):
+    """Ends the training when average precision on the validation period grows no more."""
 
-    def after_iteration(self, _model: Any, epoch: int, _evals_log: Any) -> bool:
-        self._on_round(epoch + 1)
-        return False
+    def __init__(self, config: TrainingConfig, on_round: Callable[[int], None]) -> None:
+        super().__init__()
+        self._config = config
+        self._on_round = on_round
+        self._best = -1.0
+        self.trees = 0
+        """Trees of the best round so far."""
+
+    def after_iteration(self, _model: Any, epoch: int, evals_log: Any) -> bool:
+        trees = epoch + 1
+        self._on_round(trees)
+        precision = float(evals_log[_VALIDATION]["aucpr"][-1])
+        if trees < self._config.min_rounds:
+            return False
+        if precision > self._best:
+            self._best, self.trees = precision, trees
+        return trees - self.trees >= self._config.patience
 
 
 def train(
@@ -208,7 +225,7 @@ def train(
         on_round: Called with the number of trees after each, for a progress bar.
 
     Raises:
-        TooFewLabels: A period has too few examples of a kind.
+        TooFewLabels: A period has too few examples of a kind, or they teach nothing.
     """
     parts = split(history, config)
     parameters = {**_TREES, "seed": config.seed, "nthread": config.threads}
@@ -223,32 +240,34 @@ def train(
         )
 
     fitting = examples(parts.train)
-    stopping = xgboost.callback.EarlyStopping(
-        rounds=config.patience, metric_name="aucpr", data_name="validation", maximize=True
-    )
+    stopper = _Stopper(config, on_round)
     booster = xgboost.train(
         parameters,
         fitting,
         config.max_rounds,
-        evals=[(examples(parts.validation, fitting), "validation")],
-        callbacks=[stopping, _Reporter(on_round)],
+        evals=[(examples(parts.validation, fitting), _VALIDATION)],
+        callbacks=[stopper],
         verbose_eval=False,
     )
-    trees = booster.best_iteration + 1
-    raw = bytes(booster[:trees].save_raw("ubj"))
+    raw = bytes(booster[: stopper.trees].save_raw("ubj"))
     # Measured through the scorer that will serve it.
     unscaled = XGBoostScorer(
         raw, ModelRef(name="training", version="0"), ScoreScale([0, 1], [0, 1000])
     )
     legitimate = parts.validation[history.label[parts.validation] == 0]
-    scale = ScoreScale.fit(unscaled.predict(matrix[legitimate]))
+    probabilities = unscaled.predict(matrix[legitimate])
+    if probabilities.min() == probabilities.max():
+        raise TooFewLabels(
+            "nothing could be learnt: the trees give every transaction the same probability"
+        )
+    scale = ScoreScale.fit(probabilities)
     metrics = evaluate(
         history.label[parts.test],
         unscaled.predict(matrix[parts.test]),
         scale,
         [history.campaign[at] for at in parts.test.tolist()],
     )
-    return Trained(raw, scale, metrics, _made(history, parts, config, trees))
+    return Trained(raw, scale, metrics, _made(history, parts, config, stopper.trees))
 
 
 def _made(history: History, parts: Split, config: TrainingConfig, trees: int) -> dict[str, Any]:

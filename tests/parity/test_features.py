@@ -95,7 +95,7 @@ def test_every_feature_has_a_naive_definition() -> None:
     assert sorted(NaiveStream().vector(transaction)) == sorted(FEATURE_NAMES)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 60), st.integers(1, 40))
 def test_the_fast_features_are_the_naive_ones(
     draw: random.Random, count: int, batch_rows: int
@@ -106,12 +106,12 @@ def test_the_fast_features_are_the_naive_ones(
 
 
 def test_a_long_history_is_the_naive_one_in_batches_of_any_size() -> None:
-    """More transactions per entity than are remembered, thousands of them in one order."""
+    """More transactions per entity than are remembered, all in one order."""
     draw = random.Random(20260301)
-    transactions = [from_mapping(make(draw, at)) for at in range(4000)]
+    transactions = [from_mapping(make(draw, at)) for at in range(2000)]
     naive = naive_matrix(transactions)
     packed = pack(transactions)
-    for batch_rows in (1, 64, 1000, 4000):
+    for batch_rows in (1, 64, 1000, 2000):
         fast = np.concatenate(list(replay(packed, batch_rows)))
         assert_same_bits(fast, naive, transactions)
     known = naive[:, FEATURE_NAMES.index("entity_known_count")]

@@ -75,6 +75,30 @@ def test_if_missing_trains_once(state: Path) -> None:
     assert len(Registry(state / "models").models()) == 1
 
 
+@pytest.mark.slow
+def test_without_history_some_is_simulated(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From nothing to a model that decides, by the one command that `make up` runs."""
+    monkeypatch.setenv("TRAIN_HISTORY_DAYS", "40")
+    monkeypatch.setenv("TRAIN_HISTORY_CUSTOMERS", "600")
+    result = run("train", "--if-missing", "--json")
+    assert result.exit_code == 0, result.output
+    told = orjson.loads(result.stdout)
+    assert told["champion"] is True
+    assert told["training"]["simulated"] is True
+    # The history ends today, so that its figures move from day to day.
+    assert told["metrics"]["auc"] > 0.6
+    assert Registry(state / "models").champion().ref.version == told["version"]
+
+
+def test_a_history_that_cannot_be_simulated_is_said(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (state / "history").write_text("a file where the folder should be")
+    result = run("train")
+    assert result.exit_code == 2
+    assert "no history could be simulated" in result.stderr
+
+
 @pytest.mark.parametrize("simulated", [True, False])
 def test_if_missing_replaces_only_its_own_model_of_other_features(
     state: Path, monkeypatch: pytest.MonkeyPatch, simulated: bool
@@ -140,7 +164,6 @@ def test_a_strangers_file_can_be_trained_on_and_scored(state: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["train"], "no simulated history"),
         (["train", "--data", "nowhere.csv"], "no such file"),
         (["train", "--mapping", "m.toml"], "--mapping is of use with --data only"),
         (["promote", "fraud@abc"], "no model fraud@abc"),

@@ -18,7 +18,7 @@ from model.scorer import XGBoostScorer
 from model.training import TooFewLabels, TrainingConfig, split, train
 from tests.unit.model.histories import DAY_MS, labelled_rows, write_rows
 
-CONFIG = TrainingConfig(max_rounds=60, patience=15)
+CONFIG = TrainingConfig(min_rounds=30, max_rounds=60, patience=15)
 
 
 def read(path: Path, rows: list[dict[str, Any]]) -> History:
@@ -104,7 +104,7 @@ def test_it_learns_what_the_history_tells(history: History, matrix: NDArray[np.f
     trained = train(history, matrix, CONFIG)
     assert trained.metrics["auc"] > 0.8
     assert trained.metrics["average_precision"] > 5 * 0.04
-    assert 0 < trained.training["trees"] <= CONFIG.max_rounds
+    assert CONFIG.min_rounds <= trained.training["trees"] <= CONFIG.max_rounds
     scorer = XGBoostScorer(trained.booster, ModelRef(name="x", version="0"), trained.scale)
     assert scorer.width == len(FEATURE_NAMES)
 
@@ -136,6 +136,12 @@ def test_the_score_is_tied_to_the_false_positive_rate_on_validation(
     assert (scores >= 900).mean() == pytest.approx(0.02, abs=one)
     # Few trees give many equal probabilities there.
     assert (scores >= 600).mean() == pytest.approx(0.10, abs=0.01)
+
+
+def test_trees_that_tell_nothing_are_refused(history: History, matrix: NDArray[np.float32]) -> None:
+    """They would score everybody alike, and block all or nobody."""
+    with pytest.raises(TooFewLabels, match="nothing could be learnt"):
+        train(history, np.zeros_like(matrix), CONFIG)
 
 
 @pytest.mark.parametrize(
