@@ -22,6 +22,12 @@ _DATA: Final = Path(__file__).parent / "results" / "data"
 Quick = Annotated[bool, typer.Option("--quick", help="A tenth of the load: does it run at all?")]
 
 
+def _console() -> Console:
+    """Give standard output, wide enough for the tables where it is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
 def _command() -> str:
     return " ".join(["python -m benchmarks", *sys.argv[1:]])
 
@@ -34,7 +40,7 @@ def stream(
     ] = "",
 ) -> None:
     """Kafka to Kafka: 500/s for a minute, 2,000/s for two, a backlog of 200,000."""
-    console = Console()
+    console = _console()
     _DATA.mkdir(parents=True, exist_ok=True)
     scale = 0.1 if quick else 1.0
     workload = history_file(_DATA, days=60, customers=5000, seed=7)
@@ -63,7 +69,7 @@ def rest(
     seconds: Annotated[float, typer.Option(help="Length of each scenario.")] = 30.0,
 ) -> None:
     """One transaction at 200/s and 500/s, then what it can take, one by one and in lists."""
-    console = Console()
+    console = _console()
     _DATA.mkdir(parents=True, exist_ok=True)
     workload = history_file(_DATA, days=60, customers=5000, seed=7)
     run = f"bench-{time.time():.0f}"

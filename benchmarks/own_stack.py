@@ -45,7 +45,15 @@ class OwnStack:
 
 
 def _module(name: str, *arguments: str, env: Mapping[str, str]) -> None:
-    subprocess.run([sys.executable, "-m", name, *arguments], env=env, check=True)
+    result = subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise RuntimeError(f"{name} failed:\n{result.stdout}{result.stderr}")
 
 
 @contextmanager
