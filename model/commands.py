@@ -154,17 +154,22 @@ def list_models(registry: RegistryOption = None, as_json: JsonOption = False) ->
             ]
         )
         return
-    table = Table(box=None, pad_edge=False)
-    for header, justify in (
-        ("model", "left"), ("trained", "left"), ("rows", "right"), ("frauds", "right"), ("AUC", "right"),
-        ("average precision", "right"), ("recall at 1 % false positives", "right"), ("", "left"),
-    ):  # fmt: skip
-        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+    table = Table(
+        box=None,
+        pad_edge=False,
+        caption="on each model's own test period; AP is average precision, recall that at 1 % false positives",
+        caption_justify="left",
+    )
+    table.add_column("model", no_wrap=True)
+    table.add_column("trained", no_wrap=True)
+    for header in ("rows", "frauds", "AUC", "AP", "recall"):
+        table.add_column(header, justify="right")
+    table.add_column("", no_wrap=True)
     for one, is_champion in zip(known, decides, strict=True):
         period = one.training.get("periods", {}).get("train", {})
         table.add_row(
             f"{one.name}@{one.version}",
-            one.created_at[:16].replace("T", " "),
+            one.created_at[:10],
             f"{one.training.get('rows', 0):,}",
             f"{period.get('frauds', 0):,}",
             f"{one.metrics.get('auc', 0):.3f}",
