@@ -31,7 +31,6 @@ NAMES: Final = (
     "jobmanager",
     "taskmanager",
     "topics",
-    "history",
     "train",
     "flink_job",
     "indexer",
@@ -43,10 +42,6 @@ GROUPS: Final = {"flink": ("jobmanager", "taskmanager", "flink_job")}
 """Names that mean several services, for `logs` and `up --only`."""
 
 _SERVICE_START_S: Final = 600.0
-
-_HISTORY_CUSTOMERS: Final = 5000
-"""Enough for about a thousand labelled frauds in the first model's history; it takes 15 s longer to
-learn from than 2,000."""
 
 
 def expand(names: Iterable[str]) -> list[str]:
@@ -196,18 +191,7 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
         job_env["FLINK_KAFKA_CONNECTOR_JAR"] = str(artifacts.paths("flink-connector")[0])
         job_env["FLINK_JAVA_COMPILER_JAR"] = str(artifacts.paths("ecj")[0])
     declared["topics"] = _once("topics", ("fraud.kit.topics",), env, needs=("kafka",))
-    # What the first model learns from; enough for every window of the features to fill.
-    history = (
-        "producer",
-        "history",
-        "--if-missing",
-        "--customers",
-        str(_HISTORY_CUSTOMERS),
-        "--output",
-        str(state / "history" / "history.parquet"),
-    )
-    declared["history"] = _once("history", history, env)
-    declared["train"] = _once("train", ("model", "train", "--if-missing"), env, needs=("history",))
+    declared["train"] = _once("train", ("model", "train", "--if-missing"), env)
     for service in (
         _ours(settings, "flink_job", "FLINK_JOB_OPS_PORT", settings.flink_job_ops_port, job_env, needs=("topics", "train", "taskmanager")),
         _ours(settings, "indexer", "INDEXER_OPS_PORT", settings.indexer_ops_port, env, needs=("topics", "opensearch")),

@@ -12,8 +12,10 @@ from fraud.kit.settings import ModelSettings
 class TrainSettings(ModelSettings):
     """What `python -m model` reads from the environment."""
 
-    train_history_days: int = Field(60, ge=10, description="Days of history that are simulated for the first model.")  # fmt: skip
-    train_history_customers: int = Field(2000, ge=100, description="Customers in that history.")
+    train_history_days: int = Field(45, ge=10, description="Days of history that are simulated for the first model.")  # fmt: skip
+    train_history_customers: int = Field(
+        5000, ge=100, description="Customers in that history: enough for about a thousand frauds."
+    )
     train_history_seed: int = Field(7, description="Seed of that history.")
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,18 +29,21 @@ _PORTS = (
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
     """Everything, on free ports and with a state of its own; one transaction a second flows."""
-    state = tmp_path_factory.mktemp("stack")
-    # An unprivileged OpenSearch must be able to enter the folders above its own.
-    for folder in (state, state.parent, state.parent.parent):
-        folder.chmod(0o755)
     ports = {name: str(port) for name, port in zip(_PORTS, free_ports(len(_PORTS)), strict=True)}
-    env = {**os.environ, **ports, "STATE_DIR": str(state), "PRODUCER_RATE": "1"}
-    command = [sys.executable, "-m", "devstack"]
-    try:
-        up = subprocess.run([*command, "up"], env=env, capture_output=True, text=True, check=False)
-        assert up.returncode == 0, up.stdout + up.stderr
-        yield Stack(state, env)
-    finally:
-        subprocess.run([*command, "down"], env=env, capture_output=True, check=False)
+    # Not one of pytest's folders: only their owner can enter those, and as root OpenSearch runs as
+    # somebody else.
+    with tempfile.TemporaryDirectory(prefix="fraudstream-e2e-") as folder:
+        Path(folder).chmod(0o755)
+        state = Path(folder) / "state"
+        env = {**os.environ, **ports, "STATE_DIR": str(state), "PRODUCER_RATE": "1"}
+        command = [sys.executable, "-m", "devstack"]
+        try:
+            up = subprocess.run(
+                [*command, "up"], env=env, capture_output=True, text=True, check=False
+            )
+            assert up.returncode == 0, up.stdout + up.stderr
+            yield Stack(state, env)
+        finally:
+            subprocess.run([*command, "clean"], env=env, capture_output=True, check=False)
