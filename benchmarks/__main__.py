@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks import rest as rest_load
 from benchmarks.own_stack import own_stack
 from benchmarks.report import publish
-from benchmarks.stream import Stream, measure
+from benchmarks.stream import Stream, backlog_figures, measure
 from benchmarks.workload import history_file, records, take
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
@@ -99,12 +99,38 @@ def rest(
     publish("rest", figures, command=_command(), beside=beside, console=console)
 
 
+@app.command()
+def entities(quick: Quick = False) -> None:
+    """The history's state and rate with 100,000 entities, by Flink's own figures."""
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    customers = 10_000 if quick else 100_000
+    workload = history_file(_DATA, days=3, customers=customers, seed=7)
+    everyone = list(records(workload, run=f"bench-{time.time():.0f}"))
+    with own_stack(workload, console) as own:
+        with console.status(f"{len(everyone):,} transactions of {customers:,} entities"):
+            backlog = backlog_figures(Stream(own.bootstrap_servers).backlog(everyone))
+            checkpoint = own.cluster.completed_checkpoint(own.job, after_ms=time.time() * 1000)
+        figures = {
+            "scenario": f"{customers:,} customers",
+            "entities": len({key for key, _ in everyone}),
+            "records": len(everyone),
+            "out_per_s": backlog["out_per_s"],
+            "state_mb": checkpoint["state_size"] / 1e6,
+            "bytes_per_record": checkpoint["state_size"] / len(everyone),
+            "checkpoint_ms": checkpoint["end_to_end_duration"],
+        }
+    beside = "broker, Flink and load generator on the same machine, nothing else"
+    publish("entities", [figures], command=_command(), beside=beside, console=console)
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
     if context.invoked_subcommand is None:
         stream()
         rest()
+        entities()
 
 
 if __name__ == "__main__":

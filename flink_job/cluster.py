@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.error import URLError
@@ -76,3 +77,21 @@ class Cluster:
             ClusterUnreachableError: The JobManager does not answer.
         """
         return int(self._get("/overview")["slots-available"])
+
+    def completed_checkpoint(
+        self, name: str, *, after_ms: float, timeout_s: float = 120.0
+    ) -> dict[str, Any]:
+        """Wait for a checkpoint of a job that was triggered after a time; give Flink's account of it.
+
+        Raises:
+            ClusterUnreachableError: The JobManager does not answer.
+            TimeoutError: There was none in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            job = self.active_job(name)
+            latest = job and self._get(f"/jobs/{job.id}/checkpoints")["latest"]["completed"]
+            if latest and latest["trigger_timestamp"] > after_ms:
+                return dict(latest)
+            time.sleep(0.5)
+        raise TimeoutError(f"job {name} had no checkpoint within {timeout_s:.0f} s")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 import structlog
@@ -20,6 +20,7 @@ from producer.labels import SOURCES
 from producer.ledger import DueLabel, Ledger
 from producer.records import columns, rows, truth_lines
 from producer.simulation import Process, Slice
+from producer.writer import Writer
 
 _log = structlog.get_logger()
 
@@ -27,26 +28,6 @@ CHUNK_MS: Final = 2_000
 """Transactions are written out this far ahead; as much may stay untold after a crash."""
 MAX_BEHIND_MS: Final = 15 * 60_000
 """A stream that is further behind skips to the present: the machine slept, or Kafka was away."""
-
-
-class Writer(Protocol):
-    """Where records go; see `producer.writer.KafkaWriter`."""
-
-    def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        stop: threading.Event,
-        on_acknowledged: Callable[[], None] | None = None,
-    ) -> bool:
-        """Hand a record over; False when `stop` ended the waiting."""
-
-    def poll(self) -> None:
-        """Take note of acknowledgements."""
-
-    def __len__(self) -> int:
-        """Count records handed over and not acknowledged."""
 
 
 class LiveStream:

@@ -17,7 +17,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any, Final, NamedTuple, Protocol
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -25,31 +25,13 @@ import orjson
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.transaction import event_time_to_ms, from_mapping
 from model.datasets import ColumnMapping, Dataset, LabelledRecord, label_value
+from producer.writer import Writer
 
 _HEAD: Final = struct.Struct("<?iI")
 """Whether it is a label, length of the key (-1 = none), length of the value."""
 _PACE_TOLERANCE_S: Final = 0.002
 LABEL_SOURCE: Final = "replay"
 """Who says what a replayed label says: the file."""
-
-
-class Writer(Protocol):
-    """Where records go; see `producer.writer.KafkaWriter`."""
-
-    acknowledged: Counter[str]
-
-    def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        stop: threading.Event,
-        on_acknowledged: Callable[[], None] | None = None,
-    ) -> bool:
-        """Hand a record over; False when `stop` ended the waiting."""
-
-    def poll(self) -> None:
-        """Take note of acknowledgements."""
 
 
 class Record(NamedTuple):

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -28,6 +28,29 @@ _CONFIG: Final[Mapping[str, Any]] = {
     "queue.buffering.max.kbytes": 262_144,
     "message.max.bytes": 1_048_576 + 65_536,
 }
+
+
+class Writer(Protocol):
+    """Where records go; `KafkaWriter` is the real one."""
+
+    acknowledged: Counter[str]
+    """Records that arrived, per topic."""
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        stop: threading.Event,
+        on_acknowledged: Callable[[], None] | None = None,
+    ) -> bool:
+        """Hand a record over; False when `stop` ended the waiting."""
+
+    def poll(self) -> None:
+        """Take note of acknowledgements."""
+
+    def __len__(self) -> int:
+        """Count records handed over and not acknowledged."""
 
 
 class WriterError(Exception):
