@@ -28,7 +28,6 @@ from fraud.kit.clock import system_clock
 from model.registry import Registry
 
 _THROWAWAY_KEYS: Final = 16
-_NO_SOURCE_TIMESTAMP: Final = -1
 
 log = structlog.get_logger()
 

@@ -240,11 +240,6 @@ class ColumnMapping:
 _TEXTUAL: Final = frozenset(f.name for f in FIELDS if f.kind in (Kind.ID, Kind.TEXT))
 
 
-def own_mapping() -> ColumnMapping:
-    """Give the mapping of files whose columns have our names, such as the simulator's history."""
-    return ColumnMapping({name: name for name in TARGETS}, name="our own names")
-
-
 def label_value(label: bool) -> LabelValue:
     """Give a label's value on the topic `labels`."""
     return LabelValue.FRAUD if label else LabelValue.LEGITIMATE

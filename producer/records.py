@@ -8,10 +8,8 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from fraud.contracts.label import LabelValue
 from fraud.contracts.transaction import FIELDS
 from producer.events import CAMPAIGNS, CHANNELS, HOUR_MS, Campaign, Events
-from producer.labels import SOURCES, Labels
 from producer.population import CATEGORIES, CURRENCIES, CURRENCY_DECIMALS, Population, agent_text
 from producer.randomness import Ints
 
@@ -138,22 +136,3 @@ def truth_lines(events: Events) -> bytes:
             strict=True,
         )
     )
-
-
-def label_records(event_ids: list[str], labels: Labels) -> list[dict[str, str]]:
-    """Write labels as records of the topic `labels`."""
-    return [
-        {
-            "event_id": event_id,
-            "label": (LabelValue.FRAUD if fraud else LabelValue.LEGITIMATE).value,
-            "label_time": label_time,
-            "source": SOURCES[source],
-        }
-        for event_id, fraud, label_time, source in zip(
-            event_ids,
-            labels.fraud.tolist(),
-            time_texts(labels.time_ms),
-            labels.source.tolist(),
-            strict=True,
-        )
-    ]

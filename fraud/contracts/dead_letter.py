@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from fraud.contracts.errors import InvalidMessage
-
 ERROR_CODE: Final = "error_code"
 ERROR_MESSAGE: Final = "error_message"
 SOURCE_TOPIC: Final = "source_topic"
@@ -34,23 +32,3 @@ def utc_text(epoch_ms: int) -> str:
     """
     moment = datetime.fromtimestamp(epoch_ms // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{epoch_ms % 1000:03d}Z"
-
-
-def headers_of(
-    verdict: InvalidMessage, *, topic: str, partition: int, offset: int, failed_at_ms: int
-) -> dict[str, bytes]:
-    """Make the headers of one dead letter.
-
-    Example:
-        >>> verdict = InvalidMessage("empty_value", "expected a JSON object")
-        >>> headers_of(verdict, topic="t", partition=0, offset=7, failed_at_ms=0)["source_offset"]
-        b'7'
-    """
-    return {
-        ERROR_CODE: str(verdict.reason).encode(),
-        ERROR_MESSAGE: verdict.detail.encode(),
-        SOURCE_TOPIC: topic.encode(),
-        SOURCE_PARTITION: str(partition).encode(),
-        SOURCE_OFFSET: str(offset).encode(),
-        FAILED_AT: utc_text(failed_at_ms).encode(),
-    }

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT
-from fraud.features.history import KEYS, Key
+from fraud.features.history import Key
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -406,4 +406,3 @@ def _entity_features() -> list[HistoryFeature]:
 
 
 HISTORY_FEATURES: Final[tuple[HistoryFeature, ...]] = tuple(_entity_features())
-KEY_BY_NAME: Final = {key.name: key for key in KEYS}

@@ -19,7 +19,6 @@ FEATURES: Final[tuple[TransactionFeature | HistoryFeature, ...]] = (
     *HISTORY_FEATURES,
 )
 FEATURE_NAMES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES)
-FEATURE_BY_NAME: Final = {feature.name: feature for feature in FEATURES}
 
 FEATURES_HASH: Final = hashlib.sha256(
     "\n".join(

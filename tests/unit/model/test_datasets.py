@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from fraud.contracts.transaction import from_mapping
-from model.datasets import ColumnMapping, Dataset, DatasetError, own_mapping
+from model.datasets import ColumnMapping, Dataset, DatasetError
 
 FIELDS = {
     "event_id": "id",
@@ -209,12 +209,6 @@ def test_another_encoding_can_be_named(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file"):
         Dataset(tmp_path / "none.csv")
-
-
-def test_our_own_names_need_no_mapping_file() -> None:
-    row = own_mapping().apply({"event_id": "a", "label": 1, "label_time": "t", "campaign": "x"})
-    assert row.record == {"event_id": "a"}
-    assert (row.label, row.label_time) == (True, "t")
 
 
 def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
