@@ -199,16 +199,25 @@ class Stack:
 
     def mails(self) -> list[dict[str, Any]]:
         """Give all messages that the mail catcher holds, as its API lists them."""
-        found: list[dict[str, Any]] = []
+        # By id: a message that comes meanwhile moves the pages, newest first.
+        found: dict[str, dict[str, Any]] = {}
+        start = 0
         while True:
-            page = get_json(f"{self.mail_api}/api/v1/messages?start={len(found)}&limit=200")
-            found += page["messages"]
-            if len(found) >= page["total"] or not page["messages"]:
-                return found
+            page = get_json(f"{self.mail_api}/api/v1/messages?start={start}&limit=1000")
+            found |= {message["ID"]: message for message in page["messages"]}
+            start += len(page["messages"])
+            if start >= page["total"] or not page["messages"]:
+                return list(found.values())
 
     def mail(self, message_id: str) -> dict[str, Any]:
         """Give one message."""
         return dict(get_json(f"{self.mail_api}/api/v1/message/{message_id}"))
+
+    def alerted(self, event_ids: Iterable[str]) -> list[str]:
+        """Give the event of each alert about one of these, as often as there is one."""
+        wanted = set(event_ids)
+        events = [mail["Subject"].rsplit(" ", 1)[-1] for mail in self.mails()]
+        return sorted(event for event in events if event in wanted)
 
     # REST
 
