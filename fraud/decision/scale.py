@@ -24,6 +24,9 @@ _RATES: Final = (
     0.02, 0.0175, 0.015, 0.0125, 0.01, 0.0075, 0.005, 0.0025, 0.001, 0.0,
 )  # fmt: skip
 
+_LEAST: Final = 1e-12
+"""A lower probability is no knot of its own: interpolating from 0 to it could overflow."""
+
 
 def score_at_rate(false_positive_rate: float) -> float:
     """Give the score at which this share of legitimate transactions scores as high or higher.
@@ -71,7 +74,7 @@ class ScoreScale:
         ascending = np.sort(legitimate.astype(np.float64))
         for rate in _RATES[1:-1]:
             at = float(np.quantile(ascending, 1 - rate, method="higher"))
-            if 0 < at < 1:
+            if _LEAST <= at < 1:
                 # Of equal probabilities the one with the lowest score stands: the others are no
                 # rarer among legitimate transactions.
                 knots.setdefault(at, score_at_rate(rate))

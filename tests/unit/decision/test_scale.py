@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fraud.decision.scale import ScoreScale, score_at_rate
@@ -18,6 +18,7 @@ def test_a_score_means_a_share_of_legitimate_traffic(rate: float, score: int) ->
     assert reached == pytest.approx(rate, rel=0.02)
 
 
+@example([2.2250738585e-313], [0.0, 5e-324])
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.lists(st.floats(0, 1), min_size=2))
 def test_scores_rise_with_probabilities(legitimate: list[float], asked: list[float]) -> None:
     """Whatever it was fitted on, also on equal or few probabilities."""
