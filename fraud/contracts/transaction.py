@@ -319,6 +319,22 @@ def _quotes(record: dict[str, Any]) -> int:
     return 2 * (len(record) + sum([type(value) is str for value in record.values()]))
 
 
+def _load(raw: bytes, expected: str) -> Any:
+    """Read JSON, or give the verdict; `expected` is the word for what should be there."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        if not raw.strip():
+            raise InvalidMessage(
+                ErrorCode.EMPTY_VALUE, f"expected a JSON {expected}, the value is empty"
+            ) from None
+        # orjson's own words hold positions only, never values.
+        raise InvalidMessage(
+            ErrorCode.NOT_JSON,
+            f"expected JSON in UTF-8 (line {error.lineno}, column {error.colno})",
+        ) from None
+
+
 def parse(raw: bytes | None) -> dict[str, Any]:
     """Read the bytes of one record into its fields, without checking these.
 
@@ -327,18 +343,7 @@ def parse(raw: bytes | None) -> dict[str, Any]:
     """
     if raw is None:
         raise InvalidMessage(ErrorCode.NULL_VALUE, "expected a JSON object, the value is null")
-    try:
-        record = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        if not raw.strip():
-            raise InvalidMessage(
-                ErrorCode.EMPTY_VALUE, "expected a JSON object, the value is empty"
-            ) from None
-        # orjson's own words hold positions only, never values.
-        raise InvalidMessage(
-            ErrorCode.NOT_JSON,
-            f"expected JSON in UTF-8 (line {error.lineno}, column {error.colno})",
-        ) from None
+    record = _load(raw, "object")
     if type(record) is not dict:
         raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON object")
     # orjson keeps the last of two equal keys. In a flat record without escapes each key and each
@@ -373,17 +378,7 @@ def parse_many(raw: bytes) -> list[dict[str, Any] | InvalidMessage]:
         >>> parse_many(b'[{"a":1}, {"a":1,"a":2}]')
         [{'a': 1}, InvalidMessage('repeated_key: expected each key of an object once')]
     """
-    try:
-        records = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        if not raw.strip():
-            raise InvalidMessage(
-                ErrorCode.EMPTY_VALUE, "expected a JSON array, the value is empty"
-            ) from None
-        raise InvalidMessage(
-            ErrorCode.NOT_JSON,
-            f"expected JSON in UTF-8 (line {error.lineno}, column {error.colno})",
-        ) from None
+    records = _load(raw, "array")
     if type(records) is not list:
         raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON array")
     # The quick check of `parse` holds for the sum too: no record has fewer quotes than it shows.
