@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,7 @@ from rich.console import Console
 
 from devstack import artifacts
 from devstack.ports import free_ports
-from devstack.process import running
+from devstack.process import has_ended, running, spawn, stop, tail
 from devstack.servers.flink import flink, flink_environment
 from devstack.servers.kafka import kafka as kafka_service
 from devstack.servers.mail import mail
@@ -30,6 +31,9 @@ from devstack.servers.opensearch import unprivileged_user
 from devstack.service import Service
 
 HOST = "127.0.0.1"
+
+_LOGS = pytest.StashKey[Path]()
+_SHOWN_LINES = 60
 
 # How long an example takes says more about the machine's load than about the code.
 hypothesis_settings.register_profile("no-deadline", deadline=None)
@@ -87,8 +91,31 @@ class _Servers:
         self._pool.shutdown(wait=True)
         self._exit.close()
 
+    @property
+    def logs(self) -> Path:
+        """Folder of the servers' log files."""
+        return self._folder / "logs"
+
     def _run(self, service: Service) -> None:
-        self._exit.enter_context(running(service, self._folder / "logs"))
+        self._exit.enter_context(running(service, self.logs))
+
+    def _keep_running(self, service: Service) -> None:
+        """Start it again whenever it ends, as the stack's supervisor and Compose do."""
+        first = self._exit.enter_context(running(service, self.logs))
+        done = threading.Event()
+
+        def keep() -> None:
+            process = first
+            while not done.wait(1):
+                if has_ended(process):
+                    process = spawn(service, self.logs / f"{service.name}.log")
+            if process is not first:
+                stop(process, service.stop_timeout_s)
+
+        keeper = threading.Thread(target=keep, name=f"keeps {service.name}")
+        keeper.start()
+        self._exit.callback(keeper.join)
+        self._exit.callback(done.set)
 
     def _kafka(self) -> str:
         port, controller_port = self._ports[:2]
@@ -138,13 +165,26 @@ class _Servers:
             env=os.environ,
         )
         self._run(jobmanager)
-        self._run(taskmanager)
+        self._keep_running(taskmanager)
         env = {
             **flink_environment(folder, os.environ),
             "FLINK_KAFKA_CONNECTOR_JAR": str(connector),
             "FLINK_JAVA_COMPILER_JAR": str(compiler),
         }
         return FlinkCluster(jobmanager.address, env, connector, compiler, checkpoints)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show, beside a failure, what the servers said last."""
+    report = yield
+    logs = item.config.stash.get(_LOGS, None)
+    if report.failed and logs is not None:
+        for log in sorted(logs.glob("*.log")):
+            report.sections.append((f"end of {log.name}", tail(log, _SHOWN_LINES)))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -155,6 +195,7 @@ def _servers(request: pytest.FixtureRequest) -> Iterator[_Servers]:
     with tempfile.TemporaryDirectory(prefix="fraudstream-tests-") as folder:
         Path(folder).chmod(0o755)
         servers = _Servers(Path(folder), wanted)
+        request.config.stash[_LOGS] = servers.logs
         yield servers
         servers.close()
 

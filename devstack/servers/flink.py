@@ -30,6 +30,8 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{ISO8601} %p %c{1}: %m%n%throwable
 logger.kafka.name = org.apache.kafka
 logger.kafka.level = WARN
+logger.shadedkafka.name = org.apache.flink.kafka.shaded.org.apache.kafka
+logger.shadedkafka.level = WARN
 logger.pekko.name = org.apache.pekko
 logger.pekko.level = WARN
 """
