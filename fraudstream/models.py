@@ -23,6 +23,7 @@ def _with_environment(command: Callable[P, None]) -> Callable[P, None]:
 
 
 train = _with_environment(commands.train)
+evaluate = _with_environment(commands.evaluate)
 list_models = _with_environment(commands.list_models)
 score = _with_environment(commands.score)
 promote = _with_environment(commands.promote)

@@ -1,4 +1,4 @@
-"""Commands on models: `train`, `models`, `score`, `promote`, `rollback`.
+"""Commands on models: `train`, `evaluate`, `score`, `models`, `promote`, `rollback`.
 
 `python -m model` runs them as they stand; `fraudstream` has the same ones.
 """
@@ -14,9 +14,12 @@ import typer
 
 # All else is imported where it is used, so that `fraudstream --help` answers at once.
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
     from rich.progress import Progress
 
+    from model.evaluation import Period
     from model.examples import History, Source
     from model.registry import Manifest, Registry
     from model.settings import TrainSettings
@@ -34,6 +37,30 @@ app = typer.Typer(
 RegistryOption = Annotated[
     Path | None, typer.Option("--registry", help="Model registry, if not MODEL_REGISTRY.")
 ]
+DataOption = Annotated[
+    list[Path], typer.Option("--data", "-d", help="CSV, JSON lines or Parquet; once or more.")
+]
+MappingOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--mapping",
+        "-m",
+        help="TOML file: which column is which field. Without: columns have our names.",
+    ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option(help="NAME or NAME@VERSION. Without: the champion.")
+]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(help="Encoding of CSV files, such as latin-1. Without: UTF-8, or by its mark."),
+]
+AlertsOption = Annotated[
+    int, typer.Option(min=1, help="Alerts that people can review in a day, for the report.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Also when it is worse than the champion.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -48,14 +75,7 @@ def train(
             "history, which is made if there is none.",
         ),
     ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(
-            "--mapping",
-            "-m",
-            help="TOML file: which column is which field. Without: columns have our names.",
-        ),
-    ] = None,
+    mapping: MappingOption = None,
     name: Annotated[str, typer.Option(help="Name of the model.")] = DEFAULT_NAME,
     seed: Annotated[int, typer.Option(help="Same data and seed, same model.")] = 7,
     registry: RegistryOption = None,
@@ -68,19 +88,31 @@ def train(
             "--promote", help="Let it decide at once. Without: only if no model decides yet."
         ),
     ] = False,
+    force: ForceOption = False,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Settings to try before the model is trained. Without: 8; none with --if-missing.",
+        ),
+    ] = None,
+    alerts_per_day: AlertsOption = 50,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write the HTML report to this file.")
+    ] = None,
+    encoding: EncodingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on labelled transactions, and measure it on the latest of them."""
     import os
     import time
-    from dataclasses import replace
 
     from rich.console import Console
 
     # Read once, when XGBoost loads its threads: waiting by spinning, their default, makes training
     # six times slower beside other work on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from model.registry import NoSuchModel
+    from model.registry import NoSuchModel, check_name
 
     settings, models = _open(registry)
     console = Console(stderr=True, soft_wrap=True)
@@ -88,21 +120,28 @@ def train(
         if if_missing and (usable := _usable_champion(models, console)):
             console.print(f"champion {usable} is there; nothing to train", highlight=False)
             return
-        sources = _sources(settings, data or [], mapping)
+        sources = _sources(settings, data or [], mapping, encoding)
         # Training needs half a second of imports that the lines above need not wait for.
-        from model.examples import feature_rows
-        from model.training import TrainingConfig
+        from model.training import SEARCH, TrainingConfig
         from model.training import train as train_model
 
+        check_name(name)
+        config = TrainingConfig(
+            seed=seed,
+            search=(0 if if_missing else SEARCH) if search is None else search,
+            alerts_per_day=alerts_per_day,
+        )
         started = time.monotonic()
         with _bars(console) as bars:
-            history = _read(sources, bars)
-            computing = bars.add_task("features", total=len(history))
-            matrix = feature_rows(history, lambda rows: bars.advance(computing, rows))
-            config = replace(TrainingConfig(), seed=seed)
+            history, matrix = _vectors(sources, bars)
+            searching = bars.add_task("search", total=config.search, visible=config.search > 1)
             growing = bars.add_task("trees", total=config.max_rounds)
             trained = train_model(
-                history, matrix, config, lambda trees: bars.update(growing, completed=trees)
+                history,
+                matrix,
+                config,
+                lambda trees: bars.update(growing, completed=trees),
+                lambda tried: bars.update(searching, completed=tried),
             )
             bars.update(growing, completed=config.max_rounds)
         manifest = models.add(
@@ -110,30 +149,86 @@ def train(
             trained.booster,
             trained.scale,
             metrics=trained.metrics,
-            training={**trained.training, "simulated": sources[0].simulated},
+            training={**trained.training, "simulated": not data},
+            later=trained.later.to_bytes(),
         )
+        page = _write_reports(models, manifest, trained.curves, report)
+    refusal = ""
+    with _user_errors():
         try:
             decides = models.champion_ref().version == manifest.version
             first = False
         except NoSuchModel:
             decides, first = False, True
         if promote or first or if_missing:
-            models.promote(manifest.name, manifest.version)
-            decides = True
+            # What cannot be used is replaced without a comparison, and so is nothing.
+            refusal = "" if force else _refusal(models, manifest)
+            if not refusal:
+                models.promote(manifest.name, manifest.version)
+                decides = True
     took_s = time.monotonic() - started
     if as_json:
-        _print_json({**manifest.model_dump(), "champion": decides, "took_s": round(took_s, 3)})
+        told = {**manifest.model_dump(), "champion": decides, "took_s": round(took_s, 3)}
+        _print_json({**told, "report": str(page), "refused": refusal or None})
     else:
-        _print_report(manifest, decides=decides, took_s=took_s)
+        _print_report(manifest, decides=decides, took_s=took_s, page=page)
+    if refusal:
+        typer.secho(f"fraudstream: not promoted: {refusal}", fg="red", err=True)
+        raise typer.Exit(2)
+
+
+@app.command()
+def evaluate(
+    data: DataOption,
+    mapping: MappingOption = None,
+    model: ModelOption = None,
+    registry: RegistryOption = None,
+    alerts_per_day: AlertsOption = 50,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
+    encoding: EncodingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model on files of labelled transactions. They should be later than what it learnt from."""
+    from rich.console import Console
+
+    settings, models = _open(registry)
+    console = Console(stderr=True, soft_wrap=True)
+    with _user_errors():
+        ref = models.champion_ref() if model is None else models.find(model)
+        scorer = models.load(ref.name, ref.version)
+        from model.evaluation import measure
+        from model.report import html_page, print_tables, wide_console
+
+        period = _period(settings, data, mapping, encoding, console)
+        measured = measure(
+            period,
+            scorer.predict(period.matrix),
+            scorer.scale,
+            alerts_per_day=alerts_per_day,
+        )
+        figures = measured.report()
+        names = ", ".join(path.name for path in data)
+        if report is not None:
+            title = f"Model {ref.name}@{ref.version}"
+            page = html_page(title, f"measured on {names}", figures, {"model": measured.curves})
+            _write_page(report, page)
+    if as_json:
+        _print_json({"model": ref.model_dump(), "files": [str(path) for path in data], **figures})
+        return
+    console = wide_console()
+    console.print(f"model [bold]{ref.name}@{ref.version}[/bold] on {names}", highlight=False)
+    print_tables(console, figures)
+    if report is not None:
+        console.print(f"report: {report}", highlight=False)
 
 
 @app.command("models")
 def list_models(registry: RegistryOption = None, as_json: JsonOption = False) -> None:
     """List the models of the registry, oldest first."""
-    from rich.console import Console
     from rich.table import Table
 
     from model.registry import NoSuchModel
+    from model.report import wide_console
 
     _, models = _open(registry)
     with _user_errors():
@@ -177,7 +272,7 @@ def list_models(registry: RegistryOption = None, as_json: JsonOption = False) ->
             f"{one.metrics.get('recall_at_fpr', {}).get('0.01', 0):.1%}",
             "champion" if is_champion else "",
         )
-    console = Console(width=None if known else 80)
+    console = wide_console()
     if known:
         console.print(table)
     else:
@@ -186,24 +281,14 @@ def list_models(registry: RegistryOption = None, as_json: JsonOption = False) ->
 
 @app.command()
 def score(
-    data: Annotated[
-        list[Path], typer.Option("--data", "-d", help="CSV, JSON lines or Parquet; once or more.")
-    ],
+    data: DataOption,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File to write: .csv, .jsonl or .parquet.")
     ],
-    mapping: Annotated[
-        Path | None,
-        typer.Option(
-            "--mapping",
-            "-m",
-            help="TOML file: which column is which field. Without: columns have our names.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="NAME or NAME@VERSION. Without: the champion.")
-    ] = None,
+    mapping: MappingOption = None,
+    model: ModelOption = None,
     registry: RegistryOption = None,
+    encoding: EncodingOption = None,
 ) -> None:
     """Score files offline, in event order, as the stream would have: event_id, probability, score, outcome.
 
@@ -216,14 +301,12 @@ def score(
     with _user_errors():
         ref = models.champion_ref() if model is None else models.find(model)
         scorer = models.load(ref.name, ref.version)
-        sources = _sources(settings, data, mapping)
-        from model.examples import feature_rows
-        from model.offline import decide_rows, write_decisions
+        from model.offline import check_output, decide_rows, write_decisions
 
+        check_output(output)
+        sources = _sources(settings, data, mapping, encoding)
         with _bars(console) as bars:
-            history = _read(sources, bars)
-            computing = bars.add_task("features", total=len(history))
-            matrix = feature_rows(history, lambda rows: bars.advance(computing, rows))
+            history, matrix = _vectors(sources, bars)
             decisions = decide_rows(history, matrix, scorer)
             write_decisions(decisions, output)
     refused = sum(history.refused.values())
@@ -236,13 +319,40 @@ def score(
 @app.command()
 def promote(
     model: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="Later labelled transactions to compare it with the champion on. Without: those it "
+            "was tested on.",
+        ),
+    ] = None,
+    mapping: MappingOption = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Also when it is worse than the champion, or of other features."
+        ),
+    ] = False,
     registry: RegistryOption = None,
+    encoding: EncodingOption = None,
 ) -> None:
-    """Let a model decide. Services take it up when they next start."""
-    _, models = _open(registry)
+    """Let a model decide, unless it is worse than the champion. Services take it up when they next start."""
+    from rich.console import Console
+
+    settings, models = _open(registry)
     with _user_errors():
         ref = models.find(model)
-        models.promote(ref.name, ref.version)
+        if not force:
+            from model.promotion import check
+
+            console = Console(stderr=True, soft_wrap=True)
+            period = _period(settings, data, mapping, encoding, console) if data else None
+            compared = check(models, ref, period)
+            if compared is not None:
+                typer.echo(str(compared), err=True)
+        models.promote(ref.name, ref.version, force=force)
     typer.echo(f"champion: {ref.name}@{ref.version}")
 
 
@@ -317,7 +427,78 @@ def _usable_champion(models: Registry, console: Console) -> str | None:
     return f"{ref.name}@{ref.version}"
 
 
-def _sources(settings: TrainSettings, files: Sequence[Path], mapping: Path | None) -> list[Source]:
+def _refusal(models: Registry, manifest: Manifest) -> str:
+    """Say why a new model may not decide, empty when it may."""
+    from fraud.contracts.decision import ModelRef
+    from model.promotion import PromotionRefused, check
+
+    try:
+        check(models, ModelRef(name=manifest.name, version=manifest.version))
+    except PromotionRefused as refused:
+        return str(refused)
+    return ""
+
+
+def _write_reports(
+    models: Registry, manifest: Manifest, curves: dict[str, Any], copy: Path | None
+) -> Path:
+    """Keep the page and the JSON of a report beside the model; give the page's path."""
+    import orjson
+
+    from model.report import html_page
+
+    made = manifest.training
+    test = made["periods"]["test"]
+    subtitle = (
+        f"trained on {made['periods']['train']['rows']:,} transactions as of {made['trained_at'][:10]}, measured on "
+        f"those from {test['start'][:10]} to {test['end'][:10]}, which it has not seen"
+    )
+    page = html_page(
+        f"Model {manifest.name}@{manifest.version}", subtitle, manifest.metrics, curves, made
+    )
+    ref = (manifest.name, manifest.version)
+    told = {**manifest.model_dump(), "curves": curves}
+    models.keep(*ref, "report.json", orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    if copy is not None:
+        _write_page(copy, page)
+    return models.keep(*ref, "report.html", page)
+
+
+def _write_page(path: Path, page: bytes) -> None:
+    from model.datasets import DatasetError
+
+    try:
+        path.write_bytes(page)
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from None
+
+
+def _period(
+    settings: TrainSettings,
+    files: Sequence[Path],
+    mapping: Path | None,
+    encoding: str | None,
+    console: Console,
+) -> Period:
+    """Read files to measure on."""
+    from model.training import measurable, period_of
+
+    with _bars(console) as bars:
+        history, matrix = _vectors(_sources(settings, files, mapping, encoding), bars)
+    return period_of(history, matrix, measurable(history))
+
+
+def _vectors(sources: Sequence[Source], bars: Progress) -> tuple[History, NDArray[np.float32]]:
+    from model.examples import feature_rows
+
+    history = _read(sources, bars)
+    computing = bars.add_task("features", total=len(history))
+    return history, feature_rows(history, lambda rows: bars.advance(computing, rows))
+
+
+def _sources(
+    settings: TrainSettings, files: Sequence[Path], mapping: Path | None, encoding: str | None
+) -> list[Source]:
     from model.datasets import TARGETS, ColumnMapping, Dataset, DatasetError
     from model.examples import Source
 
@@ -328,12 +509,9 @@ def _sources(settings: TrainSettings, files: Sequence[Path], mapping: Path | Non
         if not files:
             simulate_history(settings)
             files = simulated_history(settings)
-        simulated = True
-    else:
-        simulated = False
     sources = []
     for file in files:
-        dataset = Dataset(file)
+        dataset = Dataset(file, encoding=encoding)
         if mapping is not None:
             columns = ColumnMapping.read(mapping)
         else:
@@ -342,7 +520,7 @@ def _sources(settings: TrainSettings, files: Sequence[Path], mapping: Path | Non
                 {name: name for name in TARGETS if name in there}, name="without a mapping"
             )
         columns.check(dataset.columns(), file.name)
-        sources.append(Source(dataset, columns, simulated))
+        sources.append(Source(dataset, columns))
     return sources
 
 
@@ -398,11 +576,12 @@ def _print_json(value: Any) -> None:
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
-def _print_report(manifest: Manifest, *, decides: bool, took_s: float) -> None:
-    from rich.console import Console
+def _print_report(manifest: Manifest, *, decides: bool, took_s: float, page: Path) -> None:
     from rich.table import Table
 
-    made, figures = manifest.training, manifest.metrics
+    from model.report import print_tables, wide_console
+
+    made = manifest.training
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
@@ -413,18 +592,14 @@ def _print_report(manifest: Manifest, *, decides: bool, took_s: float) -> None:
     for name, period in made["periods"].items():
         row(name, f"{period['rows']:,}", f"{period['frauds']:,} fraud, {period['start'][:10]} to {period['end'][:10]}")  # fmt: skip
     row("trees", f"{made['trees']:,}", f"{made['known_later']:,} labels left out: not known at {made['trained_at'][:10]}")  # fmt: skip
-    row("", "", "")
-    row("on the test period", "", "")
-    row("AUC", f"{figures['auc']:.3f}")
-    row("average precision", f"{figures['average_precision']:.3f}", f"{figures['frauds'] / figures['rows']:.3f} by chance")  # fmt: skip
-    row("recall at 1 % false positives", f"{figures['recall_at_fpr']['0.01']:.1%}", "of the fraud, at 1 % of the legitimate")  # fmt: skip
-    for least, acted in figures["at_score"].items():
-        row(f"score {least} and up", f"{acted['recall']:.1%}", f"of the fraud, and {acted['false_positive_rate']:.2%} of the legitimate")  # fmt: skip
-    for kind, caught in figures.get("recall_by_campaign", {}).items():
-        row(f"  {kind}", f"{caught['recall_at_fpr_0.01']:.0%}", f"of {caught['frauds']:,} at 1 % false positives")  # fmt: skip
-    console = Console(soft_wrap=True)
+    if made["search"]["candidates"]:
+        chosen = ", ".join(f"{name} {value:g}" for name, value in made["search"]["chosen"].items())
+        row("settings", f"{made['search']['candidates']}", f"tried on {made['search']['folds']} folds; {chosen or 'the shipped ones are best'}")  # fmt: skip
+    console = wide_console()
     console.print(f"model [bold]{manifest.name}@{manifest.version}[/bold] trained in {took_s:.1f} s", highlight=False)  # fmt: skip
     console.print(table)
+    print_tables(console, manifest.metrics)
+    console.print(f"report: {page}", highlight=False)
     console.print(
         "it is the champion: services decide with it when they next start"
         if decides

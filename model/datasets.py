@@ -20,6 +20,7 @@ accounted for).
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import gzip
@@ -292,13 +293,13 @@ class Dataset:
         path: `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.json` (lines) or `.parquet`; all but the last
             also with `.gz`.
         delimiter: Of a CSV; None finds out which of comma, semicolon, tab and bar its header has.
-        encoding: Of a CSV.
+        encoding: Of a CSV; None is UTF-8, or UTF-16 where the file begins with its mark.
         progress: How far it has been read.
     """
 
     path: Path
     delimiter: str | None = None
-    encoding: str = "utf-8-sig"
+    encoding: str | None = None
     progress: Progress = field(default_factory=lambda: Progress(0, 1))
 
     def __post_init__(self) -> None:
@@ -383,7 +384,15 @@ class Dataset:
     @contextmanager
     def _csv(self) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
         with self._opened() as file:
-            text = io.TextIOWrapper(file, encoding=self.encoding, newline="")
+            start = file.peek(2)[:2]
+            marked = (
+                "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+            )
+            encoding = self.encoding or marked
+            try:
+                text = io.TextIOWrapper(file, encoding=encoding, newline="")
+            except LookupError:
+                raise DatasetError(f"encoding {encoding!r}: there is no such encoding") from None
             try:
                 first = text.readline()
                 delimiter = self.delimiter or max(_DELIMITERS, key=first.count)
@@ -397,9 +406,9 @@ class Dataset:
                 if twice:
                     raise DatasetError(f"{self.path.name}: columns named twice: {', '.join(twice)}")
                 yield header, reader
-            except UnicodeDecodeError:
+            except UnicodeError:
                 raise DatasetError(
-                    f"{self.path.name}: not in the encoding {self.encoding}; name another, such as latin-1"
+                    f"{self.path.name}: not in the encoding {encoding}; name another, such as --encoding latin-1"
                 ) from None
             except csv.Error as error:
                 raise DatasetError(f"{self.path.name}: {error}") from None

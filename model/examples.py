@@ -23,15 +23,16 @@ from fraud.features.history import KEYS, Histories
 from fraud.features.packing import Packed, Records, pack
 from fraud.features.vector import FEATURES, feature_matrix
 from model.datasets import ColumnMapping, Dataset, DatasetError, LabelledRecord
+from model.evaluation import UNKNOWN
 
 BATCH_ROWS: Final = 1000
 """Rows whose features are computed at once: large enough for NumPy, small enough for the cache."""
 
-UNKNOWN: Final = -1
-"""Stands for a label that is not known."""
-
 CAMPAIGN: Final = "campaign"
 """Column of simulated histories that names the kind of fraud; read for reports, never learnt from."""
+
+TRUTH: Final = "is_fraud"
+"""Column beside it: both together make a history a simulated one."""
 
 _PACK_ROWS: Final = 4000
 
@@ -43,12 +44,15 @@ class Source:
     Attributes:
         dataset: The file.
         mapping: Its columns.
-        simulated: Whether it is the simulator's, and may name campaigns.
     """
 
     dataset: Dataset
     mapping: ColumnMapping
-    simulated: bool = False
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether it is the simulator's, and names the campaign of each transaction."""
+        return {CAMPAIGN, TRUTH} <= set(self.dataset.columns())
 
     def rows(self) -> Iterator[tuple[LabelledRecord, str]]:
         """Give the rows, mapped, with the campaign of each, in the file's order.
@@ -58,7 +62,7 @@ class Source:
         """
         columns = self.dataset.columns()
         self.mapping.check(columns, self.dataset.path.name)
-        campaigns = self.simulated and CAMPAIGN in columns
+        campaigns = {CAMPAIGN, TRUTH} <= set(columns)
         wanted = [*self.mapping.fields.values(), *([CAMPAIGN] if campaigns else [])]
         apply = self.mapping.apply
         for row in self.dataset.rows(wanted):
@@ -79,6 +83,7 @@ class History:
         label_time_ms: When the label became known, UTC epoch milliseconds; 0 without one.
         campaign: Kind of fraud of a simulated one, else empty.
         repeated: Whether the same event of the same entity came before.
+        has_truth: Whether it is all simulated, so that `campaign` tells what each one is in truth.
         refused: Records that no system could have scored, by reason.
         data_hash: Identifies what was read, in its order.
     """
@@ -89,6 +94,7 @@ class History:
     label_time_ms: NDArray[np.int64]
     campaign: list[str]
     repeated: NDArray[np.bool_]
+    has_truth: bool
     refused: dict[ErrorCode, int]
     data_hash: str
 
@@ -178,14 +184,15 @@ def read_history(
             digest.update(records.tobytes())
     digest.update(np.array(reading.label, np.int8).tobytes())
     digest.update(np.array(reading.label_time_ms, np.int64).tobytes())
-    return _in_event_order(reading, digest.hexdigest()[:16])
+    truth = bool(sources) and all(source.has_truth for source in sources)
+    return _in_event_order(reading, truth, digest.hexdigest()[:16])
 
 
 def _joined(parts: list[Records], dtype: np.dtype[np.void]) -> Records:
     return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 
-def _in_event_order(reading: _Reading, data_hash: str) -> History:
+def _in_event_order(reading: _Reading, has_truth: bool, data_hash: str) -> History:
     empty = pack([])
     own = _joined([one.own for one in reading.packed], empty.own.dtype)
     records = {
@@ -212,6 +219,7 @@ def _in_event_order(reading: _Reading, data_hash: str) -> History:
         label_time_ms=np.array(reading.label_time_ms, np.int64)[order],
         campaign=[reading.campaign[at] for at in positions],
         repeated=repeated,
+        has_truth=has_truth,
         refused=dict(reading.refused),
         data_hash=data_hash,
     )

@@ -18,6 +18,7 @@ from fraud.decision.scorer import Scorer
 from model.datasets import DatasetError
 from model.examples import History
 
+_SUFFIXES: Final = (".csv", ".jsonl", ".parquet")
 COLUMNS: Final = ("event_id", "probability", "score", "outcome")
 
 
@@ -62,6 +63,18 @@ def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -
     )
 
 
+def check_output(path: Path) -> None:
+    """Check a file's name before anything is computed for it.
+
+    Raises:
+        DatasetError: It does not end in `.csv`, `.jsonl` or `.parquet`, or its folder is missing.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise DatasetError(f"{path.name}: expected a name ending in .csv, .jsonl or .parquet")
+    if not path.absolute().parent.is_dir():
+        raise DatasetError(f"{path}: no such folder")
+
+
 def write_decisions(decisions: Decisions, path: Path) -> None:
     """Write decisions to a file, which appears when it is complete.
 
@@ -72,6 +85,7 @@ def write_decisions(decisions: Decisions, path: Path) -> None:
     Raises:
         DatasetError: It ends in something else, or cannot be written.
     """
+    check_output(path)
     making = path.with_name(path.name + ".part")
     try:
         if path.suffix == ".csv":
@@ -83,7 +97,7 @@ def write_decisions(decisions: Decisions, path: Path) -> None:
             with making.open("wb") as lines:
                 for row in decisions.rows():
                     lines.write(orjson.dumps(dict(zip(COLUMNS, row, strict=True))) + b"\n")
-        elif path.suffix == ".parquet":
+        else:
             import pyarrow as pa  # half a second that writers of text need not wait
             from pyarrow import parquet
 
@@ -94,8 +108,6 @@ def write_decisions(decisions: Decisions, path: Path) -> None:
                 decisions.outcome,
             )
             parquet.write_table(pa.table(dict(zip(COLUMNS, values, strict=True))), str(making))
-        else:
-            raise DatasetError(f"{path.name}: expected a name ending in .csv, .jsonl or .parquet")
         making.replace(path)
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from None

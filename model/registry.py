@@ -3,8 +3,10 @@
     <registry>/champion.json                    which model decides, and which did before
     <registry>/<name>/<version>/model.ubj       the trees, in XGBoost's own format
     <registry>/<name>/<version>/manifest.json   all else: features, scale, metrics, training
+    <registry>/<name>/<version>/later.parquet   what it was tested on: vectors and labels, no names
+    <registry>/<name>/<version>/report.html     its figures, for people; report.json for machines
 
-The version is a hash of both files (of the manifest without the version itself and without
+The version is a hash of the first two files (of the manifest without the version itself and without
 `created_at`), so that a version can never mean two things, and an altered file is noticed.
 """
 
@@ -29,6 +31,7 @@ from model.scorer import XGBoostScorer
 
 BOOSTER_FILE: Final = "model.ubj"
 MANIFEST_FILE: Final = "manifest.json"
+LATER_FILE: Final = "later.parquet"
 CHAMPION_FILE: Final = "champion.json"
 
 VERSION_LENGTH: Final = 12
@@ -52,6 +55,18 @@ class ModelAltered(ModelError):  # noqa: N818 - a verdict, named as the caller r
 
 class ModelMismatch(ModelError):  # noqa: N818 - a verdict, named as the caller reads it
     """A model was trained on other features than this program computes."""
+
+
+def check_name(name: str) -> None:
+    """Check a model's name before hours are spent on it.
+
+    Raises:
+        ModelError: It is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f"model name {name!r}: expected up to 64 lower-case letters, digits, _ and -"
+        )
 
 
 class Scale(BaseModel):
@@ -136,6 +151,7 @@ class Registry:
         *,
         metrics: dict[str, Any],
         training: dict[str, Any],
+        later: bytes | None = None,
     ) -> Manifest:
         """Keep a model trained on this program's features. It decides nothing until promoted.
 
@@ -147,14 +163,13 @@ class Registry:
             scale: The score scale.
             metrics: JSON values; the same for the same data and seed (no durations).
             training: JSON values, likewise.
+            later: The transactions it was tested on, to compare later models with it
+                (`model.evaluation.Period.to_bytes`).
 
         Raises:
-            ValueError: The name is not such.
+            ModelError: The name is not such.
         """
-        if not _NAME.fullmatch(name):
-            raise ValueError(
-                f"model name {name!r}: expected up to 64 lower-case letters, digits, _ and -"
-            )
+        check_name(name)
         manifest: dict[str, Any] = {
             "name": name,
             "version": "",
@@ -176,6 +191,8 @@ class Registry:
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir(parents=True)
             _write(making / BOOSTER_FILE, booster)
+            if later is not None:
+                _write(making / LATER_FILE, later)
             _write(making / MANIFEST_FILE, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
             try:
                 making.rename(folder)
@@ -194,6 +211,20 @@ class Registry:
             ModelAltered: Its manifest is none.
         """
         return _checked(self._manifest_bytes(name, version), f"{name}@{version}")
+
+    def later(self, name: str, version: str) -> bytes | None:
+        """Read what a model was tested on, None when that was not kept."""
+        try:
+            return (self.folder / name / version / LATER_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def keep(self, name: str, version: str, file: str, content: bytes) -> Path:
+        """Keep a file of words or figures beside a model; it is no part of it."""
+        path = self.folder / name / version / file
+        making = path.with_name(f".{file}.{os.getpid()}")
+        _write(making, content)
+        return making.replace(path)
 
     def load(self, name: str, version: str) -> XGBoostScorer:
         """Load a model, once its files proved to be those that the version names.
@@ -258,15 +289,24 @@ class Registry:
         ref = self.champion_ref()
         return self.load(ref.name, ref.version)
 
-    def promote(self, name: str, version: str) -> Champion:
-        """Let a model decide, once it proved to load. Services take it up when they next start.
+    def promote(self, name: str, version: str, *, force: bool = False) -> Champion:
+        """Let a model decide, once it proved to load; `model.promotion.check` says whether it should.
+
+        Args:
+            name: Its name.
+            version: Its version.
+            force: Also when it was trained on other features: for a program that computes these.
 
         Raises:
             NoSuchModel: There is none.
             ModelAltered: A file of it was changed.
             ModelMismatch: It was trained on other features.
         """
-        self.load(name, version)
+        try:
+            self.load(name, version)
+        except ModelMismatch:
+            if not force:
+                raise
         now = self._champion()
         if now is not None and (now.name, now.version) == (name, version):
             return now

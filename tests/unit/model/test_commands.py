@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import random
+import re
 from pathlib import Path
 
 import orjson
@@ -21,6 +23,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     monkeypatch.setenv("MODEL_REGISTRY", str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -30,7 +33,7 @@ def run(*arguments: str | Path) -> Result:
 
 def train_small(state: Path, *more: str) -> Result:
     data = write_rows(state / "rows.jsonl", labelled_rows())
-    return run("train", "--data", data, *more)
+    return run("train", "--data", data, "--search", "0", *more)
 
 
 def test_the_first_model_decides_and_the_next_waits(state: Path) -> None:
@@ -43,7 +46,7 @@ def test_the_first_model_decides_and_the_next_waits(state: Path) -> None:
     second = orjson.loads(train_small(state, "--json", "--seed", "8").stdout)
     assert second["champion"] is False
     assert registry.champion_ref().version == told["version"]
-    assert run("promote", f"fraud@{second['version'][:8]}").exit_code == 0
+    assert run("promote", f"fraud@{second['version'][:8]}", "--force").exit_code == 0
     assert registry.champion_ref().version == second["version"]
     assert run("rollback").exit_code == 0
     assert registry.champion_ref().version == told["version"]
@@ -60,6 +63,69 @@ def test_training_again_gives_the_same_files(state: Path) -> None:
     assert other["version"] == version
     trees = [state / folder / "fraud" / version / BOOSTER_FILE for folder in ("models", "two")]
     assert trees[0].read_bytes() == trees[1].read_bytes()
+
+
+def test_a_worse_model_is_refused_unless_forced(state: Path) -> None:
+    """By `promote`, and by training with --promote: the better one goes on deciding."""
+    assert train_small(state).exit_code == 0
+    best = Registry(state / "models").champion_ref()
+    rows = labelled_rows()
+    for row, other in zip(rows, random.Random(1).sample(rows, len(rows)), strict=True):
+        if rows.index(row) < 0.8 * len(rows):
+            row["label"] = other["label"]
+    data = write_rows(state / "wrong.jsonl", rows)
+    wrong = ("train", "--data", data, "--name", "wrong", "--search", "0")
+    result = run(*wrong, "--promote", "--json")
+    assert result.exit_code == 2
+    assert "not promoted: wrong@" in result.stderr
+    assert orjson.loads(result.stdout)["champion"] is False
+    refused = run("promote", "wrong")
+    assert refused.exit_code == 2
+    assert "is worse: average precision" in refused.stderr
+    named = run("promote", "wrong", "--data", state / "rows.jsonl")
+    assert named.exit_code == 2
+    assert Registry(state / "models").champion_ref() == best
+    assert run("promote", "wrong", "--force").exit_code == 0
+    assert Registry(state / "models").champion_ref().name == "wrong"
+
+
+def test_the_report_is_one_page_that_fetches_nothing(state: Path) -> None:
+    page = state / "page.html"
+    told = orjson.loads(train_small(state, "--json", "--report", str(page)).stdout)
+    text = page.read_text()
+    assert text == Path(told["report"]).read_text()
+    assert text.count("<svg") >= 5
+    assert f"fraud@{told['version']}" in text
+    assert not re.search(r"(?:src|href)=.https?:|@import|url\(http", text)
+    report = orjson.loads(Path(told["report"]).with_suffix(".json").read_bytes())
+    assert report["metrics"]["intervals"]["average_precision"]
+    assert report["curves"]["raw_fields"]
+
+
+def test_evaluate_measures_a_model_on_a_file(state: Path) -> None:
+    train_small(state)
+    data = write_rows(state / "later.jsonl", labelled_rows(1500, seed=5))
+    page = state / "page.html"
+    result = run("evaluate", "--data", data, "--json", "--report", page, "--alerts-per-day", "3")
+    assert result.exit_code == 0, result.output
+    told = orjson.loads(result.stdout)
+    assert told["rows"] == 1500
+    assert told["auc"] > 0.7
+    assert told["at_alerts_per_day"]["3"]["precision"] > 0.04
+    assert "<svg" in page.read_text()
+    shown = run("evaluate", "--data", data)
+    assert "average precision" in shown.stdout
+
+
+def test_simulated_figures_carry_their_warning(state: Path) -> None:
+    rows = [
+        dict(row, is_fraud=row["label"], campaign="ring" if row["label"] else "")
+        for row in labelled_rows()
+    ]
+    data = write_rows(state / "rows.jsonl", rows)
+    result = run("train", "--data", data, "--search", "0")
+    assert "predict nothing about anyone's traffic" in result.stdout
+    assert "ring" in result.stdout
 
 
 def test_if_missing_trains_once(state: Path) -> None:
@@ -166,12 +232,14 @@ def test_a_strangers_file_can_be_trained_on_and_scored(state: Path) -> None:
     [
         (["train", "--data", "nowhere.csv"], "no such file"),
         (["train", "--mapping", "m.toml"], "--mapping is of use with --data only"),
+        (["train", "--data", "x.jsonl", "--name", "../x"], "model name '../x'"),
         (["promote", "fraud@abc"], "no model fraud@abc"),
         (["rollback"], "no earlier champion"),
         (["score", "--data", "x.csv", "--output", "o.csv"], "no champion"),
     ],
 )
 def test_mistakes_get_one_clear_line(state: Path, arguments: list[str], told: str) -> None:
+    write_rows(Path("x.jsonl"), labelled_rows(5))
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("fraudstream: ")

@@ -15,11 +15,11 @@ from model.examples import UNKNOWN, History, Source, feature_rows, read_history
 from tests.unit.model.histories import START_MS, labelled_rows, write_rows
 
 
-def read(path: Path, rows: list[dict[str, Any]], *, simulated: bool = False) -> History:
+def read(path: Path, rows: list[dict[str, Any]]) -> History:
     dataset = Dataset(write_rows(path / "rows.jsonl", rows))
     columns = dataset.columns()
     mapping = ColumnMapping({name: name for name in TARGETS if name in columns})
-    return read_history([Source(dataset, mapping, simulated)])
+    return read_history([Source(dataset, mapping)])
 
 
 def test_a_history_comes_in_event_time_order_with_ties_as_read(tmp_path: Path) -> None:
@@ -92,9 +92,12 @@ def test_a_label_time_that_is_none_is_said(tmp_path: Path) -> None:
 
 
 def test_campaigns_are_read_of_simulated_histories_only(tmp_path: Path) -> None:
+    """Which are those that tell the truth beside the label."""
     rows = [dict(row, campaign="card_testing") for row in labelled_rows(2)]
-    assert read(tmp_path, rows, simulated=True).campaign == ["card_testing"] * 2
-    assert read(tmp_path, rows).campaign == ["", ""]
+    plain = read(tmp_path, rows)
+    assert (plain.campaign, plain.has_truth) == (["", ""], False)
+    simulated = read(tmp_path, [dict(row, is_fraud=1) for row in rows])
+    assert (simulated.campaign, simulated.has_truth) == (["card_testing"] * 2, True)
 
 
 def test_the_data_hash_is_that_of_the_content(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from model.registry import (
     MANIFEST_FILE,
     Manifest,
     ModelAltered,
+    ModelError,
     ModelMismatch,
     NoSuchModel,
     Registry,
@@ -200,7 +201,7 @@ def test_a_model_is_found_by_name_and_start_of_version(
 def test_names_do_not_lead_out_of_the_registry(registry: Registry, name: str, version: str) -> None:
     with pytest.raises(NoSuchModel):
         registry.load(name, version)
-    with pytest.raises(ValueError, match="model name"):
+    with pytest.raises(ModelError, match="model name"):
         registry.add("../x", b"", ScoreScale([0, 1], [0, 1000]), metrics={}, training={})
 
 

@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xgboost
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from fraud.contracts.decision import ModelRef
 from fraud.features.vector import FEATURE_NAMES
 from model.datasets import ColumnMapping, Dataset
 from model.examples import UNKNOWN, History, Source, feature_rows, read_history
 from model.scorer import XGBoostScorer
-from model.training import TooFewLabels, TrainingConfig, split, train
+from model.training import RAW_FEATURES, TooFewLabels, TrainingConfig, split, train
 from tests.unit.model.histories import DAY_MS, labelled_rows, write_rows
 
-CONFIG = TrainingConfig(min_rounds=30, max_rounds=60, patience=15)
+CONFIG = TrainingConfig(
+    min_rounds=30, max_rounds=60, patience=15, search=0, baseline=False, resamples=10
+)
 
 
 def read(path: Path, rows: list[dict[str, Any]]) -> History:
@@ -98,6 +102,71 @@ def test_same_data_and_seed_give_the_same_bytes(
     assert second.metrics == first.metrics
     np.testing.assert_array_equal(second.scale.probabilities, first.scale.probabilities)
     assert train(history, matrix, replace(CONFIG, seed=8)).booster != first.booster
+
+
+def test_the_same_search_gives_the_same_bytes(
+    history: History, matrix: NDArray[np.float32]
+) -> None:
+    config = replace(CONFIG, search=3)
+    first, second = (train(history, matrix, config) for _ in range(2))
+    assert first.training["search"]["folds"] > 0
+    assert len(first.training["search"]["tried"]) == 3
+    assert second.booster == first.booster
+    assert second.training == first.training
+
+
+def test_the_search_sees_nothing_of_the_later_periods(
+    history: History, matrix: NDArray[np.float32]
+) -> None:
+    """Whatever their labels and vectors are, it tries and chooses alike."""
+    config = replace(CONFIG, search=2)
+    later = np.arange(len(history)) > split(history, CONFIG).train[-1]
+    other, label = matrix.copy(), history.label.copy()
+    other[later] = np.random.default_rng(1).random(other[later].shape)
+    label[later & (label != UNKNOWN)] ^= np.arange(int((later & (label != UNKNOWN)).sum())) % 2 == 0
+    changed = replace(history, label=label)
+    found = train(changed, other, config).training["search"]
+    assert found == train(history, matrix, config).training["search"]
+
+
+def test_trees_stop_at_the_best_average_precision(
+    history: History, matrix: NDArray[np.float32]
+) -> None:
+    """No other number of trees has a better one on the validation period."""
+    config = replace(CONFIG, min_rounds=1)
+    trained = train(history, matrix, config)
+    assert trained.training["trees"] < config.max_rounds
+    booster = xgboost.Booster()
+    booster.load_model(bytearray(trained.booster))
+    validation = split(history, config).validation
+    rows = xgboost.DMatrix(matrix[validation])
+    found = [
+        average_precision_score(
+            history.label[validation], booster.predict(rows, iteration_range=(0, trees))
+        )
+        for trees in range(1, trained.training["trees"] + 1)
+    ]
+    assert found[-1] == pytest.approx(max(found))
+
+
+def test_probabilities_are_calibrated_on_the_validation_period(
+    history: History, matrix: NDArray[np.float32]
+) -> None:
+    trained = train(history, matrix, CONFIG)
+    scorer = XGBoostScorer(trained.booster, ModelRef(name="x", version="0"), trained.scale)
+    validation = split(history, CONFIG).validation
+    said = scorer.predict(matrix[validation])
+    assert said.mean() == pytest.approx((history.label[validation] == 1).mean(), rel=0.1)
+
+
+def test_the_baseline_sees_no_history(history: History, matrix: NDArray[np.float32]) -> None:
+    """Its figures do not change with what it may not see."""
+    config = replace(CONFIG, baseline=True)
+    other = matrix.copy()
+    other[:, len(RAW_FEATURES) :] = 0
+    found = train(history, other, config).metrics["raw_fields"]
+    assert found == train(history, matrix, config).metrics["raw_fields"]
+    assert set(found["features"]) < set(FEATURE_NAMES)
 
 
 def test_it_learns_what_the_history_tells(history: History, matrix: NDArray[np.float32]) -> None:

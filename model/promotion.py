@@ -1,0 +1,161 @@
+"""Promotion: whether a model may replace the one that decides.
+
+Both are measured on the same later transactions, from which neither has learnt: the candidate's own
+test period (kept beside it in the registry), from the champion's training on, or a file that is
+named. The difference in average precision is paired: each resample draws the same entities for both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from fraud.contracts.decision import ModelRef
+from fraud.contracts.transaction import event_time_to_ms
+from model.datasets import DatasetError
+from model.evaluation import Difference, Period, difference, measure
+from model.registry import Manifest, ModelAltered, ModelError, Registry
+
+WORSE_SHARE: Final = 0.8
+"""A candidate is worse when it is so in this share of the resamples: of two equally good models one
+in five is refused, of worse ones nearly all."""
+
+
+class PromotionRefused(ModelError):  # noqa: N818 - a verdict, named as the caller reads it
+    """A model may not decide; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models on the same later transactions.
+
+    Attributes:
+        candidate: Who wants to decide.
+        champion: Who does.
+        rows: Labelled transactions they were measured on.
+        frauds: How many of them are fraud.
+        candidate_precision: Average precision of the candidate.
+        champion_precision: Average precision of the champion.
+        difference: The first minus the second.
+    """
+
+    candidate: ModelRef
+    champion: ModelRef
+    rows: int
+    frauds: int
+    candidate_precision: float
+    champion_precision: float
+    difference: Difference
+
+    @property
+    def worse(self) -> bool:
+        """Whether the candidate is worse, as far as these transactions can tell."""
+        return self.difference.value < 0 and self.difference.lower_share >= WORSE_SHARE
+
+    def __str__(self) -> str:
+        found = self.difference
+        return (
+            f"average precision {self.candidate_precision:.3f} against {self.champion_precision:.3f} of the "
+            f"champion {self.champion.name}@{self.champion.version} on the same {self.rows:,} later "
+            f"transactions with {self.frauds:,} frauds: difference {found.value:+.3f}, 95 % interval "
+            f"{found.low:+.3f} to {found.high:+.3f}, lower in {found.lower_share:.0%} of the resamples"
+        )
+
+
+def compare(
+    registry: Registry, candidate: ModelRef, champion: ModelRef, period: Period | None = None
+) -> Comparison:
+    """Measure two models on the same later transactions.
+
+    Args:
+        registry: Holds both.
+        candidate: Who wants to decide.
+        champion: Who does.
+        period: Transactions to measure on; None takes what the candidate was tested on.
+
+    Raises:
+        PromotionRefused: There are no later transactions that both can be measured on.
+        ModelError: One of them cannot be used.
+    """
+    scorers = [registry.load(ref.name, ref.version) for ref in (candidate, champion)]
+    if period is None:
+        period = _later(registry, candidate, champion)
+    try:
+        new, old = (measure(period, scorer.predict(period.matrix), scorer.scale) for scorer in scorers)  # fmt: skip
+    except (DatasetError, ValueError):
+        raise PromotionRefused(
+            f"{candidate.name}@{candidate.version} and the champion {champion.name}@{champion.version} "
+            "have no later transactions, with fraud among them, from which neither has learnt; name "
+            "some by --data and --mapping, or promote it all the same with --force"
+        ) from None
+    return Comparison(
+        candidate,
+        champion,
+        int(new.facts["rows"]),
+        int(new.facts["frauds"]),
+        new.figures["average_precision",],
+        old.figures["average_precision",],
+        difference(new, old),
+    )
+
+
+def check(registry: Registry, candidate: ModelRef, period: Period | None = None) -> Comparison | None:  # fmt: skip
+    """Refuse a model that is worse than the champion.
+
+    Args:
+        registry: Holds both.
+        candidate: Who wants to decide.
+        period: See `compare`.
+
+    Returns:
+        What was compared; None when there is nothing to compare with: no champion, itself, or one
+        that this program cannot use.
+
+    Raises:
+        PromotionRefused: It is worse, or cannot be compared.
+        ModelError: It cannot be used.
+    """
+    registry.load(candidate.name, candidate.version)
+    try:
+        champion = registry.champion().ref
+    except ModelError:
+        return None
+    if champion == candidate:
+        return None
+    found = compare(registry, candidate, champion, period)
+    if found.worse:
+        raise PromotionRefused(
+            f"{candidate.name}@{candidate.version} is worse: {found}; promote it all the same with --force"
+        )
+    return found
+
+
+def _later(registry: Registry, candidate: ModelRef, champion: ModelRef) -> Period:
+    ours = registry.manifest(candidate.name, candidate.version)
+    theirs = registry.manifest(champion.name, champion.version)
+    content = registry.later(ours.name, ours.version)
+    if content is None:
+        raise PromotionRefused(
+            f"{ours.name}@{ours.version} came without the transactions it was tested on, so it cannot be "
+            "compared with the champion; name some by --data and --mapping, or promote it all the same "
+            "with --force"
+        )
+    try:
+        period = Period.from_bytes(content)
+    except ValueError:
+        period = None
+    if period is None or period.digest != ours.training.get("later_digest"):
+        raise ModelAltered(
+            f"model {ours.name}@{ours.version}: the transactions it was tested on were changed"
+        )
+    return period.since(_learnt_until_ms(theirs)) if _same_world(ours, theirs) else period
+
+
+def _same_world(one: Manifest, other: Manifest) -> bool:
+    """Whether two models may have learnt from the same transactions: not simulated and real ones."""
+    return bool(one.training.get("has_truth")) == bool(other.training.get("has_truth"))
+
+
+def _learnt_until_ms(model: Manifest) -> int:
+    trained_at = model.training.get("trained_at")
+    return event_time_to_ms(trained_at) if isinstance(trained_at, str) else 0

@@ -1,0 +1,331 @@
+"""The report on a model: tables for the terminal, the same with plots as one HTML page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SIMULATED: Final = (
+    "Measured on simulated transactions: the figures say that the parts work together, and predict "
+    "nothing about anyone's traffic."
+)
+FEW_FRAUDS: Final = 100
+"""Below it the page says that the figures are of little."""
+
+_MODEL_COLOUR: Final = "#1f5fa8"
+_RAW_COLOUR: Final = "#b8860b"
+
+
+class Cell(NamedTuple):
+    """A figure and its interval, as text."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A part of the report.
+
+    Attributes:
+        title: What it is about.
+        header: Names of the columns.
+        rows: The cells.
+        note: How to read it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+    note: str = ""
+
+
+def _at(report: Mapping[str, Any], *path: str) -> Any:
+    found: Any = report
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _cell(report: Mapping[str, Any], *path: str, form: str = ".1%") -> Cell:
+    value, ends = _at(report, *path), _at(report, "intervals", *path)
+    if value is None:
+        return Cell("-")
+    interval = f"[{format(ends[0], form)}, {format(ends[1], form)}]" if ends else ""
+    return Cell(format(value, form), interval)
+
+
+def warnings(figures: Mapping[str, Any]) -> list[str]:
+    """Say what a reader must know before any figure."""
+    said = [SIMULATED] if "by_campaign" in figures else []
+    if figures["frauds"] < FEW_FRAUDS:
+        said.append(
+            f"Only {figures['frauds']} frauds to measure on: the intervals are wide, and mean more than the figures."
+        )
+    return said
+
+
+def tables(figures: Mapping[str, Any]) -> list[Table]:
+    """Lay the figures of a model out as tables.
+
+    Args:
+        figures: The `metrics` of a manifest, or a report of `model.evaluation.Measured`.
+    """
+    raw = figures.get("raw_fields")
+    sides = (figures,) if raw is None else (figures, raw)
+    beside = ("",) if raw is None else ("model", "own fields only")
+
+    def row(name: str, *path: str, form: str = ".1%") -> tuple[Cell, ...]:
+        return (Cell(name), *(_cell(side, *path, form=form) for side in sides))
+
+    made = [
+        Table(
+            "Ranking",
+            ("", *beside),
+            [
+                row("AUC", "auc", form=".3f"),
+                row("average precision", "average_precision", form=".3f"),
+                *(
+                    row(f"recall at {float(rate):.0%} false positives", "recall_at_fpr", rate)
+                    for rate in figures["recall_at_fpr"]
+                ),
+            ],
+            f"{figures['rows']:,} transactions of {figures['entities']:,} entities, {figures['frauds']:,} of them fraud: "
+            f"average precision {figures['frauds'] / figures['rows']:.4f} by chance."
+            + ("" if raw is None else " Beside it the same trees on the transaction's own fields, without any history."),
+        ),
+        Table(
+            "What people find who review so many alerts a day",
+            ("alerts a day", "precision", "fraud caught", "money caught", "a day"),
+            [
+                (
+                    Cell(budget),
+                    _cell(figures, "at_alerts_per_day", budget, "precision"),
+                    _cell(figures, "at_alerts_per_day", budget, "recall"),
+                    _cell(figures, "at_alerts_per_day", budget, "money_caught_ratio"),
+                    _cell(figures, "at_alerts_per_day", budget, "money_caught_per_day", form=",.0f"),
+                )
+                for budget in figures["at_alerts_per_day"]
+            ],
+            f"The most probable of each of {figures['days']:,} days (UTC); money in USD. Only labelled transactions can be counted.",
+        ),
+        Table(
+            "What the default rules would have done",
+            ("score", "fraud caught", "false positives", "precision"),
+            [
+                (
+                    Cell(f"{least} and up"),
+                    _cell(figures, "at_score", least, "recall"),
+                    _cell(figures, "at_score", least, "false_positive_rate", form=".2%"),
+                    _cell(figures, "at_score", least, "precision"),
+                )
+                for least in figures["at_score"]
+            ],
+        ),
+        Table(
+            "Calibration",
+            ("", *beside),
+            [
+                row("Brier score", "brier", form=".5f"),
+                row("that of always saying the share of fraud", "brier_of_a_constant", form=".5f"),
+                row("fraud expected / observed", "predicted_to_observed_ratio", form=".2f"),
+            ],
+        ),
+    ]  # fmt: skip
+    if "by_campaign" in figures:
+        rows = []
+        for kind in figures["by_campaign"]:
+            cells = [Cell(kind), Cell(f"{figures['by_campaign'][kind]['frauds']:,}")]
+            for name, form in (("average_precision", ".3f"), ("recall_at_fpr_0.01", ".0%")):
+                cells += [_cell(side, "by_campaign", kind, name, form=form) for side in sides]
+            rows.append(tuple(cells))
+        extra = ("",) if raw is None else (" (model)", " (own fields)")
+        names = (f"{name}{one}" for name in ("AP", "recall at 1 %") for one in extra)
+        made.append(
+            Table(
+                "By kind of fraud, in truth",
+                ("", "frauds", *names),
+                rows,
+                "Each kind against all that is legitimate; reported or not.",
+            )
+        )
+    return made
+
+
+def wide_console() -> Console:
+    """Give standard output, wide enough for the tables where it is no terminal."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    return console if console.is_terminal else Console(soft_wrap=True, width=130)
+
+
+def print_tables(console: Console, figures: Mapping[str, Any]) -> None:
+    """Print the figures."""
+    from rich.table import Table as Printed
+
+    for table in tables(figures):
+        printed = Printed(
+            box=None, pad_edge=False, title=table.title, title_justify="left", title_style="bold"
+        )
+        for at, name in enumerate(table.header):
+            printed.add_column(name, justify="right" if at else "left", overflow="fold")
+        for row in table.rows:
+            printed.add_row(*(f"{cell.value} [dim]{cell.interval.replace('[', chr(92) + '[')}[/dim]" for cell in row))  # fmt: skip
+        console.print()
+        console.print(printed)
+        if table.note:
+            console.print(table.note, style="dim", highlight=False)
+    if figures.get("importance"):
+        most = ", ".join(f"{one['feature']} {one['share']:.0%}" for one in figures["importance"][:5])  # fmt: skip
+        console.print(f"\nmost weight in the scores: {most}", highlight=False)
+    for line in warnings(figures):
+        console.print(f"[yellow]{line}[/yellow]", highlight=False)
+
+
+def html_page(
+    title: str,
+    subtitle: str,
+    figures: Mapping[str, Any],
+    curves: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Make one self-contained page: nothing is fetched when it is opened.
+
+    Args:
+        title: Of the page.
+        subtitle: A line below it.
+        figures: See `tables`.
+        curves: Points by side (`model`, `raw_fields`), of `model.evaluation.Measured.curves`.
+        training: How the model was made, JSON values.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    template = Environment(
+        loader=PackageLoader("model"), autoescape=True, trim_blocks=True
+    ).get_template("report.html.j2")
+    made = None if training is None else orjson.dumps(training, option=orjson.OPT_INDENT_2).decode()
+    return template.render(
+        title=title,
+        subtitle=subtitle,
+        warnings=warnings(figures),
+        figures=figures,
+        tables=tables(figures),
+        plots=_plots(figures, curves),
+        training=made,
+    ).encode()
+
+
+def _plots(figures: Mapping[str, Any], curves: Mapping[str, Any]) -> list[str]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure  # no window, no state of a process
+
+    raw = figures.get("raw_fields")
+    sides: list[tuple[str, Mapping[str, Any], str]] = [("model", figures, _MODEL_COLOUR)]
+    if raw is not None:
+        sides.append(("own fields only", raw, _RAW_COLOUR))
+    drawn: list[str] = []
+
+    def canvas(title: str, across: str, up: str, height: float = 3.4) -> tuple[Figure, Any]:
+        figure = Figure(figsize=(5.6, height), layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        axes.grid(alpha=0.25)
+        return figure, axes
+
+    def keep(figure: Figure) -> None:
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        drawn.append(file.getvalue()[file.getvalue().index("<svg") :])
+
+    # The same figures make the same page, whose text stays text.
+    with mpl.rc_context({"svg.hashsalt": "fraudstream", "svg.fonttype": "none", "font.size": 9}):
+        for name, title, across, up in (
+            ("precision_recall", "Precision and recall", "recall", "precision"),
+            ("roc", "Fraud caught at few false positives", "false-positive rate", "recall"),
+        ):
+            figure, axes = canvas(title, across, up)
+            for (label, _, colour), points in zip(sides, curves.values(), strict=False):
+                axes.plot(*points[name], color=colour, label=label)
+            axes.set_xlim(0, 0.1 if name == "roc" else 1)
+            axes.set_ylim(0, 1)
+            axes.legend()
+            keep(figure)
+        figure, axes = canvas("Reliability", "predicted probability", "share of fraud")
+        bins = [str(at) for at in range(len(figures["reliability"]))]
+        points = [one for at in bins if (one := _point(figures, "reliability", at, "observed", across=_at(figures, "reliability", at, "predicted")))]  # fmt: skip
+        least = min([one[0] for one in points] + [one[1] for one in points if one[1] > 0], default=1e-4)  # fmt: skip
+        axes.plot([least / 2, 1], [least / 2, 1], color="#99a", linewidth=1, linestyle="--")
+        _error_bars(axes, points, _MODEL_COLOUR, "model")
+        axes.set_xscale("log")
+        axes.set_yscale("symlog", linthresh=least)
+        keep(figure)
+        figure, axes = canvas("Reviewing the most probable of each day", "alerts a day", "share")
+        for name, label, colour in (
+            ("precision", "precision", _MODEL_COLOUR),
+            ("recall", "fraud caught", "#2e8b57"),
+            ("money_caught_ratio", "money caught", _RAW_COLOUR),
+        ):
+            path = ("at_alerts_per_day",)
+            points = [one for budget in figures["at_alerts_per_day"] if (one := _point(figures, *path, budget, name, across=float(budget)))]  # fmt: skip
+            _error_bars(axes, points, colour, label, line=True)
+        axes.set_xscale("log")
+        axes.set_ylim(0, 1)
+        axes.legend()
+        keep(figure)
+        if kinds := list(figures.get("by_campaign", {})):
+            figure, axes = canvas("Recall at 1 % false positives by kind", "recall", "")
+            for offset, (label, side, colour) in zip((0.16, -0.16), sides, strict=False):
+                path = ("by_campaign",)
+                points = [one for at, kind in enumerate(reversed(kinds)) if (one := _point(side, *path, kind, "recall_at_fpr_0.01", across=at + offset))]  # fmt: skip
+                _error_bars(axes, points, colour, label, lying=True)
+            axes.set_yticks(range(len(kinds)), list(reversed(kinds)))
+            axes.set_xlim(0, 1)
+            axes.legend()
+            keep(figure)
+        if weights := list(reversed(figures.get("importance", [])[:15])):
+            figure, axes = canvas("Share in how scores come about", "share of mean |TreeSHAP|", "", 4.2)  # fmt: skip
+            points = [(at, one["share"], *one["interval"]) for at, one in enumerate(weights)]
+            _error_bars(axes, points, _MODEL_COLOUR, "", lying=True)
+            axes.set_yticks(range(len(weights)), [one["feature"] for one in weights])
+            keep(figure)
+    return drawn
+
+
+_Point = tuple[float, float, float, float]
+
+
+def _point(report: Mapping[str, Any], *path: str, across: float | None) -> _Point | None:
+    value, ends = _at(report, *path), _at(report, "intervals", *path)
+    return None if value is None or across is None or not ends else (across, value, *ends)
+
+
+def _error_bars(
+    axes: Any,
+    points: Sequence[_Point],
+    colour: str,
+    label: str,
+    *,
+    line: bool = False,
+    lying: bool = False,
+) -> None:
+    if not points:
+        return
+    across, value, low, high = (list(one) for one in zip(*points, strict=True))
+    # A figure may lie outside the middle of its resamples; a bar has no negative length.
+    below = [max(v - one, 0.0) for v, one in zip(value, low, strict=True)]
+    above = [max(one - v, 0.0) for v, one in zip(value, high, strict=True)]
+    form: dict[str, Any] = {"fmt": "o-" if line else "o", "color": colour, "capsize": 2, "markersize": 4, "linewidth": 1, "label": label or None}  # fmt: skip
+    if lying:
+        axes.errorbar(value, across, xerr=[below, above], **form)
+    else:
+        axes.errorbar(across, value, yerr=[below, above], **form)
