@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure the stream and REST. Nothing here asserts; people read it."""
+"""`python -m benchmarks`: measure the stream, REST and training. Nothing here asserts; people read it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmarks import rest as rest_load
 from benchmarks.own_stack import own_stack
 from benchmarks.report import publish
 from benchmarks.stream import Stream, backlog_figures, measure
+from benchmarks.training import training_figures
 from benchmarks.workload import history_file, records, take
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
@@ -124,6 +125,20 @@ def entities(quick: Quick = False) -> None:
     publish("entities", [figures], command=_command(), beside=beside, console=console)
 
 
+@app.command()
+def training(quick: Quick = False) -> None:
+    """Train on a million transactions, from the file to the report: time and memory."""
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    workload = history_file(
+        _DATA, days=30 if quick else 85, customers=500 if quick else 5000, seed=7
+    )
+    with console.status("training"):
+        figures = training_figures(workload)
+    beside = "nothing else on the machine"
+    publish("training", [figures], command=_command(), beside=beside, console=console)
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
@@ -131,6 +146,7 @@ def everything(context: typer.Context) -> None:
         stream()
         rest()
         entities()
+        training()
 
 
 if __name__ == "__main__":

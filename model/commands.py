@@ -134,6 +134,7 @@ def train(
         started = time.monotonic()
         with _bars(console) as bars:
             history, matrix = _vectors(sources, bars)
+            vectors_s = time.monotonic() - started
             searching = bars.add_task("search", total=config.search, visible=config.search > 1)
             growing = bars.add_task("trees", total=config.max_rounds)
             trained = train_model(
@@ -168,7 +169,12 @@ def train(
                 decides = True
     took_s = time.monotonic() - started
     if as_json:
-        told = {**manifest.model_dump(), "champion": decides, "took_s": round(took_s, 3)}
+        told = {
+            **manifest.model_dump(),
+            "champion": decides,
+            "took_s": round(took_s, 3),
+            "vectors_s": round(vectors_s, 3),
+        }
         _print_json({**told, "report": str(page), "refused": refusal or None})
     else:
         _print_report(manifest, decides=decides, took_s=took_s, page=page)
@@ -314,6 +320,8 @@ def score(
         f"{len(history):,} transactions scored by {ref.name}@{ref.version}, {refused:,} refused: {output}",
         highlight=False,
     )
+    for what, count in history.refused_why.items():
+        console.print(f"{count:,} refused: {what}", highlight=False)
 
 
 @app.command()
@@ -591,6 +599,8 @@ def _print_report(manifest: Manifest, *, decides: bool, took_s: float, page: Pat
     row("transactions", f"{made['rows']:,}", f"{made['unlabelled']:,} without a label, {made['repeated']:,} repeated, {refused:,} refused")  # fmt: skip
     for name, period in made["periods"].items():
         row(name, f"{period['rows']:,}", f"{period['frauds']:,} fraud, {period['start'][:10]} to {period['end'][:10]}")  # fmt: skip
+    for what, count in made["refused_why"].items():
+        row("", f"{count:,}", f"refused: {what}")
     row("trees", f"{made['trees']:,}", f"{made['known_later']:,} labels left out: not known at {made['trained_at'][:10]}")  # fmt: skip
     if made["search"]["candidates"]:
         chosen = ", ".join(f"{name} {value:g}" for name, value in made["search"]["chosen"].items())

@@ -220,7 +220,7 @@ class ColumnMapping:
         """
         record: dict[str, Any] = {}
         for target, column in self.fields.items():
-            value = _plain(row.get(column))
+            value = plain_value(row.get(column))
             if value is None or value == "":
                 continue
             # Ids are text on the wire, and numbers in many a file.
@@ -230,12 +230,14 @@ class ColumnMapping:
         record.update(self.constants)
         label = record.pop(LABEL, None)
         label_time = record.pop(LABEL_TIME, None)
-        said = None if label is None else _as_text(label)
         return LabelledRecord(
-            record,
-            True if said in self.fraud else False if said in self.legitimate else None,
-            None if label_time is None else str(label_time),
+            record, self.label_of(label), None if label_time is None else str(label_time)
         )
+
+    def label_of(self, value: Any) -> bool | None:
+        """Say what a label means: True for fraud, False for legitimate, None when not known."""
+        said = None if value is None else _as_text(value)
+        return True if said in self.fraud else False if said in self.legitimate else None
 
 
 _TEXTUAL: Final = frozenset(f.name for f in FIELDS if f.kind in (Kind.ID, Kind.TEXT))
@@ -260,7 +262,7 @@ def _as_text(value: Any) -> str:
     return str(value).strip()
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Turn a file's typed value into what JSON has; None when it is not a number."""
     if value is None or type(value) is str or type(value) is int or type(value) is bool:
         return value
@@ -276,6 +278,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value
+
+
+class Batch(NamedTuple):
+    """Rows as columns.
+
+    Attributes:
+        columns: Values as they stand in the file, by column; None = absent.
+        rows: How many.
+        broken: Lines among them, not counted, that are no JSON object.
+    """
+
+    columns: dict[str, list[Any]]
+    rows: int
+    broken: int
 
 
 class Progress(NamedTuple):
@@ -352,6 +368,42 @@ class Dataset:
         if self.kind == "csv":
             return self._csv_rows()
         return self._parquet_rows(only) if self.kind == "parquet" else self._json_rows()
+
+    def batches(self, only: Sequence[str]) -> Iterator[Batch]:
+        """Give the rows in the file's order, a few thousand at a time, as columns.
+
+        Args:
+            only: Columns that are wanted.
+
+        Raises:
+            DatasetError: The file cannot be read on.
+        """
+        if self.kind == "parquet":
+            for batch in self._parquet_batches(only):
+                values = [_python_values(column) for column in batch.columns]
+                yield Batch(dict(zip(batch.schema.names, values, strict=True)), batch.num_rows, 0)
+        elif self.kind == "csv":
+            yield from self._csv_batches(only)
+        else:
+            lines = self._json_rows()
+            while taken := list(itertools.islice(lines, _BATCH_ROWS)):
+                rows = [row for row in taken if isinstance(row, dict)]
+                columns = {name: [row.get(name) for row in rows] for name in only}
+                yield Batch(columns, len(rows), len(taken) - len(rows))
+
+    def _csv_batches(self, only: Sequence[str]) -> Iterator[Batch]:
+        with self._csv() as (header, reader):
+            wanted = [(name, header.index(name)) for name in dict.fromkeys(only) if name in header]
+            width = len(header)
+            rows = (cells for cells in reader if cells)
+            while taken := list(itertools.islice(rows, _BATCH_ROWS)):
+                # Cells that a row lacks are empty ones.
+                whole = [
+                    cells if len(cells) >= width else cells + [""] * (width - len(cells))
+                    for cells in taken
+                ]
+                columns = {name: [cells[at] for cells in whole] for name, at in wanted}
+                yield Batch(columns, len(taken), 0)
 
     def records(self, mapping: ColumnMapping) -> Iterator[LabelledRecord]:
         """Give the rows, mapped, in the file's order.
@@ -443,16 +495,19 @@ class Dataset:
         except pa.ArrowException as error:
             raise DatasetError(f"{self.path.name}: not readable as Parquet: {error}") from None
 
-    def _parquet_rows(self, only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    def _parquet_batches(self, only: Sequence[str] | None) -> Iterator[Any]:
         with self._parquet() as file:
             total, done = max(file.metadata.num_rows, 1), 0
             for batch in file.iter_batches(_BATCH_ROWS, columns=only):
-                names = batch.schema.names
-                values = [_python_values(column) for column in batch.columns]
-                for row in zip(*values, strict=True):
-                    yield dict(zip(names, row, strict=True))
+                yield batch
                 done += batch.num_rows
                 self.progress = Progress(done, total)
+
+    def _parquet_rows(self, only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+        for batch in self._parquet_batches(only):
+            values = [_python_values(column) for column in batch.columns]
+            for row in zip(*values, strict=True):
+                yield dict(zip(batch.schema.names, row, strict=True))
 
 
 def _python_values(column: Any) -> list[Any]:

@@ -10,7 +10,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from sys import intern
 from typing import Final
 
@@ -18,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
-from fraud.contracts.transaction import Transaction, event_time_to_ms, from_mapping
+from fraud.contracts.transaction import Transaction, event_time_to_ms
 from fraud.features.history import KEYS, Histories
 from fraud.features.packing import Packed, Records, pack
 from fraud.features.vector import FEATURES, feature_matrix
-from model.datasets import ColumnMapping, Dataset, DatasetError, LabelledRecord
+from model.datasets import ColumnMapping, Dataset, DatasetError
 from model.evaluation import UNKNOWN
+from model.reading import Rows, read_rows
 
 BATCH_ROWS: Final = 1000
 """Rows whose features are computed at once: large enough for NumPy, small enough for the cache."""
@@ -33,8 +33,6 @@ CAMPAIGN: Final = "campaign"
 
 TRUTH: Final = "is_fraud"
 """Column beside it: both together make a history a simulated one."""
-
-_PACK_ROWS: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +52,23 @@ class Source:
         """Whether it is the simulator's, and names the campaign of each transaction."""
         return {CAMPAIGN, TRUTH} <= set(self.dataset.columns())
 
-    def rows(self) -> Iterator[tuple[LabelledRecord, str]]:
-        """Give the rows, mapped, with the campaign of each, in the file's order.
+    def batches(self) -> Iterator[tuple[Rows, list[str], int]]:
+        """Give the rows, mapped, in the file's order: with each one's campaign, and the broken lines.
 
         Raises:
             DatasetError: The file lacks a mapped column or cannot be read.
         """
-        columns = self.dataset.columns()
-        self.mapping.check(columns, self.dataset.path.name)
-        campaigns = {CAMPAIGN, TRUTH} <= set(columns)
-        wanted = [*self.mapping.fields.values(), *([CAMPAIGN] if campaigns else [])]
-        apply = self.mapping.apply
-        for row in self.dataset.rows(wanted):
-            if isinstance(row, bytes):
-                yield LabelledRecord(row, None, None), ""
-            else:
-                yield apply(row), (row.get(CAMPAIGN) or "") if campaigns else ""
+        self.mapping.check(self.dataset.columns(), self.dataset.path.name)
+        truth = [CAMPAIGN] if self.has_truth else []
+        for columns, count, broken in self.dataset.batches([*self.mapping.fields.values(), *truth]):
+            campaigns = [
+                value if isinstance(value, str) else "" for value in columns.get(CAMPAIGN, ())
+            ]
+            yield (
+                read_rows(self.mapping, columns, count),
+                campaigns if truth else [""] * count,
+                broken,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,8 @@ class History:
         repeated: Whether the same event of the same entity came before.
         has_truth: Whether it is all simulated, so that `campaign` tells what each one is in truth.
         refused: Records that no system could have scored, by reason.
+        refused_why: The same by field and what was expected of it.
+        other_labels: Labels that mean neither fraud nor legitimate.
         data_hash: Identifies what was read, in its order.
     """
 
@@ -96,6 +97,8 @@ class History:
     repeated: NDArray[np.bool_]
     has_truth: bool
     refused: dict[ErrorCode, int]
+    refused_why: dict[str, int]
+    other_labels: list[str]
     data_hash: str
 
     def __len__(self) -> int:
@@ -118,17 +121,21 @@ class _Reading:
     label_time_ms: list[int] = field(default_factory=list)
     campaign: list[str] = field(default_factory=list)
     refused: Counter[ErrorCode] = field(default_factory=Counter)
+    refused_why: Counter[str] = field(default_factory=Counter)
+    other_labels: set[str] = field(default_factory=set)
 
-    def add(self, rows: Sequence[tuple[LabelledRecord, str]], file: str) -> None:
+    def add(self, rows: Rows, campaigns: list[str], broken: int, file: str) -> None:
+        if broken:
+            self.refused[ErrorCode.NOT_JSON] += broken
+            self.refused_why["expected one JSON object a line"] += broken
+        self.other_labels |= rows.other_labels
         transactions = []
-        for (record, fraud, label_time), campaign in rows:
-            if isinstance(record, bytes):
-                self.refused[ErrorCode.NOT_JSON] += 1
-                continue
-            try:
-                transaction = from_mapping(record)
-            except InvalidMessage as verdict:
-                self.refused[verdict.reason] += 1
+        for transaction, fraud, label_time, campaign in zip(
+            rows.transactions, rows.label, rows.label_time, campaigns, strict=True
+        ):
+            if isinstance(transaction, InvalidMessage):
+                self.refused[transaction.reason] += 1
+                self.refused_why[transaction.detail] += 1
                 continue
             transactions.append(transaction)
             self.event_ids.append(transaction.event_id)
@@ -174,10 +181,9 @@ def read_history(
     """
     reading = _Reading()
     for source in sources:
-        rows = source.rows()
-        while batch := list(islice(rows, _PACK_ROWS)):
-            reading.add(batch, source.dataset.path.name)
-            on_rows(len(batch))
+        for rows, campaigns, broken in source.batches():
+            reading.add(rows, campaigns, broken, source.dataset.path.name)
+            on_rows(len(campaigns) + broken)
     digest = hashlib.sha256()
     for one in reading.packed:
         for records in (*one.records.values(), one.own):
@@ -221,6 +227,8 @@ def _in_event_order(reading: _Reading, has_truth: bool, data_hash: str) -> Histo
         repeated=repeated,
         has_truth=has_truth,
         refused=dict(reading.refused),
+        refused_why=dict(reading.refused_why.most_common()),
+        other_labels=sorted(reading.other_labels),
         data_hash=data_hash,
     )
 

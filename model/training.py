@@ -200,10 +200,18 @@ def split(history: History, config: TrainingConfig) -> Split:
     """
     times = history.event_time_ms
     labelled = np.flatnonzero((history.label != UNKNOWN) & ~history.repeated)
+    if not len(history):
+        why = "; ".join(f"{count:,} rows: {what}" for what, count in history.refused_why.items())
+        raise TooFewLabels(f"no transaction could be read: {why or 'there are no rows'}")
     if not len(labelled):
+        seen = ", ".join(repr(one) for one in history.other_labels[:5])
         raise TooFewLabels(
-            "too few labels: none of the transactions has one; map your column to label, and name "
-            "its values under [labels]"
+            "too few labels: none of the transactions has one; "
+            + (
+                f"name your values under [labels], where these mean nothing: {seen}"
+                if seen
+                else "map your column to label, and name its values under [labels]"
+            )
         )
 
     def start_ms(share_after: float) -> int:
@@ -563,6 +571,7 @@ def _made(history: History, parts: Split, config: TrainingConfig, trees: int) ->
         "has_truth": history.has_truth,
         "rows": len(history),
         "refused": {str(reason): count for reason, count in sorted(history.refused.items())},
+        "refused_why": history.refused_why,
         "repeated": int(history.repeated.sum()),
         "unlabelled": int((history.label == UNKNOWN).sum()),
         "known_later": parts.known_later,

@@ -261,6 +261,18 @@ _OPTIONAL: Final = tuple(
 )
 
 
+def read_field(field: Field, value: object) -> Any:
+    """Read and check one value as `from_mapping` does.
+
+    Returns:
+        The value as `Transaction` has it, None when it counts as missing.
+
+    Raises:
+        InvalidMessage: `wrong_type` or `out_of_range`.
+    """
+    return _READERS[field.kind](field, value)
+
+
 def from_mapping(record: dict[str, Any]) -> Transaction:
     """Check one decoded record.
 

@@ -218,6 +218,11 @@ def test_trees_that_tell_nothing_are_refused(history: History, matrix: NDArray[n
     [
         ([], "none of the transactions has one"),
         (labelled_rows(labelled_share=0.0), "none of the transactions has one"),
+        ([dict(row, label="bad") for row in labelled_rows()], "where these mean nothing: 'bad'"),
+        (
+            [dict(row, transaction_amt="$5") for row in labelled_rows()],
+            "3,000 rows: transaction_amt: expected a number",
+        ),
         (labelled_rows(200), "legitimate in the validation period"),
         ([dict(row, label=0) for row in labelled_rows()], "0 fraud in the training period"),
         (labelled_rows(delay_days=100), "labels became known too late to be used"),

@@ -1,0 +1,224 @@
+"""Reading of mapped files in columns: what `ColumnMapping.apply` and the contract's parser give row by row.
+
+A column whose values all have the usual type is read at once; any other goes through the
+contract's own reader, value by value. A row in which any value is at fault is read again as a row,
+so that its verdict is the contract's. `tests/unit/model/test_reading.py` holds the two to the same
+results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, Final
+
+import numpy as np
+
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.transaction import (
+    EVENT_TIME_END_MS,
+    EVENT_TIME_FIRST_MS,
+    FIELD_BY_NAME,
+    FIELDS,
+    MAX_ID_LENGTH,
+    Field,
+    Kind,
+    Transaction,
+    event_time_to_ms,
+    from_mapping,
+    read_field,
+)
+from model.datasets import LABEL, LABEL_TIME, ColumnMapping, plain_value
+
+_ODD: Final = object()
+"""Stands for a value at fault, or one that only the row as a whole can tell about."""
+
+_NOTHING: Final = type(None)
+_REQUIRED: Final = tuple(field.name for field in FIELDS if field.required)
+_OPTIONAL: Final = tuple(field.name for field in FIELDS if not field.required)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Mapped rows in the file's order; all of length n.
+
+    Attributes:
+        transactions: The transaction, or the contract's verdict on the row.
+        label: True for fraud, False for legitimate, None when not known.
+        label_time: When it became known, as it stands in the file; None when that is not known.
+        other_labels: Labels, as text, that mean neither.
+    """
+
+    transactions: list[Transaction | InvalidMessage]
+    label: list[bool | None]
+    label_time: list[str | None]
+    other_labels: frozenset[str] = frozenset()
+
+
+def read_rows(mapping: ColumnMapping, columns: Mapping[str, Sequence[Any]], count: int) -> Rows:
+    """Read rows that lie in columns.
+
+    Args:
+        mapping: What the columns mean.
+        columns: Values by column, each of length `count`; those that the rows lack may be missing.
+        count: Rows.
+    """
+    absent = [None] * count
+    by_field: dict[str, Sequence[Any]] = {
+        target: columns.get(column, absent) for target, column in mapping.fields.items()
+    }
+    for target, constant in mapping.constants.items():
+        by_field[target] = [constant] * count
+    read = {
+        name: _READERS[FIELD_BY_NAME[name].kind](FIELD_BY_NAME[name], values)
+        for name, values in by_field.items()
+        if name in FIELD_BY_NAME
+    }
+    names = [name for name in _OPTIONAL if name in read]
+    clean = all(one.clean for one in read.values())
+    parts: list[Iterable[Any]] = [
+        read[name].values if name in read else absent for name in _REQUIRED
+    ]
+    optional: Iterable[tuple[Any, ...]] = (
+        zip(*(read[name].values for name in names), strict=True) if names else repeat((), count)
+    )
+    transactions: list[Transaction | InvalidMessage] = []
+    for at, (required, others) in enumerate(zip(zip(*parts, strict=True), optional, strict=True)):
+        if None in required or not (clean or (_ODD not in required and _ODD not in others)):
+            transactions.append(_alone(mapping, by_field, at))
+        else:
+            event_id, entity_id, event_time_ms, amount, currency = required
+            fields = {
+                name: value for name, value in zip(names, others, strict=True) if value is not None
+            }
+            transactions.append(
+                Transaction(event_id, entity_id, event_time_ms, amount, currency, fields)
+            )
+    labels, other_labels = _labels(mapping, by_field.get(LABEL, absent))
+    return Rows(
+        transactions,
+        labels,
+        [_time_text(value) for value in by_field.get(LABEL_TIME, absent)],
+        other_labels,
+    )
+
+
+def _alone(
+    mapping: ColumnMapping, by_field: Mapping[str, Sequence[Any]], at: int
+) -> Transaction | InvalidMessage:
+    """Read one row by the contract's own parser."""
+    row = {column: by_field[target][at] for target, column in mapping.fields.items()}
+    record = mapping.apply(row).record
+    try:
+        return from_mapping(record)  # type: ignore[arg-type]  # a mapped row is never bytes
+    except InvalidMessage as verdict:
+        return verdict
+
+
+def _labels(
+    mapping: ColumnMapping, values: Sequence[Any]
+) -> tuple[list[bool | None], frozenset[str]]:
+    # 1, 1.0 and True are equal, and not the same label.
+    known: dict[tuple[type, Any], bool | None] = {}
+    labels = []
+    for value in values:
+        key = (type(value), value)
+        try:
+            labels.append(known[key])
+        except KeyError:
+            labels.append(known.setdefault(key, mapping.label_of(plain_value(value))))
+        except TypeError:  # a list or an object of a JSON line, which no table can look up
+            labels.append(mapping.label_of(value))
+    texts = {str(value).strip() for (_, value), meaning in known.items() if meaning is None}
+    return labels, frozenset(texts - {"", "None", "nan"})
+
+
+def _time_text(value: Any) -> str | None:
+    if type(value) is str:
+        return value or None
+    value = plain_value(value)
+    return None if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """Values as `Transaction` has them, None = missing; `clean` when none of them is `_ODD`."""
+
+    values: Sequence[Any]
+    clean: bool = False
+
+
+def _read(field: Field, value: Any) -> Any:
+    value = plain_value(value)
+    if value is None or value == "":
+        return None
+    if type(value) is int and field.kind in (Kind.ID, Kind.TEXT):
+        value = str(value)
+    try:
+        return read_field(field, value)
+    except InvalidMessage:
+        return _ODD
+
+
+def _one_by_one(field: Field, values: Sequence[Any]) -> _Column:
+    return _Column([_read(field, value) for value in values])
+
+
+def _texts(field: Field, values: Sequence[Any]) -> _Column:
+    if set(map(type, values)) <= {str, _NOTHING}:
+        return _Column([value or None for value in values], clean=True)
+    return _one_by_one(field, values)
+
+
+def _ids(field: Field, values: Sequence[Any]) -> _Column:
+    kinds = set(map(type, values))
+    if (
+        kinds == {str}
+        and all(values)
+        and max(map(len, values)) <= MAX_ID_LENGTH
+        and not any(map(str.isspace, values))
+    ):
+        return _Column(values, clean=True)
+    return _one_by_one(field, values)
+
+
+def _numbers(field: Field, values: Sequence[Any]) -> _Column:
+    if set(map(type, values)) <= {float, _NOTHING}:
+        numbers = np.array(values, np.float64)
+        known = np.isfinite(numbers)
+        finite = numbers[known]
+        if not len(finite) or (finite.min() >= field.low and finite.max() <= field.high):
+            if len(finite) == len(values):
+                return _Column(values, clean=True)
+            paired = zip(values, known.tolist(), strict=True)
+            return _Column([value if good else None for value, good in paired], clean=True)
+    return _one_by_one(field, values)
+
+
+def _times(field: Field, values: Sequence[Any]) -> _Column:
+    if set(map(type, values)) == {str}:
+        try:
+            times = [event_time_to_ms(value) for value in values]
+        except (ValueError, OverflowError):
+            return _one_by_one(field, values)
+        if min(times) >= EVENT_TIME_FIRST_MS and max(times) < EVENT_TIME_END_MS:
+            return _Column(times, clean=True)
+    return _one_by_one(field, values)
+
+
+def _currencies(field: Field, values: Sequence[Any]) -> _Column:
+    if set(map(type, values)) == {str}:
+        known = {value: _read(field, value) for value in set(values)}
+        return _Column([known[value] for value in values], _ODD not in known.values())
+    return _one_by_one(field, values)
+
+
+_Reader = Callable[[Field, Sequence[Any]], _Column]
+_READERS: Final[dict[Kind, _Reader]] = {
+    Kind.ID: _ids,
+    Kind.TEXT: _texts,
+    Kind.NUMBER: _numbers,
+    Kind.TIME: _times,
+    Kind.CURRENCY: _currencies,
+}
