@@ -22,8 +22,9 @@ from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.transaction import Transaction, decode, with_decision
 from fraud.decision.engine import Batch, Engine
 from fraud.decision.policy import DEFAULT_RULES, Policy
-from fraud.features.history import KEYS
-from fraud.features.packing import TRANSACTION_DTYPE, Packed, Records, pack
+from fraud.features.catalogue import KEYS
+from fraud.features.history import Records
+from fraud.features.packing import OWN_DTYPE, Packed, pack
 from fraud.kit.clock import system_clock
 from model.registry import Registry
 
@@ -149,11 +150,14 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
         for key, record, ring in zip(
             KEYS, records_and_rings[::2], records_and_rings[1::2], strict=True
         ):
-            records[key.name] = np.frombuffer(b"".join(chosen(record)), key.dtype)
+            missing = bytes(key.dtype.itemsize)
+            records[key.name] = np.frombuffer(
+                b"".join([one or missing for one in chosen(record)]), key.dtype
+            )
             rings[key.name] = chosen(ring)
         duplicates = [ring[-1] == 1 for ring in rings[KEYS[0].name]]
         batch = Batch(
-            Packed({}, records, np.frombuffer(b"".join(chosen(own)), TRANSACTION_DTYPE)),
+            Packed({}, records, np.frombuffer(b"".join(chosen(own)), OWN_DTYPE)),
             {key: [ring[:-1] for ring in column] for key, column in rings.items()},
             duplicates,
             _sources(*map(chosen, (topics, partitions, offsets, timestamps))),

@@ -16,6 +16,7 @@ from pyflink.version import __version__ as flink_version
 SOURCES: Final = tuple(sorted((Path(__file__).parent / "java").glob("*.java")))
 
 LAST_N: Final = "fraudstream.LastN"
+UNLESS_KNOWN: Final = "fraudstream.UnlessKnown"
 EPOCH_MS: Final = "fraudstream.EpochMs"
 
 _JAVA_RELEASE: Final = "17"  # the oldest that Flink 2.x runs on besides 11

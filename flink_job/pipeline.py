@@ -12,9 +12,9 @@ from pyflink.table import DataTypes, Table, TableEnvironment
 from pyflink.table.udf import udf
 
 from flink_job.functions import DecideTransactions, ReadTransactions, read_type
-from flink_job.java_functions import EPOCH_MS, LAST_N
+from flink_job.java_functions import EPOCH_MS, LAST_N, UNLESS_KNOWN
 from fraud.contracts import dead_letter
-from fraud.features.history import KEYS
+from fraud.features.catalogue import KEYS
 
 _SOURCE_COLUMNS: Final = (
     "record_key",
@@ -29,7 +29,11 @@ _ERROR_COLUMNS: Final = ("error_code", "error_message", "failed_at")
 
 def register_functions(table_env: TableEnvironment, java_jar: Path, registry: Path) -> None:
     """Make the Java and Python functions known by the names that the pipeline uses."""
-    for name, java_class in (("last_n", LAST_N), ("epoch_ms", EPOCH_MS)):
+    for name, java_class in (
+        ("last_n", LAST_N),
+        ("unless_known", UNLESS_KNOWN),
+        ("epoch_ms", EPOCH_MS),
+    ):
         table_env.execute_sql(
             f"CREATE TEMPORARY SYSTEM FUNCTION {name} AS '{java_class}' "
             f"LANGUAGE JAVA USING JAR '{java_jar.resolve().as_uri()}'"
@@ -59,14 +63,19 @@ def remember(table_env: TableEnvironment, records: Table) -> Table:
     """Attach to each record the ring of each of its keys, one pass of Flink's state per key.
 
     Processing time and no lower bound: a row is emitted on arrival, none is ever late, and the
-    state of a key is its ring alone (docs/decisions/0003).
+    state of a key is its ring alone (docs/decisions/0003). The first key is the entity: what its
+    ring says is a duplicate, no other key remembers.
     """
     columns = [*_SOURCE_COLUMNS, *_ERROR_COLUMNS, "own"]
     columns += [f"{key.name}_{part}" for key in KEYS for part in ("key", "record")]
+    first = KEYS[0].name
     for key in KEYS:
+        record = f"{key.name}_record"
+        if key.name != first:
+            record = f"unless_known({first}_ring, {record})"
         records = table_env.sql_query(
             f"SELECT {', '.join(columns)}, arrival, "
-            f"last_n({key.rows}, {key.name}_record) OVER "
+            f"last_n({key.rows}, {record}) OVER "
             f"(PARTITION BY {key.name}_key ORDER BY arrival) AS {key.name}_ring "
             f"FROM {records}"
         )

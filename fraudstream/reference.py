@@ -14,8 +14,7 @@ from pydantic_settings import BaseSettings
 
 from fraud.contracts.dead_letter import HEADERS
 from fraud.contracts.topics import TOPICS
-from fraud.features.history import KEYS
-from fraud.features.vector import FEATURES
+from fraud.features.catalogue import FEATURES, KEYS
 
 SETTINGS: Final = (
     ("The local stack", "devstack.settings:DevstackSettings"),
@@ -77,21 +76,26 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+_NOUNS: Final = {"ip": "IP address"}
+
+
 def features_page() -> str:
     """List every feature."""
     lines = [
         "# Features",
         "",
-        f"{_GENERATED} Declared in `fraud/features/of_transaction.py` and `of_history.py`; the model",
+        f"{_GENERATED} Declared in `fraud/features/catalogue.py` (CONTRIBUTING.md says how to add one); the model",
         f"takes these {len(FEATURES)} in this order. NaN always means not known.",
         "",
         "Windows are `[t - w, t]`, closed on both sides, with t the event_time of the transaction being",
         "scored, which counts itself. History with an event time after t is not counted.",
         *(
-            f"Of each {key.name} (`{key.field}`) the last {key.rows} transactions are remembered, "
-            f"{key.dtype.itemsize} bytes each; windows that hold more are cut to these."
+            f"Of each {_NOUNS.get(key.name, key.name)} (`{key.field}`) the last {key.rows} transactions "
+            f"are remembered, {key.dtype.itemsize} bytes each; windows that hold more are cut to these."
             for key in KEYS
         ),
+        "A transaction without the key has none of its features (NaN) and leaves no trace there; a",
+        "duplicate counts in no window of any key.",
         "",
         _row("feature", "unit", "meaning"),
         _row("---", "---", "---"),

@@ -18,15 +18,13 @@ from numpy.typing import NDArray
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.transaction import Transaction, event_time_to_ms
-from fraud.features.history import KEYS, Histories
-from fraud.features.packing import Packed, Records, pack
-from fraud.features.vector import FEATURES, feature_matrix
+from fraud.features.catalogue import FEATURES, KEYS
+from fraud.features.history import Records
+from fraud.features.packing import Packed, pack
+from fraud.features.replay import replay
 from model.datasets import ColumnMapping, Dataset, DatasetError
 from model.evaluation import UNKNOWN
 from model.reading import Rows, read_rows
-
-BATCH_ROWS: Final = 1000
-"""Rows whose features are computed at once: large enough for NumPy, small enough for the cache."""
 
 CAMPAIGN: Final = "campaign"
 """Column of simulated histories that names the kind of fraud; read for reports, never learnt from."""
@@ -231,43 +229,6 @@ def _in_event_order(reading: _Reading, has_truth: bool, data_hash: str) -> Histo
         other_labels=sorted(reading.other_labels),
         data_hash=data_hash,
     )
-
-
-def replay(packed: Packed, batch_rows: int = BATCH_ROWS) -> Iterator[NDArray[np.float32]]:
-    """Give the vectors that the stream would have computed, had the transactions come in this order.
-
-    Args:
-        packed: The transactions, in the order of their arrival.
-        batch_rows: Rows of each matrix but the last; no value hangs on it.
-
-    Yields:
-        Matrices of `fraud.features.vector.feature_matrix`, together one row per transaction.
-    """
-    histories = {key.name: Histories(key) for key in KEYS}
-    for start in range(0, len(packed), batch_rows):
-        rows = slice(start, start + batch_rows)
-        batch = Packed(
-            {name: values[rows] for name, values in packed.keys.items()},
-            {name: records[rows] for name, records in packed.records.items()},
-            packed.own[rows],
-        )
-        yield feature_matrix(
-            batch, {key.name: _remembered(histories[key.name], batch) for key in KEYS}
-        )
-
-
-def _remembered(history: Histories, batch: Packed) -> list[bytes]:
-    """Remember a batch; give each transaction's ring right after it."""
-    name, size = history.key.name, history.key.dtype.itemsize
-    content = batch.records[name].tobytes()
-    rings = []
-    for at, value in enumerate(batch.keys[name]):
-        if value is None:
-            rings.append(b"")
-        else:
-            history.remember(value, content[at * size : (at + 1) * size])
-            rings.append(history.ring(value))
-    return rings
 
 
 def feature_rows(

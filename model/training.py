@@ -25,9 +25,9 @@ from pydantic import BaseModel
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import ModelRef
 from fraud.decision.scale import ScoreScale
+from fraud.features.catalogue import KEYS
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT
-from fraud.features.history import KEYS
-from fraud.features.of_transaction import TRANSACTION_FEATURES
+from fraud.features.packing import OWN_FEATURES
 from fraud.features.vector import FEATURE_NAMES
 from model.calibration import Platt, fold_in
 from model.calibration import fit as fit_platt
@@ -54,7 +54,7 @@ MIN_TEST_FRAUDS: Final = 1
 MIN_LEGITIMATE: Final = 100
 """In each period: below it, a false-positive rate of 1 % means nothing."""
 
-RAW_FEATURES: Final = tuple(feature.name for feature in TRANSACTION_FEATURES)
+RAW_FEATURES: Final = tuple(feature.name for feature in OWN_FEATURES)
 """What the baseline sees: a transaction's own fields, and nothing that came before it."""
 
 SEARCH: Final = 8

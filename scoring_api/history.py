@@ -17,13 +17,9 @@ from typing import Final
 from fraud.contracts.decision import decode_processed
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.transaction import DECISION_FIELD, Transaction, from_mapping
-from fraud.features.history import KEYS, LAYOUT_VERSION, Histories
+from fraud.features.catalogue import KEYS
+from fraud.features.history import Histories
 from fraud.features.packing import Packed, pack
-
-LAYOUT: Final = f"{LAYOUT_VERSION}: " + ", ".join(
-    f"{key.name} of {key.field}, {key.rows} rows of {key.dtype.itemsize} bytes" for key in KEYS
-)
-"""What a ring means. A snapshot of another layout cannot be used."""
 
 _COPIED_AT_ONCE: Final = 1000
 _MARK: Final = struct.Struct("<iqq")  # partition, offset, timestamp_ms
@@ -123,12 +119,16 @@ class RecentHistory:
         """
         new = [one.transaction for one in batch if self._advance(one)]
         packed = pack(new)
+        known = [False] * len(new)
         for key in KEYS:
             histories, size = self._rings[key.name], key.dtype.itemsize
             rows = packed.records[key.name].tobytes()
             for at, value in enumerate(packed.keys[key.name]):
-                if value is not None:
-                    histories.remember(value, rows[at * size : at * size + size])
+                if value is None or known[at]:
+                    continue
+                was_there = histories.remember(value, rows[at * size : at * size + size])
+                if key is KEYS[0]:
+                    known[at] = was_there
         return len(new)
 
     def _advance(self, one: Processed) -> bool:
@@ -161,19 +161,24 @@ class RecentHistory:
             in its entity's history already.
         """
         rings: dict[str, list[bytes]] = {}
-        known: dict[str, list[bool]] = {}
+        known = [False] * len(packed)
         for key in KEYS:
             histories, size = self._rings[key.name], key.dtype.itemsize
             rows = packed.records[key.name].tobytes()
-            found = [
-                (b"", False)
-                if value is None
-                else histories.with_record(value, rows[at * size : at * size + size])
-                for at, value in enumerate(packed.keys[key.name])
-            ]
-            rings[key.name] = [ring for ring, _ in found]
-            known[key.name] = [was_there for _, was_there in found]
-        return rings, known[KEYS[0].name]
+            found = rings[key.name] = []
+            for at, value in enumerate(packed.keys[key.name]):
+                if value is None:
+                    found.append(b"")
+                elif known[at]:
+                    found.append(histories.ring(value))
+                else:
+                    ring, was_there = histories.with_record(
+                        value, rows[at * size : at * size + size]
+                    )
+                    found.append(ring)
+                    if key is KEYS[0]:
+                        known[at] = was_there
+        return rings, known
 
     def content(self) -> Content:
         """Copy everything, to be kept. Called by the thread that remembers."""

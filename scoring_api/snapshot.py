@@ -17,7 +17,8 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from scoring_api.history import LAYOUT, Content
+from fraud.features.catalogue import LAYOUT
+from scoring_api.history import Content
 
 _FORMAT: Final = 1
 _MARKS: Final = "marks"

@@ -7,6 +7,10 @@ from typing import Any
 
 import orjson
 
+from fraud.features.catalogue import KEYS
+from fraud.features.history import Histories
+from fraud.features.packing import Packed
+
 START_MS = 1_772_323_200_000
 """2026-03-01T00:00:00Z."""
 
@@ -88,6 +92,26 @@ def a_processed(
 def a_value(**changes: Any) -> bytes:
     """Make the value of a record of `transactions`; see `a_record`."""
     return orjson.dumps(a_record(**changes))
+
+
+class Memory:
+    """The rings of all keys as the stream remembers them, one transaction after the other."""
+
+    def __init__(self) -> None:
+        self._histories = {key.name: Histories(key) for key in KEYS}
+
+    def remember(self, packed: Packed) -> tuple[dict[str, list[bytes]], list[bool]]:
+        """Remember transactions; give per key each one's ring then, and who is a duplicate."""
+        rings: dict[str, list[bytes]] = {key.name: [] for key in KEYS}
+        duplicates = [False] * len(packed)
+        for key in KEYS:
+            histories = self._histories[key.name]
+            for at, value in enumerate(packed.keys[key.name]):
+                if value is not None and not duplicates[at]:
+                    known = histories.remember(value, packed.records[key.name][at].tobytes())
+                    duplicates[at] = known and key is KEYS[0]
+                rings[key.name].append(b"" if value is None else histories.ring(value))
+        return rings, duplicates
 
 
 def a_registry(folder: Path) -> Path:

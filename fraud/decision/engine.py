@@ -19,7 +19,7 @@ from fraud.contracts.decision import Outcome
 from fraud.decision.policy import Policy, most_severe
 from fraud.decision.reasons import SCORING_FAILED, top_reasons
 from fraud.decision.scorer import Scorer
-from fraud.features.history import KEYS
+from fraud.features.catalogue import KEYS
 from fraud.features.packing import Packed
 from fraud.features.vector import FEATURE_NAMES, vectors
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud.features.vector import FEATURES
+from fraud.features.catalogue import FEATURES
 
 MAX_REASONS: Final = 5
 SCORING_FAILED: Final = "SCORING_FAILED"

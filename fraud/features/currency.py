@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
-from bisect import bisect_right
+import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 BASE_CURRENCY: Final = "USD"
 EXCHANGE_RATE_FILE: Final = Path(__file__).with_name("exchange_rates.csv")
@@ -26,63 +30,66 @@ It keeps the sums and the products of up to 64 of them within an int64.
 
 
 @lru_cache(maxsize=1)
-def _table() -> tuple[list[int], dict[str, list[float]]]:
+def _table() -> tuple[NDArray[np.int64], dict[str, int], NDArray[np.float64]]:
+    """Read the first milliseconds of months, the column of each currency, rates by month and column.
+
+    The last column is that of currencies without any rate: NaN.
+    """
     with EXCHANGE_RATE_FILE.open(newline="", encoding="ascii") as file:
-        header, *rows = csv.reader(file)
+        (_, *codes), *rows = csv.reader(file)
     starts = [
         int(datetime.strptime(row[0], "%Y-%m").replace(tzinfo=UTC).timestamp() * 1000)
         for row in rows
     ]
-    rates = {
-        code: [float(row[column]) if row[column] else float("nan") for row in rows]
-        for column, code in enumerate(header)
-        if column
-    }
-    return starts, rates
+    rates = [
+        [1.0, *(float(cell) if cell else math.nan for cell in cells), math.nan]
+        for _, *cells in rows
+    ]
+    columns = {code: column for column, code in enumerate([BASE_CURRENCY, *codes])}
+    return np.array(starts, np.int64), columns, np.array(rates, np.float64)
 
 
-def rate_to_base(currency: str, event_time_ms: int) -> float | None:
-    """Give the units of the base currency that one unit of `currency` bought.
+def rates_to_base(
+    currencies: Sequence[str], event_times_ms: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Give the units of the base currency that one unit of each currency bought.
 
-    The rate is the last one that the European Central Bank published before the month of
-    `event_time_ms` began; before the first and after the last month of the table, that month's.
+    The rate is the last one that the European Central Bank published before the month of the
+    event_time began; before the first and after the last month of the table, that month's.
 
     Args:
-        currency: Three upper-case letters.
-        event_time_ms: UTC epoch milliseconds.
+        currencies: Three upper-case letters each, length n.
+        event_times_ms: UTC epoch milliseconds, shape (n,).
 
     Returns:
-        The rate, above 0, or None when none was published then.
+        The rates, shape (n,), above 0; NaN where none was published then.
 
     Example:
-        >>> rate_to_base("USD", 0)
-        1.0
-        >>> rate_to_base("ZZZ", 0) is None
-        True
+        >>> rates_to_base(["USD", "ZZZ"], np.array([0, 0]))
+        array([ 1., nan])
     """
-    if currency == BASE_CURRENCY:
-        return 1.0
-    starts, rates = _table()
-    row = rates.get(currency)
-    if row is None:
-        return None
-    month = max(bisect_right(starts, event_time_ms) - 1, 0)
-    rate = row[month]
-    return None if rate != rate else rate
+    starts, columns, rates = _table()
+    unknown = len(columns)
+    chosen = np.array([columns.get(currency, unknown) for currency in currencies], np.int64)
+    months = np.maximum(np.searchsorted(starts, event_times_ms, side="right") - 1, 0)
+    found: NDArray[np.float64] = rates[months, chosen]
+    return found
 
 
-def amount_to_micro(amount: float, currency: str, event_time_ms: int) -> int:
-    """Turn an amount into whole millionths of the base currency.
+def amounts_to_micro(
+    amounts: NDArray[np.float64], currencies: Sequence[str], event_times_ms: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Turn amounts into whole millionths of the base currency.
 
     Returns:
-        The amount, at most `MAX_AMOUNT_MICRO` in size, or `UNKNOWN_AMOUNT`.
+        Shape (n,): the amounts, at most `MAX_AMOUNT_MICRO` in size, or `UNKNOWN_AMOUNT`.
 
     Example:
-        >>> amount_to_micro(24.9, "USD", 0)
-        24900000
+        >>> amounts_to_micro(np.array([24.9, 1.0]), ["USD", "ZZZ"], np.array([0, 0])).tolist()
+        [24900000, -9223372036854775808]
     """
-    rate = rate_to_base(currency, event_time_ms)
-    if rate is None:
-        return UNKNOWN_AMOUNT
-    micro = round(amount * rate * MICRO)
-    return max(-MAX_AMOUNT_MICRO, min(MAX_AMOUNT_MICRO, micro))
+    rates = rates_to_base(currencies, event_times_ms)
+    micro = np.clip(np.rint(amounts * rates * MICRO), -MAX_AMOUNT_MICRO, MAX_AMOUNT_MICRO)
+    unknown = np.isnan(rates)
+    whole: NDArray[np.int64] = np.where(unknown, 0.0, micro).astype(np.int64)
+    return np.where(unknown, UNKNOWN_AMOUNT, whole)

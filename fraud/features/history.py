@@ -1,73 +1,65 @@
 """What is remembered of a key: the last records of its transactions, packed side by side.
 
 A *ring* is the records of one key, oldest arrival first, as bytes. The stream keeps it in Flink's
-state (`flink_job/java/LastN.java`), REST and training in `Histories`; both add and forget alike.
+state (`flink_job/java/LastN.java`), REST in `Histories`; both add and forget alike, and `replay`
+finds the same rings in a whole history at once.
+
+An event that its entity's ring holds already is a duplicate, and no key remembers it again.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import ItemsView
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import ItemsView, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-LAYOUT_VERSION: Final = 1
-"""Raised whenever `Key.dtype` changes: rings of another version cannot be read."""
+from fraud.features.declaration import Key
 
-_COMMON: Final = (
-    ("event", "<u8"),  # hash of entity_id and event_id
-    ("event_time_ms", "<i8"),
-    ("amount_micro", "<i8"),  # millionths of the base currency, or UNKNOWN_AMOUNT
-)
+Records = NDArray[np.void]
 
 
-@dataclass(frozen=True)
-class Key:
-    """Something whose past transactions tell about its next one.
+class Rings:
+    """The rings of n transactions, as places in one array of records.
 
-    Attributes:
-        name: Prefix of its features, `entity` for `entity_amount_sum_1h`.
-        field: The record's field whose value is the key; a record without it has no history here.
-        rows: How many transactions are remembered, the one being scored included. Windows that
-            hold more are cut to these.
-        codes: Fields whose values are remembered as 32-bit codes, to be compared and counted.
-        location: Whether the billing location is remembered, as a point on the unit sphere.
+    Args:
+        rows: Records, of `Key.dtype`; the last one of nothing but zeros.
+        ends: Where each ring ends in `rows`, exclusive, shape (n,).
+        lengths: Records of each ring, shape (n,).
     """
 
-    name: str
-    field: str
-    rows: int
-    codes: tuple[str, ...]
-    location: bool = False
+    def __init__(self, rows: Records, ends: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        self.ends = ends
+        self.lengths = lengths
+        self._rows = rows
+        self._columns: dict[str, NDArray[Any]] = {}
 
-    @property
-    def dtype(self) -> np.dtype[np.void]:
-        """Layout of one record."""
-        places = ("x", "y", "z") if self.location else ()
-        return np.dtype(
-            [*_COMMON, *((axis, "<f4") for axis in places), *((code, "<u4") for code in self.codes)]
-        )
+    @classmethod
+    def of(cls, key: Key, rings: Sequence[bytes]) -> Rings:
+        """Read rings as `remember` gives them."""
+        sizes = np.fromiter(map(len, rings), np.int64, len(rings))
+        lengths = sizes // key.dtype.itemsize
+        rows = np.frombuffer(b"".join([*rings, bytes(key.dtype.itemsize)]), key.dtype)
+        return cls(rows, np.cumsum(lengths), lengths)
 
+    def column(self, name: str) -> NDArray[Any]:
+        """Give a column of the records; its last item is 0."""
+        column = self._columns.get(name)
+        if column is None:
+            if name == "entity_id":
+                column = (self._rows["event"] >> np.uint64(32)).astype(np.uint32)
+            else:
+                column = np.ascontiguousarray(self._rows[name])
+            self._columns[name] = column
+        return column
 
-KEYS: Final[tuple[Key, ...]] = (
-    Key(
-        "entity",
-        field="entity_id",
-        rows=32,
-        codes=(
-            "ip_address",
-            "user_agent",
-            "email_address",
-            "phone",
-            "card_bin",
-            "product_category",
-            "transaction_currency",
-        ),
-        location=True,
-    ),
-)
+    def part(self, rows: slice) -> Rings:
+        """Give the rings of some of the transactions."""
+        some = Rings(self._rows, self.ends[rows], self.lengths[rows])
+        some._columns = self._columns
+        return some
 
 
 def remember(ring: bytes, record: bytes, rows: int) -> tuple[bytes, bool]:

@@ -4,193 +4,254 @@ The window convention, for all of them: `[t - w, t]`, closed on both sides, with
 of the transaction being scored, which counts itself. History with an event time after t is not
 counted, whenever it arrived. *Prior* is the same without the transaction itself.
 
+Prior rows are put in the order of their age, so that every window is the beginning of one row: what
+adds up is added up once, and each window reads its own place of it.
+
 Arithmetic is exact (int64, or one correctly rounded float64 operation on exact values), so that
 neither the order of rows nor the size of a batch can change a bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT
-from fraud.features.history import Key
+from fraud.features.declaration import ENTITY, LOCATION_COLUMNS, Key
+from fraud.features.history import Rings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Column = NDArray[Any]
 
-WINDOWS_MS: Final = {
-    "10m": 600_000,
-    "1h": 3_600_000,
-    "24h": 86_400_000,
-    "7d": 7 * 86_400_000,
-    "30d": 30 * 86_400_000,
-}
-"""Window lengths by the suffix that names them."""
-
 EARTH_RADIUS_KM: Final = 6371.0088  # mean radius, IUGG
 _HOUR_MS: Final = 3_600_000
 _SHORTEST_MS: Final = 1000
+_NEVER: Final = np.iinfo(np.int64).max
+_POSITION_BITS: Final = 16
 
 
 class KeyView:
-    """A batch of n transactions with the history of one key, as padded columns.
+    """A batch of n transactions with the history of one key, as columns of up to `width` rows.
+
+    The prior rows of each transaction come first, from the youngest to the oldest; of equal event
+    times the latest arrival first. What comes after `counts(0)` of them is none.
 
     Args:
         key: Whose history.
         records: The transactions' own records, shape (n,), of `Key.dtype`.
-        rings: Their rings, shape (n,). A ring may hold the transaction itself or a repeat of it:
-            neither counts as prior.
+        rings: Their rings. A ring may hold the transaction itself or a repeat of it: neither
+            counts as prior.
     """
 
-    def __init__(self, key: Key, records: NDArray[np.void], rings: Sequence[bytes]) -> None:
+    def __init__(self, key: Key, records: NDArray[np.void], rings: Rings) -> None:
         self.n = len(records)
-        lengths = np.fromiter(map(len, rings), np.int64, self.n) // key.dtype.itemsize
-        rows = np.frombuffer(b"".join(rings), key.dtype)
-        width = max(int(lengths.max(initial=0)), 1)
-        self._filled = np.arange(width) < lengths[:, None]
-        self._rows = rows
+        self._key = key
         self._records = records
-        self._columns: dict[str, Column] = {}
-        self._windows: dict[int, Mask] = {}
+        self._rings = rings
+        self._cache: dict[Any, Any] = {}
+        self.present: Mask = records["event"] != 0
+        """Whether the transaction has such a key at all, shape (n,)."""
         self.at_ms: Ints = np.ascontiguousarray(records["event_time_ms"])
-        self.age_ms: Ints = self.at_ms[:, None] - self.prior("event_time_ms")
-        self.remembered: Mask = self._filled & (self.prior("event") != self.now("event")[:, None])
-        """Rows of another event, whenever it happened. Shape (n, width)."""
-        self.known: Mask = self.remembered & (self.age_ms >= 0)
-        """Prior rows: of another event, and not after t. Shape (n, width)."""
         self.amount: Ints = np.ascontiguousarray(records["amount_micro"])
         self.has_amount: Mask = self.amount != UNKNOWN_AMOUNT
-        self.prior_amount: Ints = self.prior("amount_micro")
-        self.priced: Mask = self.known & (self.prior_amount != UNKNOWN_AMOUNT)
-        """Prior rows with an amount in the base currency."""
+        self._order()
+
+    def _order(self) -> None:
+        rings = self._rings
+        events = np.ascontiguousarray(self._records["event"])
+        lengths, ends = rings.lengths, rings.ends
+        # Nearly always the youngest arrival is the transaction itself.
+        itself = (lengths > 0) & (rings.column("event")[ends - 1] == events)
+        lengths, ends = lengths - itself, ends - itself
+        width = max(int(lengths.max(initial=0)), 1)
+        self._index = ends[:, None] - 1 - np.arange(width)
+        filled = np.arange(width) < lengths[:, None]
+        self._index[~filled] = -1
+        other = filled & (rings.column("event")[self._index] != events[:, None])
+        self.remembered: Ints = other.sum(axis=1)
+        """Rows of another event, whenever it happened, shape (n,)."""
+        age = self.at_ms[:, None] - rings.column("event_time_ms")[self._index]
+        age[~other | (age < 0)] = _NEVER
+        odd = np.flatnonzero((age[:, 1:] < age[:, :-1]).any(axis=1))
+        if len(odd):
+            order = np.argsort(age[odd], axis=1, kind="stable")
+            self._index[odd] = np.take_along_axis(self._index[odd], order, axis=1)
+            age[odd] = np.take_along_axis(age[odd], order, axis=1)
+        self.age_ms: Ints = age
+        self._places = np.arange(width, dtype=np.int64)
+        self._starts = np.arange(self.n) * (width + 1)
+
+    def _once(self, name: Any, compute: Callable[[], Any]) -> Any:
+        found = self._cache.get(name)
+        if found is None:
+            found = self._cache[name] = compute()
+        return found
 
     def now(self, column: str) -> Column:
         """Give a column of the transactions themselves, shape (n,)."""
+        if column == ENTITY:
+            return (self._records["event"] >> np.uint64(32)).astype(np.uint32)
         return np.ascontiguousarray(self._records[column])
 
     def prior(self, column: str) -> Column:
-        """Give a column of the history, shape (n, width), 0 where there is none."""
-        padded = self._columns.get(column)
-        if padded is None:
-            values = self._rows[column]
-            padded = np.zeros(self._filled.shape, values.dtype)
-            padded[self._filled] = values
-            self._columns[column] = padded
-        return padded
+        """Give a column of the history, shape (n, width)."""
+        return self._once(column, lambda: self._rings.column(column)[self._index])  # type: ignore[no-any-return]
 
-    def within(self, window_ms: int) -> Mask:
-        """Say which prior rows are in the window, shape (n, width)."""
-        mask = self._windows.get(window_ms)
-        if mask is None:
-            mask = self._windows[window_ms] = self.known & (self.age_ms <= window_ms)
-        return mask
+    def count(self, window_ms: int) -> Ints:
+        """Count the prior rows in a window, in all that is remembered if it is 0; shape (n,)."""
+        longest = window_ms or _NEVER - 1
+        return self._once(longest, lambda: (self.age_ms <= longest).sum(axis=1))  # type: ignore[no-any-return]
 
-    def priced_within(self, window_ms: int) -> Mask:
-        """Say which prior rows in the window have an amount, shape (n, width)."""
-        mask = self._windows.get(-window_ms)
-        if mask is None:
-            mask = self._windows[-window_ms] = self.priced & (self.age_ms <= window_ms)
-        return mask
+    def known(self) -> Mask:
+        """Say which rows are prior ones, shape (n, width)."""
+        return self._once("known", lambda: self.age_ms != _NEVER)  # type: ignore[no-any-return]
 
-    def sum_within(self, window_ms: int) -> Ints:
-        """Sum the prior amounts in the window, micro-units, shape (n,)."""
-        total: Ints = np.where(self.priced_within(window_ms), self.prior_amount, 0).sum(axis=1)
-        return total
+    def _priced(self) -> Mask:
+        return self._once(  # type: ignore[no-any-return]
+            "priced", lambda: self.known() & (self.prior("amount_micro") != UNKNOWN_AMOUNT)
+        )
 
-    def latest(self) -> tuple[Ints, Mask]:
-        """Find the prior row with the latest event_time, of equals the latest arrival.
+    def _read(self, name: str, window_ms: int, rows: Callable[[], Column], add: Any) -> Column:
+        """Accumulate rows along the ages, starting at nothing, and read each window's place."""
+
+        def accumulate() -> Column:
+            values = rows()
+            every = np.empty((self.n, values.shape[1] + 1), np.int64)
+            every[:, 0] = UNKNOWN_AMOUNT if add is np.maximum else 0
+            add.accumulate(values, axis=1, out=every[:, 1:])
+            flat: Column = every.ravel()
+            return flat
+
+        every = self._once(("sum of", name), accumulate)
+        return self._once(  # type: ignore[no-any-return]
+            (name, window_ms), lambda: every[self._starts + self.count(window_ms)]
+        )
+
+    def amounts_known(self, window_ms: int) -> Ints:
+        """Count the prior rows in a window that have an amount, shape (n,)."""
+        return self._read("priced", window_ms, lambda: self._priced().astype(np.int64), np.add)
+
+    def amounts_below(self, micro: int, window_ms: int) -> Ints:
+        """Count the prior rows in a window with an amount below one, shape (n,)."""
+
+        def rows() -> Column:
+            return (self._priced() & (self.prior("amount_micro") < micro)).astype(np.int64)
+
+        return self._read(f"below {micro}", window_ms, rows, np.add)
+
+    def amounts_equal(self, window_ms: int) -> Ints:
+        """Count the prior rows in a window of exactly the same amount, shape (n,)."""
+
+        def rows() -> Column:
+            same: Mask = self.prior("amount_micro") == self.amount[:, None]
+            return (self._priced() & same).astype(np.int64)
+
+        return self._read("equal", window_ms, rows, np.add)
+
+    def sum_of_amounts(self, window_ms: int) -> Ints:
+        """Sum the prior amounts in a window, micro-units, shape (n,)."""
+
+        def rows() -> Column:
+            return np.where(self._priced(), self.prior("amount_micro"), 0)
+
+        return self._read("amount", window_ms, rows, np.add)
+
+    def highest_amount(self, window_ms: int) -> Ints:
+        """Give the largest prior amount in a window, `UNKNOWN_AMOUNT` without one, shape (n,)."""
+
+        def rows() -> Column:
+            return np.where(self.known(), self.prior("amount_micro"), UNKNOWN_AMOUNT)
+
+        return self._read("highest", window_ms, rows, np.maximum)
+
+    def first_of_others(self, column: str) -> Column:
+        """Say at which places the codes stand first that the transaction itself has not.
 
         Returns:
-            Its position and whether there is one, both of shape (n,).
+            Places, shape (n, width) in no order, the largest number where there is none.
         """
-        backwards = np.where(self.known, self.age_ms, np.iinfo(np.int64).max)[:, ::-1]
-        return self.known.shape[1] - 1 - backwards.argmin(axis=1), self.known.any(axis=1)
+
+        def places() -> Column:
+            codes = self.prior(column)
+            others = self.known() & (codes != 0) & (codes != self.now(column)[:, None])
+            sortable = (codes.astype(np.int64) << _POSITION_BITS) | self._places
+            sortable[~others] = _NEVER
+            sortable.sort(axis=1)
+            ordered = sortable >> _POSITION_BITS
+            again = np.zeros(ordered.shape, np.bool_)
+            np.equal(ordered[:, 1:], ordered[:, :-1], out=again[:, 1:])
+            at = (sortable & ((1 << _POSITION_BITS) - 1)).astype(np.int32)
+            at[again | (sortable == _NEVER)] = np.iinfo(np.int32).max
+            return at
+
+        return self._once(("first", column), places)  # type: ignore[no-any-return]
 
 
-Operation = Callable[[KeyView], Floats]
+Operation = Callable[[KeyView, int], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryFeature:
-    """One number about a key's recent transactions; see `TransactionFeature` for the texts."""
-
-    name: str
-    key: str
-    unit: str
-    meaning: str
-    reason: str
-    of: Operation
-    reason_when_0: str = ""
-
-
-def _only_where(known: Mask, values: Floats) -> Floats:
+def _only_where(known: Mask, values: Column) -> Floats:
     chosen: Floats = np.where(known, values, np.nan)
     return chosen
 
 
-def _count(window_ms: int) -> Operation:
-    return lambda view: 1.0 + view.within(window_ms).sum(axis=1)
+def count(view: KeyView, window_ms: int) -> Column:
+    """Count the transactions."""
+    return 1 + view.count(window_ms)
 
 
-def _amount_sum(window_ms: int) -> Operation:
-    def of(view: KeyView) -> Floats:
-        total: Ints = view.sum_within(window_ms) + np.where(view.has_amount, view.amount, 0)
-        return total / MICRO
-
-    return of
+def prior_count(view: KeyView, window_ms: int) -> Column:
+    """Count the prior transactions."""
+    return view.count(window_ms)
 
 
-def _amount_mean(window_ms: int) -> Operation:
-    def of(view: KeyView) -> Floats:
-        total = view.sum_within(window_ms) + np.where(view.has_amount, view.amount, 0)
-        count = view.priced_within(window_ms).sum(axis=1) + view.has_amount
-        return _only_where(count > 0, total / np.maximum(count, 1) / MICRO)
-
-    return of
+def _total(view: KeyView, window_ms: int) -> Ints:
+    total: Ints = view.sum_of_amounts(window_ms) + np.where(view.has_amount, view.amount, 0)
+    return total
 
 
-def _amount_max(window_ms: int) -> Operation:
-    def of(view: KeyView) -> Floats:
-        # UNKNOWN_AMOUNT is the smallest int64, so it never is the largest amount.
-        prior = np.where(view.priced_within(window_ms), view.prior_amount, UNKNOWN_AMOUNT).max(
-            axis=1
-        )
-        highest = np.maximum(prior, view.amount)
-        return _only_where(highest != UNKNOWN_AMOUNT, highest / MICRO)
-
-    return of
+def amount_sum(view: KeyView, window_ms: int) -> Column:
+    """Sum the amounts."""
+    return _total(view, window_ms) / MICRO
 
 
-def _amount_ratio(window_ms: int) -> Operation:
-    def of(view: KeyView) -> Floats:
-        total = view.sum_within(window_ms)
-        count = view.priced_within(window_ms).sum(axis=1)
-        known = view.has_amount & (total > 0)
-        return _only_where(known, view.amount / (np.where(known, total, 1) / np.maximum(count, 1)))
-
-    return of
+def amount_mean(view: KeyView, window_ms: int) -> Column:
+    """Average the amounts; NaN without any."""
+    known = view.amounts_known(window_ms) + view.has_amount
+    return _only_where(known > 0, _total(view, window_ms) / np.maximum(known, 1) / MICRO)
 
 
-def _amount_deviation(window_ms: int) -> Operation:
-    def of(view: KeyView) -> Floats:
-        mask = view.priced_within(window_ms)
-        count = mask.sum(axis=1)
-        total = view.sum_within(window_ms)
-        # n times each distance from the mean, so that all stays in whole numbers.
-        spread = np.abs(np.where(mask, view.prior_amount * count[:, None] - total[:, None], 0))
-        spread_sum = _exact_sum(spread)
-        known = view.has_amount & (spread_sum > 0)
-        own = np.where(view.has_amount, view.amount, 0) * count - total
-        return _only_where(known, own * count / np.where(known, spread_sum, 1.0))
+def amount_max(view: KeyView, window_ms: int) -> Column:
+    """Give the largest amount; NaN without any."""
+    # UNKNOWN_AMOUNT is the smallest int64, so it never is the largest amount.
+    highest = np.maximum(view.highest_amount(window_ms), view.amount)
+    return _only_where(highest != UNKNOWN_AMOUNT, highest / MICRO)
 
-    return of
+
+def amount_ratio(view: KeyView, window_ms: int) -> Column:
+    """Divide the amount by the mean of the prior ones."""
+    total = view.sum_of_amounts(window_ms)
+    known = view.has_amount & (total > 0)
+    mean = np.where(known, total, 1) / np.maximum(view.amounts_known(window_ms), 1)
+    return _only_where(known, view.amount / mean)
+
+
+def amount_deviation(view: KeyView, window_ms: int) -> Column:
+    """Measure the distance from the mean of the prior ones, in their mean absolute deviations."""
+    number = view.amounts_known(window_ms)
+    total = view.sum_of_amounts(window_ms)
+    # n times each distance from the mean, so that all stays in whole numbers.
+    distance = np.abs(view.prior("amount_micro") * number[:, None] - total[:, None])
+    distance[~(view._priced() & (view.age_ms <= window_ms))] = 0
+    spread = _exact_sum(distance)
+    known = view.has_amount & (spread > 0)
+    own = np.where(view.has_amount, view.amount, 0) * number - total
+    return _only_where(known, own * number / np.where(known, spread, 1.0))
 
 
 def _exact_sum(values: Ints) -> Floats:
@@ -201,208 +262,63 @@ def _exact_sum(values: Ints) -> Floats:
     return total
 
 
-def _distinct(column: str, window_ms: int) -> Operation:
-    def of(view: KeyView) -> Floats:
-        codes = np.empty((view.n, view.known.shape[1] + 1), np.uint32)
-        np.multiply(view.prior(column), view.within(window_ms), out=codes[:, :-1], casting="unsafe")
-        codes[:, -1] = view.now(column)
-        codes.sort(axis=1)
-        rises = (codes[:, 1:] != codes[:, :-1]).sum(axis=1)
-        count: Floats = rises + (codes[:, 0] != 0) * 1.0
-        return count
-
-    return of
+def equal_amounts(view: KeyView, window_ms: int) -> Column:
+    """Count the transactions of exactly this amount; NaN without an amount."""
+    return _only_where(view.has_amount, 1 + view.amounts_equal(window_ms))
 
 
-def _is_new(column: str) -> Operation:
-    def of(view: KeyView) -> Floats:
-        now = view.now(column)
-        earlier = view.known & (view.prior(column) != 0)
-        met = (earlier & (view.prior(column) == now[:, None])).any(axis=1)
-        return _only_where((now != 0) & earlier.any(axis=1), (~met).astype(np.float64))
+def share_below(micro: int) -> Operation:
+    """Give the share of amounts below one, in micro-units; NaN without any amount."""
 
-    return of
+    def share(view: KeyView, window_ms: int) -> Column:
+        known = view.amounts_known(window_ms) + view.has_amount
+        own = view.has_amount & (view.amount < micro)
+        return _only_where(
+            known > 0, (view.amounts_below(micro, window_ms) + own) / np.maximum(known, 1)
+        )
 
-
-def _equal_amounts(window_ms: int) -> Operation:
-    def of(view: KeyView) -> Floats:
-        equal = view.priced_within(window_ms) & (view.prior_amount == view.amount[:, None])
-        return _only_where(view.has_amount, 1.0 + equal.sum(axis=1))
-
-    return of
+    return share
 
 
-def _seconds_since_last(view: KeyView) -> Floats:
-    at, known = view.latest()
-    return _only_where(known, np.take_along_axis(view.age_ms, at[:, None], axis=1)[:, 0] / 1000)
+def distinct(column: str) -> Operation:
+    """Count the different values of a field; missing ones are none."""
+
+    def number(view: KeyView, window_ms: int) -> Column:
+        others = view.first_of_others(column) < view.count(window_ms)[:, None]
+        found: Column = others.sum(axis=1) + (view.now(column) != 0)
+        return found
+
+    return number
 
 
-def _distance_km(view: KeyView) -> Floats:
-    at, known = view.latest()
+def is_new(column: str) -> Operation:
+    """Say whether no prior transaction has this value; NaN without any to compare."""
+
+    def new(view: KeyView, window_ms: int) -> Column:
+        now, codes = view.now(column), view.prior(column)
+        earlier = view.age_ms <= (window_ms or _NEVER - 1)
+        met = (earlier & (codes == now[:, None])).any(axis=1)
+        return _only_where((now != 0) & (earlier & (codes != 0)).any(axis=1), ~met)
+
+    return new
+
+
+def seconds_since_last(view: KeyView, window_ms: int) -> Column:
+    """Measure the time since the latest prior transaction."""
+    return _only_where(view.count(window_ms) > 0, view.age_ms[:, 0] / 1000)
+
+
+def distance_km(view: KeyView, window_ms: int) -> Column:
+    """Measure the straight line to the billing location of the latest prior transaction."""
     square = np.zeros(view.n)
-    for axis in ("x", "y", "z"):
-        last = np.take_along_axis(view.prior(axis), at[:, None], axis=1)[:, 0].astype(np.float64)
+    for axis in LOCATION_COLUMNS:
+        last = view.prior(axis)[:, 0].astype(np.float64)
         step = view.now(axis).astype(np.float64) - last
         square = square + step * step
-    return _only_where(known, np.sqrt(square) * EARTH_RADIUS_KM)
+    return _only_where(view.count(window_ms) > 0, np.sqrt(square) * EARTH_RADIUS_KM)
 
 
-def _speed_kmh(view: KeyView) -> Floats:
-    at, _ = view.latest()
-    age_ms = np.take_along_axis(view.age_ms, at[:, None], axis=1)[:, 0]
-    hours: Floats = np.maximum(age_ms, _SHORTEST_MS) / _HOUR_MS
-    return _distance_km(view) / hours
-
-
-def _known_rows(view: KeyView) -> Floats:
-    rows: Floats = view.known.sum(axis=1).astype(np.float64)
-    return rows
-
-
-_WORDS: Final = {
-    "10m": "10 minutes",
-    "1h": "hour",
-    "24h": "24 hours",
-    "7d": "7 days",
-    "30d": "30 days",
-}
-_THINGS: Final = {
-    "ip_address": ("ip", "IP address", "IP addresses"),
-    "user_agent": ("user_agent", "browser or app", "browsers or apps"),
-    "email_address": ("email", "e-mail address", "e-mail addresses"),
-    "phone": ("phone", "phone number", "phone numbers"),
-    "card_bin": ("bin", "card BIN", "card BINs"),
-    "product_category": ("category", "product category", "product categories"),
-    "transaction_currency": ("currency", "currency", "currencies"),
-}
-
-
-def _entity_features() -> list[HistoryFeature]:
-    features = []
-
-    def add(
-        measure: str, unit: str, meaning: str, reason: str, of: Operation, reason_when_0: str = ""
-    ) -> None:
-        features.append(
-            HistoryFeature(f"entity_{measure}", "entity", unit, meaning, reason, of, reason_when_0)
-        )
-
-    for window, length_ms in WINDOWS_MS.items():
-        words = _WORDS[window]
-        add(
-            f"tx_count_{window}",
-            "transactions",
-            f"Transactions in the last {words}.",
-            f"{{value:.0f}} transactions in the last {words}.",
-            _count(length_ms),
-        )
-        add(
-            f"amount_sum_{window}",
-            "USD",
-            f"Amount spent in the last {words}.",
-            f"{{value:,.2f}} USD spent in the last {words}.",
-            _amount_sum(length_ms),
-        )
-    for window in ("24h", "30d"):
-        length_ms, words = WINDOWS_MS[window], _WORDS[window]
-        add(
-            f"amount_mean_{window}",
-            "USD",
-            f"Mean amount in the last {words}.",
-            f"The mean amount in the last {words} is {{value:,.2f}} USD.",
-            _amount_mean(length_ms),
-        )
-        add(
-            f"amount_max_{window}",
-            "USD",
-            f"Largest amount in the last {words}.",
-            f"The largest amount in the last {words} is {{value:,.2f}} USD.",
-            _amount_max(length_ms),
-        )
-    add(
-        "amount_ratio_30d",
-        "ratio",
-        "Amount over the mean of the prior transactions in the last 30 days.",
-        "{value:.1f} times this customer's 30-day average.",
-        _amount_ratio(WINDOWS_MS["30d"]),
-    )
-    add(
-        "amount_deviation_30d",
-        "mean absolute deviations",
-        "Distance from the mean of the prior transactions in the last 30 days, in their mean absolute deviations.",
-        "The amount is {value:.1f} usual deviations from this customer's 30-day average.",
-        _amount_deviation(WINDOWS_MS["30d"]),
-    )
-    add(
-        "equal_amount_count_24h",
-        "transactions",
-        "Transactions of exactly this amount in the last 24 hours.",
-        "{value:.0f} transactions of exactly this amount in the last 24 hours.",
-        _equal_amounts(WINDOWS_MS["24h"]),
-    )
-    for column, windows in (
-        ("ip_address", ("1h", "24h", "7d")),
-        ("user_agent", ("24h", "7d")),
-        ("product_category", ("1h", "24h", "7d")),
-        ("card_bin", ("24h", "30d")),
-        ("transaction_currency", ("24h", "30d")),
-    ):
-        short, _, plural = _THINGS[column]
-        for window in windows:
-            words = _WORDS[window]
-            add(
-                f"{short}_distinct_{window}",
-                plural,
-                f"Different {plural} in the last {words}.",
-                f"{{value:.0f}} different {plural} in the last {words}.",
-                _distinct(column, WINDOWS_MS[window]),
-            )
-    for column in (
-        "ip_address",
-        "user_agent",
-        "email_address",
-        "phone",
-        "card_bin",
-        "product_category",
-    ):
-        short, singular, _ = _THINGS[column]
-        add(
-            f"{short}_is_new",
-            "0 or 1",
-            f"Whether this entity's remembered transactions hold no such {singular}; NaN without any to compare.",
-            f"This {singular} is new for this customer.",
-            _is_new(column),
-            f"This customer has used this {singular} before.",
-        )
-    add(
-        "seconds_since_last",
-        "seconds",
-        "Time since the latest prior transaction.",
-        "{value:,.0f} seconds after this customer's last transaction.",
-        _seconds_since_last,
-    )
-    add(
-        "distance_last_km",
-        "km",
-        "Straight-line distance to the billing location of the latest prior transaction.",
-        "{value:,.0f} km from the last billing location.",
-        _distance_km,
-    )
-    add(
-        "speed_last_kmh",
-        "km/h",
-        "That distance over the time between, of at least a second.",
-        "The billing location moved at {value:,.0f} km/h.",
-        _speed_kmh,
-    )
-    add(
-        "known_count",
-        "transactions",
-        "Prior transactions that are remembered.",
-        "{value:.0f} earlier transactions are known.",
-        _known_rows,
-    )
-    return features
-
-
-HISTORY_FEATURES: Final[tuple[HistoryFeature, ...]] = tuple(_entity_features())
+def speed_kmh(view: KeyView, window_ms: int) -> Column:
+    """Divide that distance by the time between, of at least a second."""
+    hours = np.maximum(view.age_ms[:, 0], _SHORTEST_MS) / _HOUR_MS
+    return distance_km(view, window_ms) / hours  # type: ignore[no-any-return]

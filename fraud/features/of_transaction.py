@@ -1,24 +1,39 @@
-"""Features of the transaction alone: they need no history."""
+"""Features of the transaction alone: they need no history.
+
+An operation computes a whole batch; what it parses of a text is remembered, since the same texts
+come again and again.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Final
 from zlib import crc32
 
+import numpy as np
+from numpy.typing import NDArray
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+from ua_parser import parse as parse_user_agent
+
 from fraud.contracts.transaction import Transaction
-from fraud.features.currency import MICRO, UNKNOWN_AMOUNT
+from fraud.features.currency import MICRO, UNKNOWN_AMOUNT, amounts_to_micro
+
+Floats = NDArray[np.float64]
+
+CODES: Final = 1024
+"""Codes of categories and the like, as numbers for the model: 0 to this, exclusive."""
 
 _DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
 _EPOCH_WEEKDAY: Final = 3  # 1 January 1970 was a Thursday; Monday is 0
+_TEXTS: Final = 65_536
+"""Texts of a kind whose parsed form is kept: some 10 MB each at most."""
 
 # Where people of every kind have their private mail: a small, stable list, not a judgement.
-_FREE_MAIL: Final = frozenset(
+FREE_MAIL: Final = frozenset(
     [
         "aol.com",
         "gmail.com",
@@ -45,7 +60,7 @@ _FREE_MAIL: Final = frozenset(
         "126.com",
     ]
 )
-_DISPOSABLE_MAIL: Final = frozenset(
+DISPOSABLE_MAIL: Final = frozenset(
     [
         "10minutemail.com",
         "dispostable.com",
@@ -64,102 +79,172 @@ _DISPOSABLE_MAIL: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A transaction with what several features need of it."""
+class Batch:
+    """A batch of n transactions as columns."""
 
-    transaction: Transaction
-    amount_micro: int
-    """Millionths of the base currency, or `UNKNOWN_AMOUNT`."""
+    def __init__(self, transactions: Sequence[Transaction]) -> None:
+        self.transactions = transactions
+        self._parsed: dict[tuple[str, Callable[[str], Any]], Floats] = {}
+
+    @cached_property
+    def event_time_ms(self) -> NDArray[np.int64]:
+        """Event times, shape (n,), UTC epoch milliseconds."""
+        return np.array([one.event_time_ms for one in self.transactions], np.int64)
+
+    @cached_property
+    def amount(self) -> Floats:
+        """Amounts in their own currencies, shape (n,)."""
+        return np.array([one.transaction_amt for one in self.transactions], np.float64)
+
+    @cached_property
+    def amount_micro(self) -> NDArray[np.int64]:
+        """Amounts in millionths of the base currency, or `UNKNOWN_AMOUNT`, shape (n,)."""
+        return amounts_to_micro(self.amount, self.texts("transaction_currency"), self.event_time_ms)
+
+    def texts(self, field: str) -> list[Any]:
+        """Give the values of a field, None where it is missing."""
+        if field in ("entity_id", "transaction_currency"):
+            return [getattr(one, field) for one in self.transactions]
+        return [one.fields.get(field) for one in self.transactions]
+
+    def parsed(self, field: str, parse: Callable[[str], Any]) -> Floats:
+        """Parse each text of a field; NaN where it is missing.
+
+        Args:
+            field: Its name.
+            parse: Gives the numbers of one text, always as many; kept by the caller's cache.
+
+        Returns:
+            Shape (numbers, n).
+        """
+        numbers = self._parsed.get((field, parse))
+        if numbers is None:
+            unknown = tuple(math.nan for _ in parse(""))
+            cells = [unknown if text is None else parse(text) for text in self.texts(field)]
+            numbers = np.array(cells, np.float64).reshape(-1, len(unknown)).T
+            self._parsed[field, parse] = numbers
+        return numbers
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionFeature:
-    """One number about a transaction.
-
-    Attributes:
-        name: Name in the vector.
-        unit: Unit or range of the number.
-        meaning: One sentence for docs/features.md. NaN always means not known.
-        reason: How a person reads it as a reason; `{value}` is the number.
-        of: Computes it.
-        reason_when_0: The same where the value is 0, if that reads otherwise.
-    """
-
-    name: str
-    unit: str
-    meaning: str
-    reason: str
-    of: Callable[[Seen], float]
-    reason_when_0: str = ""
+def amount_base(batch: Batch) -> Floats:
+    """Amount in the base currency."""
+    amount = batch.amount_micro
+    values: Floats = np.where(amount == UNKNOWN_AMOUNT, np.nan, amount / MICRO)
+    return values
 
 
-def _amount(seen: Seen) -> float:
-    return math.nan if seen.amount_micro == UNKNOWN_AMOUNT else seen.amount_micro / MICRO
+def amount_is_round(batch: Batch) -> NDArray[np.bool_]:
+    """Whether the amount is a whole number of its own currency."""
+    whole: NDArray[np.bool_] = batch.amount % 1 == 0
+    return whole
 
 
-def _amount_is_round(seen: Seen) -> float:
-    return float(seen.transaction.transaction_amt % 1 == 0)
+def hour(batch: Batch) -> NDArray[np.int64]:
+    """Hour of the day, UTC."""
+    return batch.event_time_ms % _DAY_MS // _HOUR_MS
 
 
-def _hour(seen: Seen) -> float:
-    return seen.transaction.event_time_ms % _DAY_MS // _HOUR_MS
+def weekday(batch: Batch) -> NDArray[np.int64]:
+    """Day of the week, UTC; Monday is 0."""
+    return (batch.event_time_ms // _DAY_MS + _EPOCH_WEEKDAY) % 7
 
 
-def _weekday(seen: Seen) -> float:
-    return (seen.transaction.event_time_ms // _DAY_MS + _EPOCH_WEEKDAY) % 7
+def parsed(field: str, parse: Callable[[str], Any], position: int = 0) -> Callable[[Batch], Floats]:
+    """Give the operation that takes one of the numbers that a field's text is parsed into."""
+    return lambda batch: batch.parsed(field, parse)[position]
 
 
-@lru_cache(maxsize=65_536)
-def _email_features(address: str) -> tuple[float, float, float]:
+@lru_cache(maxsize=_TEXTS)
+def code(text: str) -> tuple[float]:
+    """Give a text's code for the model, 0 to `CODES` exclusive, in no order."""
+    return (crc32(text.encode()) % CODES,)
+
+
+@lru_cache(maxsize=_TEXTS)
+def email(address: str) -> tuple[float, float, float]:
+    """Say of an e-mail address: is its domain free, disposable; share of digits before the @."""
     local, at, domain = address.rpartition("@")
     if not at or not local:
         return (math.nan, math.nan, math.nan)
     domain = domain.lower()
     digits = sum(character.isdigit() for character in local) / len(local)
-    return (float(domain in _FREE_MAIL), float(domain in _DISPOSABLE_MAIL), digits)
+    return (float(domain in FREE_MAIL), float(domain in DISPOSABLE_MAIL), digits)
 
 
-def _of_email(position: int) -> Callable[[Seen], float]:
-    def of(seen: Seen) -> float:
-        address = seen.transaction.fields.get("email_address")
-        return math.nan if address is None else _email_features(address)[position]
-
-    return of
+_CARRIER_NAT: Final = ipaddress.ip_network("100.64.0.0/10")
 
 
-@lru_cache(maxsize=65_536)
-def _address_is_private(text: str) -> float:
+@lru_cache(maxsize=_TEXTS)
+def ip_address(text: str) -> tuple[float, float, float]:
+    """Say of an IP address: is it not public; its class; its version is 6."""
     try:
-        return float(not ipaddress.ip_address(text).is_global)
+        address = ipaddress.ip_address(text)
     except ValueError:
+        return (math.nan, math.nan, math.nan)
+    if address.version == 4 and address in _CARRIER_NAT:
+        kind = 2.0
+    elif address.is_global and not address.is_multicast:
+        kind = 0.0
+    elif (
+        address.is_reserved
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+    ):
+        kind = 3.0
+    else:
+        kind = 1.0
+    return (float(not address.is_global), kind, float(address.version == 6))
+
+
+_MOBILE_SYSTEMS: Final = frozenset({"iOS", "Android", "Windows Phone", "BlackBerry OS", "KaiOS"})
+_DESKTOP_SYSTEMS: Final = frozenset(
+    {"Windows", "Mac OS X", "Linux", "Ubuntu", "Chrome OS", "Fedora"}
+)
+
+
+@lru_cache(maxsize=_TEXTS)
+def user_agent(text: str) -> tuple[float, float, float]:
+    """Say of a user agent: is it mobile; code of its family; class of the device."""
+    mobile = "Mobi" in text or "Android" in text
+    found = parse_user_agent(text)
+    family = "" if found.user_agent is None else found.user_agent.family
+    system = "" if found.os is None else found.os.family
+    device = "" if found.device is None else found.device.family
+    if device == "Spider":
+        kind = 3.0
+    elif device == "iPad" or (system == "Android" and "Mobi" not in text):
+        kind = 2.0
+    elif system in _MOBILE_SYSTEMS:
+        kind = 1.0
+    elif system in _DESKTOP_SYSTEMS:
+        kind = 0.0
+    else:
+        kind = 4.0
+    return (float(mobile), *code(family), kind)
+
+
+@lru_cache(maxsize=_TEXTS)
+def _calling_code_matches(phone: str, country: str) -> float:
+    if not phone.startswith("+"):
         return math.nan
+    digits = "".join(character for character in phone if character in "0123456789")
+    # No calling code is the beginning of another one.
+    for length in (1, 2, 3):
+        regions = COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:length] or 0))
+        if regions:
+            return float(country.upper() in regions)
+    return math.nan
 
 
-def _ip_is_private(seen: Seen) -> float:
-    text = seen.transaction.fields.get("ip_address")
-    return math.nan if text is None else _address_is_private(text)
-
-
-def _category(seen: Seen) -> float:
-    category = seen.transaction.fields.get("product_category")
-    return math.nan if category is None else crc32(category.encode()) % 1024
-
-
-def _is_mobile(seen: Seen) -> float:
-    agent = seen.transaction.fields.get("user_agent")
-    return math.nan if agent is None else float("Mobi" in agent or "Android" in agent)
-
-
-TRANSACTION_FEATURES: Final[tuple[TransactionFeature, ...]] = (
-    TransactionFeature("amount_base", "USD", "Amount in the base currency; NaN without a known rate.", "The amount is {value:,.2f} USD.", _amount),
-    TransactionFeature("amount_is_round", "0 or 1", "Whether the amount is a whole number of its currency.", "The amount is a round number.", _amount_is_round, "The amount is no round number."),
-    TransactionFeature("event_hour", "0-23, UTC", "Hour of the day.", "It happened in hour {value:.0f} of the day (UTC).", _hour),
-    TransactionFeature("event_weekday", "0-6, Monday = 0, UTC", "Day of the week.", "It happened on day {value:.0f} of the week (Monday is 0, UTC).", _weekday),
-    TransactionFeature("email_domain_is_free", "0 or 1", "Whether the e-mail address is at a large free provider.", "The e-mail address is at a large free provider.", _of_email(0), "The e-mail address is at no large free provider."),
-    TransactionFeature("email_domain_is_disposable", "0 or 1", "Whether the e-mail address is at a known throw-away provider.", "The e-mail address is at a throw-away provider.", _of_email(1), "The e-mail address is at no known throw-away provider."),
-    TransactionFeature("email_digits_ratio", "0-1", "Share of digits before the @ of the e-mail address.", "{value:.0%} of the e-mail name are digits.", _of_email(2)),
-    TransactionFeature("ip_is_private", "0 or 1", "Whether the IP address is private or reserved; NaN when it is none.", "The IP address is private or reserved.", _ip_is_private, "The IP address is a public one."),
-    TransactionFeature("category_code", "0-1023, no order", "Code of the product category.", "The product category.", _category),
-    TransactionFeature("user_agent_is_mobile", "0 or 1", "Whether the user agent names a phone or tablet.", "It was made on a phone or tablet.", _is_mobile, "It was not made on a phone or tablet."),
-)  # fmt: skip
+def phone_country_matches(batch: Batch) -> Floats:
+    """Whether the calling code of the phone number is one of the billing country's."""
+    pairs = zip(batch.texts("phone"), batch.texts("billing_country"), strict=True)
+    return np.array(
+        [
+            math.nan if phone is None or country is None else _calling_code_matches(phone, country)
+            for phone, country in pairs
+        ],
+        np.float64,
+    )

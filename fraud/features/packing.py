@@ -5,33 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fraud.contracts.transaction import Transaction
-from fraud.features.currency import amount_to_micro
-from fraud.features.history import KEYS, Key
-from fraud.features.of_transaction import TRANSACTION_FEATURES, Seen
+from fraud.features.catalogue import FEATURES, KEYS
+from fraud.features.declaration import LOCATION_COLUMNS, Key
+from fraud.features.history import Records
+from fraud.features.of_transaction import Batch
 
-Records = NDArray[np.void]
+OWN_FEATURES: Final = tuple(feature for feature in FEATURES if not feature.key)
+"""Features of the transaction alone; they come first in the vector."""
 
-TRANSACTION_DTYPE: Final = np.dtype([(feature.name, "<f4") for feature in TRANSACTION_FEATURES])
+OWN_DTYPE: Final = np.dtype([(feature.name, "<f4") for feature in OWN_FEATURES])
 """Layout of the features that need no history, float32 as the model takes them."""
 
-_RECORD_DTYPES: Final = {key.name: key.dtype for key in KEYS}
 _RADIANS: Final = math.pi / 180
+_NOWHERE: Final = (math.nan, math.nan, math.nan)
 
 
 def event_hash(entity_id: str, event_id: str) -> int:
-    """Identify an event within all entities, 64 bits."""
+    """Identify an event within all entities, 64 bits, never 0."""
     text = f"{len(entity_id)}:{entity_id}{event_id}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
 
 
+@lru_cache(maxsize=262_144)
 def code_of(text: str | None) -> int:
     """Give a text's 32-bit code for comparing and counting; 0 is missing.
 
@@ -42,11 +45,8 @@ def code_of(text: str | None) -> int:
     return 0 if text is None else crc32(text.encode()) or 1
 
 
-def _place(fields: dict[str, Any]) -> tuple[float, float, float]:
-    latitude = fields.get("billing_latitude")
-    longitude = fields.get("billing_longitude")
-    if latitude is None or longitude is None:
-        return (math.nan, math.nan, math.nan)
+@lru_cache(maxsize=65_536)
+def _point(latitude: float, longitude: float) -> tuple[float, float, float]:
     # A point on the unit sphere: distances then need no function whose last bit may depend on
     # how many values are computed at once.
     latitude *= _RADIANS
@@ -55,14 +55,22 @@ def _place(fields: dict[str, Any]) -> tuple[float, float, float]:
     return (across * math.cos(longitude), across * math.sin(longitude), math.sin(latitude))
 
 
+def _place(fields: dict[str, Any]) -> tuple[float, float, float]:
+    latitude = fields.get("billing_latitude")
+    longitude = fields.get("billing_longitude")
+    if latitude is None or longitude is None:
+        return _NOWHERE
+    return _point(latitude, longitude)
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """Transactions of one batch, packed; all of length n.
 
     Attributes:
         keys: Per key, the value of each transaction, None when it has none.
-        records: Per key, what is remembered of each, of `Key.dtype`.
-        own: Features that need no history, of `TRANSACTION_DTYPE`.
+        records: Per key, what is remembered of each, of `Key.dtype`; zeros when it has no such key.
+        own: Features that need no history, of `OWN_DTYPE`.
     """
 
     keys: dict[str, list[str | None]]
@@ -73,19 +81,6 @@ class Packed:
         return len(self.own)
 
 
-def _record(key: Key, seen: Seen, event: int) -> tuple[Any, ...]:
-    transaction = seen.transaction
-    fields = transaction.fields
-    place = _place(fields) if key.location else ()
-    codes = [
-        code_of(
-            transaction.transaction_currency if name == "transaction_currency" else fields.get(name)
-        )
-        for name in key.codes
-    ]
-    return (event, transaction.event_time_ms, seen.amount_micro, *place, *codes)
-
-
 def pack(transactions: Sequence[Transaction]) -> Packed:
     """Pack transactions.
 
@@ -93,30 +88,42 @@ def pack(transactions: Sequence[Transaction]) -> Packed:
         >>> len(pack([]))
         0
     """
-    keys: dict[str, list[str | None]] = {key.name: [] for key in KEYS}
-    rows: dict[str, list[tuple[Any, ...]]] = {key.name: [] for key in KEYS}
-    own = []
-    for transaction in transactions:
-        seen = Seen(
-            transaction,
-            amount_to_micro(
-                transaction.transaction_amt,
-                transaction.transaction_currency,
-                transaction.event_time_ms,
-            ),
-        )
-        event = event_hash(transaction.entity_id, transaction.event_id)
-        for key in KEYS:
-            value = (
-                transaction.entity_id
-                if key.field == "entity_id"
-                else transaction.fields.get(key.field)
-            )
-            keys[key.name].append(value)
-            rows[key.name].append(_record(key, seen, event))
-        own.append(tuple([feature.of(seen) for feature in TRANSACTION_FEATURES]))
+    batch = Batch(transactions)
+    count = len(transactions)
+    events = np.array([event_hash(one.entity_id, one.event_id) for one in transactions], np.uint64)
+    codes = {
+        name: np.array([code_of(text) for text in batch.texts(name)], np.uint32)
+        for name in {name for key in KEYS for name in key.codes} | {"entity_id"}
+    }
+    places = np.array([_place(one.fields) for one in transactions], np.float32).reshape(count, 3)
+
+    def records_of(key: Key) -> tuple[list[str | None], Records]:
+        values: list[str | None] = batch.texts(key.field)
+        records = np.zeros(count, key.dtype)
+        records["event"] = events
+        if key.shared:
+            low = np.uint64(0xFFFFFFFF)
+            records["event"] = (
+                codes["entity_id"].astype(np.uint64) << np.uint64(32)
+            ) | events & low
+        records["event_time_ms"] = batch.event_time_ms
+        records["amount_micro"] = batch.amount_micro
+        if key.location:
+            for column, axis in enumerate(LOCATION_COLUMNS):
+                records[axis] = places[:, column]
+        for name in key.codes:
+            records[name] = codes[name]
+        missing = [at for at, value in enumerate(values) if value is None]
+        if missing:
+            records[missing] = np.zeros(1, key.dtype)
+        return values, records
+
+    packed = {key.name: records_of(key) for key in KEYS}
+    own = np.zeros(count, OWN_DTYPE)
+    for feature in OWN_FEATURES:
+        own[feature.name] = feature.operation(batch)
     return Packed(
-        keys,
-        {key.name: np.array(rows[key.name], _RECORD_DTYPES[key.name]) for key in KEYS},
-        np.array(own, TRANSACTION_DTYPE),
+        {name: values for name, (values, _) in packed.items()},
+        {name: records for name, (_, records) in packed.items()},
+        own,
     )

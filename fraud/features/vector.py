@@ -9,22 +9,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud.features.history import KEYS, LAYOUT_VERSION
-from fraud.features.of_history import HISTORY_FEATURES, HistoryFeature, KeyView
-from fraud.features.of_transaction import TRANSACTION_FEATURES, TransactionFeature
-from fraud.features.packing import Packed
+from fraud.features.catalogue import FEATURES, KEYS, LAYOUT
+from fraud.features.history import Records, Rings
+from fraud.features.of_history import KeyView
+from fraud.features.packing import OWN_FEATURES, Packed
 
-FEATURES: Final[tuple[TransactionFeature | HistoryFeature, ...]] = (
-    *TRANSACTION_FEATURES,
-    *HISTORY_FEATURES,
-)
+__all__ = ["FEATURES", "FEATURES_HASH", "FEATURE_NAMES", "compute", "feature_matrix", "vectors"]
+
 FEATURE_NAMES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES)
 
 FEATURES_HASH: Final = hashlib.sha256(
     "\n".join(
-        [f"layout {LAYOUT_VERSION}"]
-        + [f"{key.name} {key.field} {key.rows}" for key in KEYS]
-        + [f"{feature.name} {feature.unit} {feature.meaning}" for feature in FEATURES]
+        [LAYOUT] + [f"{feature.name} {feature.unit} {feature.meaning}" for feature in FEATURES]
     ).encode()
 ).hexdigest()[:16]
 """Identifies names, order and meaning of the vector. A model trained on another cannot be used."""
@@ -57,10 +53,23 @@ def vectors(
         The matrix as `feature_matrix` gives it; and per key the rows of history that each
         transaction saw, length n, itself and repeats of it not counted.
     """
-    matrix = np.empty((len(packed), len(FEATURES)), np.float32)
-    for column, own in enumerate(TRANSACTION_FEATURES):
-        matrix[:, column] = packed.own[own.name]
-    views = {key.name: KeyView(key, packed.records[key.name], rings[key.name]) for key in KEYS}
-    for column, feature in enumerate(HISTORY_FEATURES, start=len(TRANSACTION_FEATURES)):
-        matrix[:, column] = feature.of(views[feature.key])
-    return matrix, {name: view.remembered.sum(axis=1).tolist() for name, view in views.items()}
+    return compute(
+        packed.records, packed.own, {key.name: Rings.of(key, rings[key.name]) for key in KEYS}
+    )
+
+
+def compute(
+    records: Mapping[str, Records], own: Records, rings: Mapping[str, Rings]
+) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
+    """Compute as `vectors` does, from rings that are read already."""
+    matrix = np.empty((len(own), len(FEATURES)), np.float32)
+    matrix[:, : len(OWN_FEATURES)] = own.view(np.float32).reshape(len(own), len(OWN_FEATURES))
+    views = {key.name: KeyView(key, records[key.name], rings[key.name]) for key in KEYS}
+    for column, feature in enumerate(FEATURES[len(OWN_FEATURES) :], start=len(OWN_FEATURES)):
+        matrix[:, column] = feature.operation(views[feature.key], feature.window_ms)
+    first = len(OWN_FEATURES)
+    for key in KEYS:
+        end = first + sum(feature.key == key.name for feature in FEATURES)
+        matrix[~views[key.name].present, first:end] = np.nan
+        first = end
+    return matrix, {name: view.remembered.tolist() for name, view in views.items()}

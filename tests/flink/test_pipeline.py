@@ -19,10 +19,9 @@ from flink_job.pipeline import pipeline, register_functions
 from fraud.contracts.transaction import decode
 from fraud.decision.engine import Batch, Engine
 from fraud.decision.policy import DEFAULT_RULES, Policy
-from fraud.features.history import KEYS, Histories
 from fraud.features.packing import pack
 from model.registry import Registry
-from tests.builders import a_record, a_registry, a_value
+from tests.builders import Memory, a_record, a_registry, a_value
 from tests.unit.contracts.test_transaction import REFUSED
 
 pytestmark = [pytest.mark.flink, pytest.mark.slow]
@@ -136,6 +135,7 @@ def test_the_stream_decides_as_the_engine_does(table_env: TableEnvironment, regi
             transaction_amt=float(np.round(rng.uniform(0, 120), 2)),
             transaction_currency=str(rng.choice(["USD", "EUR", "ZWD"])),
             ip_address=str(rng.choice(["203.0.113.7", "198.51.100.9", "10.0.0.1"])),
+            merchant_id=str(rng.choice(["m-1", "m-2", ""])),
             product_category=str(rng.choice(["a", "b", ""])),
             billing_latitude=float(rng.integers(-80, 80)),
         )
@@ -143,13 +143,8 @@ def test_the_stream_decides_as_the_engine_does(table_env: TableEnvironment, regi
     ]
     streamed = [orjson.loads(row.record_value)["fd"] for row in outputs(table_env, rows_of(values))]
 
-    histories, key = Histories(KEYS[0]), KEYS[0].name
     packed = pack([decode(value) for value in values])
-    rings, duplicates = [], []
-    for value, record in zip(packed.keys[key], packed.records[key], strict=True):
-        assert value is not None
-        duplicates.append(histories.remember(value, record.tobytes()))
-        rings.append(histories.ring(value))
+    rings, duplicates = Memory().remember(packed)
     sources = [
         {"topic": "in", "partition": 2, "offset": offset, "timestamp_ms": 1_772_323_200_123}
         for offset in range(len(values))
@@ -158,7 +153,7 @@ def test_the_stream_decides_as_the_engine_does(table_env: TableEnvironment, regi
     engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), clock=lambda: 0)
     expected = [
         orjson.loads(decided.json)
-        for decided in engine.decide(Batch(packed, {key: rings}, duplicates, sources))
+        for decided in engine.decide(Batch(packed, rings, duplicates, sources))
     ]
     for decision in (*streamed, *expected):
         for clocked in ("scored_at", "frauddetector_time", "proc_time", "ttdf"):

@@ -11,15 +11,20 @@ from __future__ import annotations
 import csv
 import ipaddress
 import math
+import re
 import struct
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
+import ua_parser
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+
 from fraud.contracts.transaction import Transaction
 from fraud.features import currency
-from fraud.features.of_transaction import _DISPOSABLE_MAIL, _FREE_MAIL
+from fraud.features.of_transaction import DISPOSABLE_MAIL, FREE_MAIL
 
 REMEMBERED = 32
 MINUTE_MS = 60 * 1000
@@ -42,13 +47,19 @@ def float32(value: float) -> float:
     return struct.unpack("<f", struct.pack("<f", value))[0]
 
 
+@cache
+def rate_of(currency_code: str, month: str) -> str | None:
+    """Give the rate of a month, or that of the table's nearest."""
+    earlier = [row for row in _RATES if row["month"] <= month]
+    return (earlier[-1] if earlier else _RATES[0]).get(currency_code)
+
+
 def micro_dollars(transaction: Transaction) -> int | None:
     """Give the amount in whole millionths of a US dollar, None without a rate."""
     rate = 1.0
     if transaction.transaction_currency != "USD":
         month = f"{datetime.fromtimestamp(transaction.event_time_ms // 1000, UTC):%Y-%m}"
-        earlier = [row for row in _RATES if row["month"] <= month]
-        cell = (earlier[-1] if earlier else _RATES[0]).get(transaction.transaction_currency)
+        cell = rate_of(transaction.transaction_currency, month)
         if not cell:
             return None
         rate = float(cell)
@@ -80,42 +91,102 @@ def point(transaction: Transaction) -> tuple[float, float, float] | None:
 class NaiveStream:
     """Sees transactions in the order of their arrival and gives the vector of each."""
 
-    remembered: dict[str, list[Transaction]] = field(default_factory=dict)
+    remembered: dict[str, dict[str, list[Transaction]]] = field(
+        default_factory=lambda: {"entity": {}, "ip": {}, "merchant": {}}
+    )
 
     def vector(self, now: Transaction) -> dict[str, float]:
         """Remember a transaction, unless it is, and give its features as float32 values."""
-        ring = self.remembered.setdefault(now.entity_id, [])
-        if all(earlier.event_id != now.event_id for earlier in ring):
-            ring.append(now)
-            del ring[:-REMEMBERED]
-        prior = [
-            other
-            for other in ring
-            if other.event_id != now.event_id and other.event_time_ms <= now.event_time_ms
-        ]
-        features = {**own_features(now), **entity_features(now, prior)}
+        features = own_features(now)
+        duplicate = False
+        for key, value in (
+            ("entity", now.entity_id),
+            ("ip", now.fields.get("ip_address")),
+            ("merchant", now.fields.get("merchant_id")),
+        ):
+            ring = [] if value is None else self.remembered[key].setdefault(value, [])
+            known = any(same_event(earlier, now) for earlier in ring)
+            if not known and not duplicate:
+                ring.append(now)
+                del ring[:-REMEMBERED]
+            if key == "entity":
+                duplicate = known
+            prior = [
+                other
+                for other in ring
+                if not same_event(other, now) and other.event_time_ms <= now.event_time_ms
+            ]
+            if key == "entity":
+                features |= entity_features(now, prior)
+            else:
+                features |= shared_features(key, now, prior, present=value is not None)
         return {name: float32(value) for name, value in features.items()}
+
+
+def same_event(one: Transaction, other: Transaction) -> bool:
+    """Say whether two records are of one event."""
+    return (one.entity_id, one.event_id) == (other.entity_id, other.event_id)
+
+
+def shared_features(
+    key: str, now: Transaction, prior: list[Transaction], *, present: bool
+) -> dict[str, float]:
+    """Give the features of an IP address or merchant."""
+    features: dict[str, float] = {}
+    for window in ("10m", "1h", "24h"):
+        within = [now] + [
+            one for one in prior if now.event_time_ms - one.event_time_ms <= WINDOWS_MS[window]
+        ]
+        known = [one for one in map(micro_dollars, within) if one is not None]
+        small = [one for one in known if one < 5_000_000]
+        features[f"{key}_tx_count_{window}"] = float(len(within))
+        features[f"{key}_amount_sum_{window}"] = float(sum(known)) / 1e6
+        features[f"{key}_entity_distinct_{window}"] = float(len({one.entity_id for one in within}))
+        features[f"{key}_small_amount_ratio_{window}"] = len(small) / len(known) if known else NAN
+    return features if present else dict.fromkeys(features, NAN)
 
 
 def own_features(now: Transaction) -> dict[str, float]:
     """Give the features that need no history."""
     amount = micro_dollars(now)
     moment = datetime.fromtimestamp(now.event_time_ms // 1000, UTC)
-    free = disposable = digits = private = category = mobile = NAN
+    free = disposable = digits = private = ip_class = v6 = category = NAN
+    mobile = family = device = phone_matches = NAN
     local, at, domain = (now.fields.get("email_address") or "").rpartition("@")
     if at and local:
-        free = 1.0 if domain.lower() in _FREE_MAIL else 0.0
-        disposable = 1.0 if domain.lower() in _DISPOSABLE_MAIL else 0.0
+        free = 1.0 if domain.lower() in FREE_MAIL else 0.0
+        disposable = 1.0 if domain.lower() in DISPOSABLE_MAIL else 0.0
         digits = len([one for one in local if one.isdigit()]) / len(local)
     try:
-        private = 0.0 if ipaddress.ip_address(now.fields.get("ip_address") or "").is_global else 1.0
+        ip = ipaddress.ip_address(now.fields.get("ip_address") or "")
+        private = 0.0 if ip.is_global else 1.0
+        v6 = 1.0 if ip.version == 6 else 0.0
+        if ip.is_global and not ip.is_multicast:
+            ip_class = 0.0
+        elif (
+            isinstance(ip, ipaddress.IPv4Address) and ip.packed[0] == 100 and ip.packed[1] >> 6 == 1
+        ):
+            ip_class = 2.0
+        elif any(
+            (ip.is_reserved, ip.is_loopback, ip.is_link_local, ip.is_multicast, ip.is_unspecified)
+        ):
+            ip_class = 3.0
+        else:
+            ip_class = 1.0
     except ValueError:
-        private = NAN
+        pass
     if "product_category" in now.fields:
         category = float(crc32(now.fields["product_category"].encode()) % 1024)
     if "user_agent" in now.fields:
         agent = now.fields["user_agent"]
         mobile = 1.0 if "Mobi" in agent or "Android" in agent else 0.0
+        family, device = user_agent_features(agent)
+    phone, country = now.fields.get("phone", ""), now.fields.get("billing_country")
+    if phone.startswith("+") and country is not None:
+        number = re.sub("[^0-9]", "", phone)
+        for calling, regions in COUNTRY_CODE_TO_REGION_CODE.items():
+            if number.startswith(str(calling)):
+                phone_matches = 1.0 if country.upper() in regions else 0.0
     return {
         "amount_base": NAN if amount is None else amount / 1_000_000,
         "amount_is_round": 1.0 if now.transaction_amt == math.floor(now.transaction_amt) else 0.0,
@@ -125,9 +196,31 @@ def own_features(now: Transaction) -> dict[str, float]:
         "email_domain_is_disposable": disposable,
         "email_digits_ratio": digits,
         "ip_is_private": private,
+        "ip_class": ip_class,
+        "ip_is_v6": v6,
         "category_code": category,
         "user_agent_is_mobile": mobile,
+        "user_agent_family_code": family,
+        "user_agent_device": device,
+        "phone_country_matches": phone_matches,
     }
+
+
+@cache
+def user_agent_features(agent: str) -> tuple[float, float]:
+    """Give the code of a user agent's family, and the kind of its device."""
+    found = ua_parser.parse(agent).with_defaults()
+    family = ua_parser.parse_user_agent(agent)
+    code = float(crc32((family.family if family else "").encode()) % 1024)
+    if found.device.family == "Spider":
+        return code, 3.0
+    if found.device.family == "iPad" or (found.os.family == "Android" and "Mobi" not in agent):
+        return code, 2.0
+    if found.os.family in ("iOS", "Android", "Windows Phone", "BlackBerry OS", "KaiOS"):
+        return code, 1.0
+    if found.os.family in ("Windows", "Mac OS X", "Linux", "Ubuntu", "Chrome OS", "Fedora"):
+        return code, 0.0
+    return code, 4.0
 
 
 def entity_features(now: Transaction, prior: list[Transaction]) -> dict[str, float]:
@@ -146,7 +239,6 @@ def entity_features(now: Transaction, prior: list[Transaction]) -> dict[str, flo
         spent = sum(amounts(window)) + (amount or 0)
         features[f"entity_tx_count_{window}"] = float(1 + len(within(window)))
         features[f"entity_amount_sum_{window}"] = float(spent) / 1e6
-    for window in ("24h", "30d"):
         known = amounts(window) + ([] if amount is None else [amount])
         features[f"entity_amount_mean_{window}"] = (
             float(sum(known)) / len(known) / 1e6 if known else NAN
@@ -170,11 +262,12 @@ def entity_features(now: Transaction, prior: list[Transaction]) -> dict[str, flo
     )
 
     for column, short, windows in (
-        ("ip_address", "ip", ("1h", "24h", "7d")),
+        ("ip_address", "ip", tuple(WINDOWS_MS)),
         ("user_agent", "user_agent", ("24h", "7d")),
-        ("product_category", "category", ("1h", "24h", "7d")),
+        ("device_id", "device", tuple(WINDOWS_MS)),
+        ("product_category", "category", tuple(WINDOWS_MS)),
         ("card_bin", "bin", ("24h", "30d")),
-        ("transaction_currency", "currency", ("24h", "30d")),
+        ("transaction_currency", "currency", tuple(WINDOWS_MS)),
     ):
         for window in windows:
             met = {text(one, column) for one in [now, *within(window)]}
@@ -186,6 +279,7 @@ def entity_features(now: Transaction, prior: list[Transaction]) -> dict[str, flo
         ("phone", "phone"),
         ("card_bin", "bin"),
         ("product_category", "category"),
+        ("device_id", "device"),
     ):
         met = {text(one, column) for one in prior} - {None}
         comparable = met and text(now, column) is not None

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.transaction import Transaction, from_mapping
-from fraud.features.history import KEYS, Histories
+from fraud.features.catalogue import KEYS
 from fraud.features.packing import pack
+from fraud.features.replay import replay, rings_of
 from fraud.features.vector import FEATURE_NAMES, feature_matrix
-from model.examples import replay
+from tests.builders import Memory
 from tests.parity.naive import WINDOWS_MS, NaiveStream
 
 NOW_MS = 1_772_323_200_000
@@ -34,8 +35,23 @@ EDGES_MS = sorted(
 )
 CURRENCIES = ("USD", "usd", "EUR", "JPY", "RUB", "HRK", "ZWD", "XXX")
 VALUES: dict[str, tuple[Any, ...]] = {
-    "ip_address": ("203.0.113.7", "10.1.2.3", "8.8.8.8", "2001:db8::1", "not an address", ""),
-    "user_agent": ("Mozilla/5.0 (X11; Linux x86_64)", "Mozilla/5.0 (iPhone) Mobile", "Android"),
+    "ip_address": (
+        "203.0.113.7",
+        "10.1.2.3",
+        "8.8.8.8",
+        "100.64.1.2",
+        "224.0.0.1",
+        "2001:db8::1",
+        "not an address",
+        "",
+    ),
+    "user_agent": (
+        "Mozilla/5.0 (X11; Linux x86_64)",
+        "Mozilla/5.0 (iPhone) Mobile",
+        "Android",
+        "Googlebot/2.1 (+http://www.google.com/bot.html)",
+        "curl/8.0",
+    ),
     "email_address": (
         "ada7@gmail.com",
         "1234@Mailinator.COM",
@@ -43,7 +59,10 @@ VALUES: dict[str, tuple[Any, ...]] = {
         "no-at",
         "@gmail.com",
     ),
-    "phone": ("+1-202-555-0143", "+49 30 901820"),
+    "phone": ("+1-202-555-0143", "+49 30 901820", "030 901820", "+999", "+"),
+    "billing_country": ("US", "de", "CA", ""),
+    "device_id": ("d-1", "d-2", "d-3"),
+    "merchant_id": ("m-1", "m-2", 7),
     "card_bin": ("411111", 555555, "37"),
     "product_category": ("shopping_net", "travel", "gas"),
     "billing_latitude": (39.8, -33.9, "90", 0, -90),
@@ -134,19 +153,14 @@ def test_where_a_batch_was_packed_does_not_matter() -> None:
     assert b"".join(one.own.tobytes() for one in alone) == together.own.tobytes()
 
 
-def test_asking_for_a_score_gives_the_vector_that_the_stream_gives_next() -> None:
-    """REST computes with the record added to the ring, and adds nothing."""
+def test_remembering_one_by_one_gives_the_vectors_of_the_replay() -> None:
+    """The stream adds to rings of bytes, training finds all of them at once."""
     draw = random.Random(6)
-    transactions = [from_mapping(make(draw, at)) for at in range(300)]
-    stream = np.concatenate(list(replay(pack(transactions))))
-    histories = {key.name: Histories(key) for key in KEYS}
-    for at, transaction in enumerate(transactions):
-        packed = pack([transaction])
-        asked = {}
-        for key in KEYS:
-            value, record = packed.keys[key.name][0], packed.records[key.name].tobytes()
-            assert value is not None
-            ring, known = histories[key.name].with_record(value, record)
-            asked[key.name] = [ring]
-            assert histories[key.name].remember(value, record) == known
-        assert_same_bits(feature_matrix(packed, asked), stream[at : at + 1], [transaction])
+    transactions = [from_mapping(make(draw, at)) for at in range(600)]
+    packed = pack(transactions)
+    memory = Memory()
+    rings, duplicates = memory.remember(packed)
+    assert any(duplicates)
+    assert rings_of(packed)[1].tolist() == duplicates
+    replayed = np.concatenate(list(replay(packed, 100)))
+    assert_same_bits(feature_matrix(packed, rings), replayed, transactions)

@@ -22,7 +22,8 @@ from fraud.contracts.dead_letter import utc_text
 from fraud.decision.engine import Engine
 from fraud.decision.policy import DEFAULT_RULES, Policy
 from fraud.decision.scale import ScoreScale
-from fraud.features.history import KEYS, Histories
+from fraud.features.catalogue import KEYS
+from fraud.features.history import Histories
 from fraud.kit.clock import system_clock
 from model.registry import Registry
 from scoring_api.history import RecentHistory, read_processed
@@ -58,13 +59,17 @@ class Stream:
         """Give the output of a batch."""
         read = self._read.eval(pd.Series(values))
         columns: list[pd.Series[Any]] = []
+        duplicates = [False] * len(values)
         for key in KEYS:
             state = self._state[key.name]
             rings = []
-            for value, record in zip(
-                read[f"{key.name}_key"], read[f"{key.name}_record"], strict=True
+            for at, (value, record) in enumerate(
+                zip(read[f"{key.name}_key"], read[f"{key.name}_record"], strict=True)
             ):
-                known = state.remember(value, record)
+                remembered = record is not None and not duplicates[at]
+                known = remembered and state.remember(value, record)
+                if key is KEYS[0]:
+                    duplicates[at] = known
                 rings.append(state.ring(value) + bytes([known]))
             columns += [read[f"{key.name}_record"], pd.Series(rings, dtype=object)]
         count = len(values)
@@ -104,6 +109,7 @@ def records(seed: int, count: int) -> list[bytes]:
                     transaction_currency=rng.choice(["usd", "EUR", "XXX", "JPY"]),
                     ip_address=rng.choice([None, "203.0.113.7", "203.0.113.8", 17]),
                     product_category=rng.choice(["a", "b", "", None]),
+                    merchant_id=rng.choice(["m-1", "m-2", None]),
                     billing_latitude=rng.choice([None, 42.3, "10.5"]),
                 )
             )

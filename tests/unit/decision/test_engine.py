@@ -14,10 +14,9 @@ from fraud.contracts.transaction import from_mapping
 from fraud.decision.engine import Batch, Engine
 from fraud.decision.policy import DEFAULT_RULES, Policy, Rule
 from fraud.decision.scale import ScoreScale
-from fraud.features.history import KEYS, Histories
 from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES
-from tests.builders import START_MS, a_record
+from tests.builders import START_MS, Memory, a_record
 
 AMOUNT = FEATURE_NAMES.index("amount_base")
 
@@ -49,18 +48,12 @@ def an_engine(rules: tuple[Rule, ...] = DEFAULT_RULES) -> Engine:
     )
 
 
-def a_batch(*records: dict[str, Any], histories: Histories | None = None) -> Batch:
+def a_batch(*records: dict[str, Any]) -> Batch:
     """Pack records as they come, remembering them."""
-    histories = histories or Histories(KEYS[0])
     packed = pack([from_mapping(record) for record in records])
-    rings, duplicates = [], []
-    for at in range(len(packed)):
-        value, record = packed.keys["entity"][at], packed.records["entity"][at].tobytes()
-        assert value is not None
-        duplicates.append(histories.remember(value, record))
-        rings.append(histories.ring(value))
+    rings, duplicates = Memory().remember(packed)
     source = {"topic": "transactions", "partition": 0, "offset": 7, "timestamp_ms": 1}
-    return Batch(packed, {"entity": rings}, duplicates, [source] * len(packed))
+    return Batch(packed, rings, duplicates, [source] * len(packed))
 
 
 def decisions(batch: Batch) -> list[dict[str, Any]]:
@@ -133,13 +126,12 @@ def test_a_scoring_failure_is_a_review_and_costs_no_other_row() -> None:
 
 def test_a_duplicate_is_decided_as_if_its_repeats_were_not_there() -> None:
     """It is told apart, and gets the score that it got before."""
-    histories = Histories(KEYS[0])
     before = a_record(event_id="e0", transaction_amt=3, event_time="2026-02-28T23:30:00Z")
     first, second = a_record(transaction_amt=7), a_record(transaction_amt=7)
-    _, one, two = decisions(a_batch(before, first, second, histories=histories))
+    _, one, two = decisions(a_batch(before, first, second))
     assert (one["duplicate"], two["duplicate"]) == (False, True)
     assert one["features"] == two["features"]
-    assert (one["history"], two["history"]) == ({"entity": 1}, {"entity": 1})
+    assert (one["history"], two["history"]) == ({"entity": 1, "ip": 1, "merchant": 1},) * 2
 
 
 def test_an_unknown_currency_is_scored_without_the_amount() -> None:

@@ -70,7 +70,7 @@ def test_one_record_answers_its_event_id_and_decision(post: Post) -> None:
     assert answer.keys() == {"event_id", "fd"}
     assert answer["event_id"] == "new"
     decision = Decision.model_validate(answer["fd"])
-    assert decision.history == {"entity": 3}
+    assert decision.history == {"entity": 3, "ip": 3, "merchant": 3}
     assert decision.probability == pytest.approx(0.003)
     assert decision.source is None
     assert not decision.duplicate
@@ -88,7 +88,7 @@ def test_an_event_of_the_history_is_a_duplicate(post: Post) -> None:
     """It is scored as if its repeat was not there."""
     answer = post(body_of(event_id="e-1")).json()["fd"]
     assert answer["duplicate"] is True
-    assert answer["history"] == {"entity": 2}
+    assert answer["history"] == {"entity": 2, "ip": 2, "merchant": 2}
 
 
 def test_a_list_answers_in_its_order(post: Post) -> None:

@@ -1,0 +1,118 @@
+"""How a feature and a key are declared; `fraud/features/catalogue.py` declares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+AMOUNT: Final = "amount_base"
+"""Input of a feature: the amount in the base currency; every key remembers it."""
+
+EVENT_TIME: Final = "event_time"
+"""Input of a feature: every key remembers it."""
+
+ENTITY: Final = "entity_id"
+
+LOCATION: Final = "billing_location"
+"""Input of a feature: the billing location, remembered as a point on the unit sphere."""
+
+LOCATION_COLUMNS: Final = ("x", "y", "z")
+
+WINDOWS_MS: Final = {
+    "10m": 600_000,
+    "1h": 3_600_000,
+    "24h": 86_400_000,
+    "7d": 7 * 86_400_000,
+    "30d": 30 * 86_400_000,
+}
+"""Window lengths by the suffix that names them."""
+
+_COMMON: Final = (
+    ("event", "<u8"),  # identifies the event; 0 stands for no record
+    ("event_time_ms", "<i8"),
+    ("amount_micro", "<i8"),  # millionths of the base currency, or UNKNOWN_AMOUNT
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One number about a transaction.
+
+    Attributes:
+        name: Name in the vector: `{key}_{measure}_{operation}_{window}` for one of a key's history.
+        inputs: What it is computed from: names of the record's fields, or `AMOUNT`, `EVENT_TIME`,
+            `LOCATION`. A key remembers the inputs of its features, a field as a 32-bit code of its
+            text, to be compared and counted.
+        unit: Unit or range of the number.
+        meaning: One sentence for docs/features.md. NaN always means not known.
+        reason: How a person reads it as a reason; `{value}` is the number.
+        operation: Computes it for a batch: from `of_transaction.Batch` for a transaction alone, from
+            `of_history.KeyView` and the window's length in milliseconds for one of history.
+        key: Name of the key whose history it tells of, empty for the transaction alone.
+        window: Suffix in `WINDOWS_MS`, empty for all that is remembered.
+        reason_when_0: The reason where the value is 0, if that reads otherwise.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    unit: str
+    meaning: str
+    reason: str
+    operation: Callable[..., Any]
+    key: str = ""
+    window: str = ""
+    reason_when_0: str = ""
+
+    @property
+    def window_ms(self) -> int:
+        """Length of the window, milliseconds; 0 without one."""
+        return WINDOWS_MS[self.window] if self.window else 0
+
+
+@dataclass(frozen=True)
+class Key:
+    """Something whose past transactions tell about its next one.
+
+    Attributes:
+        name: Prefix of its features, `entity` for `entity_amount_sum_1h`.
+        field: The record's field whose value is the key; a record without it has no history here.
+        rows: How many transactions are remembered, the one being scored included. Windows that
+            hold more are cut to these.
+        codes: Fields whose values are remembered as 32-bit codes.
+        location: Whether the billing location is remembered.
+    """
+
+    name: str
+    field: str
+    rows: int
+    codes: tuple[str, ...] = ()
+    location: bool = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether several entities have the same value.
+
+        Then the upper half of a record's `event` is the entity's code, the lower identifies its
+        event: records stay small, and entities can be counted.
+        """
+        return self.field != ENTITY
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """Layout of one record."""
+        places = LOCATION_COLUMNS if self.location else ()
+        return np.dtype(
+            [*_COMMON, *((axis, "<f4") for axis in places), *((code, "<u4") for code in self.codes)]
+        )
+
+    def remembering(self, features: Iterable[Feature]) -> Key:
+        """Give the same key with what its features need remembered."""
+        inputs = dict.fromkeys(
+            name for feature in features if feature.key == self.name for name in feature.inputs
+        )
+        known = {AMOUNT, EVENT_TIME, LOCATION, ENTITY}
+        codes = tuple(name for name in inputs if name not in known)
+        return Key(self.name, self.field, self.rows, codes, LOCATION in inputs)
