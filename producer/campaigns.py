@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.events import EVENT, HOUR_MS, HOURS_A_DAY, Campaign, Channel, Events, event_ids, join
+from producer.injections import TRAFFIC_SHARE, Injection
 from producer.life import minor_units
 from producer.population import (
     CATEGORY_MEDIAN,
@@ -58,6 +59,8 @@ DURATION_H: Final[Mapping[Campaign, int]] = MappingProxyType(
     }
 )
 """Hours after its start by which a campaign is over."""
+REMOTE_ACCESS_SHARE: Final = 0.25
+"""Part of the account takeovers that work on the victim's own device."""
 _LOOKBACK_DAYS: Final = -(-max(DURATION_H.values()) // HOURS_A_DAY)
 
 
@@ -223,14 +226,8 @@ class Scene:
         return deeds
 
 
-def _carry_out(population: Population, deeds: Deeds, salt: int) -> Events:
-    """Turn planned payments into events.
-
-    Args:
-        population: Everybody.
-        deeds: Planned payments, of any campaigns.
-        salt: 24 bits that differ between plans, so that no plan repeats another's event ids.
-    """
+def _carry_out(population: Population, deeds: Deeds) -> Events:
+    """Turn planned payments into events, but for their ids and the campaign's."""
     events = np.empty(len(deeds), EVENT)
     if not len(deeds):
         return events
@@ -254,10 +251,6 @@ def _carry_out(population: Population, deeds: Deeds, salt: int) -> Events:
     events["device"] = np.where(none, -1, np.where(own, own_device, device))
     events["agent"] = np.where(none, -1, np.where(own, own_agent, agent))
     events["ip"] = np.where(none, -1, np.where(own, own_ip, ip))
-    events["id"] = event_ids(
-        population.draws, Purpose.CAMPAIGN_EVENT_ID, town, deeds["day"], deeds["which"], (salt << 8) + deeds["nth"]
-    )  # fmt: skip
-    events["campaign_id"] = (town << 35) | (deeds["day"] << 18) | deeds["which"]
     return events
 
 
@@ -335,7 +328,9 @@ def _account_takeover(scene: Scene) -> Deeds:
     """Sign in as the customer from elsewhere, change e-mail and phone, and shop."""
     rng = scene.rng
     n = int(rng.integers(2, 9))
-    tool = np.repeat(scene.tool(1), n)
+    # Some talk the customer into remote access: it is then the customer's own device and line.
+    remote = rng.random() < REMOTE_ACCESS_SHARE
+    tool = np.repeat(_OWN if remote else scene.tool(1), n)
     shops = scene.shops(n)
     gaps = rng.exponential(0.35, n).cumsum().clip(max=20)
     return scene.payments(
@@ -345,7 +340,7 @@ def _account_takeover(scene: Scene) -> Deeds:
         scene.prices(shops, 1.8),
         channel=Channel.APP if rng.random() < 0.5 else Channel.WEB,
         tool=tool,
-        contact=scene.contacts(tool, 0.7),
+        contact=0 if remote else scene.contacts(tool, 0.7),
     )
 
 
@@ -484,9 +479,14 @@ class Underworld:
                             begun[key] = self._play(kind, key, begins_ms)
         # All that is new is carried out at once: small arrays cost as much as large ones.
         plans = list(begun.values())
-        done = _carry_out(
-            self._population, np.concatenate(plans) if plans else np.empty(0, _DEED), self._salt
-        )
+        deeds = np.concatenate(plans) if plans else np.empty(0, _DEED)
+        done = _carry_out(self._population, deeds)
+        town, begun_d, numbers = deeds["town"], deeds["day"], deeds["which"]
+        # The salt differs between plans, so that no plan repeats another's event ids.
+        done["id"] = event_ids(
+            self._draws, Purpose.CAMPAIGN_EVENT_ID, town, begun_d, numbers, (self._salt << 8) + deeds["nth"]
+        )  # fmt: skip
+        done["campaign_id"] = (town << 35) | (begun_d << 18) | numbers
         ends: Any = np.cumsum([len(plan) for plan in plans])[:-1] if plans else []
         played |= zip(begun, np.split(done, ends), strict=False)
         # Only what is under way is kept.
@@ -496,6 +496,46 @@ class Underworld:
         time_ms = events["time_ms"]
         now = (time_ms >= start_ms) & (time_ms < end_ms)
         return np.asarray(events[now & (events["customer"] < customers)])
+
+    def injected(self, injection: Injection, transactions: float, customers: int) -> Events:
+        """Make all that an injected campaign does, unordered.
+
+        Each of its thieves begins in the first half of its time, and hurries where that is needed
+        to be done by its end.
+
+        Args:
+            injection: What was injected.
+            transactions: How many the world has in the campaign's time, about.
+            customers: How many customers there are at its start.
+        """
+        kind, number = injection.campaign, injection.number
+        if kind not in _ACTS:
+            return np.empty(0, EVENT)
+        dice = self._draws.generator(Purpose.INJECTION, number)
+        wanted = transactions * TRAFFIC_SHARE * injection.intensity / _MEAN_SIZE[kind]
+        towns = -(-customers // TOWN_SIZE)
+        plans = []
+        for nth in range(max(1, int(dice.poisson(wanted)))):
+            rng = self._draws.generator(Purpose.INJECTION, number, nth + 1)
+            where = int(rng.integers(0, towns))
+            half = (injection.end_ms - injection.start_ms) / 2
+            start_ms = injection.start_ms + int(rng.random() * half)
+            key = (where, start_ms // DAY_MS, nth)
+            scene = Scene(rng, self._population, self._town(where), where, kind, start_ms, key)
+            deeds = _ACTS[kind](scene)
+            after = deeds["time_ms"] - start_ms
+            left = injection.end_ms - 1 - start_ms
+            if after.max() > left:
+                deeds["time_ms"] = start_ms + (after * (left / after.max())).astype(np.int64)
+            plans.append(deeds)
+        deeds = np.concatenate(plans)
+        events = _carry_out(self._population, deeds)
+        events["id"] = event_ids(
+            self._draws, Purpose.INJECTION_EVENT_ID, number, deeds["which"], 0, deeds["nth"]
+        )
+        events["campaign_id"] = (1 << 62) | (number << 20) | deeds["which"]
+        on = (events["time_ms"] >= injection.effective_ms) & (events["time_ms"] < injection.stopped_ms)  # fmt: skip
+        return np.asarray(events[on & (events["customer"] < customers)])
 
     def _agenda(self, number: int, day: int) -> list[tuple[Campaign, int, int]]:
         """Give what begins in a town on a day: kind, kind with its number on that day, start."""

@@ -48,6 +48,10 @@ RETRY_SHARE: Final = 0.015
 """Part of the online payments that are tried once more within two minutes."""
 STRAY_DEVICE_SHARE: Final = 0.05
 """Part of the payments with a device that are made by one which is not the customer's own."""
+PRIVATE_BROWSER_SHARE: Final = 0.25
+"""Part of the customers whose browser forgets its identity every day: it blocks trackers, or is at work."""
+CANDIDATES: Final = 5
+"""Merchants that a customer thinks of for a payment."""
 TRIP_SHARE: Final = 0.04
 """Part of the customer-weeks with a trip of one to five days."""
 
@@ -212,6 +216,9 @@ class Life:
         once = v[1] > 1 - STRAY_DEVICE_SHARE
         stray, stray_agent = people.device_of(who, hour, 3 + number % 1_000, hour)
         device, agent = np.where(once, stray, device), np.where(once, stray_agent, agent)
+        private = draws.uniforms(Purpose.PRIVACY, who)[0] < PRIVATE_BROWSER_SHARE
+        renewed, _ = people.device_of(who, hour // HOURS_A_DAY, 2_000, hour)
+        device = np.where(private & ~once & (channel == Channel.WEB), renewed, device)
         ip = self._address(who, hour, v[2], v[3], at_home, online, away >= 0)
         offline = (channel == Channel.POS) | recurring
 
@@ -240,23 +247,25 @@ class Life:
     ) -> Ints:  # fmt: skip
         """Choose merchants: mostly favourites, sometimes new ones; online or not by habit.
 
-        Of three candidates the first of the wanted kind is taken, so that the favourites of
+        Of `CANDIDATES` the first of the wanted kind is taken, so that the favourites of
         somebody who shops online are mostly online.
         """
         draws, people = self._draws, self._population
         u = draws.uniforms(Purpose.SHOP, who, hour, number)
         want_online = (u[0] < online_share) | recurring
         chosen = np.full(len(who), -1, np.int64)
-        for attempt in range(3):
+        for attempt in range(CANDIDATES):
             w = draws.uniforms(Purpose.SHOP, who, hour, number, 2 + attempt)
             rank = np.minimum(-np.log(w[0]) * 3.0, 11).astype(np.int64)
             # A subscription's merchant hangs on its number alone: it never changes.
-            rank = np.where(recurring, number * 3 + attempt, rank)
+            rank = np.where(recurring, number * CANDIDATES + attempt, rank)
             favourite = people.favourite(who, rank)
             fresh = people.merchant_by_popularity(who // TOWN_SIZE, w[1])
             candidate = np.where((w[2] < loyal) | recurring, favourite, fresh)
             suits = CATEGORY_ONLINE[people.merchant_traits(candidate)[0]] == want_online
-            chosen = np.where((chosen < 0) & (suits | (attempt == 2)), candidate, chosen)
+            chosen = np.where(
+                (chosen < 0) & (suits | (attempt == CANDIDATES - 1)), candidate, chosen
+            )
         return chosen
 
     def _away(self, who: Ints, hour: Ints) -> Ints:
@@ -380,19 +389,3 @@ def minor_units(usd: Floats, currency: Ints, u: Floats) -> Ints:
     charming = np.where(scale == 100, whole - 1, exact)
     amount = np.where(u < 0.33, charming, np.where(u < 0.43, whole, exact))
     return np.maximum(amount, 1)
-
-
-def expected_rate(population: Population, hour: int, sample: int = 20_000) -> float:
-    """Estimate the legitimate payments that an average customer makes in that hour.
-
-    Args:
-        population: Whose.
-        hour: Hours since 1970.
-        sample: Customers to average over.
-    """
-    who = np.arange(sample)
-    place = population.home(who, np.full(sample, hour))
-    share = intensity(population, np.array([hour]))[0][place]
-    spontaneous = float((population.activity(who) * share).mean())
-    follow_ups = 1 + SPREE_SHARE * 2 + RETRY_SHARE * 0.32
-    return spontaneous * follow_ups + SUBSCRIPTIONS * SUBSCRIPTION_SHARE / SUBSCRIPTION_HOURS

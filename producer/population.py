@@ -116,7 +116,13 @@ CATEGORIES: Final[tuple[Category, ...]] = (
     Category("digital_goods", True, 0.03, 18.0, 0.9, 2.2),
     Category("kids_pets", True, 0.02, 42.0, 0.8, 0.9),
     Category("travel", True, 0.01, 260.0, 1.0, 1.0),
+    # Nobody sells these until they are injected as drift.
+    Category("crypto_exchange", True, 0.0, 120.0, 1.0, 0.0),
+    Category("telehealth", True, 0.0, 60.0, 0.8, 0.0),
+    Category("virtual_goods", True, 0.0, 15.0, 0.9, 0.0),
 )
+NEW_CATEGORIES: Final = np.flatnonzero([category.share == 0 for category in CATEGORIES])
+"""Categories that only drift brings."""
 CATEGORY_ONLINE: Final = np.array([category.online for category in CATEGORIES])
 CATEGORY_MEDIAN: Final = np.array([category.median for category in CATEGORIES])
 CATEGORY_SIGMA: Final = np.array([category.sigma for category in CATEGORIES])
@@ -142,8 +148,13 @@ AGENT_KINDS: Final[tuple[tuple[str, float], ...]] = (
     ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:{firefox}.0) Gecko/20100101 Firefox/{firefox}.0", 0.04),
     ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{major}.{minor} Safari/605.1.15", 0.07),
     ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chrome}.0.0.0 Safari/537.36", 0.03),
+    # Nobody has these until they are injected as drift.
+    ("Mozilla/5.0 (Linux; Android {android}; Fold {model}) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/{major}.0 Chrome/{chrome}.0.0.0 Mobile Safari/537.36", 0.0),
+    ("Mozilla/5.0 (X11; CrOS x86_64 16093.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chrome}.0.0.0 Safari/537.36 Edg/{chrome}.0.0.0", 0.0),
 )  # fmt: skip
 """User agents with their share of devices. The first two are phones."""
+NEW_AGENT_KINDS: Final = np.flatnonzero([share == 0 for _, share in AGENT_KINDS])
+"""Kinds of user agents that only drift brings."""
 _MODELS: Final = ("Pixel 7", "Pixel 8", "SM-S911B", "SM-A546B", "SM-G991U", "moto g power", "Redmi Note 12", "CPH2449")  # fmt: skip
 _AGENT_CUMULATIVE: Final = cumulative([share for _, share in AGENT_KINDS])
 

@@ -52,6 +52,11 @@ class Purpose(IntEnum):
     HABITS = 18
     FRIENDLY = 19
     CONTACT = 20
+    INJECTION = 21
+    INJECTION_EVENT_ID = 22
+    DRIFT = 23
+    DELIVERY = 24
+    PRIVACY = 25
 
 
 def _mix(value: int) -> int:

@@ -8,16 +8,15 @@ that hour only: it is the same whether it is reached from yesterday, from last y
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.campaigns import MIX, Underworld
+from producer.campaigns import DAY_MS, MIX, Underworld
 from producer.events import (
-    EVENT,
     HOUR_MS,
     HOURS_A_DAY,
     Campaign,
@@ -26,6 +25,7 @@ from producer.events import (
     in_order,
     join,
 )
+from producer.injections import TRAFFIC_SHARE, Injection, apply_drift
 from producer.labels import Labels, label
 from producer.life import (
     RETRY_SHARE,
@@ -34,7 +34,6 @@ from producer.life import (
     SUBSCRIPTION_SHARE,
     SUBSCRIPTIONS,
     Life,
-    expected_rate,
 )
 from producer.population import TOWN_SIZE, Place, Pools, Population, load_pools, read_places
 from producer.randomness import Draws, Purpose
@@ -42,7 +41,7 @@ from producer.randomness import Draws, Purpose
 DEFAULT_FRAUD_RATE: Final = 0.005
 MAX_CUSTOMERS: Final = 2**31
 """Numbers of customers are 32-bit counters; the upper half names thieves' tools."""
-_ONLINE_SHARE: Final = 0.32
+_ONLINE_SHARE: Final = 0.36
 """Part of the legitimate payments that friendly fraud can come from, measured on the defaults."""
 
 
@@ -70,17 +69,19 @@ class Plan:
 
     Attributes:
         customers: How many customers there are; None makes it as many as `rate` needs.
-        rate: Transactions a second, on average over each hour. None lets the customers live at
+        rate: Transactions a second, on average over a week. None lets the customers live at
             their natural pace. With `customers` too, their pace is forced to give this rate:
             good for load, but no life that a model could learn from.
         fraud_rate: Fraudulent share of the transactions, 0-1.
         mix: Share of each kind of fraud.
+        injections: Campaigns and drift that people injected.
     """
 
     customers: int | None = 2_000
     rate: float | None = None
     fraud_rate: float = DEFAULT_FRAUD_RATE
     mix: Mapping[Campaign, float] = field(default_factory=lambda: MIX)
+    injections: tuple[Injection, ...] = ()
 
     def __post_init__(self) -> None:
         if self.customers is None and self.rate is None:
@@ -131,46 +132,55 @@ class Process:
             own = _payments_a_day(self.population, min(plan.customers, 20_000))
             pace = plan.rate * 86_400 * (1 - plan.fraud_rate) / (plan.customers * own)
         a_day *= pace
+        self.customers = plan.customers or 1
+        """How many customers there are: as many as the rate needs on average over a week."""
+        if plan.customers is None:
+            assert plan.rate is not None  # noqa: S101 - Plan has checked it
+            wanted = plan.rate * 86_400 * (1 - plan.fraud_rate) / a_day
+            self.customers = min(max(1, round(wanted)), MAX_CUSTOMERS)
         self._life = Life(self.draws, self.population, pace)
         odds = plan.fraud_rate / (1 - plan.fraud_rate)
         total = sum(plan.mix.values())
         friendly = plan.mix.get(Campaign.FRIENDLY_FRAUD, 0.0) / total
-        residents = min(plan.customers or TOWN_SIZE, TOWN_SIZE)
+        residents = min(self.customers, TOWN_SIZE)
         self._underworld = Underworld(
             self.draws, self.population, a_day * odds, residents, plan.mix
         )
         self._friendly = plan.fraud_rate * friendly / _ONLINE_SHARE
-        self._sizes: dict[int, int] = {}
+        self._a_day = a_day / (1 - plan.fraud_rate)
+        self._injected: dict[tuple[str, str], Events] = {}
 
-    def customers_at(self, hour: int) -> int:
-        """Give how many customers there are in that hour.
-
-        A plan with only a rate has a population that breathes: at hours at which the average
-        customer sleeps more of them are needed to keep the rate.
-        """
-        if self.plan.customers is not None:
-            return self.plan.customers
-        if hour not in self._sizes:
-            assert self.plan.rate is not None  # noqa: S101 - Plan has checked it
-            wanted = self.plan.rate * 3600 * (1 - self.plan.fraud_rate)
-            size = max(1, round(wanted / expected_rate(self.population, hour)))
-            self._sizes = {hour: min(size, MAX_CUSTOMERS)}
-        return self._sizes[hour]
+    def with_injections(self, injections: tuple[Injection, ...]) -> Process:
+        """Give the same world with other injections."""
+        world = World(self.population.pools, self.population.places)
+        return Process(world, self.draws.seed, replace(self.plan, injections=injections))
 
     def hours(self, first: int, last: int) -> Slice:
         """Make what happens from hour `first`, inclusive, to `last`, exclusive (since 1970)."""
-        parts = []
-        if self.plan.customers is not None:
-            parts.append(self._life.hours(self.plan.customers, first, last))
-            parts.append(self._underworld.hours(self.plan.customers, first, last))
-        else:
-            for hour in range(first, last):
-                size = self.customers_at(hour)
-                parts.append(self._life.hours(size, hour, hour + 1))
-                parts.append(self._underworld.hours(size, hour, hour + 1))
-        events = in_order(join(parts)) if parts else np.empty(0, EVENT)
+        parts = [
+            self._life.hours(self.customers, first, last),
+            self._underworld.hours(self.customers, first, last),
+        ]
+        parts += self._campaigns(first * HOUR_MS, last * HOUR_MS)
+        events = in_order(join(parts))
         self._turn_friendly(events)
+        drifts = [one for one in self.plan.injections if one.what == "drift"]
+        apply_drift(self.population, events, drifts)
         return Slice(events, label(self.draws, events))
+
+    def _campaigns(self, start_ms: int, end_ms: int) -> list[Events]:
+        """Give what injected campaigns do from `start_ms` to `end_ms`, exclusive."""
+        parts = []
+        for one in self.plan.injections:
+            if one.what == "campaign" and one.start_ms < end_ms and one.end_ms > start_ms:
+                if one.key not in self._injected:
+                    a_ms = self.customers * self._a_day / DAY_MS
+                    self._injected[one.key] = self._underworld.injected(
+                        one, a_ms * (one.end_ms - one.start_ms), self.customers
+                    )
+                made = self._injected[one.key]
+                parts.append(made[(made["time_ms"] >= start_ms) & (made["time_ms"] < end_ms)])
+        return parts
 
     def _turn_friendly(self, events: Events) -> None:
         """Mark the purchases that their own customers will dispute."""
@@ -178,7 +188,14 @@ class Process:
         u = self.draws.uniforms(Purpose.FRIENDLY, ids[:, 0], ids[:, 1], ids[:, 2], ids[:, 3])[0]
         channel = events["channel"]
         online = (channel == Channel.WEB) | (channel == Channel.APP)
-        friendly: NDArray[Any] = online & (events["campaign"] == 0) & (u < self._friendly)
+        share = np.full(len(events), self._friendly)
+        for one in self.plan.injections:
+            if one.kind == "friendly_fraud":
+                on = (events["time_ms"] >= max(one.start_ms, one.effective_ms)) & (
+                    events["time_ms"] < min(one.end_ms, one.stopped_ms)
+                )
+                share[on] += TRAFFIC_SHARE * one.intensity / _ONLINE_SHARE
+        friendly: NDArray[Any] = online & (events["campaign"] == 0) & (u < share)
         events["campaign"][friendly] = Campaign.FRIENDLY_FRAUD
 
 
@@ -201,10 +218,10 @@ def simulate(world: World, seed: int, plan: Plan, t0_ms: int, t1_ms: int) -> Ite
         t1_ms: End, UTC epoch milliseconds.
 
     Yields:
-        Slices of an hour, or of a day when the population has a fixed size.
+        Slices of an hour, or of a day when the population is small.
     """
     process = Process(world, seed, plan)
-    step = HOURS_A_DAY if plan.customers is not None and plan.customers <= 50_000 else 1
+    step = HOURS_A_DAY if process.customers <= 50_000 else 1
     hour, end = t0_ms // HOUR_MS, -(-t1_ms // HOUR_MS)
     while hour < end:
         until = min((hour // step + 1) * step, end)

@@ -1,0 +1,306 @@
+"""Is the simulated world fit to learn from? Measured on seeds that it was not tuned on.
+
+Each check gives figures a seed; a world that fails one has a flaw, which is written down in
+docs/simulator.md and not tuned away. None of the figures predicts anybody's traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud.contracts.transaction import from_mapping
+from fraud.features.packing import pack
+from producer.campaigns import DAY_MS
+from producer.events import CAMPAIGNS, HOUR_MS, Campaign, Channel, Events
+from producer.injections import Drift, Injection
+from producer.population import CURRENCY_LEVEL, TOWN_MERCHANTS, Population
+from producer.randomness import Floats, Purpose
+from producer.records import columns, rows
+from producer.simulation import Plan, Process, World, simulate
+
+FIRST_SEED: Final = 1_000
+"""The world was tuned on seeds far below."""
+START_MS: Final = 20_700 * DAY_MS
+"""2026-09-04, so that the figures do not change from day to day."""
+MAX_RAW_AUC: Final = 0.85
+INDISTINGUISHABLE: Final = (0.48, 0.52)
+MIN_SHARED_DAYS: Final = 0.3
+FALSE_POSITIVE_RATE: Final = 0.05
+"""Where the recall of friendly fraud is read."""
+_NUMBERS: Final = ("transaction_amt", "billing_latitude", "billing_longitude")
+_DERIVED: Final = ("hour", "weekday")
+_CLASSIFIED: Final = 40_000
+"""Rows of each period that the classifier sees."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One figure of one seed.
+
+    Attributes:
+        check: Name of the check.
+        seed: Of the world.
+        value: The figure.
+        low: Least that is accepted.
+        high: Most that is accepted.
+        detail: What it is the figure of.
+    """
+
+    check: str
+    seed: int
+    value: float
+    low: float
+    high: float
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the figure is within its bounds."""
+        return self.low <= self.value <= self.high
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of a world is looked at.
+
+    Attributes:
+        customers: The first ones.
+        days: Length of the history.
+    """
+
+    customers: int = 4_000
+    days: int = 30
+
+
+def auc(score: Any, fraud: NDArray[np.bool_]) -> float:
+    """Give the area under the ROC curve; ties count half.
+
+    Example:
+        >>> auc([1.0, 2.0, 2.0, 3.0], np.array([False, False, True, True]))
+        0.875
+    """
+    _, place, count = np.unique(np.asarray(score), return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[place]
+    hits, others = int(fraud.sum()), int((~fraud).sum())
+    if not hits or not others:
+        return 0.5
+    return float((rank[fraud].sum() - hits * (hits + 1) / 2) / (hits * others))
+
+
+def _rate_of(code: Any, fraud: NDArray[np.bool_], train: NDArray[np.bool_]) -> Floats:
+    """Give each row the fraud rate of its code on the training rows, drawn to the base rate."""
+    n = int(code.max()) + 1
+    seen = np.bincount(code[train], minlength=n)
+    hits = np.bincount(code[train], fraud[train].astype(float), minlength=n)
+    base = fraud[train].mean()
+    return np.asarray(((hits + 20 * base) / (seen + 20))[code])
+
+
+def _seen_before(code: Any) -> Any:
+    """Count, in coarse steps, how often each row's code came before."""
+    order = np.argsort(code, kind="stable")
+    ordered = code[order]
+    first = np.r_[True, ordered[1:] != ordered[:-1]]
+    starts = np.maximum.accumulate(np.where(first, np.arange(len(code)), 0))
+    before = np.empty(len(code), np.int64)
+    before[order] = np.arange(len(code)) - starts
+    return np.digitize(before, (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
+
+
+def raw_field_aucs(table: dict[str, list[Any]], fraud: NDArray[np.bool_]) -> dict[str, float]:
+    """Give how well each raw field alone tells fraud, on the later half of a history.
+
+    A field is used in every way that needs no other: its number, the fraud rate of its value in
+    the earlier half, and how often the value came before.
+
+    Args:
+        table: Columns of records in order of time.
+        fraud: The truth.
+    """
+    train = np.arange(len(fraud)) < len(fraud) // 2
+    later = ~train
+    found = {}
+    for name, values in table.items():
+        if name in _NUMBERS:
+            number = np.asarray(values, np.float64)
+            raw = auc(number[later], fraud[later])
+            edges = np.quantile(number[train], np.linspace(0, 1, 21)[1:-1])
+            ways = [raw, 1 - raw, auc(_rate_of(np.digitize(number, edges), fraud, train)[later], fraud[later])]  # fmt: skip
+        else:
+            texts = np.array(["" if value is None else str(value) for value in values])
+            _, code = np.unique(texts, return_inverse=True)
+            step = np.where(texts == "", 0, 1 + _seen_before(code))
+            ways = [auc(_rate_of(one, fraud, train)[later], fraud[later]) for one in (code, step)]
+        found[name] = max(ways)
+    return found
+
+
+def _with_time(table: dict[str, list[Any]], events: Events) -> dict[str, list[Any]]:
+    hour = events["time_ms"] // HOUR_MS
+    return table | {"hour": (hour % 24).tolist(), "weekday": (hour // 24 % 7).tolist()}
+
+
+def _traits(population: Population, events: Events) -> NDArray[np.float64]:
+    """Give what a classifier may tell periods by: all of a transaction but its date and identity."""
+    hour = events["time_ms"] // HOUR_MS
+    home = population.home(events["customer"], hour)
+    place = np.where(events["place"] >= 0, events["place"], home)
+    usd = events["amount"] / CURRENCY_LEVEL[events["currency"]]
+    merchant = events["merchant"] % TOWN_MERCHANTS
+    return np.column_stack(
+        [
+            np.log1p(usd), events["currency"], events["category"], events["channel"], hour % 24, merchant,
+            place, events["place"] >= 0, events["agent"] // 100_000, events["agent"] // 10_000 % 10,
+            events["ip"] >> 24, events["contact"] != 0,
+        ]
+    ).astype(np.float64)  # fmt: skip
+
+
+def periods_auc(population: Population, first: Events, second: Events, seed: int) -> float:
+    """Give how well a classifier tells two periods apart, on customers it has not learnt from."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    rng = np.random.default_rng(seed)
+    n = min(len(first), len(second), _CLASSIFIED)
+    both = np.concatenate([one[rng.choice(len(one), n, replace=False)] for one in (first, second)])
+    is_second = np.repeat([False, True], n)
+    x = _traits(population, both)
+    group = (
+        population.draws.words(Purpose.HABITS, both["customer"], block=77)[0] % np.uint64(2) == 0
+    )
+    score = np.empty(2 * n)
+    for test in (group, ~group):
+        model = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=15, random_state=seed)
+        model.fit(x[~test], is_second[~test])
+        score[test] = model.predict_proba(x[test])[:, 1]
+    return float(np.mean([auc(score[test], is_second[test]) for test in (group, ~group)]))
+
+
+def shared_fraud_days(events: Events) -> float:
+    """Give the part of the victims' fraud days that also hold a legitimate transaction."""
+    day = events["customer"] * 100_000 + events["time_ms"] // DAY_MS
+    fraud = events["campaign"] != Campaign.LEGITIMATE
+    return float(np.isin(np.unique(day[fraud]), np.unique(day[~fraud])).mean())
+
+
+def recalls(world: World, seed: int, events: Events) -> dict[str, tuple[int, int]]:
+    """Learn from the earlier two thirds; count what is caught of each kind in the later third.
+
+    Features are the model's own, computed as on the stream. The learner gets the truth instead of
+    labels: were anything to leak, it would find it.
+
+    Returns:
+        By kind of fraud: caught, and all. `legitimate online` is what friendly fraud is measured
+        by: the honest payments of the same channels.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    from model.examples import replay
+
+    population = Process(world, seed, Plan(customers=1)).population
+    wire = rows(columns(population, events))
+    x = np.concatenate(list(replay(pack([from_mapping(row) for row in wire]))))
+    campaign = events["campaign"].astype(np.int64)
+    fraud = campaign != Campaign.LEGITIMATE
+    later = np.arange(len(events)) >= len(events) * 2 // 3
+    model = HistGradientBoostingClassifier(
+        max_iter=120, learning_rate=0.06, min_samples_leaf=40, l2_regularization=5.0, random_state=0
+    )
+    model.fit(x[~later], fraud[~later])
+    score = model.predict_proba(x[later])[:, 1]
+    caught = score > np.quantile(score[~fraud[later]], 1 - FALSE_POSITIVE_RATE)
+    channel = events["channel"][later]
+    online = (channel == Channel.WEB) | (channel == Channel.APP)
+    groups = {CAMPAIGNS[kind]: campaign[later] == kind for kind in Campaign if kind}
+    groups["legitimate online"] = online & ~fraud[later]
+    return {name: (int(caught[rows_].sum()), int(rows_.sum())) for name, rows_ in groups.items()}
+
+
+def check_seed(world: World, seed: int, scale: Scale) -> Iterator[Finding]:
+    """Make every check on one seed."""
+    plan = Plan(customers=scale.customers)
+    end_ms = START_MS + scale.days * DAY_MS
+    parts = list(simulate(world, seed, plan, START_MS, end_ms))
+    events = np.concatenate([part.events for part in parts])
+    process = Process(world, seed, plan)
+    fraud = events["campaign"] != Campaign.LEGITIMATE
+
+    hour = START_MS // HOUR_MS + 30
+    batch = events[(events["time_ms"] >= hour * HOUR_MS) & (events["time_ms"] < (hour + 8) * HOUR_MS)]  # fmt: skip
+    stream = [process.hours(h, h + 1).events for h in range(hour, hour + 8)]
+    same = np.concatenate(stream).tobytes() == np.ascontiguousarray(batch).tobytes()
+    yield Finding("batch equals stream", seed, float(same), 1, 1, f"{len(batch)} transactions")
+    again = list(simulate(world, seed, plan, START_MS, START_MS + 2 * DAY_MS))
+    same = np.concatenate([p.events for p in again]).tobytes() == events[: sum(len(p.events) for p in again)].tobytes()  # fmt: skip
+    yield Finding("same seed, same bytes", seed, float(same), 1, 1)
+
+    table = _with_time(columns(process.population, events), events)
+    aucs = raw_field_aucs(table, fraud)
+    worst = max(aucs, key=lambda name: aucs[name])
+    yield Finding("best single raw field, AUC", seed, aucs[worst], 0.0, MAX_RAW_AUC, worst)
+    shuffled = np.random.default_rng(seed).permutation(len(events))
+    ids = {"entity_id": [table["entity_id"][i] for i in shuffled], "event_id": table["event_id"]}
+    chance = 4 * 0.29 / np.sqrt(max(fraud[len(fraud) // 2 :].sum(), 1))
+    for name, value in raw_field_aucs(ids, fraud).items():
+        yield Finding(f"shuffled {name}, AUC", seed, value, 0.5 - chance, 0.5 + chance)
+    yield Finding("fraud days with a legitimate payment", seed, shared_fraud_days(events), MIN_SHARED_DAYS, 1.0)  # fmt: skip
+
+    # A live stream: the same world by rate, as the producer runs it, a week of it later.
+    week = 7 * DAY_MS
+    training = events[events["time_ms"] < START_MS + week]
+    rate = len(training) / week * 1000
+    live_plan = Plan(customers=None, rate=rate)
+    t0, t1 = START_MS + 3 * week, START_MS + 4 * week
+
+    def live(*injections: Injection) -> Events:
+        told = Plan(customers=None, rate=rate, injections=injections)
+        return np.concatenate([part.events for part in simulate(world, seed, told, t0, t1)])
+
+    assert live_plan.customers is None  # noqa: S101
+    found = periods_auc(process.population, training, live(), seed)
+    yield Finding("training or live, AUC", seed, found, *INDISTINGUISHABLE)
+    for drift in Drift:
+        one = Injection("drift", drift, f"check-{drift}", 1.0, t0 - DAY_MS, 60.0)
+        moved = live(one)
+        # Only thieves adapt: they are looked at alone.
+        thieves = drift is Drift.ADAPTING
+        before, after = (e[e["campaign"] > 0] if thieves else e for e in (training, moved))
+        found = periods_auc(process.population, before, after, seed)
+        yield Finding(f"training or live with {drift}, AUC", seed, found, INDISTINGUISHABLE[1], 1.0)
+
+    kinds = recalls(world, seed, events)
+    friendly, base = kinds["friendly_fraud"], kinds["legitimate online"]
+    share, expected = friendly[0] / max(friendly[1], 1), base[0] / max(base[1], 1)
+    spread = 3 * np.sqrt(expected * (1 - expected) / max(friendly[1], 1))
+    yield Finding(
+        "friendly fraud caught", seed, share, max(0.0, expected - spread), expected + spread,
+        f"{friendly[0]} of {friendly[1]}; honest online {expected:.1%}",
+    )  # fmt: skip
+    for name in CAMPAIGNS:
+        if name and name != "friendly_fraud":
+            caught, n = kinds[name]
+            yield Finding(f"{name} caught", seed, caught / max(n, 1), 0.0, 1.0, f"{caught} of {n}")
+
+
+def check(
+    seeds: Sequence[int], scale: Scale, done: Callable[[Finding], None] = lambda _: None
+) -> list[Finding]:
+    """Make every check on every seed.
+
+    Args:
+        seeds: Seeds that the world was not tuned on.
+        scale: How much of each world is looked at.
+        done: Called with each finding.
+    """
+    findings = []
+    for seed in seeds:
+        world = World.load(seed)
+        for finding in check_seed(world, seed, scale):
+            findings.append(finding)
+            done(finding)
+    return findings

@@ -1,0 +1,266 @@
+"""What people inject into a running world: campaigns of fraud, and drift of the traffic.
+
+An injection is data. Together with seed and plan it says all that happens, so a run is told again
+exactly by its log of injections. Each draws from a stream of its own: it shifts nobody else's.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.transaction import event_time_to_ms
+from producer.events import CAMPAIGNS, HOUR_MS, Campaign, Events
+from producer.population import (
+    CATEGORY_ONLINE,
+    NEW_AGENT_KINDS,
+    NEW_CATEGORIES,
+    TOWN_SIZE,
+    Population,
+)
+from producer.randomness import Floats, Purpose
+
+TRAFFIC_SHARE: Final = 0.01
+"""Fraudulent share of the transactions that a campaign of intensity 1 adds while it lasts."""
+MAX_INTENSITY: Final = 50.0
+MAX_MINUTES: Final = 7 * 24 * 60
+FOREVER_MS: Final = 2**62
+"""End of what was not stopped."""
+
+
+class Drift(StrEnum):
+    """How traffic may change under a model."""
+
+    INFLATION = "inflation"
+    NEW_CATEGORIES = "new_categories"
+    NEW_DEVICES = "new_devices"
+    ADAPTING = "adapting"
+
+
+CAMPAIGN_KINDS: Final = tuple(name for name in CAMPAIGNS if name)
+DRIFT_MEANINGS: Final = {
+    Drift.INFLATION: "prices rise by a fifth",
+    Drift.NEW_CATEGORIES: "a fifth of the online shops turn to goods that nobody sold before",
+    Drift.NEW_DEVICES: "three customers in ten change to a kind of device that is new",
+    Drift.ADAPTING: "thieves learn what is blocked: smaller amounts, nearer networks, the victim's device",
+}
+"""What each drift does at intensity 1, fully ramped."""
+
+
+@dataclass(frozen=True)
+class Injection:
+    """One thing injected.
+
+    Attributes:
+        what: `campaign` or `drift`.
+        kind: One of `CAMPAIGN_KINDS` or of `Drift`.
+        name: Its own; another name is another injection with other draws.
+        intensity: Of a campaign, 1 adds fraud of a hundredth of the traffic; of a drift, see
+            `DRIFT_MEANINGS`.
+        start_ms: Simulated time at which it begins, UTC epoch milliseconds.
+        minutes: Simulated length of a campaign; of a drift, how long it grows until it is whole.
+        effective_ms: Nothing of it happens before. Later than the start when it was heard late.
+        stopped_ms: Nothing of it happens from then on.
+    """
+
+    what: str
+    kind: str
+    name: str
+    intensity: float
+    start_ms: int
+    minutes: float
+    effective_ms: int = 0
+    stopped_ms: int = FOREVER_MS
+
+    def __post_init__(self) -> None:
+        known: Sequence[str] = {"campaign": CAMPAIGN_KINDS, "drift": tuple(Drift)}.get(
+            self.what, ()
+        )
+        if not known:
+            raise ValueError(f"what: expected campaign or drift, got {self.what}")
+        if self.kind not in known:
+            raise ValueError(f"kind: expected one of {', '.join(known)}, got {self.kind}")
+        if not 0 < self.intensity <= MAX_INTENSITY:
+            raise ValueError(f"intensity: expected above 0 to {MAX_INTENSITY:g}, got {self.intensity:g}")  # fmt: skip
+        if not 0 < self.minutes <= MAX_MINUTES:
+            raise ValueError(f"minutes: expected above 0 to {MAX_MINUTES}, got {self.minutes:g}")
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is told apart by."""
+        return self.what, self.name
+
+    @property
+    def number(self) -> int:
+        """Names it in counters, 32 bits."""
+        return zlib.crc32(f"{self.what}/{self.kind}/{self.name}".encode())
+
+    @property
+    def end_ms(self) -> int:
+        """When a campaign is over, or a drift whole."""
+        return self.start_ms + round(self.minutes * 60_000)
+
+    @property
+    def campaign(self) -> Campaign:
+        """The kind of fraud, of a campaign."""
+        return Campaign(CAMPAIGNS.index(self.kind))
+
+    def strength(self, time_ms: Any) -> Floats:
+        """Give how strong a drift is at each time: it grows evenly to `intensity` and stays."""
+        times = np.asarray(time_ms)
+        grown = np.clip((times - self.start_ms) / (self.end_ms - self.start_ms), 0.0, 1.0)
+        on = (times >= self.effective_ms) & (times < self.stopped_ms)
+        return np.asarray(np.where(on, grown * self.intensity, 0.0))
+
+
+def injection_of(document: dict[str, Any], what: str, name: str) -> Injection:
+    """Read an injection.
+
+    Args:
+        document: Keys kind, intensity, start, minutes, and perhaps effective and stopped.
+        what: `campaign` or `drift`.
+        name: Its name.
+
+    Raises:
+        ValueError: It is none; the text names the field and what was expected.
+    """
+
+    def number(field: str) -> float:
+        value = document.get(field)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{field}: expected a number")
+        return float(value)
+
+    def moment(field: str, default: int) -> int:
+        value = document.get(field)
+        if value is None:
+            return default
+        try:
+            return event_time_to_ms(value)
+        except (ValueError, TypeError, OverflowError):
+            raise ValueError(f"{field}: expected an ISO 8601 date and time") from None
+
+    if document.get("start") is None:
+        raise ValueError("start: expected an ISO 8601 date and time")
+    return Injection(
+        what, str(document.get("kind")), name, number("intensity"), moment("start", 0),
+        number("minutes"), moment("effective", 0), moment("stopped", FOREVER_MS),
+    )  # fmt: skip
+
+
+def document_of(injection: Injection) -> dict[str, Any]:
+    """Write an injection, without what it is and its name."""
+    document: dict[str, Any] = {
+        "kind": str(injection.kind),
+        "intensity": injection.intensity,
+        "start": utc_text(injection.start_ms),
+        "minutes": injection.minutes,
+    }
+    if injection.effective_ms:
+        document["effective"] = utc_text(injection.effective_ms)
+    if injection.stopped_ms != FOREVER_MS:
+        document["stopped"] = utc_text(injection.stopped_ms)
+    return document
+
+
+def read_injections(path: Path) -> tuple[Injection, ...]:
+    """Read a log of injections, JSON lines; the last line of each name counts.
+
+    Raises:
+        ValueError: A line is none; the text names file, line and field.
+    """
+    found: dict[tuple[str, str], Injection] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            document = orjson.loads(line)
+            if not isinstance(document, dict):
+                raise ValueError("expected a JSON object")
+            one = injection_of(document, str(document.get("what")), str(document.get("name")))
+        except ValueError as problem:
+            raise ValueError(f"{path.name}, line {number}: {problem}") from None
+        found[one.key] = one
+    return tuple(found.values())
+
+
+def log_line(injection: Injection) -> bytes:
+    """Write a line for the log."""
+    return orjson.dumps(
+        {"what": injection.what, "name": injection.name, **document_of(injection)},
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def apply_drift(population: Population, events: Events, drifts: Iterable[Injection]) -> None:
+    """Change events in place by what drifts at their time; nobody's times, ids or number change."""
+    for drift in drifts:
+        if len(events):
+            strength = drift.strength(events["time_ms"])
+            if strength.any():
+                _DRIFTS[Drift(drift.kind)](population, events, strength, drift.number)
+
+
+def _inflation(_population: Population, events: Events, strength: Floats, _number: int) -> None:
+    grown = np.rint(events["amount"] * (1 + 0.2 * strength)).astype(np.int64)
+    events["amount"] = np.maximum(grown, 1)
+
+
+def _new_categories(population: Population, events: Events, strength: Floats, number: int) -> None:
+    """Whole merchants change what they sell, one after the other."""
+    u = population.draws.uniforms(Purpose.DRIFT, events["merchant"], number)
+    turned = CATEGORY_ONLINE[events["category"]] & (u[0] < 0.2 * strength)
+    new = NEW_CATEGORIES[(u[1] * len(NEW_CATEGORIES)).astype(np.int64)]
+    events["category"] = np.where(turned, new, events["category"])
+
+
+def _new_devices(population: Population, events: Events, strength: Floats, number: int) -> None:
+    """Customers change over, one after the other; thieves keep their tools."""
+    u = population.draws.uniforms(Purpose.DRIFT, events["customer"], number, 1)
+    own = (events["campaign"] == 0) | (events["campaign"] == Campaign.FRIENDLY_FRAUD)
+    turned = own & (events["device"] >= 0) & (u[0] < 0.3 * strength)
+    kind = NEW_AGENT_KINDS[(u[1] * len(NEW_AGENT_KINDS)).astype(np.int64)]
+    events["device"] = np.where(turned, events["device"] ^ (number | 1), events["device"])
+    events["agent"] = np.where(turned, kind * 100_000 + events["agent"] % 100_000, events["agent"])
+
+
+def _adapting(population: Population, events: Events, strength: Floats, number: int) -> None:
+    """Thieves come nearer to their victims in what a model looks at; half of them at intensity 1."""
+    fraud = events["campaign"] > 0
+    fraud &= events["campaign"] != Campaign.FRIENDLY_FRAUD
+    rows = np.flatnonzero(fraud)
+    if not len(rows):
+        return
+    ids = events["id"][rows].astype(np.int64)
+    u = population.draws.uniforms(Purpose.DRIFT, ids[:, 0], number, ids[:, 1], 2)
+    careful = u < 0.5 * strength[rows]
+    customer, hour = events["customer"][rows], events["time_ms"][rows] // HOUR_MS
+    amount = events["amount"][rows]
+    events["amount"][rows] = np.where(
+        careful[0], np.maximum((amount * (0.3 + 0.4 * u[3])).astype(np.int64), 1), amount
+    )
+    remote = events["device"][rows] >= 0
+    device, agent = population.device(customer, hour, np.zeros(len(rows), bool))
+    imitated = remote & careful[1]
+    events["device"][rows] = np.where(imitated, device, events["device"][rows])
+    events["agent"][rows] = np.where(imitated, agent, events["agent"][rows])
+    near = remote & careful[2]
+    carrier = population.carrier_ip(customer // TOWN_SIZE, u[3])
+    events["ip"][rows] = np.where(near, carrier, events["ip"][rows])
+    events["contact"][rows] = np.where(careful[0], 0, events["contact"][rows])
+
+
+_DRIFTS: Final = {
+    Drift.INFLATION: _inflation,
+    Drift.NEW_CATEGORIES: _new_categories,
+    Drift.NEW_DEVICES: _new_devices,
+    Drift.ADAPTING: _adapting,
+}

@@ -1,0 +1,54 @@
+"""The stable part of what makes the world fit to learn from; `fraudstream simulate check` has the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from producer.acceptance import MAX_RAW_AUC, auc, periods_auc, raw_field_aucs, shared_fraud_days
+from producer.injections import Injection
+from producer.records import columns
+from producer.simulation import Plan, Process, World, simulate
+
+DAY_MS = 86_400_000
+T0 = 20_700 * DAY_MS
+
+
+def told(world: World, plan: Plan, first_day: int, last_day: int):
+    parts = simulate(world, 7, plan, T0 + first_day * DAY_MS, T0 + last_day * DAY_MS)
+    return np.concatenate([part.events for part in parts])
+
+
+@pytest.fixture(scope="module")
+def history(world: World):
+    return told(world, Plan(customers=4_000, fraud_rate=0.01), 0, 14)
+
+
+def test_the_area_under_the_curve_counts_ties_half() -> None:
+    fraud = np.array([False, False, True, True])
+    assert auc([1, 2, 3, 4], fraud) == 1.0
+    assert auc([1, 1, 1, 1], fraud) == 0.5
+
+
+def test_no_raw_field_alone_tells_fraud(world: World, history) -> None:
+    population = Process(world, 7, Plan()).population
+    aucs = raw_field_aucs(columns(population, history), history["campaign"] != 0)
+    assert max(aucs.values()) <= MAX_RAW_AUC, aucs
+    assert aucs["event_id"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_fraud_days_hold_honest_payments(history) -> None:
+    assert shared_fraud_days(history) >= 0.3
+
+
+def test_live_looks_like_history_until_it_drifts(world: World, history) -> None:
+    """The stream driver by rate against the batch driver by customers, a week of each."""
+    rate = len(history) / (14 * 86_400)
+    week = history[history["time_ms"] < T0 + 7 * DAY_MS]
+    population = Process(world, 7, Plan()).population
+    plan = Plan(customers=None, rate=rate, fraud_rate=0.01)
+    live = told(world, plan, 21, 28)
+    assert periods_auc(population, week, live, 7) == pytest.approx(0.5, abs=0.03)
+    drift = Injection("drift", "inflation", "d", 1.0, T0, 60)
+    drifted = told(world, Plan(customers=None, rate=rate, fraud_rate=0.01, injections=(drift,)), 21, 28)  # fmt: skip
+    assert periods_auc(population, week, drifted, 7) > 0.53
