@@ -200,7 +200,7 @@ def recalls(world: World, seed: int, events: Events) -> dict[str, tuple[int, int
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    from model.examples import replay
+    from fraud.features.replay import replay
 
     population = Process(world, seed, Plan(customers=1)).population
     wire = rows(columns(population, events))
