@@ -150,7 +150,7 @@ AGENT_KINDS: Final[tuple[tuple[str, float], ...]] = (
     ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chrome}.0.0.0 Safari/537.36", 0.03),
     # Nobody has these until they are injected as drift.
     ("Mozilla/5.0 (Linux; Android {android}; Fold {model}) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/{major}.0 Chrome/{chrome}.0.0.0 Mobile Safari/537.36", 0.0),
-    ("Mozilla/5.0 (X11; CrOS x86_64 16093.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chrome}.0.0.0 Safari/537.36 Edg/{chrome}.0.0.0", 0.0),
+    ("Mozilla/5.0 (SMART-TV; Linux; Tizen 8.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chrome}.0.0.0 Safari/537.36 Edg/{chrome}.0.0.0", 0.0),
 )  # fmt: skip
 """User agents with their share of devices. The first two are phones."""
 NEW_AGENT_KINDS: Final = np.flatnonzero([share == 0 for _, share in AGENT_KINDS])
