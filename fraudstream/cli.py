@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from devstack import cli as devstack_cli
-from fraudstream import models, transactions
+from fraudstream import models, transactions, world
 
 app = typer.Typer(
     help="Real-time fraud prevention on your own machines.",
@@ -18,7 +18,12 @@ app.command()(devstack_cli.down)
 app.command()(devstack_cli.status)
 app.command()(devstack_cli.logs)
 app.command("replay")(transactions.replay)
-app.command("simulate")(transactions.simulate)
+simulated = typer.Typer(invoke_without_command=True)
+simulated.callback()(transactions.simulate)
+simulated.command("check")(world.check)
+app.add_typer(simulated, name="simulate")
+app.add_typer(world.campaign, name="campaign")
+app.add_typer(world.drift, name="drift")
 app.command("train")(models.train)
 app.command("evaluate")(models.evaluate)
 app.command("models")(models.list_models)

@@ -145,9 +145,11 @@ def replay(
 
 
 def simulate(
+    context: typer.Context,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write, ending in .jsonl or .parquet.")
-    ],
+        Path | None,
+        typer.Option("--output", "-o", help="File to write, ending in .jsonl or .parquet."),
+    ] = None,
     days: Annotated[int, typer.Option(min=1, help="Length of the history.")] = 60,
     customers: Annotated[
         int, typer.Option(min=1, help="Customers, the first of the population.")
@@ -155,9 +157,20 @@ def simulate(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the world (default: PRODUCER_SEED).")
     ] = None,
-    fraud_rate: Annotated[
-        float, typer.Option(min=0, max=0.49, help="Fraudulent share, 0-1.")
-    ] = 0.005,
+    prevalence: Annotated[
+        str,
+        typer.Option(help="Fraudulent share: low, default, high, extreme, or a number below 0.5."),
+    ] = "default",
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Transactions a second, as the producer has them; instead of --customers.",
+        ),
+    ] = None,
+    injections: Annotated[
+        Path | None, typer.Option(help="A producer's injections.jsonl, to tell its run again.")
+    ] = None,
     until: Annotated[
         datetime | None, typer.Option(help="End, UTC (default: the last midnight).")
     ] = None,
@@ -166,20 +179,28 @@ def simulate(
     from fraud.kit.lifecycle import load_settings
     from fraudstream.environment import complete_environment
     from producer.history import write_history_shown
+    from producer.injections import read_injections
     from producer.settings import ProducerSettings
+    from producer.simulation import fraud_rate_of
 
+    if context.invoked_subcommand is not None:
+        return
     complete_environment()
     settings = load_settings(ProducerSettings)
     try:
+        if output is None:
+            raise ValueError("--output: expected a file to write")
         write_history_shown(
             days=days,
-            customers=customers,
+            customers=customers if rate is None else None,
+            rate=rate,
             seed=settings.producer_seed if seed is None else seed,
             output=output,
-            fraud_rate=fraud_rate,
+            fraud_rate=fraud_rate_of(prevalence),
+            injections=() if injections is None else read_injections(injections),
             until=None if until is None else until.replace(tzinfo=until.tzinfo or UTC),
             cache=settings.state_dir / "population",
         )
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         typer.echo(f"fraudstream: {error}", err=True)
         raise typer.Exit(2) from None

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from producer.events import Campaign
+from producer.injections import Injection
 from producer.population import Population
 from producer.randomness import Draws
 from producer.records import COLUMNS, campaign_texts, columns, rows, time_texts
@@ -151,18 +152,21 @@ def write_history(
 
 
 def write_history_shown(
-    *, days: int, customers: int, seed: int, output: Path, fraud_rate: float, until: datetime | None, cache: Path
+    *, days: int, customers: int | None, seed: int, output: Path, fraud_rate: float, until: datetime | None, cache: Path,
+    injections: tuple[Injection, ...] = (), rate: float | None = None,
 ) -> HistorySummary:  # fmt: skip
     """Write a history with a progress bar, and say what was written.
 
     Args:
         days: Length.
-        customers: The first ones of the population.
+        customers: The first ones of the population; None is as many as `rate` needs.
         seed: Seed of the world.
         output: `.jsonl` or `.parquet` file.
         fraud_rate: Fraudulent share of the transactions.
         until: End; None is the last midnight, UTC.
         cache: Folder of the population's cache.
+        injections: What people injected.
+        rate: Transactions a second.
     """
     end = until or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start = end - timedelta(days=days)
@@ -175,7 +179,7 @@ def write_history_shown(
         summary = write_history(
             World.load(seed, cache),
             seed,
-            Plan(customers=customers, fraud_rate=fraud_rate),
+            Plan(customers=customers, rate=rate, fraud_rate=fraud_rate, injections=injections),
             t0_ms,
             t1_ms,
             output,
@@ -184,7 +188,7 @@ def write_history_shown(
         bar.update(task, completed=t1_ms - t0_ms)
     share = summary.frauds / max(summary.transactions, 1)
     console.print(
-        f"{summary.transactions:,} transactions of {customers:,} customers from {start:%Y-%m-%d} to "
+        f"{summary.transactions:,} transactions from {start:%Y-%m-%d} to "
         f"{end:%Y-%m-%d}: {summary.frauds:,} are fraud ({share:.2%}), {summary.labelled:,} have a label by then. "
         f"Written to {output}",
         highlight=False,

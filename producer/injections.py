@@ -46,6 +46,16 @@ class Drift(StrEnum):
 
 
 CAMPAIGN_KINDS: Final = tuple(name for name in CAMPAIGNS if name)
+CAMPAIGN_MEANINGS: Final = {
+    "card_testing": "a bot tries many cards with small amounts and uses the good ones",
+    "card_not_present": "stolen card details are used online",
+    "account_takeover": "a stranger signs in as the customer and shops",
+    "stolen_card": "a lost or stolen card is used at terminals, often far away",
+    "merchant_compromise": "cards that were all used at one merchant are used by its thieves",
+    "friendly_fraud": "customers dispute what they bought",
+    "bust_out": "customers who will not pay spend all there is",
+    "mule_ring": "a group of accounts shares devices and addresses",
+}
 DRIFT_MEANINGS: Final = {
     Drift.INFLATION: "prices rise by a fifth",
     Drift.NEW_CATEGORIES: "a fifth of the online shops turn to goods that nobody sold before",

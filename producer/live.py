@@ -15,11 +15,13 @@ from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.label import LabelValue
 from fraud.kit.clock import Clock
 from fraud.kit.metrics import TRANSACTIONS_PRODUCED
+from producer.delivery import Arrivals, Delivery, Disorder, written
 from producer.events import HOUR_MS, Campaign
+from producer.injected import InjectionLog
 from producer.labels import SOURCES
 from producer.ledger import DueLabel, Ledger
 from producer.records import columns, rows, truth_lines
-from producer.simulation import Process, Slice
+from producer.simulation import Process
 from producer.writer import Writer
 
 _log = structlog.get_logger()
@@ -38,11 +40,14 @@ class LiveStream:
         name: Names the world in the ledger; another seed or plan is another world.
         writer: Where records go.
         ledger: What was told, and which labels are to come.
-        truth_folder: Where the truth is kept aside, a file a day.
+        truth_folder: Where the truth is kept aside, a file a day of sending.
         transactions: Physical topic.
         labels: Physical topic.
-        clock: Time now.
+        clock: Simulated time now, UTC epoch milliseconds.
         stop: Ends the telling.
+        speed: How much faster than the real one the clock goes.
+        disorder: How disorderly records are sent.
+        injections: What people inject, as it is heard; None hears nothing.
     """
 
     def __init__(
@@ -57,8 +62,14 @@ class LiveStream:
         labels: str,
         clock: Clock,
         stop: threading.Event,
+        speed: float = 1.0,
+        disorder: Disorder = Disorder(),  # noqa: B008 - frozen
+        injections: InjectionLog | None = None,
     ) -> None:
         self._process = process
+        self._speed = speed
+        self._disorder = disorder
+        self._injections = injections
         self._name = name
         self._writer = writer
         self._ledger = ledger
@@ -76,60 +87,80 @@ class LiveStream:
         """Tell until `stop` is set. What was handed over is the writer's; flush it."""
         self._truth_folder.mkdir(parents=True, exist_ok=True)
         told_ms = max(self._clock(), self._ledger.told_until_ms(self._name))
-        for part in self._hours(told_ms // HOUR_MS):
+        chunk_ms, behind_ms = round(CHUNK_MS * self._speed), round(MAX_BEHIND_MS * self._speed)
+        with ThreadPoolExecutor(1, "simulate") as pool:
+            while not self._stop.is_set():
+                told_ms = self._tell_until_injected(pool, told_ms, chunk_ms, behind_ms)
+
+    def _tell_until_injected(
+        self, pool: ThreadPoolExecutor, told_ms: int, chunk_ms: int, behind_ms: int
+    ) -> int:
+        """Tell until something is injected, which changes what is to come.
+
+        Returns:
+            The time until which was told.
+        """
+        if self._injections is not None:
+            self._process = self._process.with_injections(self._injections.take_up(told_ms))
+        delivery = Delivery(self._process.hours, self._process.draws, self._disorder)
+        for part in self._hours(pool, delivery, told_ms // HOUR_MS):
             self.started = True
             hour_end_ms = (told_ms // HOUR_MS + 1) * HOUR_MS
             while told_ms < hour_end_ms:
-                if self._stop.is_set():
-                    return
-                if self._clock() - told_ms > MAX_BEHIND_MS:
+                if self._stop.is_set() or (
+                    self._injections is not None and self._injections.heard()
+                ):
+                    return told_ms
+                if self._clock() - told_ms > behind_ms:
                     _log.warning("producer.time_skipped", skipped_ms=self._clock() - told_ms)
                     told_ms = min(self._clock(), hour_end_ms)
                     continue
-                until_ms = min(told_ms + CHUNK_MS, hour_end_ms)
+                until_ms = min(told_ms + chunk_ms, hour_end_ms)
                 self._tell(part.between(told_ms, until_ms), until_ms)
                 self._wait_until(until_ms)
                 told_ms = until_ms
                 self._tell_labels()
+        return told_ms
 
-    def _hours(self, hour: int) -> Iterator[Slice]:
+    @staticmethod
+    def _hours(pool: ThreadPoolExecutor, delivery: Delivery, hour: int) -> Iterator[Arrivals]:
         """Give hours one after the other, each made while the one before is told."""
-        with ThreadPoolExecutor(1, "simulate") as pool:
-            ahead = pool.submit(self._process.hours, hour, hour + 1)
-            while True:
-                part = ahead.result()
-                hour += 1
-                ahead = pool.submit(self._process.hours, hour, hour + 1)
-                yield part
+        ahead = pool.submit(delivery.hour, hour)
+        while True:
+            part = ahead.result()
+            hour += 1
+            ahead = pool.submit(delivery.hour, hour)
+            yield part
 
-    def _tell(self, part: Slice, until_ms: int) -> None:
+    def _tell(self, part: Arrivals, until_ms: int) -> None:
         """Send a chunk's transactions, each when it is due."""
         events = part.events
         ids = events["id"].astype(">u4").tobytes()
         labels = [
             DueLabel(time_ms, ids[16 * i : 16 * i + 16], int(fraud), source)
-            for i, (time_ms, fraud, source) in enumerate(
-                zip(part.labels.time_ms.tolist(), part.labels.fraud.tolist(), part.labels.source.tolist(), strict=True)
+            for i, (time_ms, fraud, source, repeated) in enumerate(
+                zip(part.labels.time_ms.tolist(), part.labels.fraud.tolist(), part.labels.source.tolist(), part.repeated.tolist(), strict=True)
             )
+            if not repeated
         ]  # fmt: skip
         self._ledger.tell(self._name, until_ms, labels)
         if not len(events):
             return
-        truth = truth_lines(events)
+        truth = truth_lines(events[~part.repeated])
         if truth:
-            day = utc_text(int(events["time_ms"][0]))[:10]
+            day = utc_text(int(part.sent_ms[0]))[:10]
             with (self._truth_folder / f"{day}.jsonl").open("ab") as file:
                 file.write(truth)
         wire = columns(self._process.population, events)
         fraud = (events["campaign"] != Campaign.LEGITIMATE).tolist()
-        times = events["time_ms"].tolist()
-        for row, is_fraud, time_ms in zip(rows(wire), fraud, times, strict=True):
+        times, forms = part.sent_ms.tolist(), part.form.tolist()
+        for row, is_fraud, time_ms, form in zip(rows(wire), fraud, times, forms, strict=True):
             if not self._wait_until(time_ms):
                 return
             counted = TRANSACTIONS_PRODUCED.labels("fraud" if is_fraud else "legitimate").inc
             key = row["entity_id"].encode()
             if not self._writer.send(
-                self._transactions, key, orjson.dumps(row), self._stop, counted
+                self._transactions, key, written(row, form), self._stop, counted
             ):
                 return
 
@@ -140,7 +171,7 @@ class LiveStream:
             if left_ms <= 0:
                 return True
             self._writer.poll()
-            self._stop.wait(min(left_ms, 1_000) / 1000)
+            self._stop.wait(min(left_ms / self._speed, 1_000) / 1000)
         return False
 
     def _tell_labels(self) -> None:

@@ -7,10 +7,12 @@ from contextlib import ExitStack
 import structlog
 
 from fraud.contracts.topics import Topic
-from fraud.kit.clock import system_clock
+from fraud.kit.background import Background
+from fraud.kit.clock import Clock, system_clock
 from fraud.kit.lifecycle import OpsServer, stop_event
+from producer.injected import ControlTopic, InjectionLog
 from producer.ledger import Ledger
-from producer.live import LiveStream
+from producer.live import MAX_BEHIND_MS, LiveStream
 from producer.settings import ProducerSettings
 from producer.simulation import Plan, Process, World
 from producer.writer import KafkaWriter, WriterError
@@ -33,6 +35,28 @@ def plan_of(settings: ProducerSettings) -> Plan:
 def world_name(settings: ProducerSettings) -> str:
     """Name a world by all that its event ids hang on."""
     return f"seed-{settings.producer_seed}"
+
+
+def simulated_clock(anchor_ms: int, speed: float, real: Clock = system_clock) -> Clock:
+    """Give a clock that shows `anchor_ms` now and goes `speed` times as fast as the real one."""
+    began_ms = real()
+    return lambda: anchor_ms + int((real() - began_ms) * speed)
+
+
+def clock_of(told_ms: int, speed: float, real: Clock = system_clock) -> Clock:
+    """Give the world's clock. Its time never goes back: after a fast run it stays ahead.
+
+    Args:
+        told_ms: The world was told until here.
+        speed: 1 is the real clock, unless the world is ahead of it.
+        real: The real clock.
+    """
+    ahead_ms = told_ms - real()
+    if speed == 1 and ahead_ms <= MAX_BEHIND_MS:
+        return real
+    if ahead_ms > 0:
+        _log.warning("producer.ahead_of_time", ahead_ms=ahead_ms)
+    return simulated_clock(max(told_ms, real()), speed, real)
 
 
 def serve(settings: ProducerSettings) -> int:
@@ -62,20 +86,32 @@ def serve(settings: ProducerSettings) -> int:
             seed=settings.producer_seed,
         )
         world = World.load(settings.producer_seed, settings.state_dir / "population")
+        name = world_name(settings)
+        control = ControlTopic(settings.librdkafka(), settings.topic(Topic.CONTROL))
+        speed = settings.producer_speed
+        clock = clock_of(ledger.told_until_ms(name), speed)
+        injections = InjectionLog(
+            settings.state_dir / "injections.jsonl",
+            lambda: 0 if clock is system_clock else clock() - system_clock(),
+        )
         stream = LiveStream(
             Process(world, settings.producer_seed, plan_of(settings)),
-            world_name(settings),
+            name,
             writer,
             ledger,
             settings.state_dir / "truth",
             transactions=settings.topic(Topic.TRANSACTIONS),
             labels=settings.topic(Topic.LABELS),
-            clock=system_clock,
+            clock=clock,
             stop=stop,
+            speed=speed,
+            disorder=settings.disorder,
+            injections=injections,
         )
         telling.append(stream)
         try:
-            stream.run()
+            with Background("injections", lambda: control.follow(injections.hear, stop), stop):
+                stream.run()
         except WriterError as problem:
             _log.error("producer.kafka_refused", reason=str(problem))
             return 1

@@ -8,8 +8,10 @@ that hour only: it is the same whether it is reached from yesterday, from last y
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -39,10 +41,29 @@ from producer.population import TOWN_SIZE, Place, Pools, Population, load_pools,
 from producer.randomness import Draws, Purpose
 
 DEFAULT_FRAUD_RATE: Final = 0.005
+FRAUD_RATES: Final[Mapping[str, float]] = MappingProxyType(
+    {"low": 0.001, "default": DEFAULT_FRAUD_RATE, "high": 0.02, "extreme": 0.06}
+)
+"""Rates by name: a well guarded shop, the usual, a shop under attack, and the worst."""
 MAX_CUSTOMERS: Final = 2**31
 """Numbers of customers are 32-bit counters; the upper half names thieves' tools."""
 _ONLINE_SHARE: Final = 0.36
 """Part of the legitimate payments that friendly fraud can come from, measured on the defaults."""
+
+
+def fraud_rate_of(text: str) -> float:
+    """Read a fraud rate: a name of `FRAUD_RATES`, or a number.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if text in FRAUD_RATES:
+        return FRAUD_RATES[text]
+    try:
+        return float(text)
+    except ValueError:
+        names = ", ".join(FRAUD_RATES)
+        raise ValueError(f"prevalence: expected {names} or a number, got {text}") from None
 
 
 @dataclass(frozen=True)
@@ -151,9 +172,12 @@ class Process:
         self._injected: dict[tuple[str, str], Events] = {}
 
     def with_injections(self, injections: tuple[Injection, ...]) -> Process:
-        """Give the same world with other injections."""
-        world = World(self.population.pools, self.population.places)
-        return Process(world, self.draws.seed, replace(self.plan, injections=injections))
+        """Give the same world with other injections; use one of the two at a time."""
+        process = copy(self)
+        process.plan = replace(self.plan, injections=injections)
+        # Injected fraud is made anew; all else hangs on no injection and is shared.
+        process._injected = {}
+        return process
 
     def hours(self, first: int, last: int) -> Slice:
         """Make what happens from hour `first`, inclusive, to `last`, exclusive (since 1970)."""

@@ -116,8 +116,8 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         schema=None,
         config=_config(cleanup_policy="compact"),
         owners=("operators",),
-        readers=("flink_job", "scoring_api"),
-        meaning="Rules, lists and models, switched while everything runs.",
+        readers=("flink_job", "scoring_api", "producer"),
+        meaning="Rules, lists, models and what is injected into the simulated world, switched while everything runs.",
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -11,9 +12,12 @@ import pytest
 
 from fraud.contracts.label import Label
 from fraud.contracts.transaction import event_time_to_ms
+from producer.delivery import Disorder
+from producer.injected import InjectionLog
+from producer.injections import Injection, read_injections
 from producer.ledger import DueLabel, Ledger
 from producer.live import MAX_BEHIND_MS, LiveStream
-from producer.records import event_id_texts
+from producer.records import columns, event_id_texts, rows
 from producer.simulation import Plan, Process, World, simulate
 
 START_MS = 20_700 * 86_400_000 + 59 * 60_000
@@ -190,3 +194,70 @@ def test_a_stop_is_obeyed_at_once(world: World, tmp_path: Path, stop_after: int)
             transactions="tx", labels="lb", clock=clock, stop=moment,
         ).run()  # fmt: skip
     assert len(writer.sent) == stop_after
+
+
+def test_a_run_with_injections_is_told_again_by_its_log(world: World, tmp_path: Path) -> None:
+    """A campaign is heard in the middle of an hour; seed, plan and log give the same records."""
+    moment = Moment(START_MS - 600_000, START_MS + 300_000)
+    writer = MemoryWriter(moment)
+    log = InjectionLog(tmp_path / "injections.jsonl")
+    began = moment.now_ms
+    heard = False
+
+    def clock() -> int:
+        nonlocal heard
+        if not heard and moment.now_ms > began + 60_000:
+            heard = True
+            log.hear(Injection("campaign", "card_testing", "c", 20.0, began + 30_000, 10))
+            log.hear(Injection("drift", "inflation", "d", 1.0, began + 30_000, 5))
+        return moment.now_ms
+
+    with Ledger(tmp_path / "producer.db") as ledger:
+        LiveStream(
+            Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+            transactions="tx", labels="lb", clock=clock, stop=moment, injections=log,
+        ).run()  # fmt: skip
+    plan = replace(PLAN, injections=read_injections(tmp_path / "injections.jsonl"))
+    population = Process(world, 7, plan).population
+    again = [
+        row for part in simulate(world, 7, plan, began, moment.stop_ms - 1_000) for row in rows(columns(population, part.events))
+    ]  # fmt: skip
+    assert writer.values("tx")[: len(again)] == again
+    assert len(plan.injections) == 2
+    calm = sum(len(part.events) for part in simulate(world, 7, PLAN, began, moment.stop_ms - 1_000))
+    assert len(again) > calm + 50
+
+
+def test_a_disorderly_stream_is_restarted_exactly(world: World, tmp_path: Path) -> None:
+    """Late records of before the restart still come, and nothing but its duplicates comes twice."""
+    disorder = Disorder(out_of_order=0.2, late=0.3, duplicate=0.1)
+    sent: list[str] = []
+    for start_ms, seconds in ((START_MS, 100), (START_MS + 100_000, 100)):
+        moment = Moment(start_ms, start_ms + seconds * 1000)
+        writer = MemoryWriter(moment)
+        with Ledger(tmp_path / "producer.db") as ledger:
+            LiveStream(
+                Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+                transactions="tx", labels="lb", clock=moment.clock, stop=moment, disorder=disorder,
+            ).run()  # fmt: skip
+        sent += [value["event_id"] for value in writer.values("tx")]
+        late = [at - event_time_to_ms(orjson.loads(value)["event_time"]) for _, _, value, at in writer.sent]  # fmt: skip
+        assert max(late) > 300_000
+    assert 0 < len(sent) - len(set(sent)) < 0.2 * len(sent)
+
+
+def test_a_fast_clock_tells_more_time(world: World, tmp_path: Path) -> None:
+    """At 60 times the speed a minute is told in a second."""
+    moment = Moment(START_MS, START_MS + 3_000)
+    writer = MemoryWriter(moment)
+
+    def fast() -> int:
+        return START_MS + (moment.now_ms - START_MS) * 60
+
+    with Ledger(tmp_path / "producer.db") as ledger:
+        LiveStream(
+            Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+            transactions="tx", labels="lb", clock=fast, stop=moment, speed=60.0,
+        ).run()  # fmt: skip
+    times = [event_time_to_ms(value["event_time"]) for value in writer.values("tx")]
+    assert times[-1] - times[0] > 120_000

@@ -1,0 +1,158 @@
+"""How transactions reach Kafka: in order and whole, or as disorderly as asked.
+
+What happens to a record hangs on the seed and its event_id only, so that a disorderly stream is
+reproducible, and a restart goes on in it exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from producer.events import HOUR_MS, Events
+from producer.labels import Labels
+from producer.randomness import Draws, Ints, Purpose
+from producer.simulation import Slice
+
+MAX_LATE_MS: Final = 2 * HOUR_MS
+"""Latest that a record arrives; a stream that starts looks back as far."""
+_HOURS_BACK: Final = MAX_LATE_MS // HOUR_MS
+
+WHOLE: Final = -1
+"""Form of a record that is not malformed; others are indexes into `_BREAK`."""
+
+
+@dataclass(frozen=True)
+class Disorder:
+    """Shares of the records, 0-1; what one suffers does not hang on the others.
+
+    Attributes:
+        out_of_order: Sent 1 to 60 s after their event_time.
+        late: Sent 5 minutes to 2 hours after it.
+        duplicate: Sent a second time, up to a minute later.
+        malformed: Broken on the way: such a record is a dead letter.
+    """
+
+    out_of_order: float = 0.0
+    late: float = 0.0
+    duplicate: float = 0.0
+    malformed: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a share of 0 to 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """What is sent in some time, ordered by when.
+
+    Attributes:
+        events: Transactions.
+        labels: Theirs.
+        sent_ms: When each is sent, simulated time, UTC epoch milliseconds.
+        form: `WHOLE`, or in which way it is broken.
+        repeated: Whether it was sent before.
+    """
+
+    events: Events
+    labels: Labels
+    sent_ms: Ints
+    form: Ints
+    repeated: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def part(self, rows: Any) -> Arrivals:
+        """Give some of the rows."""
+        return Arrivals(
+            self.events[rows], self.labels.part(rows), self.sent_ms[rows], self.form[rows], self.repeated[rows]
+        )  # fmt: skip
+
+    def between(self, start_ms: int, end_ms: int) -> Arrivals:
+        """Give what is sent from `start_ms`, inclusive, to `end_ms`, exclusive."""
+        first, last = np.searchsorted(self.sent_ms, [start_ms, end_ms])
+        return self.part(slice(int(first), int(last)))
+
+
+def deliver(draws: Draws, told: Slice, disorder: Disorder) -> Arrivals:
+    """Say when and how each transaction of a slice is sent, ordered by when."""
+    events = told.events
+    ids = events["id"].astype(np.int64)
+    u = draws.uniforms(Purpose.DELIVERY, ids[:, 0], ids[:, 1], ids[:, 2], ids[:, 3])
+    more = draws.uniforms(Purpose.DELIVERY, ids[:, 3], ids[:, 2], ids[:, 1], ids[:, 0])
+    late_ms = 300_000 + (more[1] * (MAX_LATE_MS - 361_000)).astype(np.int64)
+    near_ms = 1_000 + (more[1] * 59_000).astype(np.int64)
+    delay_ms = np.where(u[0] < disorder.out_of_order, near_ms, 0)
+    delay_ms = np.where(u[1] < disorder.late, late_ms, delay_ms)
+    form = np.where(u[3] < disorder.malformed, (more[0] * len(_BREAK)).astype(np.int64), WHOLE)
+    sent_ms = events["time_ms"] + delay_ms
+    again = np.flatnonzero(u[2] < disorder.duplicate)
+    rows = np.concatenate([np.arange(len(events)), again])
+    sent_ms = np.concatenate([sent_ms, sent_ms[again] + 1 + (more[2][again] * 60_000).astype(np.int64)])  # fmt: skip
+    repeated = np.arange(len(rows)) >= len(events)
+    order = np.argsort(sent_ms, kind="stable")
+    rows = rows[order]
+    return Arrivals(events[rows], told.labels.part(rows), sent_ms[order], form[rows], repeated[order])  # fmt: skip
+
+
+class Delivery:
+    """What is sent in each hour, by what happened in it and in those before.
+
+    Args:
+        hours: Makes what happens from an hour, inclusive, to another, exclusive.
+        draws: Randomness.
+        disorder: How disorderly it is sent.
+    """
+
+    def __init__(
+        self, hours: Callable[[int, int], Slice], draws: Draws, disorder: Disorder
+    ) -> None:
+        self._hours = hours
+        self._draws = draws
+        self._disorder = disorder
+        self._made: dict[int, Arrivals] = {}
+
+    def hour(self, hour: int) -> Arrivals:
+        """Give what is sent in an hour since 1970."""
+        back = _HOURS_BACK if self._disorder != Disorder() else 0
+        hours = range(hour - back, hour + 1)
+        self._made = {
+            h: self._made[h] if h in self._made else deliver(self._draws, self._hours(h, h + 1), self._disorder)
+            for h in hours
+        }  # fmt: skip
+        start_ms = hour * HOUR_MS
+        parts = [one.between(start_ms, start_ms + HOUR_MS) for one in self._made.values()]
+        if len(parts) == 1:
+            return parts[0]
+        sent_ms = np.concatenate([one.sent_ms for one in parts])
+        order = np.argsort(sent_ms, kind="stable")
+        labels = Labels(*(np.concatenate([getattr(one.labels, name) for one in parts]) for name in ("fraud", "time_ms", "source")))  # fmt: skip
+        return Arrivals(
+            np.concatenate([one.events for one in parts])[order], labels.part(order), sent_ms[order],
+            np.concatenate([one.form for one in parts])[order], np.concatenate([one.repeated for one in parts])[order],
+        )  # fmt: skip
+
+
+def written(row: dict[str, Any], form: int) -> bytes:
+    """Write a record, broken in a way if its form says so."""
+    return orjson.dumps(row) if form == WHOLE else _BREAK[form](row)
+
+
+_BREAK: Final[tuple[Callable[[dict[str, Any]], bytes], ...]] = (
+    lambda row: orjson.dumps(row)[:-20],
+    lambda row: b"\xff\xfe" + orjson.dumps(row),
+    lambda row: orjson.dumps([row]),
+    lambda row: orjson.dumps({k: v for k, v in row.items() if k != "transaction_amt"}),
+    lambda row: orjson.dumps(row | {"transaction_amt": "twelve"}),
+    lambda row: orjson.dumps(row | {"event_time": "yesterday"}),
+    lambda row: orjson.dumps(row | {"transaction_currency": "DOLLARS"}),
+    lambda _row: b"",
+)
