@@ -31,7 +31,11 @@ class Platt(NamedTuple):
     intercept: float
 
 
-def fit(log_odds: NDArray[np.floating[Any]], label: NDArray[np.int8]) -> Platt:
+def fit(
+    log_odds: NDArray[np.floating[Any]],
+    label: NDArray[np.int8],
+    weight: NDArray[np.float64] | None = None,
+) -> Platt:
     """Fit the line to labels that training did not use.
 
     Targets are Platt's: a little inside 0 and 1, by the number of examples, so that few of them
@@ -40,16 +44,19 @@ def fit(log_odds: NDArray[np.floating[Any]], label: NDArray[np.int8]) -> Platt:
     Args:
         log_odds: What the trees say, shape (n,).
         label: 1 fraud, 0 legitimate, shape (n,); both occur.
+        weight: How many transactions each stands for, shape (n,); None is one.
     """
     margin = log_odds.astype(np.float64)
     frauds = int((label == 1).sum())
     target = np.where(label == 1, (frauds + 1) / (frauds + 2), 1 / (len(label) - frauds + 2))
+    counts = np.ones(len(margin)) if weight is None else weight
+    share = counts / counts.sum()
 
     def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         said = line[0] * margin + line[1]
         error = 1 / (1 + np.exp(-said)) - target
-        total = (np.logaddexp(0, said) - target * said).sum()
-        return total / len(margin), np.array([(error * margin).mean(), error.mean()])
+        total = (share * (np.logaddexp(0, said) - target * said)).sum()
+        return total, np.array([(share * error * margin).sum(), (share * error).sum()])
 
     found = minimize(
         loss,

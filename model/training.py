@@ -60,6 +60,9 @@ RAW_FEATURES: Final = tuple(feature.name for feature in OWN_FEATURES)
 SEARCH: Final = 8
 """Settings that are tried, the shipped ones included."""
 
+_MOST_STAND_FOR: Final = 20
+"""Most transactions that one example may stand for: a single early report proves little."""
+
 _STOPPING: Final = "later"
 _METRIC: Final = "average_precision"
 _IMPORTANCE_ROWS: Final = 1000
@@ -88,7 +91,7 @@ _SPACE: Final[dict[str, tuple[float, ...]]] = {
     "reg_lambda": (1.0, 3.0, 10.0),
 }
 _FOLD_CUTS: Final = (0.4, 0.6, 0.8, 1.0)
-_FOLD_LEGITIMATE: Final = 40_000
+_FOLD_LEGITIMATE: Final = 20_000
 _MIN_FOLD_FRAUDS: Final = 5
 _FOLD_LEAST: Final = 40
 _FOLD_PATIENCE: Final = 20
@@ -473,9 +476,8 @@ def train(
     metrics = measured.report()
     curves = {"model": measured.curves}
     if config.baseline:
-        plain = matrix.copy()
-        # What the model cannot see is what no row has: the same trees, without any history.
-        plain[:, [at for at, name in enumerate(FEATURE_NAMES) if name not in RAW_FEATURES]] = np.nan
+        own = [FEATURE_NAMES.index(name) for name in RAW_FEATURES]
+        plain = np.ascontiguousarray(matrix[:, own])
         raw_rows = _Rows.of(history, plain, parts.train, parts.validation, config.threads)
         raw = _fit(history, plain, parts, raw_rows, config, chosen, lambda _: None)
         raw_measured = _measured(raw, period_of(history, plain, parts.later), config)
@@ -527,13 +529,30 @@ def _fit(
         raise TooFewLabels(
             "nothing could be learnt: the trees give every transaction the same probability"
         )
-    line = fit_platt(said, label)
+    line = fit_platt(said, label, _still_to_come(history, parts))
     raw = fold_in(booster, line)
     unscaled = XGBoostScorer(
         raw, ModelRef(name="training", version="0"), ScoreScale([0, 1], [0, 1000])
     )
     legitimate = unscaled.predict(np.ascontiguousarray(matrix[parts.validation[label == 0]]))
     return _Fitted(raw, ScoreScale.fit(legitimate), line, stopper.trees)
+
+
+def _still_to_come(history: History, parts: Split) -> NDArray[np.float64]:
+    """Say how many transactions each example of the validation period stands for.
+
+    Of its latest days most labels were not known when training happened, and fraud becomes known
+    later than its absence. How many are known after so many days is read off the training period.
+    """
+    weight = np.ones(len(parts.validation))
+    delay_ms = history.label_time_ms - history.event_time_ms
+    age_ms = parts.trained_at_ms - history.event_time_ms[parts.validation]
+    for label in (0, 1):
+        delays = np.sort(delay_ms[parts.train[history.label[parts.train] == label]])
+        members = history.label[parts.validation] == label
+        known = np.searchsorted(delays, age_ms[members], "right") / len(delays)
+        weight[members] = 1 / np.maximum(known, 1 / _MOST_STAND_FOR)
+    return weight
 
 
 def _measured(fitted: _Fitted, later: MeasuredPeriod, config: TrainingConfig) -> Measured:

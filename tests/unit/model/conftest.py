@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Read once, when XGBoost loads its threads, as `model.commands.train` does it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numpy as np
 import pytest
 import xgboost

@@ -159,6 +159,25 @@ def test_probabilities_are_calibrated_on_the_validation_period(
     assert said.mean() == pytest.approx((history.label[validation] == 1).mean(), rel=0.1)
 
 
+def test_calibration_allows_for_fraud_that_is_still_to_be_reported(
+    tmp_path: Path, history: History, matrix: NDArray[np.float32]
+) -> None:
+    """Fraud known after ten days, its absence at once: half of the fraud of the period is unknown."""
+    fraud = history.label == 1
+    delay_ms = np.where(fraud, np.arange(len(history)) % 20 * DAY_MS, 0)
+    late = replace(history, label_time_ms=history.event_time_ms + delay_ms)
+    parts = split(late, CONFIG)
+    trained = train(late, matrix, CONFIG)
+    scorer = XGBoostScorer(trained.booster, ModelRef(name="x", version="0"), trained.scale)
+    times = late.event_time_ms
+    everyone = (times >= times[parts.validation[0]]) & (times < parts.trained_at_ms)
+    expected = scorer.predict(np.ascontiguousarray(matrix[everyone])).mean()
+    truth = fraud[everyone & (history.label != UNKNOWN)].mean()
+    known = (late.label[parts.validation] == 1).mean()
+    assert known < 0.8 * truth
+    assert expected == pytest.approx(truth, rel=0.25)
+
+
 def test_the_baseline_sees_no_history(history: History, matrix: NDArray[np.float32]) -> None:
     """Its figures do not change with what it may not see."""
     config = replace(CONFIG, baseline=True)
