@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 import uvicorn
 
+from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import FIELDS, from_mapping
 from fraud.decision.engine import Batch, Engine
 from fraud.decision.policy import DEFAULT_RULES, Policy
@@ -20,8 +21,9 @@ from fraud.features.packing import pack
 from fraud.features.vector import feature_matrix
 from fraud.kit.background import Background
 from fraud.kit.clock import system_clock
+from fraud.kit.feed import TopicFeed
+from fraud.kit.metrics import CONSUMER_LAG
 from scoring_api.app import create_app
-from scoring_api.feed import TopicFeed
 from scoring_api.follower import SERVICE, Follower
 from scoring_api.history import RecentHistory
 from scoring_api.scoring import Scoring
@@ -74,7 +76,9 @@ def serve(
     warm_up(engine)
     history = RecentHistory(settings.api_history_keys)
     with ExitStack() as stack:
-        feed = stack.enter_context(TopicFeed(settings))
+        feed = stack.enter_context(
+            TopicFeed(settings, Topic.PROCESSED, service=SERVICE, lag=CONSUMER_LAG.labels(SERVICE))
+        )
         follower = Follower(
             feed,
             history,

@@ -32,11 +32,13 @@ from devstack import artifacts
 from devstack.ports import free_ports
 from devstack.process import running
 from devstack.servers.kafka import kafka as kafka_service
+from fraud.contracts.topics import Topic as TopicName
 from fraud.decision.scale import ScoreScale
+from fraud.kit.feed import TopicFeed
+from fraud.kit.metrics import CONSUMER_LAG
 from fraud.kit.settings import KafkaSettings
 from model import registry as registry_module
 from model.registry import Registry
-from scoring_api.feed import TopicFeed
 from scoring_api.follower import Follower
 from scoring_api.history import RecentHistory
 from scoring_api.snapshot import SnapshotFile
@@ -249,7 +251,12 @@ class Following:
         self.history = RecentHistory(1000)
 
     def __enter__(self) -> Following:
-        self._feed = TopicFeed(self._topic.settings())
+        self._feed = TopicFeed(
+            self._topic.settings(),
+            TopicName.PROCESSED,
+            service="scoring_api",
+            lag=CONSUMER_LAG.labels("scoring_api"),
+        )
         self.follower = Follower(
             self._feed,
             self.history,
