@@ -69,6 +69,13 @@ class Topic:
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
         self.partitions = partitions
         self.create()
+        control = NewTopic(self.control, 1, 1)
+        self.admin.create_topics([control])[self.control].result(30)
+
+    @property
+    def control(self) -> str:
+        """Name of a control topic that goes with it."""
+        return f"{self.name}.control"
 
     def create(self) -> None:
         """Make it."""
@@ -171,6 +178,7 @@ def env(topic: Topic, registry: Path, tmp_path: Path) -> dict[str, str]:
     return {
         "KAFKA_BOOTSTRAP_SERVERS": topic.bootstrap,
         "TOPIC_PROCESSED_TRANSACTIONS": topic.name,
+        "TOPIC_FRAUD_CONTROL": topic.control,
         "MODEL_REGISTRY": str(registry),
         "STATE_DIR": str(tmp_path),
         "API_SNAPSHOT_S": "0.2",
