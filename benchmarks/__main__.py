@@ -139,6 +139,23 @@ def training(quick: Quick = False) -> None:
     publish("training", [figures], command=_command(), beside=beside, console=console)
 
 
+@app.command()
+def simulator(quick: Quick = False) -> None:
+    """A million simulated transactions on one core: made, and made and written to Parquet."""
+    from benchmarks.simulator import measure as measure_simulator
+
+    console = _console()
+    with console.status("simulating"):
+        figures = measure_simulator(100_000 if quick else 1_000_000)
+    publish(
+        "simulator",
+        figures,
+        command=_command(),
+        beside="one core; cpu_s leaves out what else ran",
+        console=console,
+    )
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
@@ -146,6 +163,7 @@ def everything(context: typer.Context) -> None:
         stream()
         rest()
         entities()
+        simulator()
         training()
 
 

@@ -6,11 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from fraud.kit.settings import KafkaSettings, ModelSettings
-
-
-class PromoteSettings(KafkaSettings, ModelSettings):
-    """What it takes to tell running services which model decides."""
+from fraud.kit.settings import ModelSettings
 
 
 class TrainSettings(ModelSettings):

@@ -221,3 +221,44 @@ def test_a_killed_broker_costs_no_transaction(tmp_path: Path) -> None:
     # Labels count too: with half a minute of life there are next to none.
     assert 0 <= labels < 50
     assert len(ids) == len(set(ids)) > 500
+
+
+def test_a_campaign_is_injected_by_command_and_can_be_told_again(kafka: str, tmp_path: Path) -> None:  # fmt: skip
+    """Started and stopped by commands; what the producer logged says from when to when."""
+    (port,) = free_ports(1, "127.0.0.1")
+    env = environment(
+        kafka, tmp_path, "injected", PRODUCER_RATE="20", PRODUCER_CUSTOMERS="3000",
+        PRODUCER_FRAUD_RATE="low", PRODUCER_MALFORMED_RATE="0.05", PRODUCER_OPS_PORT=str(port),
+    )  # fmt: skip
+    make_topics(env)
+    injected = tmp_path / "injections.jsonl"
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([COMMAND, *words], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)  # fmt: skip
+
+    def frauds() -> float:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+        found = re.search(r'produced_total\{truth="fraud"\} ([0-9.e+]+)', text)
+        return float(found[1]) if found else 0.0
+
+    log = tmp_path / "producer.log"
+    with producing(env, log) as process:
+        wait_for(lambda: acknowledged(str(port)) > 20, 90, "20 transactions")
+        before = frauds()
+        started = command("campaign", "start", "card_testing", "--intensity", "50", "--minutes", "2", "--name", "t1")  # fmt: skip
+        assert started.returncode == 0, started.stderr
+        again = command("campaign", "start", "card_testing", "--name", "t1")
+        assert again.returncode == 2
+        assert "name: t1 was used before" in again.stderr
+        wait_for(lambda: frauds() > before + 20, 90, "injected fraud")
+        assert command("campaign", "stop", "t1").returncode == 0
+        wait_for(lambda: injected.read_bytes().count(b"\n") == 2, 30, "the stop in the log")
+        assert "t1" in command("campaign", "list").stdout
+        process.terminate()
+        assert process.wait(30) == 0, log.read_text()
+    last = orjson.loads(injected.read_bytes().splitlines()[-1])
+    assert last["kind"] == "card_testing"
+    assert last["start"] <= last["effective"] < last["stopped"]
+    wrong = command("campaign", "start", "nonsense")
+    assert wrong.returncode == 2
+    assert "kind: expected one of card_testing" in wrong.stderr
