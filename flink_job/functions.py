@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any, Final
 
 import numpy as np
@@ -20,12 +21,14 @@ from pyflink.table.udf import FunctionContext, ScalarFunction
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.transaction import Transaction, decode, with_decision
-from fraud.decision.engine import Batch, Engine
-from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.decision.engine import Batch
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Records
 from fraud.features.packing import OWN_DTYPE, Packed, pack
 from fraud.kit.clock import system_clock
+from fraud.kit.logs import configure_worker_logs
+from fraud.kit.settings import KafkaSettings
+from model.live import LiveEngine
 from model.registry import Registry
 
 _THROWAWAY_KEYS: Final = 16
@@ -93,22 +96,43 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
     """Scores and decides packed transactions: the last function of the job.
 
     Args:
-        registry: Folder of the model registry; its champion is loaded once per worker.
+        registry: Folder of the model registry.
+        control: How to reach the topic that switches the model; None keeps the registry's champion.
     """
 
-    def __init__(self, registry: Path) -> None:
+    def __init__(self, registry: Path, control: KafkaSettings | None = None) -> None:
         self._registry = registry
-        self._engine: Engine | None = None
+        self._control = control
+        self._live: LiveEngine | None = None
 
     def open(self, function_context: FunctionContext) -> None:
-        """Load the model.
+        """Load the champion, and follow what replaces it.
 
         Raises:
-            ModelMismatch: The champion was trained on other features.
+            ModelError: There is no champion, or it cannot be used.
+            ControlUnread: The control topic could not be read.
         """
-        scorer = Registry(self._registry).champion()
-        self._engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock)
-        self._failures = function_context.get_metric_group().counter("scoring_failed")
+        configure_worker_logs("flink_job")
+        self._stop = Event()
+        self._live = LiveEngine(
+            Registry(self._registry), self._control, service="flink_job", stop=self._stop
+        )
+        self._live.__enter__()
+        try:
+            self._live.wait_ready()
+        except BaseException:
+            self._live.__exit__()
+            raise
+        metrics = function_context.get_metric_group()
+        self._failures = metrics.counter("scoring_failed")
+        self._refusals = metrics.counter("control_refused")
+        self._refusals_told = 0
+
+    def close(self) -> None:
+        """Stop following."""
+        if self._live is not None:
+            self._live.__exit__()
+            self._live = None
 
     def eval(
         self,
@@ -134,8 +158,17 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
         Returns:
             The output's values, null where the record is invalid.
         """
-        if self._engine is None:
+        if self._live is None:
             raise RuntimeError("open was not called")
+        if self._stop.is_set():
+            # Nothing is lost: Flink starts the job again from its checkpoint, following anew.
+            raise RuntimeError("following the control topic ended; the log says why")
+        # Taken once: the whole batch is decided by one model and policy.
+        engine = self._live.current()
+        if refused := self._live.refused - self._refusals_told:
+            # Flink counts in this thread only.
+            self._refusals.inc(refused)
+            self._refusals_told += refused
         mine = own.to_numpy()
         valid = [at for at in range(len(mine)) if mine[at] is not None]
         bodies: list[bytes | None] = [None] * len(mine)
@@ -163,7 +196,7 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             _sources(*map(chosen, (topics, partitions, offsets, timestamps))),
         )
         raw = values.to_numpy()
-        for at, decided in zip(valid, self._engine.decide(batch), strict=True):
+        for at, decided in zip(valid, engine.decide(batch), strict=True):
             if decided.error:
                 self._failures.inc()
                 log.error("flink_job.scoring_failed", error=decided.error)

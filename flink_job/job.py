@@ -66,7 +66,7 @@ def submit(settings: JobSettings, checkpoint: str | None) -> None:
     config = table_env.get_config()
     for name, value in options.items():
         config.set(name, value)
-    register_functions(table_env, java_jar, settings.model_registry.resolve())
+    register_functions(table_env, java_jar, settings.model_registry.resolve(), settings)
     table_env.execute_sql(source_ddl(settings))
     table_env.execute_sql(sink_ddl(settings))
     outputs = pipeline(

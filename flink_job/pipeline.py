@@ -15,6 +15,7 @@ from flink_job.functions import DecideTransactions, ReadTransactions, read_type
 from flink_job.java_functions import EPOCH_MS, LAST_N, UNLESS_KNOWN
 from fraud.contracts import dead_letter
 from fraud.features.catalogue import KEYS
+from fraud.kit.settings import KafkaSettings
 
 _SOURCE_COLUMNS: Final = (
     "record_key",
@@ -27,8 +28,20 @@ _SOURCE_COLUMNS: Final = (
 _ERROR_COLUMNS: Final = ("error_code", "error_message", "failed_at")
 
 
-def register_functions(table_env: TableEnvironment, java_jar: Path, registry: Path) -> None:
-    """Make the Java and Python functions known by the names that the pipeline uses."""
+def register_functions(
+    table_env: TableEnvironment,
+    java_jar: Path,
+    registry: Path,
+    control: KafkaSettings | None = None,
+) -> None:
+    """Make the Java and Python functions known by the names that the pipeline uses.
+
+    Args:
+        table_env: Where.
+        java_jar: The Java functions.
+        registry: Folder of the model registry.
+        control: See `DecideTransactions`.
+    """
     for name, java_class in (
         ("last_n", LAST_N),
         ("unless_known", UNLESS_KNOWN),
@@ -43,7 +56,9 @@ def register_functions(table_env: TableEnvironment, java_jar: Path, registry: Pa
     )
     table_env.create_temporary_system_function(
         "decide_transaction",
-        udf(DecideTransactions(registry), result_type=DataTypes.BYTES(), func_type="pandas"),
+        udf(
+            DecideTransactions(registry, control), result_type=DataTypes.BYTES(), func_type="pandas"
+        ),
     )
 
 

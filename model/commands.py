@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from fraud.contracts.decision import ModelRef
     from model.evaluation import Period
     from model.examples import History, Source
     from model.registry import Manifest, Registry
@@ -61,6 +62,13 @@ AlertsOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Also when it is worse than the champion.")
 ]
+OfflineOption = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        help="Promote in the registry alone. Services that Kafka told of a champion stay with it.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -89,6 +97,7 @@ def train(
         ),
     ] = False,
     force: ForceOption = False,
+    offline: OfflineOption = False,
     search: Annotated[
         int | None,
         typer.Option(
@@ -120,6 +129,8 @@ def train(
         if if_missing and (usable := _usable_champion(models, console)):
             console.print(f"champion {usable} is there; nothing to train", highlight=False)
             return
+        # The first champion needs no telling: without a document services take the registry's.
+        tell = _teller(offline=offline or not promote)
         sources = _sources(settings, data or [], mapping, encoding)
         # Training needs half a second of imports that the lines above need not wait for.
         from model.training import SEARCH, TrainingConfig
@@ -165,7 +176,7 @@ def train(
             # What cannot be used is replaced without a comparison, and so is nothing.
             refusal = "" if force else _refusal(models, manifest)
             if not refusal:
-                models.promote(manifest.name, manifest.version)
+                tell(models.promote(manifest.name, manifest.version).ref)
                 decides = True
     took_s = time.monotonic() - started
     if as_json:
@@ -345,13 +356,15 @@ def promote(
     ] = False,
     registry: RegistryOption = None,
     encoding: EncodingOption = None,
+    offline: OfflineOption = False,
 ) -> None:
-    """Let a model decide, unless it is worse than the champion. Services take it up when they next start."""
+    """Let a model decide, unless it is worse than the champion: the running job and API switch at once."""
     from rich.console import Console
 
     settings, models = _open(registry)
     with _user_errors():
         ref = models.find(model)
+        tell = _teller(offline=offline)
         if not force:
             from model.promotion import check
 
@@ -360,16 +373,18 @@ def promote(
             compared = check(models, ref, period)
             if compared is not None:
                 typer.echo(str(compared), err=True)
-        models.promote(ref.name, ref.version, force=force)
+        tell(models.promote(ref.name, ref.version, force=force).ref)
     typer.echo(f"champion: {ref.name}@{ref.version}")
 
 
 @app.command()
-def rollback(registry: RegistryOption = None) -> None:
-    """Let the champion before this one decide again. Services take it up when they next start."""
+def rollback(registry: RegistryOption = None, offline: OfflineOption = False) -> None:
+    """Let the champion before this one decide again: the running job and API switch at once."""
     _, models = _open(registry)
     with _user_errors():
+        tell = _teller(offline=offline)
         champion = models.rollback()
+        tell(champion.ref)
     typer.echo(f"champion: {champion.name}@{champion.version}")
 
 
@@ -411,6 +426,51 @@ def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:
 
     settings = load_settings(TrainSettings)
     return settings, Registry(folder or settings.model_registry)
+
+
+def _teller(*, offline: bool) -> Callable[[ModelRef], None]:
+    """Give what tells running services of a champion.
+
+    Called before the registry is changed, to see whether they can be told.
+
+    Raises:
+        CannotPublish: No broker answers.
+    """
+    if offline:
+        return lambda _: None
+    import getpass
+
+    from fraud.contracts.control import CHAMPION, MODEL, ControlDocument
+    from fraud.kit.clock import system_clock, to_datetime
+    from fraud.kit.control import CannotPublish, ControlPublisher
+    from fraud.kit.lifecycle import load_settings
+    from model.settings import PromoteSettings
+
+    publisher = ControlPublisher(load_settings(PromoteSettings))
+    publisher.check()
+    try:
+        author = getpass.getuser()
+    except (KeyError, OSError):  # no such user, as in a container
+        author = "unknown"
+
+    def tell(ref: ModelRef) -> None:
+        document = ControlDocument(
+            kind=MODEL,
+            name=CHAMPION,
+            version=ref.version,
+            author=author,
+            time=to_datetime(system_clock()),
+            content=ref.model_dump(),
+        )
+        try:
+            publisher.publish(document)
+        except CannotPublish as error:
+            raise CannotPublish(
+                f"{ref.name}@{ref.version} is the registry's champion, but running services were not "
+                f"told: {error} Then: fraudstream promote {ref.name}@{ref.version}"
+            ) from None
+
+    return tell
 
 
 def _usable_champion(models: Registry, console: Console) -> str | None:
@@ -568,12 +628,13 @@ def _bars(console: Console) -> Progress:
 @contextmanager
 def _user_errors() -> Iterator[None]:
     """End with one clear line, exit code 2, when files, labels or models are not as needed."""
+    from fraud.kit.control import CannotPublish
     from model.datasets import DatasetError
     from model.registry import ModelError
 
     try:
         yield
-    except (DatasetError, ModelError) as error:
+    except (CannotPublish, DatasetError, ModelError) as error:
         typer.secho(f"fraudstream: {error}", fg="red", err=True)
         raise typer.Exit(2) from None
 
@@ -611,7 +672,7 @@ def _print_report(manifest: Manifest, *, decides: bool, took_s: float, page: Pat
     print_tables(console, manifest.metrics)
     console.print(f"report: {page}", highlight=False)
     console.print(
-        "it is the champion: services decide with it when they next start"
+        "it is the champion: services decide with it"
         if decides
         else f"it decides nothing yet: fraudstream promote {manifest.name}@{manifest.version}",
         highlight=False,

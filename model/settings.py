@@ -6,7 +6,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from fraud.kit.settings import ModelSettings
+from fraud.kit.settings import KafkaSettings, ModelSettings
+
+
+class PromoteSettings(KafkaSettings, ModelSettings):
+    """What it takes to tell running services which model decides."""
 
 
 class TrainSettings(ModelSettings):

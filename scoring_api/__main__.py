@@ -7,7 +7,7 @@ import sys
 
 from fraud.kit.lifecycle import load_settings, log_bugs, stop_event
 from fraud.kit.logs import configure_logs
-from model.registry import ModelAltered, ModelMismatch, NoSuchModel, Registry
+from model.registry import ModelError, Registry
 from scoring_api.service import CannotStart, listen, serve
 from scoring_api.settings import Settings
 
@@ -21,11 +21,10 @@ def main() -> None:
     with log_bugs("scoring_api"):
         try:
             listener = listen(settings.bind_host, settings.api_port)
-            scorer = Registry(settings.model_registry).champion()
-        except (CannotStart, NoSuchModel, ModelAltered, ModelMismatch) as problem:
+            serve(settings, Registry(settings.model_registry), listener, stop)
+        except (CannotStart, ModelError) as problem:
             sys.stderr.write(f"scoring_api: {problem}\n")
             raise SystemExit(2) from None
-        serve(settings, scorer, listener, stop)
 
 
 if __name__ == "__main__":

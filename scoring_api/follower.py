@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from fraud.contracts.errors import InvalidMessage
+from fraud.kit.feed import Feed, Position, TopicReplaced
 from fraud.kit.kafka import Message
 from fraud.kit.metrics import HISTORY_KEYS, HISTORY_READY, RECORDS_CONSUMED, RECORDS_REFUSED
 from scoring_api.history import Processed, RecentHistory, read_processed
-from scoring_api.snapshot import Position, Snapshot, SnapshotFile, SnapshotUnusable
+from scoring_api.snapshot import Snapshot, SnapshotFile, SnapshotUnusable
 
 SERVICE: Final = "scoring_api"
 _POLL_S: Final = 0.2
@@ -22,34 +23,6 @@ _SLICE: Final = 64
 """Records remembered at once: a few milliseconds, between which requests get their turn."""
 
 _log = structlog.get_logger(SERVICE)
-
-
-class TopicReplaced(Exception):  # noqa: N818 - a verdict, named as the loop reads it
-    """The position is none in the topic that is there now: what was read of it is void."""
-
-
-class Feed(Protocol):
-    """The whole topic, from some position on: Kafka's, or a list in a test."""
-
-    def start(self, position: Position | None) -> None:
-        """Read from a position on, from the earliest record when it is None. Does not wait."""
-        ...
-
-    def poll(self, timeout_s: float) -> list[Message]:
-        """Wait for records and hand them out, in the order of each partition.
-
-        Raises:
-            TopicReplaced: See there; nothing more comes until `start` is called again.
-        """
-        ...
-
-    def position(self) -> Position | None:
-        """Say how far records were handed out, None before the topic was found."""
-        ...
-
-    def waits_for(self) -> str | None:
-        """Say in a line what is missing to have reached the end once since `start`."""
-        ...
 
 
 class Follower:

@@ -74,13 +74,16 @@ class Scoring:
     for others to come.
 
     Args:
-        engine: Decides.
+        engine: Gives what decides now; asked once per batch.
         history: What the stream remembers. It is looked at and never changed.
         waits_for: Says in a line what is missing to answer, None when nothing is.
     """
 
     def __init__(
-        self, engine: Engine, history: RecentHistory, waits_for: Callable[[], str | None]
+        self,
+        engine: Callable[[], Engine],
+        history: RecentHistory,
+        waits_for: Callable[[], str | None],
     ) -> None:
         self._engine = engine
         self._history = history
@@ -164,7 +167,7 @@ class Scoring:
     def _decided(self, transactions: Sequence[Transaction]) -> list[Decided]:
         packed = pack(transactions)
         rings, known = self._history.rings_with(packed)
-        every = self._engine.decide(Batch(packed, rings, known, [None] * len(packed)))
+        every = self._engine().decide(Batch(packed, rings, known, [None] * len(packed)))
         for decided in every:
             TRANSACTIONS_SCORED.labels(decided.outcome.value).inc()
             if decided.error:

@@ -12,16 +12,13 @@ from typing import Final
 import structlog
 import uvicorn
 
-from fraud.contracts.transaction import FIELDS, from_mapping
-from fraud.decision.engine import Batch, Engine
-from fraud.decision.policy import DEFAULT_RULES, Policy
-from fraud.decision.scorer import Scorer
-from fraud.features.packing import pack
-from fraud.features.vector import feature_matrix
+from fraud.contracts.topics import Topic
 from fraud.kit.background import Background
-from fraud.kit.clock import system_clock
+from fraud.kit.feed import TopicFeed
+from fraud.kit.metrics import CONSUMER_LAG
+from model.live import LiveEngine
+from model.registry import Registry
 from scoring_api.app import create_app
-from scoring_api.feed import TopicFeed
 from scoring_api.follower import SERVICE, Follower
 from scoring_api.history import RecentHistory
 from scoring_api.scoring import Scoring
@@ -54,34 +51,32 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def warm_up(engine: Engine) -> None:
-    """Decide once, so that the first request does not pay for what is made on first use."""
-    packed = pack([from_mapping({field.name: field.example for field in FIELDS})])
-    rings = {key: [rows.tobytes()] for key, rows in packed.records.items()}
-    engine.decide(Batch(packed, rings, [False], [None]))
-    engine.scorer.contributions(feature_matrix(packed, rings))
-
-
 def serve(
-    settings: Settings, scorer: Scorer, listener: socket.socket, stop: threading.Event
+    settings: Settings, registry: Registry, listener: socket.socket, stop: threading.Event
 ) -> None:
     """Answer until `stop` is set or SIGTERM comes.
 
     On the way out: answer what was asked, stop following, keep the history, close.
+
+    Raises:
+        ModelError: There is no champion, or it cannot be used.
     """
     sys.setswitchinterval(_SWITCH_S)
-    engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock)
-    warm_up(engine)
     history = RecentHistory(settings.api_history_keys)
     with ExitStack() as stack:
-        feed = stack.enter_context(TopicFeed(settings))
+        engine = stack.enter_context(LiveEngine(registry, settings, service=SERVICE, stop=stop))
+        feed = stack.enter_context(
+            TopicFeed(settings, Topic.PROCESSED, service=SERVICE, lag=CONSUMER_LAG.labels(SERVICE))
+        )
         follower = Follower(
             feed,
             history,
             SnapshotFile(settings.state_dir / SERVICE / "history.snapshot"),
             snapshot_s=settings.api_snapshot_s,
         )
-        app = create_app(Scoring(engine, history, follower.waits_for))
+        app = create_app(
+            Scoring(engine.current, history, lambda: engine.waits_for() or follower.waits_for())
+        )
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -106,10 +101,11 @@ def serve(
         stack.enter_context(Background("follower", follow, stop))
         # What lives from now on to the end is no garbage: collections need not look at it.
         gc.freeze()
+        ref = engine.current().scorer.ref
         _log.info(
             "scoring_api.started",
             address=f"{settings.bind_host}:{listener.getsockname()[1]}",
-            model=f"{scorer.ref.name}@{scorer.ref.version}",
+            model=f"{ref.name}@{ref.version}",
         )
         server.run(sockets=[listener])
         _log.info("scoring_api.stopping")

@@ -18,6 +18,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from fraud.features.catalogue import LAYOUT
+from fraud.kit.feed import Position
 from scoring_api.history import Content
 
 _FORMAT: Final = 1
@@ -28,19 +29,6 @@ _CHUNK: Final = 512
 
 class SnapshotUnusable(Exception):  # noqa: N818 - said as it is
     """The snapshot is of another layout, or damaged: the history has to be read anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a topic was read.
-
-    Attributes:
-        topic_id: Kafka's id of the topic; another one by the same name has another.
-        offsets: Next offset by partition.
-    """
-
-    topic_id: str
-    offsets: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from fraud.contracts.control import control_schema
 from fraud.contracts.decision import Decision
 from fraud.contracts.label import Label
 from fraud.contracts.transaction import DECISION_FIELD, FIELDS, MAX_ID_LENGTH, Field, Kind
@@ -81,6 +82,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "transaction.json": transaction_schema(),
         "decision.json": decision_schema(),
         "processed_transaction.json": processed_schema(),
+        "control_document.json": {"$schema": _DIALECT, **control_schema()},
         "label.json": {"$schema": _DIALECT, **Label.model_json_schema()},
     }
 

@@ -18,15 +18,20 @@ class Background:
         name: Name of the thread.
         work: Returns soon after `stop` is set.
         stop: The event that the main loop ends by, too.
+        daemon: Let the process end without waiting for it, where nobody may leave the context.
     """
 
-    def __init__(self, name: str, work: Callable[[], None], stop: threading.Event) -> None:
+    def __init__(
+        self, name: str, work: Callable[[], None], stop: threading.Event, *, daemon: bool = False
+    ) -> None:
         self._work = work
         self._stop = stop
         self._failure: BaseException | None = None
         # So that what is bound to log lines is bound in there, too.
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), name=name)
+        self._thread = threading.Thread(
+            target=context.run, args=(self._run,), name=name, daemon=daemon
+        )
 
     def _run(self) -> None:
         try:

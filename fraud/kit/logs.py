@@ -91,3 +91,29 @@ def configure_logs(settings: ServiceSettings, service: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def configure_worker_logs(service: str) -> None:
+    """Send structlog's lines through the standard library, redacted, where that is set up already.
+
+    In Flink's Python workers it leads to the TaskManager's log. Printing would not do: PyFlink puts
+    a `print` of its own in place of Python's, which knows no `flush` and raises.
+    """
+
+    def named(
+        _logger: Any, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        return {"service": service, **event}
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            named,
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )

@@ -47,3 +47,13 @@ TRANSACTIONS_SCORED = Counter(
 )  # fmt: skip
 HISTORY_KEYS = Gauge("fraudstream_history_keys", "Keys whose history is kept in memory.", ["key"])
 HISTORY_READY = Gauge("fraudstream_history_ready", "1 once the history has caught up, else 0.")
+MODEL_IN_USE = Gauge(
+    "fraudstream_model_in_use", "1 for the model that decides.", ["service", "name", "version"]
+)
+CONTROL_REFUSED = Counter(
+    "fraudstream_control_refused_total", "Control documents that could not be taken up; the last good one stays.", ["service"]
+)  # fmt: skip
+CONTROL_LAG = Gauge("fraudstream_control_lag", "Control documents not yet read.", ["service"])
+CONTROL_SWITCH_SECONDS = Gauge(
+    "fraudstream_control_switch_seconds", "From the last control document's arrival in Kafka to its being in force, seconds.", ["service"]
+)  # fmt: skip

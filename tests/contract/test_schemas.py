@@ -6,6 +6,7 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
+from fraud.contracts.control import decode_control, read_model
 from fraud.contracts.decision import Decision, decode_processed
 from fraud.contracts.json_schema import (
     EXAMPLE_FOLDER,
@@ -50,6 +51,8 @@ def test_every_example_is_valid_by_schema_and_by_code(example: object) -> None:
         Decision.model_validate(decision)
     elif kind == "decision":
         Decision.model_validate_json(raw)
+    elif kind == "control_document":
+        read_model(decode_control(b"model/champion/5d0c2f1a9b7e", raw))
     else:
         Label.model_validate_json(raw)
 

@@ -134,7 +134,7 @@ def test_rest_answers_what_the_stream_decides_next(registry: Path, seed: int) ->
     scorer = Registry(registry).champion()
     engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock)
     history = RecentHistory(1000)
-    scoring = Scoring(engine, history, lambda: None)
+    scoring = Scoring(lambda: engine, history, lambda: None)
 
     async def compare() -> list[bool]:
         duplicates = []
@@ -163,7 +163,7 @@ def test_lists_and_company_change_no_bit(registry: Path) -> None:
     )
     scorer = Registry(registry).champion()
     engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock)
-    scoring = Scoring(engine, history, lambda: None)
+    scoring = Scoring(lambda: engine, history, lambda: None)
 
     async def ask() -> tuple[list[Any], list[Any], list[Any]]:
         alone = [orjson.loads(await scoring.answer(value)) for value in values]

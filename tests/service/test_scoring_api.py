@@ -32,11 +32,13 @@ from devstack import artifacts
 from devstack.ports import free_ports
 from devstack.process import running
 from devstack.servers.kafka import kafka as kafka_service
+from fraud.contracts.topics import Topic as TopicName
 from fraud.decision.scale import ScoreScale
+from fraud.kit.feed import TopicFeed
+from fraud.kit.metrics import CONSUMER_LAG
 from fraud.kit.settings import KafkaSettings
 from model import registry as registry_module
 from model.registry import Registry
-from scoring_api.feed import TopicFeed
 from scoring_api.follower import Follower
 from scoring_api.history import RecentHistory
 from scoring_api.snapshot import SnapshotFile
@@ -67,6 +69,13 @@ class Topic:
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
         self.partitions = partitions
         self.create()
+        control = NewTopic(self.control, 1, 1)
+        self.admin.create_topics([control])[self.control].result(30)
+
+    @property
+    def control(self) -> str:
+        """Name of a control topic that goes with it."""
+        return f"{self.name}.control"
 
     def create(self) -> None:
         """Make it."""
@@ -169,6 +178,7 @@ def env(topic: Topic, registry: Path, tmp_path: Path) -> dict[str, str]:
     return {
         "KAFKA_BOOTSTRAP_SERVERS": topic.bootstrap,
         "TOPIC_PROCESSED_TRANSACTIONS": topic.name,
+        "TOPIC_FRAUD_CONTROL": topic.control,
         "MODEL_REGISTRY": str(registry),
         "STATE_DIR": str(tmp_path),
         "API_SNAPSHOT_S": "0.2",
@@ -249,7 +259,12 @@ class Following:
         self.history = RecentHistory(1000)
 
     def __enter__(self) -> Following:
-        self._feed = TopicFeed(self._topic.settings())
+        self._feed = TopicFeed(
+            self._topic.settings(),
+            TopicName.PROCESSED,
+            service="scoring_api",
+            lag=CONSUMER_LAG.labels("scoring_api"),
+        )
         self.follower = Follower(
             self._feed,
             self.history,

@@ -46,9 +46,9 @@ def test_the_first_model_decides_and_the_next_waits(state: Path) -> None:
     second = orjson.loads(train_small(state, "--json", "--seed", "8").stdout)
     assert second["champion"] is False
     assert registry.champion_ref().version == told["version"]
-    assert run("promote", f"fraud@{second['version'][:8]}", "--force").exit_code == 0
+    assert run("promote", f"fraud@{second['version'][:8]}", "--force", "--offline").exit_code == 0
     assert registry.champion_ref().version == second["version"]
-    assert run("rollback").exit_code == 0
+    assert run("rollback", "--offline").exit_code == 0
     assert registry.champion_ref().version == told["version"]
     listed = orjson.loads(run("models", "--json").stdout)
     assert {one["version"]: one["champion"] for one in listed} == {
@@ -75,17 +75,17 @@ def test_a_worse_model_is_refused_unless_forced(state: Path) -> None:
             row["label"] = other["label"]
     data = write_rows(state / "wrong.jsonl", rows)
     wrong = ("train", "--data", data, "--name", "wrong", "--search", "0")
-    result = run(*wrong, "--promote", "--json")
+    result = run(*wrong, "--promote", "--offline", "--json")
     assert result.exit_code == 2
     assert "not promoted: wrong@" in result.stderr
     assert orjson.loads(result.stdout)["champion"] is False
-    refused = run("promote", "wrong")
+    refused = run("promote", "wrong", "--offline")
     assert refused.exit_code == 2
     assert "is worse: average precision" in refused.stderr
-    named = run("promote", "wrong", "--data", state / "rows.jsonl")
+    named = run("promote", "wrong", "--offline", "--data", state / "rows.jsonl")
     assert named.exit_code == 2
     assert Registry(state / "models").champion_ref() == best
-    assert run("promote", "wrong", "--force").exit_code == 0
+    assert run("promote", "wrong", "--force", "--offline").exit_code == 0
     assert Registry(state / "models").champion_ref().name == "wrong"
 
 
@@ -234,7 +234,7 @@ def test_a_strangers_file_can_be_trained_on_and_scored(state: Path) -> None:
         (["train", "--mapping", "m.toml"], "--mapping is of use with --data only"),
         (["train", "--data", "x.jsonl", "--name", "../x"], "model name '../x'"),
         (["promote", "fraud@abc"], "no model fraud@abc"),
-        (["rollback"], "no earlier champion"),
+        (["rollback", "--offline"], "no earlier champion"),
         (["score", "--data", "x.csv", "--output", "o.csv"], "no champion"),
     ],
 )
@@ -245,6 +245,25 @@ def test_mistakes_get_one_clear_line(state: Path, arguments: list[str], told: st
     assert result.stderr.startswith("fraudstream: ")
     assert told in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_without_a_broker_nothing_is_switched(
+    state: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The registry and the running services must not come to disagree in silence."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setattr("fraud.kit.control._CALL_S", 0.2)
+    versions = [
+        orjson.loads(train_small(state, "--json", "--seed", seed).stdout)["version"]
+        for seed in ("7", "8")
+    ]
+    run("promote", f"fraud@{versions[1]}", "--force", "--offline")
+    champion = Registry(state / "models").champion_ref()
+    result = run(command, *([f"fraud@{versions[0]}"] if command == "promote" else []))
+    assert result.exit_code == 2
+    assert "Kafka at 127.0.0.1:1 could not be reached" in result.stderr
+    assert Registry(state / "models").champion_ref() == champion
 
 
 def test_a_damaged_champion_stops_if_missing(state: Path) -> None:

@@ -12,9 +12,8 @@ from fraud.decision.engine import Engine
 from fraud.decision.policy import DEFAULT_RULES, Policy
 from fraud.decision.scale import ScoreScale
 from fraud.features.vector import FEATURE_NAMES
+from fraud.kit.feed import Position, TopicReplaced
 from fraud.kit.kafka import Message
-from scoring_api.follower import TopicReplaced
-from scoring_api.snapshot import Position
 from tests.builders import START_MS, a_processed
 
 NOW_MS = START_MS + 60_000

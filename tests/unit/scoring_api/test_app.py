@@ -50,7 +50,8 @@ def call(scoring: Scoring, *requests: tuple[str, str, bytes | None]) -> list[htt
 
 @pytest.fixture
 def scoring(history: RecentHistory) -> Scoring:
-    return Scoring(an_engine(), history, lambda: None)
+    engine = an_engine()
+    return Scoring(lambda: engine, history, lambda: None)
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_a_list_names_every_bad_record_and_scores_none(scoring: Scoring) -> None
     good = body_of()
     body = b"[" + b",".join(bad.get(at, good) for at in range(8)) + b"]"
     scored: list[int] = []
-    scoring._engine.scorer.predict = lambda matrix: scored.append(len(matrix))  # type: ignore[method-assign,assignment,func-returns-value]
+    scoring._engine().scorer.predict = lambda matrix: scored.append(len(matrix))  # type: ignore[method-assign,assignment,func-returns-value]
     (response,) = call(scoring, ("POST", "/v1/score", body))
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
@@ -217,7 +218,7 @@ def test_requests_at_the_same_time_are_decided_together(history: RecentHistory) 
         return predict(matrix)
 
     scorer.predict = watched  # type: ignore[method-assign]
-    scoring = Scoring(an_engine(scorer), history, lambda: None)
+    scoring = Scoring(lambda: an_engine(scorer), history, lambda: None)
     asked = [("POST", "/v1/score", body_of(event_id=f"n-{n}")) for n in range(20)]
     answers = call(scoring, *asked, ("POST", "/v1/score", b"{}"))
     assert [one.json()["event_id"] for one in answers[:-1]] == [f"n-{n}" for n in range(20)]
@@ -234,7 +235,8 @@ def test_a_failing_model_asks_for_review(history: RecentHistory) -> None:
             raise ArithmeticError("no")
 
     (response,) = call(
-        Scoring(an_engine(Failing()), history, lambda: None), ("POST", "/v1/score", body_of())
+        Scoring(lambda: an_engine(Failing()), history, lambda: None),
+        ("POST", "/v1/score", body_of()),
     )
     assert response.status_code == 200
     answer = response.json()["fd"]
@@ -245,12 +247,13 @@ def test_a_failing_model_asks_for_review(history: RecentHistory) -> None:
 def test_a_bug_is_answered_without_details(
     history: RecentHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scoring = Scoring(an_engine(), history, lambda: None)
+    engine = an_engine()
+    scoring = Scoring(lambda: engine, history, lambda: None)
 
     def fail(*_: object) -> None:
         raise RuntimeError("070-69-2161")
 
-    monkeypatch.setattr(scoring._engine, "decide", fail)
+    monkeypatch.setattr(engine, "decide", fail)
     (response,) = call(scoring, ("POST", "/v1/score", body_of()))
     assert response.status_code == 500
     assert response.json()["code"] == "internal_error"
@@ -259,7 +262,7 @@ def test_a_bug_is_answered_without_details(
 
 def test_it_does_not_score_before_it_can(history: RecentHistory) -> None:
     """Ready says what it waits for, and a score would be made of half a history."""
-    scoring = Scoring(an_engine(), history, lambda: "the topic")
+    scoring = Scoring(an_engine, history, lambda: "the topic")
     live, ready, score = call(
         scoring,
         ("GET", "/health/live", None),

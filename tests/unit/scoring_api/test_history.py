@@ -14,9 +14,10 @@ from fraud.contracts.transaction import decode
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
 from fraud.features.packing import pack
+from fraud.kit.feed import Position
 from scoring_api import snapshot as snapshot_module
 from scoring_api.history import RecentHistory, read_processed
-from scoring_api.snapshot import Position, Snapshot, SnapshotFile, SnapshotUnusable
+from scoring_api.snapshot import Snapshot, SnapshotFile, SnapshotUnusable
 from tests.builders import START_MS, a_record
 from tests.unit.scoring_api.fakes import processed
 

@@ -1,6 +1,6 @@
-"""The whole of `processed_transactions` from Kafka, without a consumer group.
+"""The whole of a topic from Kafka, without a consumer group.
 
-Each API process keeps all history, so it reads all partitions; offsets belong to the history and
+Who keeps all that a topic says reads all its partitions; the offsets belong to what is kept and
 are kept with it, not in Kafka.
 """
 
@@ -10,7 +10,8 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self
 
 import orjson
 import structlog
@@ -22,13 +23,11 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
+from prometheus_client import Gauge
 
 from fraud.contracts.topics import Topic
 from fraud.kit.kafka import Message
-from fraud.kit.metrics import CONSUMER_LAG
 from fraud.kit.settings import KafkaSettings
-from scoring_api.follower import SERVICE, TopicReplaced
-from scoring_api.snapshot import Position
 
 _MAX_RECORDS: Final = 1000
 _LOOK_S: Final = 10.0
@@ -36,28 +35,74 @@ _LOOK_S: Final = 10.0
 _RETRY_S: Final = 1.0
 _CALL_S: Final = 5.0
 
-_log = structlog.get_logger(SERVICE)
+_log = structlog.get_logger("fraud.kit.feed")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a topic was read.
+
+    Attributes:
+        topic_id: Kafka's id of the topic; another one by the same name has another.
+        offsets: Next offset by partition.
+    """
+
+    topic_id: str
+    offsets: dict[int, int]
+
+
+class TopicReplaced(Exception):  # noqa: N818 - a verdict, named as the loop reads it
+    """The position is none in the topic that is there now: what was read of it is void."""
+
+
+class Feed(Protocol):
+    """The whole topic, from some position on: Kafka's, or a list in a test."""
+
+    def start(self, position: Position | None) -> None:
+        """Read from a position on, from the earliest record when it is None. Does not wait."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Wait for records and hand them out, in the order of each partition.
+
+        Raises:
+            TopicReplaced: See there; nothing more comes until `start` is called again.
+        """
+        ...
+
+    def position(self) -> Position | None:
+        """Say how far records were handed out, None before the topic was found."""
+        ...
+
+    def waits_for(self) -> str | None:
+        """Say in a line what is missing to have reached the end once since `start`."""
+        ...
 
 
 class TopicFeed:
-    """See `scoring_api.follower.Feed`; a context manager.
+    """See `Feed`; a context manager.
 
     Only committed records are read. Brokers that go away are waited for.
 
     Args:
         settings: How to reach Kafka, and the topic's physical name.
         topic: The topic to read.
+        service: Name of the reader, for the broker's logs.
+        lag: Set to the number of records not read yet, once a second.
         monotonic: Clock in seconds.
     """
 
     def __init__(
         self,
         settings: KafkaSettings,
-        topic: Topic = Topic.PROCESSED,
+        topic: Topic,
         *,
+        service: str,
+        lag: Gauge,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topic = settings.topic(topic)
+        self._lag = lag
         self._monotonic = monotonic
         logger = logging.getLogger("librdkafka")
         connection: dict[str, str | int | float | bool] = {
@@ -69,7 +114,7 @@ class TopicFeed:
             {
                 **connection,
                 # The client asks for a group's name; nothing is committed under it.
-                "group.id": "scoring_api",
+                "group.id": service,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
@@ -114,7 +159,7 @@ class TopicFeed:
             problem = f" ({self._problem})" if self._problem else ""
             return f"topic {self._topic} from Kafka{problem}"
         if self._behind:
-            return f"history: {len(self._behind)} of {len(self._next)} partitions of {self._topic} not read to their end yet"  # fmt: skip
+            return f"{len(self._behind)} of {len(self._next)} partitions of {self._topic} not read to their end yet"  # fmt: skip
         return None
 
     def poll(self, timeout_s: float) -> list[Message]:
@@ -174,11 +219,11 @@ class TopicFeed:
             elif topic_id != self._topic_id:
                 raise TopicReplaced(f"{self._topic} was made anew")
             elif new := partitions - self._next.keys():
-                _log.info("scoring_api.partitions_found", topic=self._topic, partitions=sorted(new))
+                _log.info("kafka.partitions_found", topic=self._topic, partitions=sorted(new))
                 self._assign(dict.fromkeys(new, 0), incremental=True)
         except KafkaException as error:
             self._problem = error.args[0].name()
-            _log.info("scoring_api.topic_awaited", topic=self._topic, code=self._problem)
+            _log.info("kafka.topic_awaited", topic=self._topic, code=self._problem)
 
     def _begin(self, topic_id: str, partitions: set[int]) -> None:
         wanted = self._wanted
@@ -195,7 +240,7 @@ class TopicFeed:
                 raise TopicReplaced(f"{self._topic} ends before what was read of it")
             if start < low:
                 _log.warning(
-                    "scoring_api.records_expired",
+                    "kafka.records_expired",
                     topic=self._topic,
                     partition=partition,
                     missed=low - start,
@@ -206,7 +251,7 @@ class TopicFeed:
         self._assign(starts, incremental=False)
         self._topic_id = topic_id
         self._problem = None
-        _log.info("scoring_api.following", topic=self._topic, offsets=starts)
+        _log.info("kafka.following", topic=self._topic, offsets=starts)
 
     def _assign(self, starts: dict[int, int], *, incremental: bool) -> None:
         assigned = [TopicPartition(self._topic, number, at) for number, at in starts.items()]
@@ -223,7 +268,7 @@ class TopicFeed:
             for number, partition in partitions.items()
             if int(number) in self._next and partition["ls_offset"] >= 0
         ]
-        CONSUMER_LAG.labels(SERVICE).set(sum(lag for lag in lags if lag > 0))
+        self._lag.set(sum(lag for lag in lags if lag > 0))
 
 
 _OUT_OF_RANGE: Final = frozenset(

@@ -1,0 +1,141 @@
+"""The control document: what is switched while everything runs, one record of `fraud_control`.
+
+The key is `kind/name/version`, so that compaction keeps every version ever in force. What is in
+force of a kind and name is its last document on the topic.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from fraud.contracts.decision import ModelRef
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+
+MODEL: Final = "model"
+"""Kind of the documents that say which model has a part; their content is a `ModelRef`."""
+
+CHAMPION: Final = "champion"
+"""Name of the model document that says which model decides."""
+
+_PART: Final = r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}"
+_KEY: Final = re.compile(f"({_PART})/({_PART})/({_PART})", re.ASCII)
+
+
+class _Body(BaseModel):
+    """What the value of a record holds; the rest of the document is its key."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    author: Annotated[str, Field(min_length=1, max_length=256, description="Who switched.")]
+    time: Annotated[AwareDatetime, Field(description="When, ISO 8601 with its zone.")]
+    content: Annotated[dict[str, Any], Field(description="What; its form depends on the kind.")]
+
+
+class ControlDocument(_Body):
+    """A control document.
+
+    Attributes:
+        kind: What is switched, such as `model`. Readers pass over kinds that they do not know.
+        name: Which one of that kind, such as `champion`.
+        version: Of the content.
+    """
+
+    kind: str
+    name: str
+    version: str
+
+    @property
+    def key(self) -> bytes:
+        """The record's key.
+
+        Raises:
+            InvalidMessage: A part of it is no such.
+        """
+        key = f"{self.kind}/{self.name}/{self.version}".encode()
+        read_key(key)
+        return key
+
+    @property
+    def value(self) -> bytes:
+        """The record's value, JSON."""
+        return _Body.model_dump_json(self, exclude={"kind", "name", "version"}).encode()
+
+
+def control_schema() -> dict[str, Any]:
+    """Describe the value of a record of `fraud_control`."""
+    return {**_Body.model_json_schema(), "title": "ControlDocument"}
+
+
+def read_key(key: bytes | None) -> tuple[str, str, str]:
+    """Give kind, name and version.
+
+    Raises:
+        InvalidMessage: The key is none of a control document.
+    """
+    match = _KEY.fullmatch((key or b"").decode("utf-8", "replace"))
+    if match is None:
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE,
+            "key: expected kind/name/version, each of letters, digits, _, ., @ and -",
+            "key",
+        )
+    kind, name, version = match.groups()
+    return kind, name, version
+
+
+def decode_control(key: bytes | None, value: bytes | None) -> ControlDocument:
+    """Read a record.
+
+    Raises:
+        InvalidMessage: It is no control document. A null value is none, either: a document is
+            replaced, never taken away.
+    """
+    kind, name, version = read_key(key)
+    if value is None:
+        raise InvalidMessage(ErrorCode.NULL_VALUE, "value: expected a JSON object, not null")
+    try:
+        body = _Body.model_validate(_loaded(value))
+    except ValidationError as error:
+        raise _verdict(error) from None
+    return ControlDocument(kind=kind, name=name, version=version, **body.model_dump())
+
+
+def read_model(document: ControlDocument) -> ModelRef:
+    """Give the model that a document of kind `model` names.
+
+    Raises:
+        InvalidMessage: It names none, or another version than its key.
+    """
+    try:
+        ref = ModelRef.model_validate(document.content)
+    except ValidationError as error:
+        raise _verdict(error, "content.") from None
+    if ref.version != document.version:
+        raise InvalidMessage(
+            ErrorCode.OUT_OF_RANGE,
+            "content.version: expected the version that the key names",
+            "content.version",
+        )
+    return ref
+
+
+def _loaded(value: bytes) -> dict[str, Any]:
+    try:
+        loaded = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise InvalidMessage(ErrorCode.NOT_JSON, "value: expected JSON in UTF-8") from None
+    if not isinstance(loaded, dict):
+        raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "value: expected a JSON object")
+    return loaded
+
+
+def _verdict(error: ValidationError, prefix: str = "") -> InvalidMessage:
+    first = error.errors(include_input=False, include_url=False)[0]
+    field = prefix + ".".join(str(part) for part in first["loc"])
+    missing = first["type"] == "missing"
+    reason = ErrorCode.MISSING_FIELD if missing else ErrorCode.WRONG_TYPE
+    return InvalidMessage(reason, f"{field}: {first['msg']}", field)

@@ -1,0 +1,194 @@
+"""Follow and write `fraud_control`: what is switched while everything runs.
+
+A document is taken up by who uses it, which may refuse it; then the last good one stays in force.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
+from typing import Final
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as KafkaMessage
+
+from fraud.contracts.control import ControlDocument, decode_control, read_key
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.topics import Topic
+from fraud.kit.clock import Clock, system_clock
+from fraud.kit.feed import Feed, TopicReplaced
+from fraud.kit.kafka import Message
+from fraud.kit.metrics import CONTROL_REFUSED, CONTROL_SWITCH_SECONDS
+from fraud.kit.settings import KafkaSettings
+
+_POLL_S: Final = 0.1
+_CALL_S: Final = 5.0
+
+_log = structlog.get_logger("fraud.kit.control")
+
+Name = tuple[str, str]
+"""Kind and name of documents that replace each other."""
+
+
+class Refused(Exception):  # noqa: N818 - a verdict
+    """Who uses a document cannot take it up; the text says why."""
+
+
+class CannotPublish(Exception):  # noqa: N818 - a verdict
+    """The broker did not take a document; the text says why."""
+
+
+class ControlFollower:
+    """Hands the newest documents to who uses them.
+
+    Of what is on the topic at the start only the newest of each kind and name is handed on, and
+    the one before it when that is refused, and so on: a process that starts comes up with what
+    those that run have in force.
+
+    Args:
+        feed: The topic, read from its start.
+        take: By kind and name, who takes a document up, in the follower's thread. Raises
+            `InvalidMessage` or `Refused`. Documents that nobody takes are passed over.
+        service: Label of the metrics.
+        clock: Time now, UTC epoch milliseconds.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        take: Mapping[Name, Callable[[ControlDocument], None]],
+        *,
+        service: str,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._feed = feed
+        self._take = take
+        self._service = service
+        self._clock = clock
+        self._pending: list[Message] = []
+        self.ready = Event()
+        """Set once what was on the topic at the start is in force."""
+        self.refused = 0
+        """Documents refused so far."""
+
+    def waits_for(self) -> str | None:
+        """Say in a line what is missing before what the topic says is in force."""
+        if self.ready.is_set():
+            return None
+        return self._feed.waits_for() or "control documents to be taken up"
+
+    def run(self, stop: Event) -> None:
+        """Follow until `stop` is set. A broker that goes away is waited for."""
+        self._feed.start(None)
+        while not stop.is_set():
+            try:
+                self._pending += self._feed.poll(_POLL_S)
+            except TopicReplaced as verdict:
+                # What is in force stays until the new topic says otherwise.
+                _log.warning("control.topic_replaced", reason=str(verdict))
+                self._pending.clear()
+                self._feed.start(None)
+                continue
+            if self.ready.is_set() or self._feed.waits_for() is None:
+                batch, self._pending = self._pending, []
+                self._take_up(batch)
+                self.ready.set()
+
+    def _take_up(self, batch: Sequence[Message]) -> None:
+        newest: set[Name] = set()
+        for message in reversed(batch):
+            try:
+                kind, name, _ = read_key(message.key)
+                take = self._take.get((kind, name))
+                if take is None or (kind, name) in newest:
+                    continue
+                document = decode_control(message.key, message.value)
+                take(document)
+            except (InvalidMessage, Refused) as verdict:
+                self._refuse(message, verdict)
+                continue
+            newest.add((kind, name))
+            _log.info("control.taken_up", kind=kind, name=name, version=document.version)
+            if self.ready.is_set() and message.timestamp_ms >= 0:
+                passed_ms = max(0, self._clock() - message.timestamp_ms)
+                CONTROL_SWITCH_SECONDS.labels(self._service).set(passed_ms / 1000)
+
+    def _refuse(self, message: Message, verdict: InvalidMessage | Refused) -> None:
+        self.refused += 1
+        CONTROL_REFUSED.labels(self._service).inc()
+        _log.error(
+            "control.document_refused",
+            key=(message.key or b"").decode("utf-8", "replace")[:200],
+            offset=message.offset,
+            detail=verdict.detail if isinstance(verdict, InvalidMessage) else str(verdict),
+        )
+
+
+class ControlPublisher:
+    """Writes control documents.
+
+    Args:
+        settings: How to reach Kafka, and the topic's physical name.
+        timeout_s: How long the broker may take to acknowledge.
+    """
+
+    def __init__(self, settings: KafkaSettings, timeout_s: float = 10.0) -> None:
+        self._topic = settings.topic(Topic.CONTROL)
+        self._servers = settings.kafka_bootstrap_servers
+        self._timeout_s = timeout_s
+        self._producer = Producer(
+            {
+                **settings.librdkafka(),
+                "enable.idempotence": True,
+                "message.timeout.ms": int(timeout_s * 1000),
+                "linger.ms": 0,
+                # Errors rise from the calls.
+                "log_level": 0,
+            },
+            logger=logging.getLogger("librdkafka"),
+        )
+
+    def check(self) -> None:
+        """Look whether documents can be written, before anything is changed elsewhere.
+
+        Raises:
+            CannotPublish: No broker answers, or it has no such topic.
+        """
+        try:
+            topics = self._producer.list_topics(timeout=_CALL_S).topics
+        except KafkaException as error:
+            raise self._cannot(error.args[0].name()) from None
+        if self._topic not in topics:
+            raise CannotPublish(
+                f"Kafka at {self._servers} has no topic {self._topic}: is it the right one, and "
+                "were the topics made (python -m fraud.kit.topics)?"
+            )
+
+    def publish(self, document: ControlDocument) -> None:
+        """Write a document; it is on the topic when this returns.
+
+        Raises:
+            CannotPublish: The broker did not acknowledge it.
+            InvalidMessage: A part of its key is no such.
+        """
+        problems: list[str] = []
+
+        def told(error: KafkaError | None, _message: KafkaMessage) -> None:
+            if error is not None:
+                problems.append(error.name())
+
+        self._producer.produce(self._topic, document.value, document.key, on_delivery=told)
+        until_s = time.monotonic() + self._timeout_s + 1
+        while self._producer.flush(0.1) and time.monotonic() < until_s:
+            pass
+        if problems or len(self._producer):
+            raise self._cannot(*problems)
+
+    def _cannot(self, code: str = "no answer") -> CannotPublish:
+        return CannotPublish(
+            f"Kafka at {self._servers} could not be reached ({code}): is it running, and is "
+            "KAFKA_BOOTSTRAP_SERVERS right?"
+        )

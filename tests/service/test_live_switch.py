@@ -1,0 +1,244 @@
+"""Another model is promoted while the job and the API decide.
+
+The story:
+- both decide by the registry's champion, under a steady load;
+- a broken document, and one of a model that is not there, change nothing and are counted;
+- a promotion switches both; each record is decided once, by the very model that it names;
+- workers that are killed come up with the new champion; a rollback switches both again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from fraud.contracts.decision import ModelRef
+from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.decision.scale import ScoreScale
+from fraud.features.vector import FEATURE_NAMES
+from model.registry import Registry
+from tests.builders import a_value
+from tests.conftest import FlinkCluster
+from tests.service.test_flink_job import Job, python_workers
+from tests.service.test_scoring_api import Api, api, until
+from tests.unit.model.conftest import train_booster
+
+pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
+
+_PAUSE_S = 0.01
+_PER_PAUSE = 3
+
+
+class Load:
+    """About 300 transactions a second on the stream, and 100 requests a second, in threads."""
+
+    def __init__(self, job: Job, asked: Api) -> None:
+        self._job = job
+        self._api = asked
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._ask)]
+        self.sent = 0
+        self.answers: list[dict[str, Any]] = []
+        self.failure: BaseException | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep it up inside of the context."""
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+    def _send(self) -> None:
+        producer = Producer({"bootstrap.servers": self._job.kafka, "enable.idempotence": True})
+        while not self._stop.wait(_PAUSE_S):
+            for _ in range(_PER_PAUSE):
+                entity = f"c{self.sent % 20}"
+                value = a_value(
+                    event_id=f"e{self.sent}", entity_id=entity, transaction_amt=self.sent % 97 + 1.0
+                )
+                producer.produce(self._job.env["TOPIC_TRANSACTIONS"], value, entity)
+                self.sent += 1
+        assert producer.flush(60) == 0
+
+    def _ask(self) -> None:
+        try:
+            while not self._stop.wait(_PAUSE_S):
+                entity = f"c{len(self.answers) % 20}"
+                self.answers.append(self._api.score(event_id="asked", entity_id=entity))
+        except BaseException as failure:  # raised again by the test's own thread
+            self.failure = failure
+
+
+def models_of(decisions: Sequence[dict[str, Any]]) -> list[str]:
+    return [decision["model"]["version"] for decision in decisions]
+
+
+def recomputed(registry: Registry, decisions: Sequence[dict[str, Any]]) -> int:
+    """Count the decisions whose probability or policy is not that of the model they name."""
+    differing = 0
+    for version in set(models_of(decisions)):
+        of_it = [one for one in decisions if one["model"]["version"] == version]
+        name = of_it[0]["model"]["name"]
+        matrix = np.array(
+            [[one["features"][feature] for feature in FEATURE_NAMES] for one in of_it], np.float32
+        )
+        policy = Policy(DEFAULT_RULES, ModelRef(name=name, version=version)).version
+        scorer = registry.load(name, version)
+        probabilities = scorer.predict(matrix).tolist()
+        scores = scorer.scale.score(np.array(probabilities)).tolist()
+        differing += sum(
+            (one["probability"], one["score"], one["policy_version"])
+            != (probability, score, policy)
+            for one, probability, score in zip(of_it, probabilities, scores, strict=True)
+        )
+    return differing
+
+
+def switched_ms(job: Job) -> int:
+    """Give Kafka's timestamp of the last control document."""
+    topic = job.env["TOPIC_FRAUD_CONTROL"]
+    consumer = Consumer({"bootstrap.servers": job.kafka, "group.id": "looker"})
+    try:
+        partition = TopicPartition(topic, 0)
+        _, end = consumer.get_watermark_offsets(partition, timeout=10)
+        consumer.assign([TopicPartition(topic, 0, end - 1)])
+        message = until(lambda: consumer.poll(1.0))
+        return int(message.timestamp()[1])
+    finally:
+        consumer.close()
+
+
+def model_command(job: Job, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "model", *arguments], env=job.env, check=True)
+
+
+def stream_decides_by(job: Job, load: Load, version: str) -> bool:
+    decisions = [record["fd"] for record in job.outputs(load.sent)]
+    return version in models_of(decisions)  # type: ignore[arg-type]
+
+
+def metric(asked: Api, name: str) -> list[str]:
+    lines = asked.http.get("/metrics").text.splitlines()
+    return [line for line in lines if line.startswith(f"{name}{{")]
+
+
+def test_a_promotion_switches_stream_and_rest_under_load(
+    kafka: str,
+    flink_cluster: FlinkCluster,
+    tmp_path: Path,
+    record_property: pytest.RecordProperty,
+) -> None:
+    """See the story above."""
+    job = Job(kafka, flink_cluster, tmp_path)
+    registry = Registry(Path(job.env["MODEL_REGISTRY"]))
+    old = registry.champion_ref().version
+    new = registry.add(
+        "second", train_booster(), ScoreScale([0, 0.5, 1], [0, 900, 1000]), metrics={}, training={}
+    ).version
+    with job.supervised(), api(job.env) as asked:
+        load = Load(job, asked)
+        with load.running():
+            until(lambda: load.sent > 300 and len(load.answers) > 50)
+            job.outputs(300)
+            absent = orjson.dumps(
+                {
+                    "author": "ada",
+                    "time": "2026-03-01T12:00:00Z",
+                    "content": {"name": "second", "version": "abc123"},
+                }
+            )
+            producer = Producer({"bootstrap.servers": kafka})
+            for key, value in (
+                ("model/champion/abc123", absent),
+                ("model/champion/0", b"{"),
+                ("campaign/card_testing/1", b"of no concern"),
+            ):
+                producer.produce(job.env["TOPIC_FRAUD_CONTROL"], value, key)
+            assert producer.flush(30) == 0
+            until(
+                lambda: any(
+                    line.endswith(" 2.0")
+                    for line in metric(asked, "fraudstream_control_refused_total")
+                )
+            )
+            before = load.sent
+            until(lambda: load.sent > before + 100)
+            assert set(models_of(load.answers)) == {old}
+            model_command(job, "promote", f"second@{new}", "--force")
+            until(lambda: load.answers[-1]["model"]["version"] == new, 10)
+            until(lambda: stream_decides_by(job, load, new), 30)
+            before = load.sent
+            until(lambda: load.sent > before + 300)
+        records = job.outputs(load.sent)
+        decisions: list[dict[str, Any]] = [record["fd"] for record in records]  # type: ignore[misc]
+        told = Counter(record["event_id"] for record in records)
+        assert set(told.values()) == {1}
+        assert len(told) == load.sent
+        assert {old, new} == set(models_of(decisions)) == set(models_of(load.answers))
+        assert recomputed(registry, decisions) == 0
+        assert recomputed(registry, load.answers) == 0
+        # Once switched, nothing is decided by the old one.
+        for ordered in (
+            sorted(decisions, key=lambda one: (one["scored_at"], one["model"]["version"] == new)),
+            load.answers,
+        ):
+            seen = models_of(ordered)
+            assert seen == [old] * seen.count(old) + [new] * seen.count(new)
+        at_ms = switched_ms(job)
+        for what, some in (("stream", decisions), ("rest", load.answers)):
+            first = min(one["scored_at"] for one in some if one["model"]["version"] == new)
+            taken_s = datetime.fromisoformat(first).timestamp() - at_ms / 1000
+            record_property(f"{what}_switch_s", taken_s)
+            print(f"{what} switched after {taken_s:.3f} s; decisions: {len(some)}")  # noqa: T201
+        assert f'version="{new}"' in metric(asked, "fraudstream_model_in_use")[0]
+
+        for worker in python_workers(flink_cluster):
+            worker.kill()
+        job.send(100_000, 50)
+        after = [
+            record["fd"]
+            for record in job.outputs(load.sent + 50)
+            if int(str(record["event_id"])[1:]) >= 100_000
+        ]
+        assert set(models_of(after)) == {new}  # type: ignore[arg-type]
+
+        model_command(job, "rollback")
+        until(lambda: asked.score()["model"]["version"] == old, 10)
+        sent = 0
+
+        def stream_is_back() -> bool:
+            nonlocal sent
+            job.send(200_000 + sent, 1)
+            sent += 1
+            outputs = job.outputs(load.sent + 50 + sent)
+            return (
+                old
+                in models_of(
+                    [
+                        record["fd"]  # type: ignore[misc]
+                        for record in outputs
+                        if int(str(record["event_id"])[1:]) >= 200_000
+                    ]
+                )
+            )
+
+        until(stream_is_back, 30)
