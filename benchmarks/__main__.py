@@ -135,7 +135,7 @@ def training(quick: Quick = False) -> None:
     )
     with console.status("training"):
         figures = training_figures(workload)
-    beside = "nothing else on the machine"
+    beside = "whatever else runs, see load_before"
     publish("training", [figures], command=_command(), beside=beside, console=console)
 
 
