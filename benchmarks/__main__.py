@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure the stream, REST and training. Nothing here asserts; people read it."""
+"""`python -m benchmarks`: measure the stream, REST, features and training. Nothing here asserts; people read it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import rest as rest_load
+from benchmarks.features import offline_figures
 from benchmarks.own_stack import own_stack
 from benchmarks.report import publish
 from benchmarks.stream import Stream, backlog_figures, measure
@@ -126,6 +127,20 @@ def entities(quick: Quick = False) -> None:
 
 
 @app.command()
+def features(quick: Quick = False) -> None:
+    """Features of a million transactions with their histories, in this process: time and memory."""
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    workload = history_file(
+        _DATA, days=30 if quick else 85, customers=500 if quick else 5000, seed=7
+    )
+    with console.status("features"):
+        figures = offline_figures(workload, 20_000 if quick else 1_000_000)
+    beside = "nothing else on the machine"
+    publish("features", figures, command=_command(), beside=beside, console=console)
+
+
+@app.command()
 def training(quick: Quick = False) -> None:
     """Train on a million transactions, from the file to the report: time and memory."""
     console = _console()
@@ -164,6 +179,7 @@ def everything(context: typer.Context) -> None:
         rest()
         entities()
         simulator()
+        features()
         training()
 
 

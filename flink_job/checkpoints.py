@@ -34,6 +34,8 @@ def remove_outdated(folder: Path, job_id: str) -> list[Path]:
     if not any((folder / job_id).glob(f"chk-*/{_METADATA}")):
         return []
     outdated = [path for path in folder.iterdir() if path.is_dir() and path.name != job_id]
+    # Of other layouts too: whoever goes back to one must not begin where it ended.
+    outdated += [path for path in folder.parent.glob("layout-*") if path != folder]
     for path in outdated:
         shutil.rmtree(path, ignore_errors=True)
     return outdated

@@ -10,6 +10,7 @@ from pyflink.table import EnvironmentSettings, TableEnvironment
 
 from flink_job.java_functions import build_jar, python_jar
 from flink_job.pipeline import pipeline, register_functions
+from flink_job.rebuild import start
 from flink_job.settings import JobSettings
 from flink_job.tables import SINK, SOURCE, sink_ddl, source_ddl
 from fraud.contracts.topics import Topic
@@ -35,7 +36,7 @@ def configuration(settings: JobSettings) -> dict[str, str]:
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.min-pause": "1 s",
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
-        "execution.checkpointing.dir": settings.flink_checkpoint_dir.resolve().as_uri(),
+        "execution.checkpointing.dir": settings.layout_dir.resolve().as_uri(),
         "execution.checkpointing.num-retained": "3",
         "execution.checkpointing.tolerable-failed-checkpoints": "2147483647",
         # Restart for ever, soon at first: a record that could fail for ever is a dead letter.
@@ -67,13 +68,15 @@ def submit(settings: JobSettings, checkpoint: str | None) -> None:
     for name, value in options.items():
         config.set(name, value)
     register_functions(table_env, java_jar, settings.model_registry.resolve(), settings)
-    table_env.execute_sql(source_ddl(settings))
+    beginning = start(settings)
+    table_env.execute_sql(source_ddl(settings, from_earliest=beginning.from_earliest))
     table_env.execute_sql(sink_ddl(settings))
     outputs = pipeline(
         table_env,
         table_env.from_path(SOURCE),
         output=settings.topic(Topic.PROCESSED),
         dead_letters=settings.topic(Topic.DEAD_LETTERS),
+        publish_from=beginning.publish_from,
     )
     outputs.execute_insert(SINK)
 

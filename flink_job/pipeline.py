@@ -5,7 +5,9 @@ It knows no connector: the job gives it Kafka, the tests rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from pyflink.table import DataTypes, Table, TableEnvironment
@@ -25,6 +27,7 @@ _SOURCE_COLUMNS: Final = (
     "source_offset",
     "source_ms",
 )
+_EVERYTHING: Final[Mapping[int, int]] = MappingProxyType({})
 _ERROR_COLUMNS: Final = ("error_code", "error_message", "failed_at")
 
 
@@ -147,9 +150,42 @@ def route(table_env: TableEnvironment, decided: Table, *, output: str, dead_lett
     )
 
 
-def pipeline(
-    table_env: TableEnvironment, transactions: Table, *, output: str, dead_letters: str
+def to_publish(
+    table_env: TableEnvironment, records: Table, publish_from: Mapping[int, int]
 ) -> Table:
-    """Make of the input table the table of all output records; see `route` for the arguments."""
-    decided = decide(table_env, remember(table_env, read(table_env, transactions)))
+    """Drop what was published before; see `flink_job.rebuild`.
+
+    The condition is there whatever it says, so that the job's shape, by which Flink finds the state
+    of its parts again, does not hang on it.
+    """
+    lines = "".join(
+        f" WHEN {partition} THEN CAST({offset} AS BIGINT)"
+        for partition, offset in sorted(publish_from.items())
+    )
+    return table_env.sql_query(
+        f"SELECT * FROM {records} WHERE source_offset >= "
+        f"CASE source_partition WHEN -1 THEN CAST(0 AS BIGINT){lines} ELSE CAST(0 AS BIGINT) END"
+    )
+
+
+def pipeline(
+    table_env: TableEnvironment,
+    transactions: Table,
+    *,
+    output: str,
+    dead_letters: str,
+    publish_from: Mapping[int, int] = _EVERYTHING,
+) -> Table:
+    """Make of the input table the table of all output records.
+
+    Args:
+        table_env: Where the tables live.
+        transactions: The input.
+        output: See `route`.
+        dead_letters: See `route`.
+        publish_from: First offset to be published, by input partition; 0 where there is none.
+            Records below it are remembered and nothing else.
+    """
+    records = remember(table_env, read(table_env, transactions))
+    decided = decide(table_env, to_publish(table_env, records, publish_from))
     return route(table_env, decided, output=output, dead_letters=dead_letters)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fraud.features.catalogue import LAYOUT_ID
 from fraud.kit.settings import KafkaSettings, ModelSettings
 
 
@@ -54,3 +55,8 @@ class JobSettings(KafkaSettings, ModelSettings):
         9102, ge=0, le=65535, description="Metrics and health of the supervisor."
     )
     flink_retry_s: float = Field(2.0, gt=0, description="Seconds between looks at the job.")  # fmt: skip
+
+    @property
+    def layout_dir(self) -> Path:
+        """Folder of the checkpoints whose history has the layout of this version."""
+        return self.flink_checkpoint_dir / f"layout-{LAYOUT_ID}"

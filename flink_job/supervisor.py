@@ -10,9 +10,11 @@ from threading import Event
 from typing import Final
 
 import structlog
+from confluent_kafka import KafkaException
 
 from flink_job.checkpoints import remove_outdated, retained
 from flink_job.cluster import Cluster, ClusterUnreachableError
+from flink_job.rebuild import draw_line_if_needed
 from flink_job.settings import JobSettings
 from fraud.kit.metrics import JOB_RUNNING, JOB_SUBMISSIONS
 
@@ -30,7 +32,7 @@ def submit_in_process(checkpoint: str | None) -> bool:
     Returns:
         Whether Flink took the job.
     """
-    command = [sys.executable, "-m", "flink_job.job", *([checkpoint] if checkpoint else [])]
+    command = [sys.executable, "-P", "-m", "flink_job.job", *([checkpoint] if checkpoint else [])]
     try:
         result = subprocess.run(
             command, capture_output=True, text=True, timeout=_SUBMIT_TIMEOUT_S, check=False
@@ -58,6 +60,7 @@ class Supervisor:
         cluster: Where the job runs.
         waits_for: Gives what must come before the job, in one line, or None.
         submit: Takes the checkpoint to restore, None for a first start.
+        draw_line: Prepares a start without state when there is state of another layout.
     """
 
     def __init__(
@@ -66,10 +69,13 @@ class Supervisor:
         cluster: Cluster,
         waits_for: Callable[[], str | None],
         submit: Submit = submit_in_process,
+        draw_line: Callable[[JobSettings], bool] = draw_line_if_needed,
     ) -> None:
         self._name = settings.flink_job_name
         self._slots = settings.flink_parallelism
-        self._folder = settings.flink_checkpoint_dir
+        self._settings = settings
+        self._folder = settings.layout_dir
+        self._draw_line = draw_line
         self._retry_s = settings.flink_retry_s
         self._cluster = cluster
         self._waits_for = waits_for
@@ -109,6 +115,11 @@ class Supervisor:
             return waiting
         if free < self._slots:
             return f"task slots: {free} free, {self._slots} needed"
+        try:
+            if self._draw_line(self._settings):
+                log.warning("flink_job.history_rebuilding", layout=self._folder.name)
+        except (KafkaException, OSError) as error:
+            return f"where the earlier job's output ended: {error}"
         checkpoint = self._checkpoint(retained(self._folder))
         log.info("flink_job.submitting", checkpoint=checkpoint)
         if self._submit(checkpoint):

@@ -20,13 +20,19 @@ def _client(settings: JobSettings) -> dict[str, str]:
     return {f"properties.{name}": value for name, value in settings.java_client().items()}
 
 
-def source_ddl(settings: JobSettings) -> str:
-    """Declare the input: raw bytes, so that a bad record reaches us unharmed."""
+def source_ddl(settings: JobSettings, *, from_earliest: bool = False) -> str:
+    """Declare the input: raw bytes, so that a bad record reaches us unharmed.
+
+    Args:
+        settings: Of the job.
+        from_earliest: Whether a job without state reads all that is retained, instead of from the
+            offsets of its group.
+    """
     options = _client(settings) | {
         "connector": "kafka",
         "topic": settings.topic(Topic.TRANSACTIONS),
         "properties.group.id": settings.flink_job_name,
-        "scan.startup.mode": "group-offsets",
+        "scan.startup.mode": "earliest-offset" if from_earliest else "group-offsets",
         "properties.auto.offset.reset": "earliest",
         # New partitions are found while the job runs.
         "scan.topic-partition-discovery.interval": "30 s",

@@ -61,6 +61,8 @@ def flink_environment(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
         **env,
         "JAVA_HOME": str(java_home()),
         "FLINK_HOME": str(home),
+        # Python workers import what is installed for them, nothing from the current folder.
+        "PYTHONSAFEPATH": "1",
         "FLINK_CONF_DIR": str(folder / "conf"),
         "FLINK_LOG_DIR": str(folder / "log"),
         "FLINK_PID_DIR": str(folder / "pid"),

@@ -56,14 +56,21 @@ def rate_of(currency_code: str, month: str) -> str | None:
 
 def micro_dollars(transaction: Transaction) -> int | None:
     """Give the amount in whole millionths of a US dollar, None without a rate."""
+    return _micro_dollars(
+        transaction.transaction_amt, transaction.transaction_currency, transaction.event_time_ms
+    )
+
+
+@cache
+def _micro_dollars(amount: float, currency_code: str, event_time_ms: int) -> int | None:
     rate = 1.0
-    if transaction.transaction_currency != "USD":
-        month = f"{datetime.fromtimestamp(transaction.event_time_ms // 1000, UTC):%Y-%m}"
-        cell = rate_of(transaction.transaction_currency, month)
+    if currency_code != "USD":
+        month = f"{datetime.fromtimestamp(event_time_ms // 1000, UTC):%Y-%m}"
+        cell = rate_of(currency_code, month)
         if not cell:
             return None
         rate = float(cell)
-    micro = round(transaction.transaction_amt * rate * 1_000_000)
+    micro = round(amount * rate * 1_000_000)
     most = 2**51
     return max(-most, min(most, micro))
 
@@ -228,9 +235,11 @@ def entity_features(now: Transaction, prior: list[Transaction]) -> dict[str, flo
     amount = micro_dollars(now)
     features: dict[str, float] = {}
 
+    @cache
     def within(window: str) -> list[Transaction]:
         return [one for one in prior if now.event_time_ms - one.event_time_ms <= WINDOWS_MS[window]]
 
+    @cache
     def amounts(window: str) -> list[int]:
         known = [micro_dollars(one) for one in within(window)]
         return [one for one in known if one is not None]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import uuid
+import venv
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import orjson
@@ -18,6 +22,7 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+import fraud
 from flink_job.checkpoints import retained
 from flink_job.cluster import Cluster
 from tests.builders import a_registry, a_value
@@ -43,6 +48,7 @@ class Job:
         self.kafka = kafka
         self.checkpoints = folder / "checkpoints"
         self.cluster = Cluster(cluster.api_url)
+        self.python = sys.executable
         self.env = {
             **os.environ,
             **cluster.env,
@@ -67,7 +73,8 @@ class Job:
     def supervised(self) -> Iterator[None]:
         """Create the topics and run the supervisor; the job is cancelled on leaving."""
         subprocess.run([sys.executable, "-m", "fraud.kit.topics"], env=self.env, check=True)
-        supervisor = subprocess.Popen([sys.executable, "-m", "flink_job"], env=self.env)
+        # -P: only what is installed for that Python, nothing from the current folder.
+        supervisor = subprocess.Popen([self.python, "-P", "-m", "flink_job"], env=self.env)
         try:
             self.wait(
                 "the job", lambda: (job := self.cluster.active_job(self.name)) and job.running
@@ -99,6 +106,31 @@ class Job:
             value = a_value(event_id=f"e{number}", entity_id=f"c{number % 20}")
             producer.produce(self.env["TOPIC_TRANSACTIONS"], value, f"c{number % 20}")
         assert producer.flush(DEADLINE_S) == 0
+
+    def produce(self, value: bytes) -> None:
+        """Send one record without a key."""
+        producer = Producer({"bootstrap.servers": self.kafka})
+        producer.produce(self.env["TOPIC_TRANSACTIONS"], value)
+        assert producer.flush(DEADLINE_S) == 0
+
+    def _partitions(self, topic: str) -> tuple[Consumer, list[TopicPartition]]:
+        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": self.name})
+        numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        return consumer, [TopicPartition(topic, number) for number in numbers]
+
+    def committed(self) -> int:
+        """Count the input records that the job's group has committed."""
+        consumer, partitions = self._partitions(self.env["TOPIC_TRANSACTIONS"])
+        found = consumer.committed(partitions, timeout=10)
+        consumer.close()
+        return sum(max(one.offset, 0) for one in found)
+
+    def dead_letters(self) -> int:
+        """Count the dead letters."""
+        consumer, partitions = self._partitions(self.env["TOPIC_TRANSACTIONS_DLQ"])
+        ends = [consumer.get_watermark_offsets(one, timeout=10)[1] for one in partitions]
+        consumer.close()
+        return sum(ends)
 
     def outputs(self, count: int) -> list[dict[str, object]]:
         """Read what is committed until `count` different events are there."""
@@ -191,9 +223,77 @@ def test_a_cancelled_job_is_submitted_again_with_its_history(
     assert [decision["history"]["entity"] for decision in late] == [10] * 20  # type: ignore[index]
 
 
+def an_earlier_version(folder: Path, *changes: tuple[str, str]) -> str:
+    """Install another version of the project, with other declarations in its catalogue.
+
+    Returns:
+        Its Python.
+    """
+    root = Path(fraud.__file__).parent.parent
+    installed = folder / "installed"
+    for package in ("fraud", "flink_job", "model"):
+        shutil.copytree(root / package, installed / package)
+    catalogue = installed / "fraud" / "features" / "catalogue.py"
+    text = catalogue.read_text()
+    for now, then in changes:
+        assert now in text
+        text = text.replace(now, then)
+    catalogue.write_text(text)
+    venv.create(folder / "venv", symlinks=True)
+    (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    # Added as it is: its own .pth files, such as that of the project, are not read.
+    (packages / "earlier.pth").write_text(f"{installed}\n{sysconfig.get_path('purelib')}\n")
+    return str(folder / "venv" / "bin" / "python")
+
+
+def test_another_layout_rebuilds_the_history_and_publishes_nothing_again(
+    kafka: str, flink_cluster: FlinkCluster, tmp_path: Path
+) -> None:
+    """An upgrade that remembers more: customers keep their history, a new key gets one."""
+    job = Job(kafka, flink_cluster, tmp_path)
+    now = dict(job.env)
+    job.python = an_earlier_version(
+        tmp_path,
+        ('*_of_shared(_MERCHANT, "this merchant"),', ""),
+        ("for key in (_ENTITY, _IP, _MERCHANT)", "for key in (_ENTITY, _IP)"),
+        ('        "email_address",\n', ""),
+    )
+    models = tmp_path / "earlier"
+    script = (
+        "import sys; from pathlib import Path; sys.path.append(sys.argv[2]); "
+        "from tests.builders import a_registry; a_registry(Path(sys.argv[1]))"
+    )
+    root = Path(fraud.__file__).parent.parent
+    subprocess.run([job.python, "-P", "-c", script, str(models), str(root)], check=True)
+    job.env["MODEL_REGISTRY"] = str(models)
+    with job.supervised():
+        job.send(0, 200)
+        job.produce(b"{")
+        earlier = job.outputs(200)
+        job.wait("the committed offsets", lambda: job.committed() == 201)
+    job.env, job.python = now, sys.executable
+    with job.supervised():
+        job.send(200, 20)
+        outputs = job.outputs(220)
+        done = time.time()
+        job.wait("a checkpoint of it all", lambda: _newest(job) > done + 0.1)
+        dead = job.dead_letters()
+    assert "merchant" not in earlier[0]["fd"]["history"]  # type: ignore[index]
+    sources = [(fd["source"]["partition"], fd["source"]["offset"]) for fd in map(_fd, outputs)]
+    assert len(sources) == len(set(sources)) == 220
+    assert dead == 1
+    late = [_fd(record) for record in outputs if int(str(record["event_id"])[1:]) >= 200]
+    assert [decision["history"]["entity"] for decision in late] == [10] * 20
+    assert {decision["history"]["merchant"] for decision in late} == {31}
+
+
+def _fd(record: dict[str, object]) -> dict[str, Any]:
+    return record["fd"]  # type: ignore[return-value]
+
+
 def _newest(job: Job) -> float:
-    checkpoints = retained(job.checkpoints)
+    checkpoints = [one for layout in job.checkpoints.glob("layout-*") for one in retained(layout)]
     try:
-        return (checkpoints[0] / "_metadata").stat().st_mtime if checkpoints else 0.0
+        return max(((one / "_metadata").stat().st_mtime for one in checkpoints), default=0.0)
     except FileNotFoundError:
         return 0.0

@@ -68,13 +68,13 @@ def submissions() -> Submissions:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "checkpoints"
+    return JobSettings(flink_checkpoint_dir=tmp_path / "checkpoints").layout_dir
 
 
 def a_supervisor(
     folder: Path, cluster: Cluster, submissions: Submissions, waiting: str | None = None
 ) -> Supervisor:
-    settings = JobSettings(flink_checkpoint_dir=folder)
+    settings = JobSettings(flink_checkpoint_dir=folder.parent)
     return Supervisor(settings, cluster, lambda: waiting, submissions)
 
 

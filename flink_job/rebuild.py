@@ -1,0 +1,124 @@
+"""History in another layout: read what the input topic retains once more, publish none of it again.
+
+State in one layout cannot be read in another. So checkpoints are kept in a folder per layout, and
+when there are some of another layout only, a *line* is drawn: the offsets that the earlier job
+committed. The job starts without state from the earliest retained record; what is below the line
+goes through the history and is published nowhere. The line is kept in a file, so that a job
+resubmitted on the way, or one of a third layout, knows it as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka import Consumer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from pydantic import BaseModel, ValidationError
+
+from flink_job.checkpoints import retained
+from flink_job.settings import JobSettings
+from fraud.contracts.topics import Topic
+
+_FILE: Final = "published.json"
+_CALL_S: Final = 30.0
+
+
+class Line(BaseModel):
+    """Up to where an input topic was published.
+
+    Attributes:
+        topic_id: Kafka's id of the topic; another one by the same name has another.
+        offsets: First offset by partition that is to be published.
+    """
+
+    topic_id: str
+    offsets: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a submission without state begins.
+
+    Attributes:
+        from_earliest: Whether it reads all that is retained, instead of from the group's offsets.
+        publish_from: First offset by partition that is to be published; 0 where there is none.
+    """
+
+    from_earliest: bool
+    publish_from: Mapping[int, int]
+
+
+def draw_line_if_needed(settings: JobSettings) -> bool:
+    """Draw the line when there is state of other layouts alone.
+
+    Returns:
+        Whether it was drawn.
+
+    Raises:
+        KafkaException: The broker does not answer.
+        OSError: The line cannot be kept.
+    """
+    folder = settings.flink_checkpoint_dir
+    if retained(settings.layout_dir) or not any(
+        retained(other)
+        for other in folder.glob("layout-*")
+        if other.name != settings.layout_dir.name
+    ):
+        return False
+    topic_id, partitions = _describe(settings)
+    earlier = _read(folder)
+    known = earlier.offsets if earlier and earlier.topic_id == topic_id else {}
+    offsets = {
+        partition: max(committed, known.get(partition, 0))
+        for partition, committed in _committed(settings, partitions).items()
+    }
+    making = folder / f".{_FILE}.{os.getpid()}"
+    making.write_text(Line(topic_id=topic_id, offsets=offsets).model_dump_json(), "utf-8")
+    making.replace(folder / _FILE)
+    return True
+
+
+def start(settings: JobSettings) -> Start:
+    """Say how a job begins, by the line if there is one for the topic that is there now.
+
+    Raises:
+        KafkaException: The broker does not answer.
+    """
+    line = _read(settings.flink_checkpoint_dir)
+    if line is None or line.topic_id != _describe(settings)[0]:
+        return Start(from_earliest=False, publish_from={})
+    return Start(from_earliest=True, publish_from=line.offsets)
+
+
+def _read(folder: Path) -> Line | None:
+    try:
+        return Line.model_validate_json((folder / _FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        # To go on without would publish everything once more.
+        raise RuntimeError(f"{folder / _FILE}: expected a line of offsets: {error}") from None
+
+
+def _describe(settings: JobSettings) -> tuple[str, list[int]]:
+    name = settings.topic(Topic.TRANSACTIONS)
+    admin = AdminClient({**settings.librdkafka()})
+    asked = admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)
+    described = asked[name].result(_CALL_S)
+    return str(described.topic_id), [partition.id for partition in described.partitions]
+
+
+def _committed(settings: JobSettings, partitions: list[int]) -> dict[int, int]:
+    name = settings.topic(Topic.TRANSACTIONS)
+    consumer = Consumer({**settings.librdkafka(), "group.id": settings.flink_job_name})
+    try:
+        found = consumer.committed(
+            [TopicPartition(name, partition) for partition in partitions], timeout=_CALL_S
+        )
+    finally:
+        consumer.close()
+    return {one.partition: max(one.offset, 0) for one in found}
