@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 UV_VERSION := 0.13.9
 BIN := .venv/bin
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+  --no-emit-index-url pyproject.toml
+IMAGE_EXTRAS := producer flink train api notifier indexer devstack
 export UV_PYTHON_DOWNLOADS := never
 
 # A test target may get arguments: make test T="tests/unit -k codec"
@@ -71,9 +74,10 @@ format: .venv/.ready  ## Format the code and apply safe lint fixes
 	@$(BIN)/ruff format .
 
 .PHONY: lock
-lock: .venv/.ready  ## Resolve the dependencies anew into requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
-	  --no-header --no-emit-index-url pyproject.toml --output-file requirements.lock
+lock: .venv/.ready  ## Resolve the dependencies anew into requirements.lock, and the image's part of it
+	@$(LOCK) --all-extras --output-file requirements.lock
+	@$(LOCK) $(foreach extra,$(IMAGE_EXTRAS),--extra $(extra)) --constraint requirements.lock \
+	  --output-file requirements-image.lock
 
 .PHONY: docs
 docs: .venv/.ready  ## Rewrite .env.example, the JSON schemas and the generated pages of docs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,17 @@ def supervise(services: list[str]) -> int:
     return commands.supervise(settings.load(), services)
 
 
+@app.command("run")
+@plainly
+def run(
+    service: Annotated[str, typer.Argument(help="jobmanager, taskmanager or flink_job.")],
+) -> None:
+    """Run one of Flink's processes in the foreground, as its container does."""
+    from devstack import commands, settings
+
+    commands.run(settings.load(), service)
+
+
 @app.command("lock-artifacts")
 @plainly
 def lock_artifacts() -> None:
@@ -122,10 +134,20 @@ def lock_artifacts() -> None:
 
 @app.command("fetch")
 @plainly
-def fetch() -> None:
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Parts, as in artifacts.lock; all if none is named.")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="Copy the files into this folder, under their names.")
+    ] = None,
+) -> None:
     """Fetch and verify the JVM parts, without starting anything."""
     from devstack import artifacts, settings
 
     mirror = settings.load().maven_repository_url
-    for name in artifacts.read_lock():
-        artifacts.ensure(name, console(), mirror=mirror)
+    for name in names or artifacts.read_lock():
+        for path in artifacts.ensure(name, console(), mirror=mirror):
+            if into is not None:
+                into.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, into / path.name)

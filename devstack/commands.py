@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -261,6 +261,18 @@ def supervise(settings: DevstackSettings, names: Sequence[str]) -> int:
             return asyncio.run(supervisor.run())
     except LockedError as locked:
         raise DevstackError(f"another supervisor runs already (pid {locked})") from None
+
+
+def run(settings: DevstackSettings, name: str) -> NoReturn:
+    """Become one of Flink's processes, in the foreground.
+
+    Raises:
+        DevstackError: There is no such one.
+    """
+    service = stack.in_foreground(settings, name)
+    if service.prepare:
+        service.prepare()
+    os.execvpe(service.command[0], service.command, dict(service.env))  # noqa: S606 - our own list
 
 
 def down(settings: DevstackSettings, console: Console) -> int:

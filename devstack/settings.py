@@ -53,6 +53,7 @@ class DevstackSettings(BaseSettings):
     flink_jobmanager_memory: str = Field("1024m", pattern=r"^\d+[mg]$", description="Memory of Flink's JobManager, all told.")  # fmt: skip
     flink_taskmanager_memory: str = Field("1600m", pattern=r"^\d+[mg]$", description="Memory of Flink's TaskManager, all told, without its Python workers.")  # fmt: skip
     flink_task_slots: int = Field(4, ge=1, le=256, description="Slots of Flink's TaskManager.")
+    flink_jobmanager_host: str = Field("", description="Host of Flink's JobManager when it is another machine or container; Compose sets it.")  # fmt: skip
     opensearch_run_as: str = Field("nobody", description="Whom the local OpenSearch runs as when the stack is started by root, which it refuses.")  # fmt: skip
 
     min_memory_gb: float = Field(6.0, ge=0, description="Free memory without which the stack does not start, GB.")  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,8 @@ GROUPS: Final = {"flink": ("jobmanager", "taskmanager", "flink_job")}
 """Names that mean several services, for `logs` and `up --only`."""
 
 _SERVICE_START_S: Final = 600.0
+_RPC_PORT_IN_CONTAINERS: Final = 6123
+"""Between Flink's containers; on one machine it is any free port."""
 
 
 def expand(names: Iterable[str]) -> list[str]:
@@ -174,17 +177,7 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
             ui_port=settings.mail_ui_port,
             env=env,
         )
-    jobmanager, taskmanager = flink(
-        state / "flink",
-        state / "checkpoints",
-        host=settings.bind_host,
-        port=settings.flink_port,
-        rpc_port=rpc_port,
-        env=env,
-        slots=settings.flink_task_slots,
-        jobmanager_memory=settings.flink_jobmanager_memory,
-        taskmanager_memory=settings.flink_taskmanager_memory,
-    )
+    jobmanager, taskmanager = _flink(settings, env, rpc_port)
     declared |= {"jobmanager": jobmanager, "taskmanager": taskmanager}
     job_env = flink_environment(state / "flink", env)
     if "flink_job" in chosen:
@@ -201,6 +194,41 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
     ):  # fmt: skip
         declared[service.name] = service
     return [declared[name] for name in NAMES if name in chosen]
+
+
+def in_foreground(settings: DevstackSettings, name: str) -> Service:
+    """Declare one of Flink's processes, or the supervisor of its job, for a container of its own.
+
+    Raises:
+        DevstackError: It is none of them.
+    """
+    env = flink_environment(settings.state_dir / "flink", os.environ)
+    jobmanager, taskmanager = _flink(settings, env, _RPC_PORT_IN_CONTAINERS)
+    supervisor = replace(
+        _ours(settings, "flink_job", "FLINK_JOB_OPS_PORT", settings.flink_job_ops_port, env, needs=()),
+        prepare=jobmanager.prepare,
+    )  # fmt: skip
+    declared = {one.name: one for one in (jobmanager, taskmanager, supervisor)}
+    if name not in declared:
+        raise DevstackError(f"run: expected one of {', '.join(declared)}, got {name!r}")
+    return declared[name]
+
+
+def _flink(
+    settings: DevstackSettings, env: dict[str, str], rpc_port: int
+) -> tuple[Service, Service]:
+    return flink(
+        settings.state_dir / "flink",
+        settings.state_dir / "checkpoints",
+        host=settings.bind_host,
+        port=settings.flink_port,
+        rpc_port=rpc_port,
+        env=env,
+        slots=settings.flink_task_slots,
+        jobmanager_memory=settings.flink_jobmanager_memory,
+        taskmanager_memory=settings.flink_taskmanager_memory,
+        jobmanager_host=settings.flink_jobmanager_host,
+    )
 
 
 def _once(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -80,6 +81,7 @@ def flink(
     slots: int = 4,
     jobmanager_memory: str = "1024m",
     taskmanager_memory: str = "1600m",
+    jobmanager_host: str = "",
 ) -> tuple[Service, Service]:
     """Declare the JobManager and the TaskManager.
 
@@ -93,6 +95,8 @@ def flink(
         slots: Task slots.
         jobmanager_memory: All memory of the JobManager's process, such as `1024m`.
         taskmanager_memory: All memory of the TaskManager's process without Python workers.
+        jobmanager_host: Name of the JobManager's machine or container, when they are several; each
+            is then known to the others by its own host name. Empty: all is on 127.0.0.1.
 
     Returns:
         JobManager and TaskManager, in start order.
@@ -100,22 +104,26 @@ def flink(
     home = flink_home()
     environment = flink_environment(folder, env)
     reach = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+    bind, own_name, own_id = "127.0.0.1", "127.0.0.1", TASK_MANAGER_ID
+    if jobmanager_host:
+        bind, own_name = "0.0.0.0", socket.gethostname()  # noqa: S104 - a network of containers
+        reach, own_id = jobmanager_host, own_name
     api = f"http://{reach}:{port}"
     configuration = {
         "env.java.opts.all": _default_java_options(home),
         # It only coordinates: quicker to start, and smaller, without the optimising compiler.
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1",
-        "jobmanager.rpc.address": "127.0.0.1",
+        "jobmanager.rpc.address": jobmanager_host or "127.0.0.1",
         "jobmanager.rpc.port": rpc_port,
-        "jobmanager.bind-host": "127.0.0.1",
+        "jobmanager.bind-host": bind,
         "jobmanager.memory.process.size": jobmanager_memory,
         "jobmanager.execution.failover-strategy": "region",
         "rest.address": reach,
         "rest.bind-address": host,
         "rest.port": port,
-        "taskmanager.host": "127.0.0.1",
-        "taskmanager.bind-host": "127.0.0.1",
-        "taskmanager.resource-id": TASK_MANAGER_ID,
+        "taskmanager.host": own_name,
+        "taskmanager.bind-host": bind,
+        "taskmanager.resource-id": own_id,
         "taskmanager.memory.process.size": taskmanager_memory,
         # State is on the heap; managed memory is only the Python workers' nominal share.
         "taskmanager.memory.managed.size": "128m",

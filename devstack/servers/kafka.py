@@ -69,9 +69,9 @@ def kafka(
     def prepare() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "log4j2.yaml").write_text(_LOG4J, "utf-8")
-        properties.write_text(
-            _properties(data, host, port, controller_port, advertised_host), "utf-8"
-        )
+        settings = broker_properties(data, host, port, controller_port, advertised_host)
+        lines = (f"{name}={value}\n" for name, value in settings.items())
+        properties.write_text("".join(lines), "utf-8")
         if not (data / "meta.properties").exists():
             _format(start, properties, env)
 
@@ -107,10 +107,11 @@ def answers_metadata(bootstrap_servers: str) -> Probe:
     return probe
 
 
-def _properties(
+def broker_properties(
     data: Path, host: str, port: int, controller_port: int, advertised_host: str
-) -> str:
-    settings = {
+) -> dict[str, object]:
+    """Give the broker's configuration; the compose file says the same, held by a test."""
+    return {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
@@ -137,7 +138,6 @@ def _properties(
         "replica.fetch.max.bytes": 2 * 1_048_576 + 65_536,
         "log.segment.bytes": 128 * 1_048_576,
     }
-    return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
 def _format(start: tuple[str, ...], properties: Path, env: Mapping[str, str]) -> None:
