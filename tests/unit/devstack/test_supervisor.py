@@ -138,7 +138,7 @@ def test_children_of_a_killed_service_do_not_outlive_it(tmp_path: Path) -> None:
     service = Service(
         name="parent",
         command=(sys.executable, "-c", parent),
-        ready=lambda: None if (tmp_path / "child").exists() else "no child yet",
+        ready=lambda: None if _read(tmp_path / "child") else "no child yet",
         env={},
     )
 
@@ -149,9 +149,16 @@ def test_children_of_a_killed_service_do_not_outlive_it(tmp_path: Path) -> None:
         assert child is not None
         os.kill(first.pid, signal.SIGKILL)
         wait_for(tmp_path, lambda record: record.services["parent"].state is ServiceState.BACKING_OFF)  # fmt: skip
+        # The system takes a moment to end what was killed.
+        wait_until(lambda: "it lives" if child.is_alive() else None, 5, "the end of the child")
         assert not child.is_alive()
 
     supervise(tmp_path, [service], kill_parent)
+
+
+def _read(path: Path) -> str:
+    """Give what a file holds, nothing while there is none."""
+    return path.read_text("utf-8") if path.exists() else ""
 
 
 def test_a_service_that_never_starts_stops_the_stack_and_says_why(tmp_path: Path) -> None:
