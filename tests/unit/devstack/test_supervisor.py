@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from devstack import state
-from devstack.process import Identity, find_marked
+from devstack.process import Identity, find_marked, wait_until
 from devstack.service import Service, not_asked
 from devstack.state import Phase, ServiceState, StackRecord
 from devstack.supervisor import Supervisor, set_aside
