@@ -124,7 +124,7 @@ def test_rest_says_what_the_stream_will_say(stack: Stack) -> None:
         streamed = stack.decided(since, [record["event_id"]])[record["event_id"]][0]["fd"]
         for part in ("probability", "score", "features", "history", "outcome", "policy_version"):
             assert asked[part] == streamed[part], part
-        assert streamed["history"] == {"entity": n}
+        assert streamed["history"]["entity"] == n
 
         def caught_up(event_id: str = record["event_id"], record: Record = record) -> bool:
             return bool(stack.score(record)["fd"]["duplicate"])
