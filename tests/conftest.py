@@ -33,7 +33,7 @@ from devstack.service import Service
 HOST = "127.0.0.1"
 
 _LOGS = pytest.StashKey[Path]()
-_SHOWN_LINES = 60
+_SHOWN_LINES = 25
 
 # How long an example takes says more about the machine's load than about the code.
 hypothesis_settings.register_profile("no-deadline", deadline=None)

@@ -34,6 +34,7 @@ from devstack.process import running
 from devstack.servers.kafka import kafka as kafka_service
 from fraud.contracts.topics import Topic as TopicName
 from fraud.decision.scale import ScoreScale
+from fraud.features.catalogue import KEYS
 from fraud.kit.feed import TopicFeed
 from fraud.kit.metrics import CONSUMER_LAG
 from fraud.kit.settings import KafkaSettings
@@ -191,7 +192,7 @@ def test_it_knows_what_the_stream_decided_across_restarts(
 ) -> None:
     """See the story above."""
     with api(env) as first:
-        assert first.score(entity_id="c-1")["history"] == {"entity": 0}
+        assert first.score(entity_id="c-1")["history"]["entity"] == 0
         topic.write(processed(1), processed(2), processed(3, entity="c-2"))
         until(lambda: first.rows() == 2)
         assert first.score(event_id="e-1", entity_id="c-1")["duplicate"] is True
@@ -288,7 +289,9 @@ class Following:
     def rows(self) -> dict[str, int]:
         """Count the rows of each entity's ring."""
         content = self.history.content()
-        return {value: len(ring) // 64 for value, ring in content.rings["entity"]}
+        return {
+            value: len(ring) // KEYS[0].dtype.itemsize for value, ring in content.rings["entity"]
+        }
 
 
 def test_it_waits_for_the_topic(kafka: str, tmp_path: Path) -> None:
