@@ -1,7 +1,8 @@
 """The control document: what is switched while everything runs, one record of `fraud_control`.
 
 The key is `kind/name/version`, so that compaction keeps every version ever in force. What is in
-force of a kind and name is its last document on the topic.
+force of a kind and name is its last document on the topic; a list is the fold of all its changes
+(`fraud.contracts.lists`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,32 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.lists import LIST_NAME, ListChange
+from fraud.contracts.rules import RuleSet
 
 MODEL: Final = "model"
 """Kind of the documents that say which model has a part; their content is a `ModelRef`."""
 
 CHAMPION: Final = "champion"
 """Name of the model document that says which model decides."""
+
+CHALLENGER: Final = "challenger"
+"""Name of the model and the rule document that say what decides in shadow, beside."""
+
+RULES: Final = "rules"
+"""Kind of the documents that hold a whole rule set; their content is a `RuleSet`."""
+
+ACTIVE: Final = "active"
+"""Name of the rule document that decides: the last one, so that exactly one is active."""
+
+DRAFT: Final = "draft"
+"""Name of the rule documents that are kept and decide nothing yet."""
+
+LIST: Final = "list"
+"""Kind of the documents that change a list, named like it; their content is a `ListChange`."""
+
+NONE: Final = "none"
+"""Version of a challenger document that ends the shadow decisions; its content is empty."""
 
 _PART: Final = r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}"
 _KEY: Final = re.compile(f"({_PART})/({_PART})/({_PART})", re.ASCII)
@@ -121,6 +142,52 @@ def read_model(document: ControlDocument) -> ModelRef:
             "content.version",
         )
     return ref
+
+
+def read_rules(document: ControlDocument) -> RuleSet:
+    """Give the rule set that a document of kind `rules` holds.
+
+    Raises:
+        InvalidMessage: It holds none, or another version than its key.
+    """
+    try:
+        rules = RuleSet.model_validate(document.content)
+    except ValidationError as error:
+        raise _verdict(error, "content.") from None
+    if rules.version != document.version:
+        raise InvalidMessage(
+            ErrorCode.OUT_OF_RANGE, "content: expected the version that the key names", "content"
+        )
+    return rules
+
+
+def list_version(change_id: str, part: int) -> str:
+    """Name a part of a list's change, as the version of its document."""
+    return f"{change_id}.{part}"
+
+
+def read_list_change(document: ControlDocument) -> tuple[str, ListChange]:
+    """Give the change that a document of kind `list` holds, and the id that its parts share.
+
+    Raises:
+        InvalidMessage: It holds none, or the key names another part.
+    """
+    if not re.fullmatch(LIST_NAME, document.name):
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE, "name: expected small letters, digits and _, at most 64", "name"
+        )
+    try:
+        change = ListChange.model_validate(document.content)
+    except ValidationError as error:
+        raise _verdict(error, "content.") from None
+    change_id, _, part = document.version.partition(".")
+    if part != str(change.part):
+        raise InvalidMessage(
+            ErrorCode.OUT_OF_RANGE,
+            "content.part: expected the part that the key names",
+            "content.part",
+        )
+    return change_id, change
 
 
 def _loaded(value: bytes) -> dict[str, Any]:

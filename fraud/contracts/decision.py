@@ -33,9 +33,9 @@ class _Contract(BaseModel):
 
 
 class Reason(_Contract):
-    """Why the score is what it is: one feature's part in it."""
+    """Why: a rule's own reason, a list, or one feature's part in the score."""
 
-    code: Annotated[str, Field(description="Stable reason code.")]
+    code: Annotated[str, Field(description="Stable reason code, or the rule's id.")]
     text: Annotated[str, Field(description="The reason in words a person understands.")]
     contribution: Annotated[
         float | None,
@@ -51,11 +51,37 @@ class RuleHit(_Contract):
     outcome: Annotated[Outcome, Field(description="Outcome that the rule asks for.")]
 
 
+class ListHit(_Contract):
+    """A list that the transaction is on, of those that mean something by themselves."""
+
+    name: Annotated[str, Field(description="The list's name.")]
+    use: Annotated[str, Field(description="What being on it means: allow, block or watch.")]
+    field: Annotated[str, Field(description="The field whose value is on it.")]
+
+
+class Versions(_Contract):
+    """What `policy_version` pins, by name: all that is needed to decide again."""
+
+    rules: Annotated[str, Field(description="Version of the rule set.")]
+    lists: Annotated[dict[str, str], Field(description="Version of each list.")]
+
+
 class ModelRef(_Contract):
     """The model that scored."""
 
     name: str
     version: Annotated[str, Field(description="Content hash of the model, shortened.")]
+
+
+class Shadow(_Contract):
+    """What the challenger would have decided: recorded, never acted on."""
+
+    outcome: Annotated[Outcome, Field(description="Its outcome.")]
+    score: Annotated[int | None, Field(ge=0, le=1000, description="Its score.")]
+    probability: Annotated[float | None, Field(ge=0, le=1, description="Its model's output.")]
+    rules: Annotated[list[RuleHit], Field(description="Rules that matched.")]
+    model: ModelRef
+    rules_version: Annotated[str, Field(description="Version of its rule set.")]
 
 
 class Source(_Contract):
@@ -82,8 +108,10 @@ class Decision(_Contract):
         float | None, Field(ge=0, le=1, description="The model's output. Null when scoring failed.")
     ]
     reasons: Annotated[list[Reason], Field(description="Empty for approve.")]
-    rules: Annotated[list[RuleHit], Field(description="Rules that matched.")]
+    rules: Annotated[list[RuleHit], Field(description="Rules that matched and count.")]
+    lists: Annotated[list[ListHit], Field(description="Lists that the transaction is on.")] = []
     model: ModelRef
+    versions: Annotated[Versions | None, Field(description="What policy_version pins.")] = None
     policy_version: Annotated[str, Field(description="Pins rules, lists, thresholds and models.")]
     features: Annotated[
         dict[str, float | None], Field(description="The feature vector by name; null = not known.")
@@ -92,6 +120,10 @@ class Decision(_Contract):
         dict[str, int],
         Field(description="Rows of history seen per key, the transaction itself not counted."),
     ]
+    shadow: Annotated[
+        Shadow | None,
+        Field(description="What the challenger would have decided; null without one."),
+    ] = None
     duplicate: Annotated[
         bool, Field(description="Whether the event_id was in its entity's history already.")
     ]

@@ -11,6 +11,8 @@ import orjson
 from fraud.contracts.control import control_schema
 from fraud.contracts.decision import Decision
 from fraud.contracts.label import Label
+from fraud.contracts.lists import ListChange
+from fraud.contracts.rules import RuleSet
 from fraud.contracts.transaction import DECISION_FIELD, FIELDS, MAX_ID_LENGTH, Field, Kind
 
 SCHEMA_FOLDER: Final = Path(__file__).parent / "schemas"
@@ -83,6 +85,8 @@ def schemas() -> dict[str, dict[str, Any]]:
         "decision.json": decision_schema(),
         "processed_transaction.json": processed_schema(),
         "control_document.json": {"$schema": _DIALECT, **control_schema()},
+        "rule_set.json": {"$schema": _DIALECT, **RuleSet.model_json_schema()},
+        "list_change.json": {"$schema": _DIALECT, **ListChange.model_json_schema()},
         "label.json": {"$schema": _DIALECT, **Label.model_json_schema()},
     }
 

@@ -97,7 +97,13 @@ class Engine:
         self.policy = policy
         self._clock = clock
         self._timer = timer
-        pinned = {"model": scorer.ref.model_dump(), "policy_version": policy.version}
+        pinned = {
+            "lists": [],
+            "model": scorer.ref.model_dump(),
+            "versions": None,
+            "policy_version": policy.version,
+            "shadow": None,
+        }
         self._pinned = orjson.dumps(pinned)[1:-1]
         # What one score asks for never changes within a policy.
         self._by_score = [_ruling(policy, score) for score in range(1001)]

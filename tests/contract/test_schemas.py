@@ -16,6 +16,8 @@ from fraud.contracts.json_schema import (
     transaction_schema,
 )
 from fraud.contracts.label import Label
+from fraud.contracts.lists import ListChange
+from fraud.contracts.rules import RuleSet
 from fraud.contracts.topics import TOPICS
 from fraud.contracts.transaction import decode
 from tests.builders import a_value
@@ -53,6 +55,10 @@ def test_every_example_is_valid_by_schema_and_by_code(example: object) -> None:
         Decision.model_validate_json(raw)
     elif kind == "control_document":
         read_model(decode_control(b"model/champion/5d0c2f1a9b7e", raw))
+    elif kind == "rule_set":
+        RuleSet.model_validate_json(raw)
+    elif kind == "list_change":
+        ListChange.model_validate_json(raw)
     else:
         Label.model_validate_json(raw)
 

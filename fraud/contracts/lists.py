@@ -1,0 +1,300 @@
+"""Lists of entities, addresses and the like, and the changes that make them.
+
+A list is the fold of all its changes in the order of the control topic. Each change is the content
+of a control document of kind `list`, named like the list; its key is unique, so compaction keeps
+every change, and with it who made which entry, when and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated, Final, Generic, TypeVar
+
+import orjson
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+
+LIST_NAME: Final = r"^[a-z0-9][a-z0-9_]{0,63}$"
+MAX_VALUE: Final = 320
+"""Longest value of an entry, characters: the longest e-mail address."""
+
+CHANGE_BYTES: Final = 524_288
+"""A change of more than this is cut into parts: the control topic takes 1 MiB a record."""
+
+
+class ListType(StrEnum):
+    """What a list is of; it says how values are written and compared."""
+
+    ENTITY = "entity"
+    """Entity ids, exactly."""
+    EMAIL = "email"
+    """E-mail addresses, and domains as `example.com` (all addresses there), in any case."""
+    IP = "ip"
+    """IP addresses and networks (CIDR), of both versions."""
+    BIN = "bin"
+    """First digits of card numbers; one of six digits holds all of eight that begin with it."""
+    PHONE = "phone"
+    """Phone numbers: their digits are compared, whatever is between."""
+    DEVICE = "device"
+    """Device ids, exactly."""
+    TEXT = "text"
+    """Any text, exactly; of use in rules only."""
+
+    @property
+    def field(self) -> str | None:
+        """The transaction's field that is looked up, None for text."""
+        return _FIELDS.get(self)
+
+
+_FIELDS: Final = MappingProxyType(
+    {
+        ListType.ENTITY: "entity_id",
+        ListType.EMAIL: "email_address",
+        ListType.IP: "ip_address",
+        ListType.BIN: "card_bin",
+        ListType.PHONE: "phone",
+        ListType.DEVICE: "device_id",
+    }
+)
+
+
+class ListUse(StrEnum):
+    """What it means to be on a list. Precedence: allow, then block, then rules and watch."""
+
+    ALLOW = "allow"
+    """Approved, whatever else says."""
+    BLOCK = "block"
+    """Blocked, unless on an allow list."""
+    WATCH = "watch"
+    """Reviewed at least."""
+    REFERENCE = "reference"
+    """Nothing by itself: rules ask by `in @name`."""
+
+
+class _Contract(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ListEntry(_Contract):
+    """A value on a list. Who put it there and when is said by the change's document."""
+
+    value: Annotated[str, Field(min_length=1, max_length=MAX_VALUE)]
+    source: Annotated[str | None, Field(max_length=200, description="Whence: a case, a vendor, a file.")] = None  # fmt: skip
+    reason: Annotated[str | None, Field(max_length=500, description="Why.")] = None
+    expires_at: Annotated[
+        AwareDatetime | None, Field(description="From then on it is as if it were not there.")
+    ] = None
+
+
+class ListChange(_Contract):
+    """One change of a list: what every document of kind `list` holds."""
+
+    type: Annotated[ListType, Field(description="What the list is of; the same for ever.")]
+    use: Annotated[ListUse, Field(description="What being on it means from now on.")]
+    description: Annotated[str, Field(max_length=1_000)] = ""
+    replace: Annotated[bool, Field(description="Whether what was there goes.")] = False
+    dropped: Annotated[bool, Field(description="Whether the list goes altogether.")] = False
+    remove: Annotated[tuple[str, ...], Field(description="Values taken off, before others are added.")] = ()  # fmt: skip
+    add: Annotated[tuple[ListEntry, ...], Field(description="Entries put on or put anew.")] = ()
+    part: Annotated[int, Field(ge=1)] = 1
+    parts: Annotated[
+        int, Field(ge=1, le=10_000, description="Parts that the change was cut into: it counts once the last is there.")
+    ] = 1  # fmt: skip
+
+    def cut(self, limit_bytes: int = CHANGE_BYTES) -> list[ListChange]:
+        """Cut a long change into parts that records can hold."""
+        parts: list[ListChange] = []
+        removed: list[str] = []
+        added: list[ListEntry] = []
+        size = 0
+
+        def close() -> None:
+            parts.append(self.model_copy(update={"remove": tuple(removed), "add": tuple(added)}))
+            removed.clear()
+            added.clear()
+
+        def fits(item: bytes) -> None:
+            nonlocal size
+            if size and size + len(item) > limit_bytes:
+                close()
+                size = 0
+            size += len(item) + 1
+
+        for value in self.remove:
+            fits(orjson.dumps(value))
+            removed.append(value)
+        for entry in self.add:
+            fits(entry.model_dump_json(exclude_none=True).encode())
+            added.append(entry)
+        close()
+        return [
+            one.model_copy(update={"part": at, "parts": len(parts)})
+            for at, one in enumerate(parts, start=1)
+        ]
+
+
+_NOT_DIGITS: Final = re.compile(r"\D")
+_BIN: Final = re.compile(r"[0-9]{4,8}", re.ASCII)
+_DOMAIN: Final = re.compile(r"@?(?:[a-z0-9_-]+\.)+[a-z0-9-]+")
+
+
+def normal(kind: ListType, value: str) -> str:
+    """Write a value as lists of this type compare it.
+
+    Raises:
+        ValueError: It is no such value; the text says what was expected, and not the value.
+
+    Example:
+        >>> normal(ListType.EMAIL, " Ada@Example.com"), normal(ListType.IP, "10.1.2.3/8")
+        ('ada@example.com', '10.0.0.0/8')
+    """
+    text = value.strip()
+    if not text or len(text) > MAX_VALUE:
+        raise ValueError(f"expected 1 to {MAX_VALUE} characters")
+    match kind:
+        case ListType.EMAIL:
+            text = text.lower()
+            if text.count("@") == 1 and not text.startswith("@"):
+                return text
+            if not _DOMAIN.fullmatch(text):
+                raise ValueError("expected an e-mail address or a domain")
+            return text.removeprefix("@")
+        case ListType.IP:
+            try:
+                network = ipaddress.ip_network(text, strict=False)
+            except ValueError:
+                raise ValueError("expected an IP address or a network such as 10.0.0.0/8") from None
+            return str(network.network_address if network.num_addresses == 1 else network)
+        case ListType.BIN:
+            if not _BIN.fullmatch(text):
+                raise ValueError("expected 4 to 8 digits")
+        case ListType.PHONE:
+            text = _NOT_DIGITS.sub("", text)
+            if not 4 <= len(text) <= 20:
+                raise ValueError("expected a phone number of 4 to 20 digits")
+    return text
+
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class ListState(Generic[V]):
+    """A list as it is after some changes. It is never changed, only replaced.
+
+    Attributes:
+        name: Its name.
+        type: What it is of.
+        use: What being on it means.
+        description: What it is for.
+        version: Names this state: a hash over all changes up to here, 12 hexadecimal digits.
+        entries: By value, what the fold keeps of an entry.
+    """
+
+    name: str
+    type: ListType
+    use: ListUse
+    description: str
+    version: str
+    entries: Mapping[str, V] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+class ListFold(Generic[V]):
+    """Folds changes into lists.
+
+    Args:
+        keep: What is kept of an entry, given the entry and its document's author and time (UTC epoch
+            milliseconds). Deciding needs the expiry alone.
+    """
+
+    def __init__(self, keep: Callable[[ListEntry, str, int], V]) -> None:
+        self._keep = keep
+        self._states: dict[str, ListState[V]] = {}
+        self._waiting: dict[str, list[ListChange]] = {}
+
+    def states(self) -> dict[str, ListState[V]]:
+        """Give all lists by name."""
+        return dict(self._states)
+
+    def take(
+        self, name: str, change_id: str, change: ListChange, author: str, time_ms: int
+    ) -> ListState[V] | None:
+        """Take the next change, or the next part of one.
+
+        Args:
+            name: Of the list.
+            change_id: Of the change, the same for its parts.
+            change: What changes.
+            author: Who made it.
+            time_ms: When, UTC epoch milliseconds.
+
+        Returns:
+            The list after it; None while parts are missing, and of a dropped list.
+
+        Raises:
+            InvalidMessage: A value is none of the list's type, or the type is another than before;
+                then nothing changes.
+        """
+        if change.parts > 1:
+            waiting = self._waiting.setdefault(f"{name}/{change_id}", [])
+            if change.part == len(waiting) + 1:
+                waiting.append(change)
+            if change.part < change.parts or len(waiting) < change.parts:
+                return None
+            parts = self._waiting.pop(f"{name}/{change_id}")
+        else:
+            parts = [change]
+        before = self._states.get(name)
+        if change.dropped:
+            self._states.pop(name, None)
+            return None
+        if before is not None and before.type is not change.type:
+            raise InvalidMessage(
+                ErrorCode.OUT_OF_RANGE,
+                f"type: expected {before.type}, as the list {name} has been from its start",
+                "type",
+            )
+        entries = {} if before is None or change.replace else dict(before.entries)
+        digest = hashlib.sha256(f"{before.version if before else ''}/{change_id}".encode())
+        for part in parts:
+            for value in _values(change.type, part.remove):
+                entries.pop(value, None)
+            for value, entry in zip(
+                _values(change.type, (entry.value for entry in part.add)), part.add, strict=True
+            ):
+                entries[value] = self._keep(entry, author, time_ms)
+        state = ListState(
+            name,
+            change.type,
+            change.use,
+            change.description or (before.description if before else ""),
+            digest.hexdigest()[:12],
+            entries,
+        )
+        self._states[name] = state
+        return state
+
+
+def _values(kind: ListType, values: Iterable[str]) -> Iterator[str]:
+    for at, value in enumerate(values):
+        try:
+            yield normal(kind, value)
+        except ValueError as problem:
+            raise InvalidMessage(
+                ErrorCode.WRONG_TYPE, f"entry {at} of a list of type {kind}: {problem}", "value"
+            ) from None
+
+
+def expires_ms(entry: ListEntry, _author: str = "", _time_ms: int = 0) -> int:
+    """Give when an entry ends, UTC epoch milliseconds; 0 is never. What deciding keeps of it."""
+    return 0 if entry.expires_at is None else int(entry.expires_at.timestamp() * 1000)
