@@ -23,6 +23,7 @@ SETTINGS: Final = (
     ("Kafka", "fraud.kit.settings:KafkaSettings"),
     ("Creating the topics", "fraud.kit.topics:Settings"),
     ("OpenSearch", "fraud.kit.settings:OpenSearchSettings"),
+    ("Personal data in OpenSearch", "fraud.kit.pseudonyms:PersonalDataSettings"),
     ("Mail", "fraud.kit.settings:SmtpSettings"),
     ("Models", "fraud.kit.settings:ModelSettings"),
     ("Training", "model.settings:TrainSettings"),

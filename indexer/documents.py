@@ -1,8 +1,12 @@
 """One decided transaction as a document: what is indexed, under which id, in which index. Pure.
 
-Left out, so that the search index holds no more about people than finding a case takes: fields of
-`LEFT_OUT`, and fields that we do not know, whose content nobody vouches for. The e-mail address is
-masked. All of it stays in the topic `processed_transactions`.
+The search index holds no more about people than finding a case takes. Personal values are keyed
+hashes, places are rounded to about a kilometre, unless they are wanted in clear. Fields that we do
+not know are left out: nobody vouches for what they hold. All of it stays in the topic
+`processed_transactions`. docs/indexer.md lists the fields.
+
+Nothing in a document depends on when or how often it is written, so that a rebuild from the topics
+ends in the same documents.
 """
 
 from __future__ import annotations
@@ -19,9 +23,13 @@ from fraud.contracts.transaction import (
     DECISION_FIELD,
     EVENT_TIME_END_MS,
     FIELDS,
+    PERSONAL_FIELDS,
     Kind,
     event_time_to_ms,
 )
+from fraud.features.catalogue import FEATURES, KEYS
+from fraud.kit.logs import REDACTED, mask
+from fraud.kit.pseudonyms import Pseudonyms, is_personal
 
 ALIAS: Final = "processed_transactions"
 """The name that covers the indexes of all days."""
@@ -29,13 +37,26 @@ ALIAS: Final = "processed_transactions"
 REJECTED: Final = "processed_transactions_rejected"
 """Index of documents that OpenSearch refused for good, each with the reason."""
 
-LEFT_OUT: Final = frozenset({"customer_name", "billing_street", "phone"})
+LABELS: Final = "transaction_labels"
+"""Index of what is known of each event_id, from which documents get their `label`."""
+
+DEAD_LETTERS: Final = "dead_letters"
+"""Alias of the index of dead letters: their coordinates and why, never what is in them."""
+
 LOCATION: Final = "billing_location"
+EMAIL_DOMAIN: Final = "email_domain"
+DECISION_MS: Final = "decision_ms"
+SHADOW_AGREES: Final = "shadow_agrees"
 
 _COORDINATES: Final = {"billing_latitude": 90.0, "billing_longitude": 180.0}
+_PLACE_DIGITS: Final = 2
+"""Of degrees: about a kilometre. A billing address to the metre is somebody's door."""
 _MAX_TEXT: Final = 1024
 _MAX_ENTRIES: Final = 200
-_NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_SHORTEST_SECRET: Final = 4
+"""A personal value of fewer characters is not looked for in reasons: it would be found in any."""
+_FEATURES: Final = frozenset(feature.name for feature in FEATURES)
+_KEYS: Final = frozenset(key.name for key in KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +109,7 @@ def expired_indexes(names: list[str], *, today: date, keep_days: int) -> list[st
     return expired
 
 
-def mask_email(address: str) -> str:
-    """Keep the first letter of the name, and the domain, by which cases are found.
-
-    Example:
-        >>> mask_email("jasonsnyder@lynch.org")
-        'j***@lynch.org'
-        >>> mask_email("no address")
-        '***'
-    """
-    name, at, domain = address.rpartition("@")
-    return f"{name[0]}***@{domain}" if at and name and domain else "***"
-
-
-def to_document(raw: bytes | None, *, indexed_at_ms: int) -> Document:
+def to_document(raw: bytes | None, pseudonyms: Pseudonyms) -> Document:
     """Make the document of one record of `processed_transactions`.
 
     Values of the wrong type are left out rather than passed on: what is in the body fits the
@@ -109,7 +117,7 @@ def to_document(raw: bytes | None, *, indexed_at_ms: int) -> Document:
 
     Args:
         raw: The record's value.
-        indexed_at_ms: Time now, UTC epoch milliseconds.
+        pseudonyms: How personal values are written.
 
     Raises:
         InvalidMessage: The value is no such record, or lacks usable coordinates of its input.
@@ -126,16 +134,22 @@ def to_document(raw: bytes | None, *, indexed_at_ms: int) -> Document:
             f"{DECISION_FIELD}.source: expected a topic, and a timestamp_ms before 2100",
             f"{DECISION_FIELD}.source",
         )
-    body = _fields(record)
-    body[DECISION_FIELD] = _decision(decision) | {
-        "source": {
-            "topic": topic,
-            "partition": partition,
-            "offset": offset,
-            "timestamp_ms": timestamp_ms,
-        }
+    body = _fields(record, pseudonyms)
+    fd = _decision(decision)
+    fd["source"] = {
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "timestamp_ms": timestamp_ms,
     }
-    body["indexed_at"] = utc_text(indexed_at_ms)
+    if not pseudonyms.clear:
+        _redact_reasons(fd["reasons"], record)
+    body[DECISION_FIELD] = fd
+    if fd["scored_at"] is not None:
+        # Clocks of two machines may be a little apart; nothing is decided before it is there.
+        body[DECISION_MS] = max(0, event_time_to_ms(fd["scored_at"]) - timestamp_ms)
+    if "shadow" in fd:
+        body[SHADOW_AGREES] = fd["shadow"]["outcome"] == fd["outcome"]
     return Document(index_name(timestamp_ms), f"{topic}-{partition}-{offset}", body)
 
 
@@ -171,10 +185,15 @@ def number(value: object) -> float | None:
     return None
 
 
-def _text(value: object) -> str | None:
+def _whole_text(value: object) -> str | None:
     if type(value) is str:
-        return value[:_MAX_TEXT] or None
+        return value or None
     return str(value) if type(value) is int and abs(value) < 2**63 else None
+
+
+def _text(value: object) -> str | None:
+    text = _whole_text(value)
+    return text[:_MAX_TEXT] if text else None
 
 
 def _time(value: object) -> str | None:
@@ -186,7 +205,7 @@ def _time(value: object) -> str | None:
         return None
 
 
-def _fields(record: dict[str, Any]) -> dict[str, Any]:
+def _fields(record: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
     body: dict[str, Any] = {}
     for name, kind in _INDEXED:
         value = record.get(name)
@@ -196,21 +215,72 @@ def _fields(record: dict[str, Any]) -> dict[str, Any]:
             value = number(value)
         elif kind is Kind.TIME:
             value = _time(value)
+        elif name in PERSONAL_FIELDS:
+            # Hashed as a whole: a search knows nothing of our limit.
+            value = _whole_text(value)
+            if value is not None:
+                if name == "email_address" and (domain := _domain(value)):
+                    body[EMAIL_DOMAIN] = domain
+                value = pseudonyms.indexed(name, value)[:_MAX_TEXT]
         else:
             value = _text(value)
             if value is not None and kind is Kind.CURRENCY:
                 value = value.upper()
         if value is not None:
             body[name] = value
-    if "email_address" in body:
-        body["email_address"] = mask_email(body["email_address"])
+    _place(body, clear=pseudonyms.clear)
+    return body
+
+
+def _domain(address: str) -> str | None:
+    name, at, domain = address.strip().rpartition("@")
+    return domain.lower()[:_MAX_TEXT] if name and at and domain else None
+
+
+def _place(body: dict[str, Any], *, clear: bool) -> None:
+    """Round the coordinates, and add the place when both are those of one."""
+    if not clear:
+        for name in _COORDINATES.keys() & body.keys():
+            body[name] = round(body[name], _PLACE_DIGITS)
     place = [body.get(name) for name in _COORDINATES]
     if all(
         value is not None and abs(value) <= bound
         for value, bound in zip(place, _COORDINATES.values(), strict=True)
     ):
         body[LOCATION] = {"lat": place[0], "lon": place[1]}
-    return body
+
+
+def _redact_reasons(reasons: list[dict[str, Any]], record: dict[str, Any]) -> None:
+    """Take out what the text of a rule may quote: the record's personal values, and their like."""
+    secrets = [
+        text
+        for name in PERSONAL_FIELDS
+        if (text := _whole_text(record.get(name)))
+        and len(text) >= _SHORTEST_SECRET
+        and is_personal(name, text)
+    ]
+    for reason in reasons:
+        text = reason["text"]
+        if text:
+            for secret in secrets:
+                text = text.replace(secret, REDACTED)
+            reason["text"] = mask(text)
+
+
+def _rules(value: object) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": _text(rule.get("id")),
+            "version": _integer(rule.get("version")),
+            "outcome": _text(rule.get("outcome")),
+        }
+        for rule in _objects(value)
+    ]
+
+
+def _model(value: object) -> dict[str, Any]:
+    model = value if type(value) is dict else {}
+    return {"name": _text(model.get("name")), "version": _text(model.get("version"))}
 
 
 def _decision(decision: dict[str, Any]) -> dict[str, Any]:
@@ -227,16 +297,13 @@ def _decision(decision: dict[str, Any]) -> dict[str, Any]:
             }
             for reason in _objects(decision.get("reasons"))
         ],
-        "rules": [
-            {
-                "id": _text(rule.get("id")),
-                "version": _integer(rule.get("version")),
-                "outcome": _text(rule.get("outcome")),
-            }
-            for rule in _objects(decision.get("rules"))
+        "rules": _rules(decision.get("rules")),
+        "lists": [
+            {part: _text(hit.get(part)) for part in ("name", "use", "field")}
+            for hit in _objects(decision.get("lists"))
         ],
         "policy_version": _text(decision.get("policy_version")),
-        "features": _numbers(decision.get("features")),
+        "features": _numbers(decision.get("features"), _FEATURES),
         "history": _counts(decision.get("history")),
         "duplicate": decision.get("duplicate") is True,
         "scored_at": _time(decision.get("scored_at")),
@@ -244,9 +311,23 @@ def _decision(decision: dict[str, Any]) -> dict[str, Any]:
         "proc_time": number(decision.get("proc_time")),
         "ttdf": number(decision.get("ttdf")),
     }
-    model = decision.get("model")
-    if type(model) is dict:
-        body["model"] = {"name": _text(model.get("name")), "version": _text(model.get("version"))}
+    if type(decision.get("model")) is dict:
+        body["model"] = _model(decision["model"])
+    versions, shadow = decision.get("versions"), decision.get("shadow")
+    if type(versions) is dict:
+        body["versions"] = {
+            "rules": _text(versions.get("rules")),
+            "lists": _texts(versions.get("lists")),
+        }
+    if type(shadow) is dict:
+        body["shadow"] = {
+            "outcome": _text(shadow.get("outcome")),
+            "score": _integer(shadow.get("score")),
+            "probability": number(shadow.get("probability")),
+            "rules": _rules(shadow.get("rules")),
+            "model": _model(shadow.get("model")),
+            "rules_version": _text(shadow.get("rules_version")),
+        }
     return body
 
 
@@ -262,25 +343,35 @@ def _objects(value: object) -> list[dict[str, Any]]:
     return [item for item in _list(value) if type(item) is dict]
 
 
-def _numbers(value: object) -> dict[str, float]:
-    """Keep the numbers of an object whose names are fit to be field names, at most so many."""
+def _numbers(value: object, known: frozenset[str]) -> dict[str, float]:
+    """Keep the numbers of an object by the names that we know: others would each be a new field."""
     if type(value) is not dict:
         return {}
     kept: dict[str, float] = {}
     for name, entry in value.items():
         # A feature that is not known is null: the usual case needs no call.
-        if entry is None:
+        if entry is None or name not in known:
             continue
         found = number(entry) if type(entry) is not str else None
-        if found is not None and 0 < len(name) <= 100 and _NAME_CHARS.issuperset(name):
+        if found is not None:
             kept[name] = found
-            if len(kept) == _MAX_ENTRIES:
-                break
     return kept
 
 
 def _counts(value: object) -> dict[str, int]:
-    return {name: int(count) for name, count in _numbers(value).items() if abs(count) < 2**31}
+    counts = _numbers(value, _KEYS)
+    return {name: int(count) for name, count in counts.items() if abs(count) < 2**31}
 
 
-_INDEXED: Final = tuple((field.name, field.kind) for field in FIELDS if field.name not in LEFT_OUT)
+def _texts(value: object) -> dict[str, str]:
+    """Keep the texts of an object, which is not indexed: a name must only be fit for a field."""
+    entries = list(value.items())[:_MAX_ENTRIES] if type(value) is dict else []
+    return {
+        name: text
+        for name, entry in entries
+        if 0 < len(name) <= 100 and _NAME_CHARS.issuperset(name) and (text := _text(entry))
+    }
+
+
+_NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_INDEXED: Final = tuple((field.name, field.kind) for field in FIELDS)

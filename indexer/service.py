@@ -16,6 +16,7 @@ from fraud.kit.background import Background
 from fraud.kit.clock import Clock, system_clock
 from fraud.kit.kafka import KafkaSource, Message, consume
 from fraud.kit.lifecycle import OpsServer
+from fraud.kit.pseudonyms import PersonalDataSettings, Pseudonyms
 from fraud.kit.settings import KafkaSettings, OpenSearchSettings
 from indexer.documents import Document, to_document
 from indexer.sink import Sink, connect
@@ -25,7 +26,7 @@ _RETENTION_ROUND_S: Final = 3600.0
 _log = structlog.get_logger(_SERVICE)
 
 
-class Settings(KafkaSettings, OpenSearchSettings):
+class Settings(KafkaSettings, OpenSearchSettings, PersonalDataSettings):
     """What the indexer needs."""
 
     indexer_group: str = Field("indexer", min_length=1, description="Kafka consumer group.")
@@ -65,6 +66,7 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
 
     On the way out: stop reading, finish the write in hand, commit, close.
     """
+    pseudonyms = Pseudonyms.of(settings)
     client = connect(settings)
     sink = Sink(
         client,
@@ -80,7 +82,7 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
             stop.wait(_RETENTION_ROUND_S)
 
     def read(message: Message) -> Document:
-        return to_document(message.value, indexed_at_ms=clock())
+        return to_document(message.value, pseudonyms)
 
     source: KafkaSource | None = None
     with ExitStack() as stack:

@@ -1,14 +1,30 @@
-"""Index templates: how the fields of a document are indexed. Pure."""
+"""Index templates: how the fields of documents are indexed. Pure."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from fraud.contracts.transaction import DECISION_FIELD, FIELDS, Kind
-from indexer.documents import ALIAS, LEFT_OUT, LOCATION, REJECTED
+from indexer.documents import (
+    ALIAS,
+    DEAD_LETTERS,
+    DECISION_MS,
+    EMAIL_DOMAIN,
+    LABELS,
+    LOCATION,
+    REJECTED,
+    SHADOW_AGREES,
+)
 
-VERSION: Final = 1
-"""Raised by one whenever a template changes; a cluster never goes back to a lower one."""
+VERSION: Final = 2
+"""Raised by one whenever a template or what documents hold changes; a cluster never goes back to a
+lower one. `indexer.migration` says what becomes of documents of earlier versions."""
+
+MAX_FIELDS: Final = 500
+"""Fields of an index, over twice what the mapping and all features take: new features may come
+during a day. Nothing else adds any, see `indexer.documents`."""
+
+DEAD_LETTER_INDEX: Final = f"{DEAD_LETTERS}-1"
 
 _KEYWORD: Final[dict[str, Any]] = {"type": "keyword", "ignore_above": 1024}
 _DATE: Final[dict[str, Any]] = {
@@ -32,21 +48,34 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 def mapping() -> dict[str, Any]:
     """Describe the fields of a document.
 
-    Fields without a mapping are kept and not indexed. Features and history have whatever names the
-    model has: numbers, by dynamic templates.
+    Fields without a mapping are kept and not indexed. Features and history are numbers, by dynamic
+    templates; which ones there are, the features' declaration says.
     """
-    fields = {field.name: _BY_KIND[field.kind] for field in FIELDS if field.name not in LEFT_OUT}
+    fields = {field.name: _BY_KIND[field.kind] for field in FIELDS}
     # The text as it came, and for what is one an address that can be searched by network.
     fields["ip_address"] = _KEYWORD | {"fields": {"ip": {"type": "ip", "ignore_malformed": True}}}
+    rules = _object(id=_KEYWORD, version={"type": "integer"}, outcome=_KEYWORD)
+    model = _object(name=_KEYWORD, version=_KEYWORD)
     decision = _object(
         outcome=_KEYWORD,
         outcomes=_KEYWORD,
         score={"type": "integer"},
         probability=_NUMBER,
         reasons=_object(code=_KEYWORD, text={"type": "text"}, contribution=_NUMBER),
-        rules=_object(id=_KEYWORD, version={"type": "integer"}, outcome=_KEYWORD),
-        model=_object(name=_KEYWORD, version=_KEYWORD),
+        rules=rules,
+        lists=_object(name=_KEYWORD, use=_KEYWORD, field=_KEYWORD),
+        model=model,
+        # Lists have the names that people give them: each would be a field.
+        versions=_object(rules=_KEYWORD, lists={"type": "object", "enabled": False}),
         policy_version=_KEYWORD,
+        shadow=_object(
+            outcome=_KEYWORD,
+            score={"type": "integer"},
+            probability=_NUMBER,
+            rules=rules,
+            model=model,
+            rules_version=_KEYWORD,
+        ),
         features={"type": "object", "dynamic": True},
         history={"type": "object", "dynamic": True},
         duplicate={"type": "boolean"},
@@ -75,7 +104,14 @@ def mapping() -> dict[str, Any]:
             },
         ],
         "properties": fields
-        | {LOCATION: {"type": "geo_point"}, DECISION_FIELD: decision, "indexed_at": _DATE},
+        | {
+            EMAIL_DOMAIN: _KEYWORD,
+            LOCATION: {"type": "geo_point", "ignore_malformed": True},
+            DECISION_FIELD: decision,
+            DECISION_MS: {"type": "long"},
+            SHADOW_AGREES: {"type": "boolean"},
+            "label": _object(label=_KEYWORD, label_time=_DATE, source=_KEYWORD),
+        },
     }
 
 
@@ -93,29 +129,74 @@ def rejected_mapping() -> dict[str, Any]:
     }
 
 
-def templates(*, shards: int, replicas: int) -> dict[str, dict[str, Any]]:
+def label_mapping() -> dict[str, Any]:
+    """Describe what is known of an event_id."""
+    return {
+        "dynamic": False,
+        "properties": {
+            "event_id": _KEYWORD,
+            "label": _KEYWORD,
+            "label_time": _DATE,
+            "source": _KEYWORD,
+            "arrived_at": _DATE,
+        },
+    }
+
+
+def dead_letter_mapping() -> dict[str, Any]:
+    """Describe a dead letter: why, whence, how large, and where it lies."""
+    coordinates = {
+        "topic": _KEYWORD,
+        "partition": {"type": "integer"},
+        "offset": {"type": "long"},
+    }
+    return {
+        "dynamic": False,
+        "properties": {
+            "error_code": _KEYWORD,
+            "error_message": _KEYWORD | {"fields": {"text": {"type": "text"}}},
+            "failed_at": _DATE,
+            "source": _object(**coordinates),
+            "dead_letter": _object(
+                **coordinates, timestamp_ms={"type": "date", "format": "epoch_millis"}
+            ),
+            "key_bytes": {"type": "integer"},
+            "value_bytes": {"type": "integer"},
+        },
+    }
+
+
+def templates(*, shards: int, replicas: int, refresh_s: float = 1.0) -> dict[str, dict[str, Any]]:
     """Give the index templates by name.
 
     Args:
-        shards: Primary shards of each day's index.
+        shards: Primary shards of each day's index; the small ones have one.
         replicas: Copies of each shard; 0 on one node.
+        refresh_s: How soon a document is searchable, seconds.
     """
-    settings = {"number_of_shards": shards, "number_of_replicas": replicas}
-    return {
-        ALIAS: {
-            "index_patterns": [f"{ALIAS}-*"],
+
+    def template(
+        pattern: str, mappings: dict[str, Any], alias: str | None = None, shards: int = 1
+    ) -> dict[str, Any]:
+        return {
+            "index_patterns": [pattern],
             "priority": 100,
             "version": VERSION,
             "template": {
-                "settings": settings | {"refresh_interval": "1s"},
-                "mappings": mapping(),
-                "aliases": {ALIAS: {}},
+                "settings": {
+                    "number_of_shards": shards,
+                    "number_of_replicas": replicas,
+                    "refresh_interval": f"{round(refresh_s * 1000)}ms",
+                    "index.mapping.total_fields.limit": MAX_FIELDS,
+                },
+                "mappings": mappings | {"_meta": {"version": VERSION}},
+                "aliases": {alias: {}} if alias else {},
             },
-        },
-        REJECTED: {
-            "index_patterns": [REJECTED],
-            "priority": 100,
-            "version": VERSION,
-            "template": {"settings": settings, "mappings": rejected_mapping()},
-        },
+        }
+
+    return {
+        ALIAS: template(f"{ALIAS}-*", mapping(), ALIAS, shards),
+        REJECTED: template(REJECTED, rejected_mapping()),
+        LABELS: template(LABELS, label_mapping()),
+        DEAD_LETTERS: template(f"{DEAD_LETTERS}-*", dead_letter_mapping(), DEAD_LETTERS),
     }

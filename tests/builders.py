@@ -53,7 +53,7 @@ def a_decision(**changes: Any) -> dict[str, Any]:
         "rules": [{"id": "R002_block", "version": 1, "outcome": "block"}],
         "model": {"name": "champion", "version": "abc123"},
         "policy_version": "p-1",
-        "features": {"amount_usd": 24.9, "entity_count_1h": 3.0, "unknown": None},
+        "features": {"amount_base": 24.9, "entity_tx_count_1h": 3.0, "unknown": None},
         "history": {"entity": 3},
         "duplicate": False,
         "scored_at": "2026-03-01T00:00:00.123Z",

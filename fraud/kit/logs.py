@@ -13,7 +13,9 @@ import structlog
 from fraud.contracts.transaction import PERSONAL_FIELDS
 from fraud.kit.settings import ServiceSettings
 
-_REDACTED: Final = "[redacted]"
+REDACTED: Final = "[redacted]"
+"""Stands where personal data stood."""
+
 _SECRET_KEYS: Final = PERSONAL_FIELDS | {
     "transaction_amt", "amount", "password", "recipient", "recipients", "authorization", "record", "value",
 }  # fmt: skip
@@ -30,7 +32,7 @@ def mask(text: str) -> str:
         'mail to [redacted] of [redacted] failed'
     """
     for pattern in (_EMAIL, _SSN, _PHONE):
-        text = pattern.sub(_REDACTED, text)
+        text = pattern.sub(REDACTED, text)
     return text
 
 
@@ -39,8 +41,7 @@ def _masked(value: Any) -> Any:
         return mask(value)
     if isinstance(value, dict):
         return {
-            key: _REDACTED if key in _SECRET_KEYS else _masked(inner)
-            for key, inner in value.items()
+            key: REDACTED if key in _SECRET_KEYS else _masked(inner) for key, inner in value.items()
         }
     if isinstance(value, (list, tuple)):
         return [_masked(inner) for inner in value]
@@ -50,7 +51,7 @@ def _masked(value: Any) -> Any:
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Take personal data out of a log line, wherever it stands (a structlog processor)."""
     for key, value in event.items():
-        event[key] = _REDACTED if key in _SECRET_KEYS else _masked(value)
+        event[key] = REDACTED if key in _SECRET_KEYS else _masked(value)
     return event
 
 

@@ -47,6 +47,7 @@ class World:
             "INDEXER_GROUP": f"indexer-of-{self.topic.name}",
             "OPENSEARCH_URL": f"http://127.0.0.1:{self.door.port}",
             "INDEXER_RETENTION_DAYS": "100000",
+            "STATE_DIR": str(folder / "state"),
             "LOG_FORMAT": "json",
         }
 
@@ -154,7 +155,7 @@ def test_fields_have_the_types_that_searches_rely_on(world: World) -> None:
         assert world.count(query) == 1 + (query == found[-1]), query
     near = {"geo_distance": {"distance": "50km", "billing_location": {"lat": 42.3, "lon": -79.4}}}
     assert world.count(near) == 2
-    assert world.count({"range": {"fd.features.amount_usd": {"gte": 24, "lte": 25}}}) == 2
+    assert world.count({"range": {"fd.features.amount_base": {"gte": 24, "lte": 25}}}) == 2
     assert world.count({"term": {"fd.outcome": "block"}}) == 2
     assert world.count({"match": {"fd.reasons.text": "payments"}}) == 2
     stats = world.search(aggs={"mean": {"avg": {"field": "fd.ttdf"}}})["aggregations"]

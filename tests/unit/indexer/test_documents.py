@@ -13,21 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud.contracts.errors import InvalidMessage
+from fraud.features.catalogue import FEATURES
+from fraud.kit.pseudonyms import Pseudonyms
 from indexer.documents import expired_indexes, index_name, to_document
-from indexer.template import mapping
+from indexer.template import MAX_FIELDS, mapping
 from tests.builders import START_MS, a_decision, a_processed, a_record
+
+PSEUDONYMS = Pseudonyms(b"k" * 32)
+CLEAR = Pseudonyms(b"k" * 32, clear=True)
 
 
 def a_body(
-    record: dict[str, Any] | None = None, decision: dict[str, Any] | None = None
+    record: dict[str, Any] | None = None,
+    decision: dict[str, Any] | None = None,
+    pseudonyms: Pseudonyms = PSEUDONYMS,
 ) -> dict[str, Any]:
-    return to_document(a_processed(record, decision), indexed_at_ms=START_MS).body
+    return to_document(a_processed(record, decision), pseudonyms).body
 
 
 def test_place_and_id_come_from_the_input_record() -> None:
     """A replay of the output, or a second decision, meets the same document."""
     source = {"topic": "transactions", "partition": 3, "offset": 42, "timestamp_ms": START_MS - 1}
-    document = to_document(a_processed(decision={"source": source}), indexed_at_ms=START_MS)
+    document = to_document(a_processed(decision={"source": source}), PSEUDONYMS)
     assert document.index == "processed_transactions-2026.02.28"
     assert document.id == "transactions-3-42"
     assert document.body["fd"]["source"] == source
@@ -46,23 +53,93 @@ def test_values_are_normalised() -> None:
     assert body["event_time"] == "2026-03-01T00:00:00.000Z"
     assert body["transaction_currency"] == "USD"
     assert body["card_bin"] == "411111"
-    assert body["billing_location"] == {"lat": 42.3182, "lon": -79.3758}
+    assert body["email_domain"] == "lynch.org"
 
 
 def test_the_decision_is_all_there() -> None:
     """Only features that are not known are missing."""
     fd = a_body()["fd"]
     expected = a_decision()
-    expected["features"] = {"amount_usd": 24.9, "entity_count_1h": 3.0}
-    assert fd == expected
+    expected["features"] = {"amount_base": 24.9, "entity_tx_count_1h": 3.0}
+    assert fd == expected | {"lists": []}
+
+
+def test_lists_versions_and_the_shadow_are_there_when_the_decision_has_them() -> None:
+    """Names of lists, which people choose, become no fields."""
+    rules = [{"id": "R1_x", "version": 2, "outcome": "review"}]
+    decision = {
+        "lists": [{"name": "blocked_ips", "use": "block", "field": "ip_address"}],
+        "versions": {"rules": "r-1", "lists": {"blocked_ips": "l-7"}},
+        "shadow": {
+            "outcome": "review",
+            "score": 910,
+            "probability": 0.4,
+            "rules": rules,
+            "model": {"name": "next", "version": "def"},
+            "rules_version": "r-2",
+        },
+    }
+    body = a_body(decision=decision)
+    assert {part: body["fd"][part] for part in decision} == decision
+    assert body["shadow_agrees"] is False
+    assert "shadow_agrees" not in a_body()
+    assert mapping()["properties"]["fd"]["properties"]["versions"]["properties"]["lists"] == {
+        "type": "object",
+        "enabled": False,
+    }
+
+
+def test_the_time_to_the_decision_counts_from_arrival() -> None:
+    """Also of a file from years ago; a clock that is behind makes it 0."""
+    assert a_body()["decision_ms"] == 123
+    assert a_body(decision={"scored_at": "2026-02-28T23:59:59Z"})["decision_ms"] == 0
+
+
+def test_new_features_cannot_outgrow_the_index() -> None:
+    """The mapping with all features takes less than half of what an index may have."""
+
+    def count(properties: dict[str, Any]) -> int:
+        return sum(
+            1 + count(rule.get("properties", {})) + len(rule.get("fields", {}))
+            for rule in properties.values()
+        )
+
+    assert 2 * (count(mapping()["properties"]) + len(FEATURES)) < MAX_FIELDS
+    odd = {f"feature_{number}": 1.0 for number in range(1000)}
+    assert a_body(decision={"features": odd})["fd"]["features"] == {}
+
+
+SECRETS = ("Dennis", "Zachary", "436-2616", "jasonsnyder", "070-69-2161", "42.3182", "79.3758")
 
 
 def test_personal_fields_are_not_indexed_in_clear() -> None:
-    """Names, streets, phones and mailboxes stay on Kafka; so do fields that nobody declared."""
-    text = orjson.dumps(a_body({"card_holder": "Dennis Example"})).decode()
-    for secret in ("Dennis", "Zachary", "436-2616", "jasonsnyder"):
-        assert secret not in text
-    assert a_body()["email_address"] == "j***@lynch.org"
+    """Names, streets, phones, mailboxes and doors are not there; nor are undeclared fields."""
+    told = "Dennis Example of 4900 Zachary Field, 070-69-2161, jasonsnyder@lynch.org"
+    reasons = [{"code": "R1", "text": told, "contribution": None}]
+    body = a_body({"card_holder": "Dennis Example"}, {"reasons": reasons})
+    text = orjson.dumps(body).decode()
+    assert [secret for secret in SECRETS if secret in text] == []
+    for field in ("email_address", "phone", "customer_name", "billing_street", "entity_id"):
+        assert body[field] == PSEUDONYMS.hash(field, a_record()[field]), field
+    assert body["billing_location"] == {"lat": 42.32, "lon": -79.38}
+    assert (body["billing_latitude"], body["billing_longitude"]) == (42.32, -79.38)
+
+
+def test_personal_fields_are_clear_when_asked_for() -> None:
+    """By an explicit setting; fields that nobody declared stay out."""
+    body = a_body({"card_holder": "Somebody Else"}, pseudonyms=CLEAR)
+    text = orjson.dumps(body).decode()
+    assert [secret for secret in SECRETS if secret not in text] == []
+    assert "Somebody Else" not in text
+    assert body["billing_location"] == {"lat": 42.3182, "lon": -79.3758}
+
+
+def test_a_long_personal_value_is_found_by_the_whole_of_it() -> None:
+    """The hash is of what was sent, not of what is kept."""
+    street = "Long Street " * 200
+    assert a_body({"billing_street": street})["billing_street"] == PSEUDONYMS.hash(
+        "billing_street", street
+    )
 
 
 @pytest.mark.parametrize("place", [(None, 1.0), (91.0, 1.0), (1.0, 181.0), ("north", 1.0)])
@@ -88,7 +165,7 @@ def test_unusable_coordinates_are_refused(source: dict[str, Any]) -> None:
     """Without them there is no id or no index."""
     whole = a_decision()["source"] | source
     with pytest.raises(InvalidMessage):
-        to_document(a_processed(decision={"source": whole}), indexed_at_ms=START_MS)
+        to_document(a_processed(decision={"source": whole}), PSEUDONYMS)
 
 
 odd_values = st.sampled_from(
@@ -96,7 +173,7 @@ odd_values = st.sampled_from(
         None, True, 0, -1, 2**31, 2**63, 10**30, -(10**30), 1.5, 1e308, "", " ", "x" * 5000,
         "\u202e\u0000", "1e999", "nan", "12", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59",
         [], [None], [[]], [{}], [1], ["a"], [{"code": [], "text": 5, "contribution": "x"}],
-        [{"version": 2**40}], {}, {"name": []}, {"a.b": 1}, {"": 1}, {"x" * 200: 1}, {"a": {"b": 1}},
+        [{"version": 2**40}], {}, {"name": []}, {"rules": [{"id": 1}], "lists": {"a.b": "c", "d": 1}}, {"a.b": 1}, {"": 1}, {"x" * 200: 1}, {"a": {"b": 1}},
         {"a": 1e308, "b": 10**400, "c": "5", "d": None, "e": True},
     ]
 )  # fmt: skip
@@ -114,6 +191,8 @@ def fits(value: Any, rule: dict[str, Any]) -> bool:
             for name, inner in value.items()
         )
     match rule["type"]:
+        case "object" if rule.get("enabled") is False:
+            return isinstance(value, dict) and all(name and "." not in name for name in value)
         case "object":
             return isinstance(value, dict) and all(
                 name and "." not in name and type(inner) in (int, float)
@@ -137,7 +216,10 @@ def fits(value: Any, rule: dict[str, Any]) -> bool:
 
 @given(
     st.dictionaries(
-        st.sampled_from(sorted(a_decision().keys() - {"outcome", "source"})), odd_values
+        st.sampled_from(
+            sorted(a_decision().keys() - {"outcome", "source"} | {"lists", "versions", "shadow"})
+        ),
+        odd_values,
     ),
     st.dictionaries(st.sampled_from([*a_record(), "unknown", "", "a.b"]), odd_values),
 )
@@ -145,7 +227,7 @@ def test_any_document_fits_the_mapping(decision: dict[str, Any], record: dict[st
     """Nothing that a payer writes can keep its transaction out of the index."""
     raw = json.dumps(a_record(**record) | {"fd": a_decision(**decision)}).encode()
     try:
-        document = to_document(raw, indexed_at_ms=START_MS)
+        document = to_document(raw, PSEUDONYMS)
     except InvalidMessage as verdict:
         # Python's json writes integers that orjson refuses to read.
         assert verdict.reason == "not_json"  # noqa: PT017

@@ -11,11 +11,12 @@ from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 from opensearchpy.exceptions import ConnectionTimeout, NotFoundError, TransportError
 
 from fraud.contracts.errors import Backpressure
+from fraud.kit.pseudonyms import Pseudonyms
 from indexer.documents import Document, to_document
 from indexer.sink import Sink
 from tests.builders import START_MS, a_processed
 
-DAY_MS = 86_400_000
+PSEUDONYMS = Pseudonyms(b"k" * 32)
 
 
 class FakeIndices:
@@ -93,10 +94,7 @@ def sink(client: FakeClient) -> Sink:
 
 
 def documents(*offsets: int, **record: Any) -> list[Document]:
-    return [
-        to_document(a_processed(record, offset=offset), indexed_at_ms=START_MS)
-        for offset in offsets
-    ]
+    return [to_document(a_processed(record, offset=offset), PSEUDONYMS) for offset in offsets]
 
 
 def stored(client: FakeClient) -> set[str]:
@@ -110,6 +108,8 @@ def test_a_batch_is_written_after_the_templates(client: FakeClient, sink: Sink) 
     assert set(client.indices.templates) == {
         "processed_transactions",
         "processed_transactions_rejected",
+        "transaction_labels",
+        "dead_letters",
     }
     assert sink.problem is None
 
