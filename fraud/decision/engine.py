@@ -97,7 +97,7 @@ class Engine:
         self.policy = policy
         self._clock = clock
         self._timer = timer
-        pinned = {
+        pinned: dict[str, Any] = {
             "lists": [],
             "model": scorer.ref.model_dump(),
             "versions": None,
