@@ -1,0 +1,62 @@
+"""IP addresses and networks, as a rule names them."""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_right
+from collections.abc import Iterable
+from functools import lru_cache
+
+
+@lru_cache(maxsize=65_536)
+def _address(text: str) -> tuple[int, int] | None:
+    """Read an address as version and number, None when it is none."""
+    try:
+        address = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return None
+    return address.version, int(address)
+
+
+class Networks:
+    """Addresses and networks (CIDR) of both versions, to be searched.
+
+    Args:
+        entries: Each an address or a network; bits beyond its prefix do not count.
+
+    Raises:
+        ValueError: An entry is neither.
+
+    Example:
+        >>> networks = Networks(["10.0.0.0/8", "2001:db8::1"])
+        >>> "10.1.2.3" in networks, "2001:DB8:0::1" in networks, "11.0.0.0" in networks
+        (True, True, False)
+    """
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        spans: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        for entry in entries:
+            network = ipaddress.ip_network(entry.strip(), strict=False)
+            spans[network.version].append(
+                (int(network.network_address), int(network.broadcast_address))
+            )
+        # Networks are nested or apart: once those within others are gone, only the last that
+        # begins at or before an address can hold it.
+        self._first: dict[int, list[int]] = {}
+        self._last: dict[int, list[int]] = {}
+        for version, of_version in spans.items():
+            outer: list[tuple[int, int]] = []
+            for first, last in sorted(of_version, key=lambda span: (span[0], -span[1])):
+                if not outer or last > outer[-1][1]:
+                    outer.append((first, last))
+            self._first[version] = [first for first, _ in outer]
+            self._last[version] = [last for _, last in outer]
+
+    def __contains__(self, text: str) -> bool:
+        """Say whether a text is an address among these; a text that is no address is not."""
+        address = _address(text)
+        if address is None:
+            return False
+        version, number = address
+        at = bisect_right(self._first[version], number) - 1
+        return at >= 0 and number <= self._last[version][at]

@@ -1,0 +1,509 @@
+"""A checked expression as operations on whole columns.
+
+A number that is not known is NaN, a text that is not known is None. A truth is three-valued: each
+operation says where it is true and where it is false, and where it is neither it is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+Texts = Sequence[str | None]
+
+
+class Columns(Protocol):
+    """The values of a batch of n transactions, asked for only when an expression needs them."""
+
+    def number(self, name: str) -> NDArray[np.float64]:
+        """Give a variable of type number, single, time or boolean, shape (n,); NaN is not known.
+
+        A time is in UTC epoch milliseconds, a boolean 0 or 1. A single is the float32 value of the
+        feature vector, widened. Every number is finite or NaN. What is given is not changed.
+        """
+
+    def text(self, name: str) -> Texts:
+        """Give a variable of type text or ip, length n; None is not known."""
+
+    def member(self, name: str, values: Texts, variable: str | None) -> Mask:
+        """Say which values are on a list, shape (n,).
+
+        Args:
+            name: Of the list.
+            values: Length n; what is said of a None is not used.
+            variable: Where `values` are just this variable's, its name: the answer may be kept.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What an expression is evaluated on."""
+
+    columns: Columns
+    n: int
+
+
+class Numeric(Protocol):
+    """Yields numbers or times."""
+
+    def values(self, batch: Batch) -> Any:
+        """Give float64, shape (n,) or a scalar, finite or NaN."""
+
+
+class Textual(Protocol):
+    """Yields texts."""
+
+    def values(self, batch: Batch) -> Texts:
+        """Give texts, length n."""
+
+
+class Truth(Protocol):
+    """Yields truths; masks have the shape (n,) or are scalars."""
+
+    def true(self, batch: Batch) -> Any:
+        """Say where it is true."""
+
+    def false(self, batch: Batch) -> Any:
+        """Say where it is false."""
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        """Say where it is true and where it is false; each part of it is evaluated once."""
+
+
+def _finite(values: Any) -> Any:
+    """Make what is no finite number not known."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+_UNKNOWN: Final = np.float64(np.nan)
+
+OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.divide,
+    "%": np.fmod,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NumberColumn:
+    """A variable of numbers, or of times."""
+
+    name: str
+
+    def values(self, batch: Batch) -> Any:
+        return batch.columns.number(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A number, or a time."""
+
+    value: np.float64
+
+    def values(self, batch: Batch) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Calculation:
+    """Operands and what stands between them, from left to right."""
+
+    first: Numeric
+    rest: tuple[tuple[Callable[[Any, Any], Any], Numeric], ...]
+
+    def values(self, batch: Batch) -> Any:
+        result = self.first.values(batch)
+        for operation, operand in self.rest:
+            result = _finite(operation(result, operand.values(batch)))
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A function of one number."""
+
+    function: Callable[[Any], Any]
+    operand: Numeric
+
+    def values(self, batch: Batch) -> Any:
+        return self.function(self.operand.values(batch))
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A function of two numbers over several."""
+
+    function: Callable[[Any, Any], Any]
+    operands: tuple[Numeric, ...]
+
+    def values(self, batch: Batch) -> Any:
+        result = self.operands[0].values(batch)
+        for operand in self.operands[1:]:
+            result = self.function(result, operand.values(batch))
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class NumberOfText:
+    """A function from text to a number, NaN where there is none."""
+
+    function: Callable[[str], float]
+    operand: Textual
+
+    def values(self, batch: Batch) -> Any:
+        function = self.function
+        return np.array(
+            [np.nan if one is None else function(one) for one in self.operand.values(batch)],
+            np.float64,
+        )
+
+
+def single(values: Any) -> Any:
+    """Round to single precision."""
+    return np.asarray(values, np.float64).astype(np.float32).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """A variable of text."""
+
+    name: str
+
+    def values(self, batch: Batch) -> Texts:
+        return batch.columns.text(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class TextConstant:
+    """A text."""
+
+    value: str
+
+    def values(self, batch: Batch) -> Texts:
+        return [self.value] * batch.n
+
+
+@dataclass(frozen=True, slots=True)
+class TextOfText:
+    """A function from text to text."""
+
+    function: Callable[[str], str | None]
+    operand: Textual
+
+    def values(self, batch: Batch) -> Texts:
+        function = self.function
+        return [None if one is None else function(one) for one in self.operand.values(batch)]
+
+
+@dataclass(frozen=True, slots=True)
+class TextOfNumber:
+    """Numbers as texts."""
+
+    function: Callable[[float], str]
+    operand: Numeric
+
+    def values(self, batch: Batch) -> Texts:
+        function = self.function
+        values = np.broadcast_to(self.operand.values(batch), batch.n)
+        return [None if one != one else function(one) for one in values.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstText:
+    """The first of several texts that is known."""
+
+    operands: tuple[Textual, ...]
+
+    def values(self, batch: Batch) -> Texts:
+        result = self.operands[0].values(batch)
+        for operand in self.operands[1:]:
+            others = operand.values(batch)
+            result = [
+                other if one is None else one for one, other in zip(result, others, strict=True)
+            ]
+        return result
+
+
+def first_number(one: Any, other: Any) -> Any:
+    """Give the first of two numbers that is known."""
+    return np.where(np.isnan(one), other, one)
+
+
+class _InTwo:
+    """A truth whose two sides are asked for apart."""
+
+    __slots__ = ()
+
+    def true(self, batch: Batch) -> Any:
+        raise NotImplementedError
+
+    def false(self, batch: Batch) -> Any:
+        raise NotImplementedError
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        return self.true(batch), self.false(batch)
+
+
+class _AtOnce:
+    """A truth whose two sides come of one piece of work."""
+
+    __slots__ = ()
+
+    def true(self, batch: Batch) -> Any:
+        return self.both(batch)[0]
+
+    def false(self, batch: Batch) -> Any:
+        return self.both(batch)[1]
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class TruthConstant(_InTwo):
+    """True or false."""
+
+    value: bool
+
+    def true(self, batch: Batch) -> Any:
+        return np.bool_(self.value)
+
+    def false(self, batch: Batch) -> Any:
+        return np.bool_(not self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class TruthColumn(_InTwo):
+    """A variable that is true or false."""
+
+    name: str
+
+    def true(self, batch: Batch) -> Any:
+        return batch.columns.number(self.name) == 1
+
+    def false(self, batch: Batch) -> Any:
+        return batch.columns.number(self.name) == 0
+
+
+def _apart(one: Any, other: Any) -> Any:
+    """Say where two known numbers differ: unlike `!=`, NaN differs from nothing."""
+    return (one < other) | (one > other)
+
+
+COMPARISONS: Final[dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]]] = {
+    "==": (np.equal, _apart),
+    "!=": (_apart, np.equal),
+    "<": (np.less, np.greater_equal),
+    "<=": (np.less_equal, np.greater),
+    ">": (np.greater, np.less_equal),
+    ">=": (np.greater_equal, np.less),
+}
+"""By operator: where a comparison is true, and where it is false; NaN is in neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two numbers, or two times, compared."""
+
+    operator: str
+    left: Numeric
+    right: Numeric
+
+    def true(self, batch: Batch) -> Any:
+        return COMPARISONS[self.operator][0](self.left.values(batch), self.right.values(batch))
+
+    def false(self, batch: Batch) -> Any:
+        return COMPARISONS[self.operator][1](self.left.values(batch), self.right.values(batch))
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        true, false = COMPARISONS[self.operator]
+        left, right = self.left.values(batch), self.right.values(batch)
+        return true(left, right), false(left, right)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberWithin:
+    """Whether a number, or a time, is one of several."""
+
+    operand: Numeric
+    items: NDArray[np.float64]
+
+    def true(self, batch: Batch) -> Any:
+        return self._within(self.operand.values(batch))
+
+    def false(self, batch: Batch) -> Any:
+        return self.both(batch)[1]
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        values = self.operand.values(batch)
+        true = self._within(values)
+        return true, ~(true | np.isnan(values))
+
+    def _within(self, values: Any) -> Any:
+        at = np.minimum(np.searchsorted(self.items, values), len(self.items) - 1)
+        return self.items[at] == values
+
+
+@dataclass(frozen=True, slots=True)
+class TextTest(_AtOnce):
+    """A question about each text."""
+
+    operand: Textual
+    test: Callable[[str], bool | None]
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        test = self.test
+        answers = [None if one is None else test(one) for one in self.operand.values(batch)]
+        return _sides(answers)
+
+
+@dataclass(frozen=True, slots=True)
+class TwoTexts(_AtOnce):
+    """A question about two texts."""
+
+    left: Textual
+    right: Textual
+    test: Callable[[str, str], bool]
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        test = self.test
+        return _sides(
+            [
+                None if one is None or other is None else test(one, other)
+                for one, other in zip(
+                    self.left.values(batch), self.right.values(batch), strict=True
+                )
+            ]
+        )
+
+
+def _sides(answers: list[bool | None]) -> tuple[Mask, Mask]:
+    return (
+        np.array([one is True for one in answers], np.bool_),
+        np.array([one is False for one in answers], np.bool_),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OnList(_AtOnce):
+    """Whether a text is on a named list."""
+
+    name: str
+    operand: Textual
+    variable: str | None
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        values = self.operand.values(batch)
+        member = batch.columns.member(self.name, values, self.variable)
+        known = np.array([one is not None for one in values], np.bool_)
+        return member & known, ~member & known
+
+
+@dataclass(frozen=True, slots=True)
+class NumberUnknown(_InTwo):
+    """Whether a number is not known."""
+
+    operand: Numeric
+
+    def true(self, batch: Batch) -> Any:
+        return np.isnan(self.operand.values(batch))
+
+    def false(self, batch: Batch) -> Any:
+        return ~np.isnan(self.operand.values(batch))
+
+
+@dataclass(frozen=True, slots=True)
+class TextUnknown(_InTwo):
+    """Whether a text is not known."""
+
+    operand: Textual
+
+    def true(self, batch: Batch) -> Any:
+        return np.array([one is None for one in self.operand.values(batch)], np.bool_)
+
+    def false(self, batch: Batch) -> Any:
+        return ~self.true(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class TruthUnknown(_AtOnce):
+    """Whether a truth is not known."""
+
+    operand: Truth
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        true, false = self.operand.both(batch)
+        known = true | false
+        return ~known, known
+
+
+@dataclass(frozen=True, slots=True)
+class Same(_AtOnce):
+    """Whether two truths are the same."""
+
+    left: Truth
+    right: Truth
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        true, false = self.left.both(batch)
+        other_true, other_false = self.right.both(batch)
+        return (
+            (true & other_true) | (false & other_false),
+            (true & other_false) | (false & other_true),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Opposite:
+    """The negation of a truth."""
+
+    operand: Truth
+
+    def true(self, batch: Batch) -> Any:
+        return self.operand.false(batch)
+
+    def false(self, batch: Batch) -> Any:
+        return self.operand.true(batch)
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        true, false = self.operand.both(batch)
+        return false, true
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Several truths joined by `and`: the rest is not asked once it cannot matter for any row."""
+
+    operands: tuple[Truth, ...]
+
+    def true(self, batch: Batch) -> Any:
+        result = self.operands[0].true(batch)
+        for operand in self.operands[1:]:
+            if not result.any():
+                break
+            result = result & operand.true(batch)
+        return result
+
+    def false(self, batch: Batch) -> Any:
+        result = self.operands[0].false(batch)
+        for operand in self.operands[1:]:
+            if result.all():
+                break
+            result = result | operand.false(batch)
+        return result
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        true, false = self.operands[0].both(batch)
+        for operand in self.operands[1:]:
+            if false.all():
+                break
+            also_true, also_false = operand.both(batch)
+            true, false = true & also_true, false | also_false
+        return true, false

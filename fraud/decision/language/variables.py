@@ -1,0 +1,104 @@
+"""Variables of the rule language and their types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from fraud.contracts.transaction import FIELDS, Kind
+from fraud.features.catalogue import FEATURES
+
+
+class Type(StrEnum):
+    """What a variable or a part of an expression is."""
+
+    NUMBER = "number"
+    """A double."""
+    SINGLE = "single"
+    """A number in single precision, as features are; what is compared with it is rounded to that."""
+    TEXT = "text"
+    """Text, compared character by character."""
+    IP = "ip"
+    """Text that holds an IP address; `in [..]` compares addresses and networks."""
+    BOOLEAN = "boolean"
+    """True or false."""
+    TIME = "time"
+    """A moment, in milliseconds."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether one can calculate with it."""
+        return self in (Type.NUMBER, Type.SINGLE)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is text."""
+        return self in (Type.TEXT, Type.IP)
+
+    @property
+    def words(self) -> str:
+        """What it is called in an error."""
+        return _WORDS[self]
+
+
+_WORDS: Final = MappingProxyType(
+    {
+        Type.NUMBER: "a number",
+        Type.SINGLE: "a number",
+        Type.TEXT: "text",
+        Type.IP: "text",
+        Type.BOOLEAN: "true or false",
+        Type.TIME: "a time",
+    }
+)
+
+SCORED_AT: Final = "scored_at"
+"""The time of the decision: what `getcurrentdatetime()` gives."""
+
+_OF_KIND: Final = MappingProxyType(
+    {
+        Kind.ID: Type.TEXT,
+        Kind.TEXT: Type.TEXT,
+        Kind.NUMBER: Type.NUMBER,
+        Kind.TIME: Type.TIME,
+        Kind.CURRENCY: Type.TEXT,
+    }
+)
+
+
+def standard_variables() -> dict[str, Type]:
+    """Give what a rule on transactions may use: every field, every feature, and the model's result.
+
+    Example:
+        >>> variables = standard_variables()
+        >>> variables["transaction_amt"].value, variables["score"].value
+        ('number', 'number')
+    """
+    variables = {field.name: _OF_KIND[field.kind] for field in FIELDS}
+    variables["ip_address"] = Type.IP
+    variables |= {feature.name: Type.SINGLE for feature in FEATURES}
+    variables |= {"score": Type.NUMBER, "probability": Type.NUMBER, SCORED_AT: Type.TIME}
+    return variables
+
+
+_INSIGHTSCORE: Final = re.compile(r"[A-Za-z0-9_]+_insightscore")
+
+
+def variable_named(name: str, variables: Mapping[str, Type]) -> str | None:
+    """Give the variable that a name stands for, None when there is none.
+
+    Amazon Fraud Detector calls a model's score `<model>_insightscore`: any model's name is taken,
+    as one model decides here. `fd_score` is the name in the AWS sample.
+
+    Example:
+        >>> variable_named("fraud_model_insightscore", {"score": Type.NUMBER})
+        'score'
+    """
+    if name in variables:
+        return name
+    if "score" in variables and (name == "fd_score" or _INSIGHTSCORE.fullmatch(name)):
+        return "score"
+    return None
