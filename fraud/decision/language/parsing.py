@@ -175,7 +175,7 @@ def _parse(text: str) -> Node:
     except VisitError as error:
         raise error.orig_exc from None
     except UnexpectedCharacters as error:
-        raise ExpressionError(_of_character(text, error), error.line, error.column) from None
+        raise ExpressionError(_of_character(error), error.line, error.column) from None
     except UnexpectedToken as error:
         if error.token.type == "$END":
             line, column = _place(text, len(text.rstrip()))
@@ -227,8 +227,8 @@ def _of_token(error: UnexpectedToken) -> str:
     return f"expected {_listed(words)}, found {found}"
 
 
-def _of_character(text: str, error: UnexpectedCharacters) -> str:
-    character = text[error.pos_in_stream or 0]
+def _of_character(error: UnexpectedCharacters) -> str:
+    character = error.char
     match character:
         case '"' | "'":
             return f"expected a closing {character} on the same line"
