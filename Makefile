@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
   --no-emit-index-url pyproject.toml
-IMAGE_EXTRAS := producer flink train api notifier indexer devstack
+IMAGE_EXTRAS := producer flink train api notifier indexer dashboards devstack
 export UV_PYTHON_DOWNLOADS := never
 
 # A test target may get arguments: make test T="tests/unit -k codec"

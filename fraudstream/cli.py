@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from dashboards.commands import app as dashboards_app
 from devstack import cli as devstack_cli
 from fraudstream import models, transactions, world
 
@@ -24,6 +25,7 @@ simulated.command("check")(world.check)
 app.add_typer(simulated, name="simulate")
 app.add_typer(world.campaign, name="campaign")
 app.add_typer(world.drift, name="drift")
+app.add_typer(dashboards_app, name="dashboards")
 app.command("train")(models.train)
 app.command("evaluate")(models.evaluate)
 app.command("models")(models.list_models)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from dashboards import saved_objects
 from fraud.contracts.dead_letter import HEADERS
 from fraud.contracts.topics import TOPICS
 from fraud.features.catalogue import FEATURES, KEYS
@@ -31,6 +32,7 @@ SETTINGS: Final = (
     ("The REST API", "scoring_api.settings:Settings"),
     ("The notifier", "notifier.service:Settings"),
     ("The indexer", "indexer.service:Settings"),
+    ("OpenSearch Dashboards", "dashboards.settings:Settings"),
     ("The producer of simulated transactions", "producer.settings:ProducerSettings"),
 )
 """Every settings class, in the order in which people meet them. A setting that several share is
@@ -166,6 +168,7 @@ def pages() -> dict[Path, str]:
         Path("docs/features.md"): features_page(),
         Path("docs/topics.md"): topics_page(),
         Path("docs/metrics.md"): metrics_page(),
+        Path("dashboards") / saved_objects.FILE.name: saved_objects.ndjson().decode(),
     }
 
 

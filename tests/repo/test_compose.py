@@ -16,7 +16,7 @@ from devstack.settings import DevstackSettings
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)["services"]
-ONLY_IN_COMPOSE = {"dashboards"}
+ONLY_IN_COMPOSE = {"dashboards", "dashboards_import"}
 SETTINGS_OF_COMPOSE = {
     "FRAUDSTREAM_TAG", "DASHBOARDS_PORT", "DASHBOARDS_REPLICAS", "PRODUCER_REPLICAS",
 }  # fmt: skip

@@ -1,0 +1,325 @@
+"""The panels: each declared once. Pure.
+
+From a declaration come the saved object of OpenSearch Dashboards (`saved_objects.py`) and the
+request to OpenSearch (`requests.py`), which the live page makes too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from fraud.contracts.decision import Outcome
+from fraud.contracts.label import LabelValue
+
+AMOUNT: Final = "fd.features.amount_base"
+"""The amount in the base currency, US dollars; not there for a currency without a known rate."""
+
+_OUTCOME: Final = "fd.outcome"
+_SHADOW_OUTCOME: Final = "fd.shadow.outcome"
+
+
+class Index(StrEnum):
+    """Where a panel looks; the value is the alias in OpenSearch."""
+
+    DECISIONS = "processed_transactions"
+    DEAD_LETTERS = "dead_letters"
+
+    @property
+    def pattern(self) -> str:
+        """Title of the index pattern: the indexes behind the alias, none that is named alike."""
+        return f"{self.value}-*"
+
+    @property
+    def time_field(self) -> str:
+        """The date by which documents are looked at: when we got them, not when they happened.
+
+        So the last hour of a replayed year is what was replayed in the last hour, and days match
+        those of the indexes.
+        """
+        return "fd.source.timestamp_ms" if self is Index.DECISIONS else "failed_at"
+
+
+class Chart(StrEnum):
+    """How a panel is drawn."""
+
+    METRIC = "metric"
+    BARS = "bars"
+    LINES = "lines"
+    RANKING = "ranking"
+    DONUT = "donut"
+    TABLE = "table"
+    MAP = "map"
+
+
+class Unit(StrEnum):
+    """What a number is."""
+
+    COUNT = "count"
+    MONEY = "money"
+    SHARE = "share"
+    MILLISECONDS = "milliseconds"
+    SCORE = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A condition: the field has one of the values, or any value when none is given."""
+
+    field: str
+    values: tuple[str, ...] = ()
+
+
+BLOCKED: Final = Match(_OUTCOME, (Outcome.BLOCK,))
+NOT_APPROVED: Final = Match(_OUTCOME, (Outcome.REVIEW, Outcome.BLOCK))
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A field that is computed from others, kept in the index pattern; a number."""
+
+    name: str
+    source: str
+
+
+IS_BLOCKED: Final = Script("is_blocked", "doc['fd.outcome'].value == 'block' ? 1 : 0")
+AGREES: Final = Script("challenger_agrees", "doc['shadow_agrees'].value ? 1 : 0")
+SCRIPTS: Final = (IS_BLOCKED, AGREES)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Number of documents."""
+
+    label: str
+    unit: Unit = Unit.COUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Sum of a field."""
+
+    label: str
+    field: str
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Mean of a field, or of what a script gives."""
+
+    label: str
+    field: str | Script
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """Largest value of a field."""
+
+    label: str
+    field: str
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Percentiles of a field, each a column of its own."""
+
+    label: str
+    field: str
+    unit: Unit
+    percents: tuple[float, ...] = (50, 95, 99)
+
+
+Metric = Count | Sum | Mean | Maximum | Percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class OverTime:
+    """Split by time, the interval chosen by the range that is looked at."""
+
+    label: str = "Time"
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Split by the values of a field, the most frequent first.
+
+    Attributes:
+        label: What the values are.
+        field: The field.
+        size: Most values shown.
+    """
+
+    label: str
+    field: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Split a number into steps of the same width."""
+
+    label: str
+    field: str
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Split a geo_point into cells of a geohash, each with the centre of what is in it."""
+
+    label: str
+    field: str
+    precision: int
+
+
+Bucket = OverTime | Values | Steps | Places
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a panel is in the grid of 48 columns."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A panel.
+
+    Attributes:
+        id: Stable; part of the saved object's id.
+        title: As shown.
+        text: What it shows, in one sentence.
+        chart: How it is drawn.
+        metrics: What is computed; the first orders the values of a bucket.
+        buckets: How it is split, outermost first; at most two. In a chart the first is the axis
+            and the second the series.
+        place: Where it is.
+        where: Conditions that documents meet.
+        index: Where the documents are.
+    """
+
+    id: str
+    title: str
+    text: str
+    chart: Chart
+    metrics: tuple[Metric, ...]
+    buckets: tuple[Bucket, ...]
+    place: Place
+    where: tuple[Match, ...] = ()
+    index: Index = Index.DECISIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A saved search: documents, newest first.
+
+    Attributes:
+        id: Stable.
+        title: As shown.
+        text: What it shows, in one sentence.
+        columns: Fields shown beside the time.
+        place: Where it is on the dashboard.
+        where: Conditions that documents meet.
+        index: Where the documents are.
+    """
+
+    id: str
+    title: str
+    text: str
+    columns: tuple[str, ...]
+    place: Place
+    where: tuple[Match, ...] = ()
+    index: Index = Index.DECISIONS
+
+
+_OUTCOMES: Final = Values("Outcome", _OUTCOME, len(Outcome))
+_TRANSACTIONS: Final = Count("Transactions")
+_BLOCKED: Final = Count("Blocked")
+_AMOUNT: Final = Sum("Amount (USD)", AMOUNT, Unit.MONEY)
+_HIGHEST_SCORE: Final = Maximum("Highest score", "fd.score", Unit.SCORE)
+
+PANELS: Final[tuple[Panel, ...]] = (
+    # --- At a glance ---
+    Panel("transactions", "Transactions", "How many transactions were decided.",
+          Chart.METRIC, (_TRANSACTIONS,), (), Place(0, 0, 8, 7)),
+    Panel("amount", "Total amount", "Sum of all amounts, in US dollars.",
+          Chart.METRIC, (_AMOUNT,), (), Place(8, 0, 8, 7)),
+    Panel("blocked", "Blocked", "How many transactions were blocked.",
+          Chart.METRIC, (_BLOCKED,), (), Place(16, 0, 8, 7), (BLOCKED,)),
+    Panel("block_rate", "Block rate", "Share of the transactions that were blocked.",
+          Chart.METRIC, (Mean("Block rate", IS_BLOCKED, Unit.SHARE),), (), Place(24, 0, 8, 7)),
+    Panel("blocked_amount", "Blocked amount", "Sum of the amounts that were blocked, in US dollars.",
+          Chart.METRIC, (Sum("Blocked amount (USD)", AMOUNT, Unit.MONEY),), (), Place(32, 0, 8, 7), (BLOCKED,)),
+    Panel("dead_letters", "Dead letters", "How many records could not be read.",
+          Chart.METRIC, (Count("Dead letters"),), (), Place(40, 0, 8, 7), index=Index.DEAD_LETTERS),
+    # --- Outcomes and money ---
+    Panel("outcomes_over_time", "Outcomes over time", "Transactions by what was decided.",
+          Chart.BARS, (_TRANSACTIONS,), (OverTime(), _OUTCOMES), Place(0, 7, 32, 13)),
+    Panel("outcomes", "Outcomes", "Shares of what was decided.",
+          Chart.DONUT, (_TRANSACTIONS,), (_OUTCOMES,), Place(32, 7, 16, 13)),
+    Panel("amount_over_time", "Amount over time", "Sum of the amounts by what was decided, in US dollars.",
+          Chart.BARS, (_AMOUNT,), (OverTime(), _OUTCOMES), Place(0, 20, 24, 13)),
+    Panel("scores", "Scores", "Transactions by score; from 900 people look, from 950 they are blocked, unless rules say otherwise.",
+          Chart.BARS, (_TRANSACTIONS,), (Steps("Score", "fd.score", 50), _OUTCOMES), Place(24, 20, 24, 13)),
+    # --- Where ---
+    Panel("blocked_map", "Blocked on the map", "Billing places of blocked transactions.",
+          Chart.MAP, (_BLOCKED,), (Places("Place", "billing_location", 4),), Place(0, 33, 24, 16), (BLOCKED,)),
+    Panel("blocked_by_state", "Blocked by state", "Billing states with the most blocked transactions.",
+          Chart.RANKING, (_BLOCKED,), (Values("State", "billing_state", 10),), Place(24, 33, 12, 16), (BLOCKED,)),
+    Panel("blocked_by_currency", "Blocked by currency", "Currencies with the most blocked transactions.",
+          Chart.RANKING, (_BLOCKED,), (Values("Currency", "transaction_currency", 10),), Place(36, 33, 12, 16), (BLOCKED,)),
+    # --- Why ---
+    Panel("top_reasons", "Top reasons", "What most often raised the score of transactions that were not approved.",
+          Chart.RANKING, (Count("Transactions"),), (Values("Reason", "fd.reasons.code", 12),), Place(0, 49, 16, 16), (NOT_APPROVED,)),
+    Panel("top_rules", "Top rules", "Rules that matched most often.",
+          Chart.RANKING, (Count("Transactions"),), (Values("Rule", "fd.rules.id", 12),), Place(16, 49, 16, 16)),
+    Panel("labels", "What it turned out to be", "Labels that came in, by what had been decided.",
+          Chart.BARS, (_TRANSACTIONS,), (_OUTCOMES, Values("Label", "label.label", len(LabelValue))), Place(32, 49, 16, 16), (Match("label.label"),)),
+    # --- Who ---
+    Panel("top_entities", "Entities by risk", "Entities with the most transactions that were not approved.",
+          Chart.TABLE, (Count("Not approved"), _AMOUNT, _HIGHEST_SCORE), (Values("Entity", "entity_id", 10),), Place(0, 65, 24, 15), (NOT_APPROVED,)),
+    Panel("top_ips", "IP addresses by risk", "IP addresses with the most transactions that were not approved.",
+          Chart.TABLE, (Count("Not approved"), _AMOUNT, _HIGHEST_SCORE), (Values("IP address", "ip_address", 10),), Place(24, 65, 24, 15), (NOT_APPROVED,)),
+    # --- Models ---
+    Panel("models", "Models", "Which model versions decided, and how they scored.",
+          Chart.TABLE, (_TRANSACTIONS, Mean("Mean score", "fd.score", Unit.SCORE)), (Values("Model", "fd.model.version", 10),), Place(0, 80, 16, 10)),
+    Panel("challenger_agreement", "Challenger agrees", "Share of the transactions on which the challenger would have decided the same.",
+          Chart.METRIC, (Mean("Agreement", AGREES, Unit.SHARE),), (), Place(16, 80, 8, 10), (Match("shadow_agrees"),)),
+    Panel("challenger_outcomes", "Champion and challenger", "What was decided, and what the challenger would have decided.",
+          Chart.TABLE, (_TRANSACTIONS,), (Values("Decided", _OUTCOME, len(Outcome)), Values("Challenger", _SHADOW_OUTCOME, len(Outcome))), Place(24, 80, 24, 10), (Match(_SHADOW_OUTCOME),)),
+    # --- How fast ---
+    Panel("decision_latency", "Decision latency", "Milliseconds from a transaction's arrival on Kafka to the decision.",
+          Chart.LINES, (Percentiles("Latency (ms)", "decision_ms", Unit.MILLISECONDS),), (OverTime(),), Place(0, 90, 24, 12)),
+    Panel("scoring_time", "Scoring time", "Milliseconds in scoring, of each transaction's whole batch.",
+          Chart.LINES, (Percentiles("Scoring (ms)", "fd.frauddetector_time", Unit.MILLISECONDS),), (OverTime(),), Place(24, 90, 24, 12)),
+    # --- What could not be read ---
+    Panel("dead_letters_over_time", "Dead letters over time", "Records that could not be read, by the error's code.",
+          Chart.BARS, (Count("Dead letters"),), (OverTime(), Values("Error", "error_code", 8)), Place(0, 102, 24, 13), index=Index.DEAD_LETTERS),
+)  # fmt: skip
+
+LISTINGS: Final[tuple[Listing, ...]] = (
+    Listing("recent_dead_letters", "Dead letters, newest first", "Records that could not be read, with the reason.",
+            ("error_code", "error_message", "source.topic", "source.partition", "source.offset"), Place(24, 102, 24, 13), index=Index.DEAD_LETTERS),
+    Listing("recent_alerts", "Not approved, newest first", "Transactions that were blocked or sent to review, with the reasons.",
+            ("fd.outcome", "fd.score", "transaction_amt", "transaction_currency", "entity_id", "merchant_id", "fd.rules.id", "fd.reasons.text"), Place(0, 115, 48, 24), (NOT_APPROVED,)),
+)  # fmt: skip
+
+
+def panel(panel_id: str) -> Panel:
+    """Give the panel of an id.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return _BY_ID[panel_id]
+
+
+_BY_ID: Final = {one.id: one for one in PANELS}

@@ -1,0 +1,300 @@
+"""A panel's request to OpenSearch, as OpenSearch Dashboards makes it, and the rows of its answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from dashboards.panels import (
+    Bucket,
+    Count,
+    Index,
+    Listing,
+    Match,
+    Maximum,
+    Mean,
+    Metric,
+    OverTime,
+    Panel,
+    Percentiles,
+    Places,
+    Script,
+    Steps,
+    Sum,
+    Unit,
+    Values,
+)
+
+Cell = str | int | float | None
+
+_BARS: Final = 50
+_S: Final = 1000
+_M: Final = 60 * _S
+_H: Final = 60 * _M
+_D: Final = 24 * _H
+_INTERVALS: Final = (
+    # From which width of a bar on which interval is taken, both in ms: the thresholds by which
+    # Dashboards chooses, so that both draw the same bars.
+    (365 * _D, 30 * _D),
+    (21 * _D, 7 * _D),
+    (7 * _D, _D),
+    (_D, 12 * _H),
+    (6 * _H, 3 * _H),
+    (2 * _H, _H),
+    (45 * _M, 30 * _M),
+    (20 * _M, 10 * _M),
+    (9 * _M, 5 * _M),
+    (3 * _M, _M),
+    (45 * _S, 30 * _S),
+    (15 * _S, 10 * _S),
+    (7_500, 5 * _S),
+    (5 * _S, _S),
+    (500, 100),
+)
+_UNITS: Final = ((_D, "d"), (_H, "h"), (_M, "m"), (_S, "s"), (1, "ms"))
+_CENTRE: Final = "centre"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of time, both ends included.
+
+    Attributes:
+        start: Its start.
+        end: Its end.
+    """
+
+    start: datetime
+    end: datetime
+
+    @classmethod
+    def last(cls, length: timedelta, now: datetime) -> Span:
+        """Give the range that ends now."""
+        return cls(now - length, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of an answer.
+
+    Attributes:
+        label: What it is.
+        unit: Of numbers that were computed; None for what was split by.
+    """
+
+    label: str
+    unit: Unit | None = None
+
+
+def interval_ms(span: Span) -> int:
+    """Choose the width of a bar over time, for about 50 bars, as Dashboards does.
+
+    Example:
+        >>> hour = Span(datetime(2026, 3, 1, 10, tzinfo=UTC), datetime(2026, 3, 1, 11, tzinfo=UTC))
+        >>> interval_ms(hour)
+        60000
+    """
+    target_ms = (span.end - span.start) / timedelta(milliseconds=1) / _BARS
+    for at, (bound, _) in enumerate(_INTERVALS):
+        if bound <= target_ms:
+            return _INTERVALS[max(at - 1, 0)][1]
+    return max(1, int(target_ms))
+
+
+def query(
+    where: Sequence[Match], index: Index, span: Span | None, more: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Give the query for documents that meet all conditions.
+
+    Args:
+        where: Conditions of the panel or listing.
+        index: Whose time field it is.
+        span: The range of time; None for all of it.
+        more: Further filters of the query language.
+    """
+    filters = [_matching(match) for match in where] + list(more)
+    if span is not None:
+        filters.append(
+            {
+                "range": {
+                    index.time_field: {
+                        "gte": _iso(span.start),
+                        "lte": _iso(span.end),
+                        "format": "strict_date_optional_time",
+                    }
+                }
+            }
+        )
+    return {"bool": {"must": [], "filter": filters, "should": [], "must_not": []}}
+
+
+def request(panel: Panel, span: Span, more: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Give the body of the search that a panel makes.
+
+    Aggregations have the ids that they have in the saved object.
+
+    Args:
+        panel: The panel.
+        span: The range of time.
+        more: Further filters of the query language.
+    """
+    inner: dict[str, Any] = {
+        metric_id: asked
+        for metric_id, metric in numbered_metrics(panel)
+        if (asked := _metric(metric)) is not None
+    }
+    order = next(iter(inner), None) if not isinstance(panel.metrics[0], Count) else None
+    for bucket_id, bucket in reversed(list(numbered_buckets(panel))):
+        asked = _bucket(bucket, panel.index, span, order)
+        if isinstance(bucket, Places):
+            inner = inner | {_CENTRE: {"geo_centroid": {"field": bucket.field}}}
+        inner = {bucket_id: asked | ({"aggs": inner} if inner else {})}
+    body: dict[str, Any] = {
+        "size": 0,
+        "track_total_hits": True,
+        "query": query(panel.where, panel.index, span, more),
+    }
+    return body | ({"aggs": inner} if inner else {})
+
+
+def listing_request(
+    listing: Listing, span: Span, size: int, more: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Give the body of the search that a listing makes; see `request`.
+
+    Args:
+        listing: The listing.
+        span: The range of time.
+        size: Most documents.
+        more: Further filters of the query language.
+    """
+    return {
+        "size": size,
+        "track_total_hits": True,
+        "sort": [{listing.index.time_field: {"order": "desc", "unmapped_type": "boolean"}}],
+        "query": query(listing.where, listing.index, span, more),
+    }
+
+
+def numbered_metrics(panel: Panel) -> Iterator[tuple[str, Metric]]:
+    """Give the metrics with the ids of their aggregations."""
+    for number, metric in enumerate(panel.metrics, 1):
+        yield str(number), metric
+
+
+def numbered_buckets(panel: Panel) -> Iterator[tuple[str, Bucket]]:
+    """Give the buckets, outermost first, with the ids of their aggregations."""
+    for number, bucket in enumerate(panel.buckets, len(panel.metrics) + 1):
+        yield str(number), bucket
+
+
+def columns(panel: Panel) -> list[Column]:
+    """Name the cells of each of `rows`."""
+    named: list[Column] = []
+    for bucket in panel.buckets:
+        if isinstance(bucket, Places):
+            named += [Column("Latitude"), Column("Longitude")]
+        else:
+            named.append(Column(bucket.label))
+    for metric in panel.metrics:
+        if isinstance(metric, Percentiles):
+            named += [Column(f"p{percent:g}", metric.unit) for percent in metric.percents]
+        else:
+            named.append(Column(metric.label, metric.unit))
+    return named
+
+
+def rows(panel: Panel, answer: dict[str, Any]) -> list[list[Cell]]:
+    """Flatten the answer to `request`: a row for each innermost bucket, by `columns`.
+
+    Times are UTC epoch milliseconds. A number that nothing was there to compute from is None. An
+    answer without buckets is one row.
+    """
+    top = answer.get("aggregations", {}) | {"doc_count": answer["hits"]["total"]["value"]}
+    return list(_rows(panel, list(numbered_buckets(panel)), top, []))
+
+
+def _rows(
+    panel: Panel, buckets: list[tuple[str, Bucket]], found: dict[str, Any], before: list[Cell]
+) -> Iterator[list[Cell]]:
+    if not buckets:
+        cells = list(before)
+        for metric_id, metric in numbered_metrics(panel):
+            cells += _cells(metric, found.get(metric_id, {}), found["doc_count"])
+        yield cells
+        return
+    (bucket_id, bucket), *inner = buckets
+    for one in found.get(bucket_id, {}).get("buckets", ()):
+        keys: list[Cell] = [one["key"]]
+        if isinstance(bucket, Places):
+            centre = one[_CENTRE]["location"]
+            keys = [centre["lat"], centre["lon"]]
+        yield from _rows(panel, inner, one, before + keys)
+
+
+def _cells(metric: Metric, found: dict[str, Any], doc_count: int) -> list[Cell]:
+    if isinstance(metric, Count):
+        return [doc_count]
+    if isinstance(metric, Percentiles):
+        values = {entry["key"]: entry["value"] for entry in found.get("values", ())}
+        return [values.get(float(percent)) for percent in metric.percents]
+    return [found.get("value")]
+
+
+def _metric(metric: Metric) -> dict[str, Any] | None:
+    match metric:
+        case Count():
+            return None
+        case Sum():
+            return {"sum": {"field": metric.field}}
+        case Maximum():
+            return {"max": {"field": metric.field}}
+        case Mean(field=Script() as script):
+            return {"avg": {"script": {"source": script.source, "lang": "painless"}}}
+        case Mean():
+            return {"avg": {"field": metric.field}}
+        case Percentiles():
+            asked = {"field": metric.field, "percents": list(metric.percents), "keyed": False}
+            return {"percentiles": asked}
+
+
+def _bucket(bucket: Bucket, index: Index, span: Span, order: str | None) -> dict[str, Any]:
+    match bucket:
+        case OverTime():
+            width = _interval(interval_ms(span))
+            asked = {"field": index.time_field, **width, "time_zone": "UTC", "min_doc_count": 1}
+            return {"date_histogram": asked}
+        case Values():
+            by = {order or "_count": "desc"}
+            return {"terms": {"field": bucket.field, "size": bucket.size, "order": by}}
+        case Steps():
+            asked = {"field": bucket.field, "interval": bucket.width, "min_doc_count": 1}
+            return {"histogram": asked}
+        case Places():
+            return {"geohash_grid": {"field": bucket.field, "precision": bucket.precision}}
+
+
+def _interval(width_ms: int) -> dict[str, str]:
+    unit_ms, unit = next((one, name) for one, name in _UNITS if width_ms % one == 0)
+    count = width_ms // unit_ms
+    if count == 1 and unit in ("d", "h", "m"):
+        return {"calendar_interval": f"1{unit}"}
+    return {"fixed_interval": f"{count}{unit}"}
+
+
+def _matching(match: Match) -> dict[str, Any]:
+    """Write a condition as Dashboards writes the query text of `saved_objects.query_text`."""
+    if not match.values:
+        return _any([{"exists": {"field": match.field}}])
+    each = [_any([{"match": {match.field: value}}]) for value in match.values]
+    return each[0] if len(each) == 1 else _any(each)
+
+
+def _any(conditions: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"bool": {"should": conditions, "minimum_should_match": 1}}
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
