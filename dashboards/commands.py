@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -30,6 +31,7 @@ def import_() -> None:
 
     settings = load_settings(Settings)
     configure_logs(settings, "dashboards")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         count = import_saved_objects(settings)
     except ImportFailed as problem:

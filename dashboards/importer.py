@@ -63,7 +63,7 @@ def import_saved_objects(settings: Settings) -> int:
         except (httpx.TransportError, _NotReady) as error:
             raise ImportFailed(
                 f"{settings.dashboards_url} was not ready within "
-                f"{settings.dashboards_wait_s:g} s: {error or type(error).__name__}"
+                f"{settings.dashboards_wait_s:g} s: {str(error) or type(error).__name__}"
             ) from None
     raise AssertionError("unreachable: the last attempt raises")
 

@@ -30,6 +30,9 @@ from dashboards.panels import (
 Cell = str | int | float | None
 
 _BARS: Final = 50
+SHARD_SIZE: Final = 1000
+"""Values that each shard gives: with the few of the default, those of several days are added up wrongly."""
+
 _S: Final = 1000
 _M: Final = 60 * _S
 _H: Final = 60 * _M
@@ -268,7 +271,8 @@ def _bucket(bucket: Bucket, index: Index, span: Span, order: str | None) -> dict
             return {"date_histogram": asked}
         case Values():
             by = {order or "_count": "desc"}
-            return {"terms": {"field": bucket.field, "size": bucket.size, "order": by}}
+            asked = {"field": bucket.field, "size": bucket.size, "order": by}
+            return {"terms": asked | {"shard_size": SHARD_SIZE}}
         case Steps():
             asked = {"field": bucket.field, "interval": bucket.width, "min_doc_count": 1}
             return {"histogram": asked}

@@ -36,7 +36,7 @@ from dashboards.panels import (
     Unit,
     Values,
 )
-from dashboards.requests import numbered_buckets, numbered_metrics
+from dashboards.requests import SHARD_SIZE, numbered_buckets, numbered_metrics
 
 FILE: Final = Path(__file__).with_name("fraudstream.ndjson")
 """The saved objects, one a line, to be imported by hand or by `importer.py`."""
@@ -258,6 +258,7 @@ def _bucket(bucket: Bucket, index: Index) -> tuple[str, dict[str, Any]]:
                 "missingBucket": False,
                 "missingBucketLabel": "Missing",
                 "customLabel": bucket.label,
+                "json": _text({"shard_size": SHARD_SIZE}),
             }
         case Steps():
             return "histogram", {

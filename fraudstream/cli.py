@@ -7,6 +7,7 @@ import typer
 from dashboards.commands import app as dashboards_app
 from devstack import cli as devstack_cli
 from fraudstream import models, transactions, world
+from fraudstream.environment import complete_environment
 
 app = typer.Typer(
     help="Real-time fraud prevention on your own machines.",
@@ -25,7 +26,7 @@ simulated.command("check")(world.check)
 app.add_typer(simulated, name="simulate")
 app.add_typer(world.campaign, name="campaign")
 app.add_typer(world.drift, name="drift")
-app.add_typer(dashboards_app, name="dashboards")
+app.add_typer(dashboards_app, name="dashboards", callback=complete_environment)
 app.command("train")(models.train)
 app.command("evaluate")(models.evaluate)
 app.command("models")(models.list_models)
