@@ -10,10 +10,10 @@ import re2
 MAX_PATTERN: Final = 1_000
 """Longest pattern, characters."""
 
-MAX_PROGRAM: Final = 5_000
+MAX_PROGRAM: Final = 2_000
 """Most instructions that a pattern may come to: repetitions such as `x{500}` multiply them."""
 
-MAX_SUBJECT: Final = 4_096
+MAX_SUBJECT: Final = 2_048
 """Longest text that is matched, characters: whether a longer one matches is not known."""
 
 
