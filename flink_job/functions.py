@@ -21,6 +21,7 @@ from pyflink.table.udf import FunctionContext, ScalarFunction
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.transaction import Transaction, decode, with_decision
+from fraud.decision.columns import FieldsOfRecords
 from fraud.decision.engine import Batch
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Records
@@ -125,6 +126,7 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             raise
         metrics = function_context.get_metric_group()
         self._failures = metrics.counter("scoring_failed")
+        self._shadow_failures = metrics.counter("shadow_failed")
         self._refusals = metrics.counter("control_refused")
         self._refusals_told = 0
 
@@ -189,18 +191,21 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             )
             rings[key.name] = chosen(ring)
         duplicates = [ring[-1] == 1 for ring in rings[KEYS[0].name]]
+        raw_valid = chosen(values)
         batch = Batch(
             Packed({}, records, np.frombuffer(b"".join(chosen(own)), OWN_DTYPE)),
+            FieldsOfRecords.of_values(raw_valid),
             {key: [ring[:-1] for ring in column] for key, column in rings.items()},
             duplicates,
             _sources(*map(chosen, (topics, partitions, offsets, timestamps))),
         )
-        raw = values.to_numpy()
-        for at, decided in zip(valid, engine.decide(batch), strict=True):
+        for at, raw, decided in zip(valid, raw_valid, engine.decide(batch), strict=True):
             if decided.error:
                 self._failures.inc()
                 log.error("flink_job.scoring_failed", error=decided.error)
-            bodies[at] = with_decision(raw[at], decided.json)
+            if decided.shadow_error:
+                self._shadow_failures.inc()
+            bodies[at] = with_decision(raw, decided.json)
         return pd.Series(bodies, dtype=object)
 
 

@@ -1,4 +1,4 @@
-"""The engine in use: the champion of the moment, switched by `fraud_control` while it decides."""
+"""The engine in use: models, rules and lists of the moment, switched by `fraud_control` while it decides."""
 
 from __future__ import annotations
 
@@ -10,20 +10,36 @@ from typing import Final, Self
 
 import structlog
 
-from fraud.contracts.control import CHAMPION, MODEL, ControlDocument, read_model
+from fraud.contracts.control import (
+    ACTIVE,
+    CHALLENGER,
+    CHAMPION,
+    LIST,
+    MODEL,
+    NONE,
+    RULES,
+    ControlDocument,
+    read_list_change,
+    read_model,
+    read_rules,
+)
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.lists import ListFold, expires_ms
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import FIELDS, from_mapping
+from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Batch, Engine
-from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.decision.lists import Lookup
+from fraud.decision.policy import Challenge, Policy
+from fraud.decision.rulesets import CompiledRules, InvalidRules, shipped
 from fraud.decision.scorer import Scorer
 from fraud.features.packing import pack
 from fraud.features.vector import feature_matrix
 from fraud.kit.background import Background
-from fraud.kit.clock import system_clock
-from fraud.kit.control import ControlFollower, Refused
+from fraud.kit.clock import Clock, system_clock
+from fraud.kit.control import ControlFollower, Name, Refused
 from fraud.kit.feed import TopicFeed
-from fraud.kit.metrics import CONTROL_LAG, MODEL_IN_USE
+from fraud.kit.metrics import CONTROL_LAG, MODEL_IN_USE, POLICY_IN_USE
 from fraud.kit.settings import KafkaSettings
 from model.registry import ModelError, Registry
 
@@ -41,77 +57,137 @@ class ControlUnread(Exception):  # noqa: N818 - said as it is
 
 def warm_up(engine: Engine) -> None:
     """Decide once, so that no batch pays for what is made on first use."""
-    packed = pack([from_mapping({field.name: field.example for field in FIELDS})])
+    transactions = [from_mapping({field.name: field.example for field in FIELDS})]
+    packed = pack(transactions)
     rings = {key: [rows.tobytes()] for key, rows in packed.records.items()}
-    engine.decide(Batch(packed, rings, [False], [None]))
+    engine.decide(Batch(packed, FieldsOfTransactions(transactions), rings, [False], [None]))
     engine.scorer.contributions(feature_matrix(packed, rings))
 
 
 class EngineInUse:
-    """Holds the engine that decides. It starts with the registry's champion.
+    """Holds the engine that decides. It starts with the registry's champion and the shipped rules.
 
     An engine is never changed, only replaced: whoever takes `current` once for a batch decides
-    all of it by one model and one policy, which each decision names.
+    all of it by one policy, which each decision names. Documents are taken one by one and are in
+    force together once `settle` was called.
 
     Args:
         registry: Where models are.
         service: Label of the metrics.
-        make: Makes an engine of a model.
+        clock: Time now, UTC epoch milliseconds.
 
     Raises:
         ModelError: There is no champion, or it cannot be used.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        *,
-        service: str,
-        make: Callable[[Scorer], Engine] = lambda scorer: Engine(
-            scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock
-        ),
-    ) -> None:
+    def __init__(self, registry: Registry, *, service: str, clock: Clock = system_clock) -> None:
         self._registry = registry
         self._service = service
-        self._make = make
-        self.current = self._made(registry.champion())
-        self._tell(self.current.scorer.ref)
+        self._clock = clock
+        self._scorer: Scorer = registry.champion()
+        self._rules = shipped()
+        self._challenger: Scorer | None = None
+        self._challenger_rules: CompiledRules | None = None
+        self._fold: ListFold[int] = ListFold(expires_ms)
+        self._lists: dict[str, Lookup] = {}
+        self.current = self._made()
+        warm_up(self.current)
+        self._tell()
 
-    def take(self, document: ControlDocument) -> None:
-        """Switch to the model that a document names, once it is loaded and warm.
+    @property
+    def takes(self) -> dict[Name, Callable[[ControlDocument], None]]:
+        """Who takes which document; each raises `InvalidMessage` or `Refused`."""
+        return {
+            (MODEL, CHAMPION): self._take_champion,
+            (MODEL, CHALLENGER): self._take_challenger,
+            (RULES, ACTIVE): self._take_rules,
+            (RULES, CHALLENGER): self._take_challenger_rules,
+        }
 
-        Decisions go on meanwhile by the one before.
+    def _take_champion(self, document: ControlDocument) -> None:
+        self._scorer = self._loaded(read_model(document), self._scorer)
 
-        Raises:
-            InvalidMessage: The document names no model.
-            Refused: The model is missing, altered, or of other features.
-        """
-        ref, before = read_model(document), self.current.scorer.ref
-        if ref == before:
-            return
-        try:
-            engine = self._made(self._registry.load(ref.name, ref.version))
-        except (ModelError, OSError) as problem:
-            raise Refused(str(problem)) from problem
-        self.current = engine
-        self._tell(ref)
-        _log.info(
-            "model.switched",
-            service=self._service,
-            model=f"{ref.name}@{ref.version}",
-            before=f"{before.name}@{before.version}",
-            policy_version=engine.policy.version,
+    def _take_challenger(self, document: ControlDocument) -> None:
+        self._challenger = (
+            None
+            if document.version == NONE
+            else self._loaded(read_model(document), self._challenger)
         )
 
-    def _made(self, scorer: Scorer) -> Engine:
-        engine = self._make(scorer)
-        warm_up(engine)
-        return engine
+    def _take_rules(self, document: ControlDocument) -> None:
+        self._rules = _compiled(document)
 
-    def _tell(self, ref: ModelRef) -> None:
-        # Of this process there is one service; scrapers see one model at a time.
+    def _take_challenger_rules(self, document: ControlDocument) -> None:
+        self._challenger_rules = None if document.version == NONE else _compiled(document)
+
+    def take_list(self, document: ControlDocument) -> None:
+        """Take the next change of a list.
+
+        Raises:
+            InvalidMessage: It is none.
+        """
+        change_id, change = read_list_change(document)
+        time_ms = int(document.time.timestamp() * 1000)
+        state = self._fold.take(document.name, change_id, change, document.author, time_ms)
+        if state is not None:
+            self._lists[document.name] = Lookup(state)
+        elif change.dropped:
+            self._lists.pop(document.name, None)
+
+    def forget_lists(self) -> None:
+        """Forget what was folded: the topic was made anew. What is in force stays until `settle`."""
+        self._fold, self._lists = ListFold(expires_ms), {}
+
+    def settle(self) -> None:
+        """Put in force what was taken, all at once. Decisions go on meanwhile by what was before."""
+        before = self.current.policy
+        engine = self._made()
+        if engine.policy.version == before.version:
+            return
+        if engine.policy.model != before.model or engine.policy.challenge != before.challenge:
+            warm_up(engine)
+        self.current = engine
+        self._tell()
+        _log.info(
+            "policy.switched",
+            service=self._service,
+            policy_version=engine.policy.version,
+            before=before.version,
+            model=f"{engine.scorer.ref.name}@{engine.scorer.ref.version}",
+            rules=engine.policy.rules.version,
+        )
+
+    def _made(self) -> Engine:
+        challenge = None
+        if self._challenger is not None or self._challenger_rules is not None:
+            challenge = Challenge(
+                (self._challenger or self._scorer).ref, self._challenger_rules or self._rules
+            )
+        policy = Policy(self._rules, self._scorer.ref, dict(self._lists), challenge)
+        return Engine(self._scorer, policy, self._clock, challenger=self._challenger)
+
+    def _loaded(self, ref: ModelRef, before: Scorer | None) -> Scorer:
+        if before is not None and ref == before.ref:
+            return before
+        try:
+            return self._registry.load(ref.name, ref.version)
+        except (ModelError, OSError) as problem:
+            raise Refused(str(problem)) from problem
+
+    def _tell(self) -> None:
+        # Of this process there is one service; scrapers see one policy at a time.
+        policy = self.current.policy
         MODEL_IN_USE.clear()
-        MODEL_IN_USE.labels(self._service, ref.name, ref.version).set(1)
+        MODEL_IN_USE.labels(self._service, policy.model.name, policy.model.version).set(1)
+        POLICY_IN_USE.clear()
+        POLICY_IN_USE.labels(self._service, policy.version, policy.rules.version).set(1)
+
+
+def _compiled(document: ControlDocument) -> CompiledRules:
+    try:
+        return CompiledRules(read_rules(document))
+    except InvalidRules as problem:
+        raise Refused(str(problem)) from problem
 
 
 class LiveEngine:
@@ -155,7 +231,12 @@ class LiveEngine:
                 )
             )
             follower = ControlFollower(
-                feed, {(MODEL, CHAMPION): self._in_use.take}, service=self._service
+                feed,
+                self._in_use.takes,
+                fold={LIST: self._in_use.take_list},
+                settle=self._in_use.settle,
+                restart=self._in_use.forget_lists,
+                service=self._service,
             )
             stack.enter_context(
                 Background("control", lambda: follower.run(self._stop), self._stop, daemon=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,8 +12,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.decision.policy import DEFAULT_RULES, Policy, most_severe
-from fraud.decision.scale import MAX_SCORE
+from fraud.decision.columns import Columns
+from fraud.decision.policy import Judge
+from fraud.decision.rulesets import shipped
 from fraud.decision.scorer import Scorer
 from model.datasets import DatasetError
 from model.examples import History
@@ -44,23 +45,27 @@ class Decisions:
 
 
 def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -> Decisions:
-    """Score a history and apply the default rules.
+    """Score a history and apply the shipped rules.
 
     Args:
         history: The transactions.
         matrix: Their vectors, from `model.examples.feature_rows`.
         scorer: The model.
     """
-    policy = Policy(DEFAULT_RULES, scorer.ref)
-    by_score = [
-        most_severe([rule.outcome for rule in policy.matching(score)]).value
-        for score in range(MAX_SCORE + 1)
-    ]
     probability = scorer.predict(matrix)
     score = scorer.scale.score(probability).tolist()
+    columns = Columns(matrix, score, probability, _NoFields(), {}, 0)
+    rulings = Judge(shipped(), {}).judge(columns)
     return Decisions(
-        history.event_ids, probability.tolist(), score, [by_score[one] for one in score]
+        history.event_ids, probability.tolist(), score, [one.outcome.value for one in rulings]
     )
+
+
+class _NoFields:
+    """The shipped rules ask for features and the score alone, and a history keeps nothing else."""
+
+    def column(self, name: str) -> Sequence[object]:
+        raise NotImplementedError(name)
 
 
 def check_output(path: Path) -> None:

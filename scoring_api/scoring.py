@@ -17,9 +17,10 @@ from fraud.contracts.transaction import (
     from_mapping,
     parse_many,
 )
+from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Batch, Decided, Engine
 from fraud.features.packing import pack
-from fraud.kit.metrics import SCORE_SECONDS, TRANSACTIONS_SCORED
+from fraud.kit.metrics import SCORE_SECONDS, SHADOW_FAILED, TRANSACTIONS_SCORED
 from scoring_api.history import RecentHistory
 
 MAX_RECORDS: Final = 1000
@@ -167,11 +168,15 @@ class Scoring:
     def _decided(self, transactions: Sequence[Transaction]) -> list[Decided]:
         packed = pack(transactions)
         rings, known = self._history.rings_with(packed)
-        every = self._engine().decide(Batch(packed, rings, known, [None] * len(packed)))
+        every = self._engine().decide(
+            Batch(packed, FieldsOfTransactions(transactions), rings, known, [None] * len(packed))
+        )
         for decided in every:
             TRANSACTIONS_SCORED.labels(decided.outcome.value).inc()
             if decided.error:
                 _log.error("scoring_api.scoring_failed", error=decided.error)
+            if decided.shadow_error:
+                SHADOW_FAILED.labels("scoring_api").inc()
         return every
 
 

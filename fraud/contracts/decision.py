@@ -127,7 +127,12 @@ class Decision(_Contract):
     duplicate: Annotated[
         bool, Field(description="Whether the event_id was in its entity's history already.")
     ]
-    scored_at: Annotated[str, Field(description="When the decision was made, ISO 8601, UTC.")]
+    scored_at: Annotated[
+        str,
+        Field(
+            description="When scoring began, ISO 8601, UTC: the time that rules and lists are judged at."
+        ),
+    ]
     frauddetector_time: Annotated[
         float, Field(ge=0, description="Time in scoring, ms: of its whole batch.")
     ]

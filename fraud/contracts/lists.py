@@ -265,7 +265,7 @@ class ListFold(Generic[V]):
                 "type",
             )
         entries = {} if before is None or change.replace else dict(before.entries)
-        digest = hashlib.sha256(f"{before.version if before else ''}/{change_id}".encode())
+        digest = hashlib.sha256(f"{before.version if before is not None else ''}/{change_id}".encode())
         for part in parts:
             for value in _values(change.type, part.remove):
                 entries.pop(value, None)
@@ -277,7 +277,7 @@ class ListFold(Generic[V]):
             name,
             change.type,
             change.use,
-            change.description or (before.description if before else ""),
+            change.description or (before.description if before is not None else ""),
             digest.hexdigest()[:12],
             entries,
         )

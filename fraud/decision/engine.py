@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import Outcome
-from fraud.decision.policy import Policy, most_severe
+from fraud.decision.columns import Columns, Fields
+from fraud.decision.policy import Judge, Policy, Ruling
 from fraud.decision.reasons import SCORING_FAILED, top_reasons
 from fraud.decision.scorer import Scorer
 from fraud.features.catalogue import KEYS
@@ -26,6 +27,7 @@ from fraud.features.vector import FEATURE_NAMES, vectors
 _FEATURES_JSON: Final = (
     b"{" + b",".join(orjson.dumps(name) + b":%b" for name in FEATURE_NAMES) + b"}"
 )
+_NULL: Final = b"null"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,13 @@ class Decided:
         outcome: The outcome that won.
         json: The field `fd`, as JSON.
         error: What failed in scoring, empty when nothing did; then the outcome is review.
+        shadow_error: What failed in the challenger's scoring; nothing hangs on it.
     """
 
     outcome: Outcome
     json: bytes
     error: str = ""
+    shadow_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +53,14 @@ class Batch:
 
     Attributes:
         packed: The transactions.
+        fields: Their own fields, read only if a rule or list asks.
         rings: Per key, each one's ring after it was remembered; empty where it has no such key.
         duplicates: Whether the event was in its entity's ring before.
         sources: The input's coordinates as the contract's `Source`, None over REST.
     """
 
     packed: Packed
+    fields: Fields
     rings: Mapping[str, Sequence[bytes]]
     duplicates: Sequence[bool]
     sources: Sequence[Mapping[str, Any] | None]
@@ -70,20 +76,31 @@ class Batch:
                 {key: rows[at : at + 1] for key, rows in self.packed.records.items()},
                 self.packed.own[at : at + 1],
             ),
+            _OneRow(self.fields, at),
             {key: rings[at : at + 1] for key, rings in self.rings.items()},
             self.duplicates[at : at + 1],
             self.sources[at : at + 1],
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _OneRow:
+    fields: Fields
+    at: int
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self.fields.column(name)[self.at : self.at + 1]
+
+
 class Engine:
-    """Scores and decides batches with one model and one policy.
+    """Scores and decides batches with one policy and its models.
 
     Args:
-        scorer: The model.
-        policy: The rules; made for that model.
+        scorer: The model that the policy names.
+        policy: Rules, lists and models.
         clock: Time now, UTC epoch milliseconds.
         timer: Monotonic seconds, for `frauddetector_time`.
+        challenger: The model of the policy's challenge; None when it is the same, or there is none.
     """
 
     def __init__(
@@ -92,21 +109,24 @@ class Engine:
         policy: Policy,
         clock: Callable[[], int],
         timer: Callable[[], float] = time.perf_counter,
+        challenger: Scorer | None = None,
     ) -> None:
         self.scorer = scorer
         self.policy = policy
         self._clock = clock
         self._timer = timer
-        pinned: dict[str, Any] = {
-            "lists": [],
+        pinned = {
             "model": scorer.ref.model_dump(),
-            "versions": None,
+            "versions": policy.versions,
             "policy_version": policy.version,
-            "shadow": None,
         }
         self._pinned = orjson.dumps(pinned)[1:-1]
-        # What one score asks for never changes within a policy.
-        self._by_score = [_ruling(policy, score) for score in range(1001)]
+        self._judge = Judge(policy.rules, policy.lists)
+        self._shadow: _Shadow | None = None
+        if policy.challenge is not None:
+            self._shadow = _Shadow(
+                challenger or scorer, Judge(policy.challenge.rules, policy.lists)
+            )
 
     def decide(self, batch: Batch) -> list[Decided]:
         """Decide a batch, in its order.
@@ -121,28 +141,34 @@ class Engine:
             matrix, history = vectors(batch.packed, batch.rings)
             probabilities = self.scorer.predict(matrix)
             scores = self.scorer.scale.score(probabilities).tolist()
-            reasons = self._reasons(matrix, scores)
+            columns = Columns(
+                matrix, scores, probabilities, batch.fields, self._judge.lists, started_ms
+            )
+            rulings = self._judge.judge(columns)
+            reasons = self._reasons(matrix, rulings)
         except Exception as error:
             if len(batch) > 1:
                 return [
                     decided for at in range(len(batch)) for decided in self.decide(batch.row(at))
                 ]
             return [self._failed(batch, started_ms, started, error)]
+        shadows, shadow_error = self._shadows(columns, matrix, scores, probabilities)
         history_columns = [history[key.name] for key in KEYS]
         rows_json = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
         event_times = batch.packed.records[KEYS[0].name]["event_time_ms"].tolist()
         taken_ms = (self._timer() - started) * 1000
         times = self._times(started_ms, taken_ms)
         decided = []
-        for at, (score, probability) in enumerate(zip(scores, probabilities.tolist(), strict=True)):
-            outcome, ruling = self._by_score[score]
+        for at, (ruling, score, probability) in enumerate(
+            zip(rulings, scores, probabilities.tolist(), strict=True)
+        ):
             why = reasons.get(at)
             json = b"".join(
                 (
                     b'{"outcome":"',
-                    outcome.value.encode(),
+                    ruling.outcome.value.encode(),
                     b'",',
-                    ruling,
+                    ruling.matched,
                     b',"score":%d,"probability":%b' % (score, orjson.dumps(probability)),
                     b',"reasons":',
                     b"[]" if why is None else orjson.dumps(why),
@@ -157,6 +183,8 @@ class Engine:
                             for key, column in zip(KEYS, history_columns, strict=True)
                         }
                     ),
+                    b',"shadow":',
+                    _NULL if shadows is None else shadows[at],
                     b',"duplicate":',
                     b"true" if batch.duplicates[at] else b"false",
                     times(event_times[at]),
@@ -165,12 +193,32 @@ class Engine:
                     b"}",
                 )
             )
-            decided.append(Decided(outcome, json))
+            decided.append(Decided(ruling.outcome, json, shadow_error=shadow_error))
         return decided
+
+    def _shadows(
+        self,
+        columns: Columns,
+        matrix: NDArray[np.float32],
+        scores: Sequence[int],
+        probabilities: NDArray[np.float64],
+    ) -> tuple[list[bytes] | None, str]:
+        """Give the decision's `shadow` of each row; what fails there costs no decision anything."""
+        if self._shadow is None:
+            return None, ""
+        try:
+            if self._shadow.scorer is not self.scorer:
+                probabilities = self._shadow.scorer.predict(matrix)
+                scores = self._shadow.scorer.scale.score(probabilities).tolist()
+                columns = columns.rescored(scores, probabilities)
+            return self._shadow.decide(columns, scores, probabilities), ""
+        except Exception as error:
+            return None, type(error).__name__
 
     def _times(self, started_ms: int, taken_ms: float) -> Callable[[int], bytes]:
         now_ms = self._clock()
-        scored_at = utc_text(now_ms).encode()
+        # The time that rules and lists were judged at, so that they can be again.
+        scored_at = utc_text(started_ms).encode()
 
         def times(event_time_ms: int) -> bytes:
             return b',"scored_at":"%b","frauddetector_time":%.3f,"proc_time":%d,"ttdf":%d' % (
@@ -183,16 +231,17 @@ class Engine:
         return times
 
     def _reasons(
-        self, matrix: NDArray[np.float32], scores: Sequence[int]
+        self, matrix: NDArray[np.float32], rulings: Sequence[Ruling]
     ) -> dict[int, list[dict[str, Any]]]:
-        asked = [
-            at for at, score in enumerate(scores) if self._by_score[score][0] is not Outcome.APPROVE
-        ]
+        asked = [at for at, one in enumerate(rulings) if one.outcome is not Outcome.APPROVE]
         if not asked:
             return {}
         chosen = np.ascontiguousarray(matrix[asked])
         contributions = self.scorer.contributions(chosen)
-        return {at: top_reasons(chosen[row], contributions[row]) for row, at in enumerate(asked)}
+        return {
+            at: [*rulings[at].reasons, *top_reasons(chosen[row], contributions[row])]
+            for row, at in enumerate(asked)
+        }
 
     def _failed(self, batch: Batch, started_ms: int, started: float, error: Exception) -> Decided:
         event_time_ms = int(batch.packed.records[KEYS[0].name]["event_time_ms"][0])
@@ -201,6 +250,7 @@ class Engine:
             "outcome": Outcome.REVIEW,
             "outcomes": [Outcome.REVIEW],
             "rules": [],
+            "lists": [],
             "score": None,
             "probability": None,
             "reasons": [
@@ -212,6 +262,7 @@ class Engine:
             ],
             "features": {},
             "history": {},
+            "shadow": None,
             "duplicate": bool(batch.duplicates[0]),
             "source": batch.sources[0],
         }
@@ -220,13 +271,28 @@ class Engine:
         return Decided(Outcome.REVIEW, json, error=type(error).__name__)
 
 
-def _ruling(policy: Policy, score: int) -> tuple[Outcome, bytes]:
-    matched = policy.matching(score)
-    outcome = most_severe([rule.outcome for rule in matched])
-    ruling = {
-        "outcomes": [rule.outcome for rule in matched] or [outcome],
-        "rules": [
-            {"id": rule.id, "version": rule.version, "outcome": rule.outcome} for rule in matched
-        ],
-    }
-    return outcome, orjson.dumps(ruling)[1:-1]
+class _Shadow:
+    """A challenger: decides beside, for the record."""
+
+    def __init__(self, scorer: Scorer, judge: Judge) -> None:
+        self.scorer = scorer
+        self._judge = judge
+        pinned = {"model": scorer.ref.model_dump(), "rules_version": judge.rules.version}
+        self._pinned = orjson.dumps(pinned)[1:-1]
+
+    def decide(
+        self, columns: Columns, scores: Sequence[int], probabilities: NDArray[np.float64]
+    ) -> list[bytes]:
+        return [
+            b'{"outcome":"%b","score":%d,"probability":%b,"rules":%b,%b}'
+            % (
+                ruling.outcome.value.encode(),
+                score,
+                orjson.dumps(probability),
+                ruling.rules,
+                self._pinned,
+            )
+            for ruling, score, probability in zip(
+                self._judge.judge(columns), scores, probabilities.tolist(), strict=True
+            )
+        ]

@@ -1,67 +1,191 @@
-"""The policy: which rules turn a score into an outcome."""
+"""The policy: rules, lists and models together; it turns scores into outcomes."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from fraud.contracts.decision import ModelRef, Outcome
+from fraud.contracts.lists import ListType, ListUse
+from fraud.decision.columns import Columns
+from fraud.decision.lists import Lookup
+from fraud.decision.rulesets import CompiledRule, CompiledRules
+
+_MOST_RULINGS: Final = 10_000
+"""Combinations of what matched whose ruling is kept; in practice there are some dozens."""
+
+_THINGS: Final = {
+    ListType.ENTITY: "customer",
+    ListType.EMAIL: "e-mail address",
+    ListType.IP: "IP address",
+    ListType.BIN: "card BIN",
+    ListType.PHONE: "phone number",
+    ListType.DEVICE: "device",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A named predicate on the score. Its id is never reused; a change raises its version.
+class Ruling:
+    """What one combination of rules and lists asks for.
 
     Attributes:
-        id: Stable.
-        version: 1 and up.
-        outcome: What it asks for when it matches.
-        min_score: Least score that matches, 0-1000.
-        description: One sentence.
+        outcome: The outcome that wins.
+        matched: The decision's `outcomes`, `rules` and `lists`, as the inside of a JSON object.
+        rules: The decision's `rules` alone, as JSON.
+        reasons: Reasons that rules and lists give themselves, as the contract's `Reason`.
     """
 
-    id: str
-    version: int
     outcome: Outcome
-    min_score: int
-    description: str
+    matched: bytes
+    rules: bytes
+    reasons: tuple[dict[str, Any], ...]
 
 
-DEFAULT_RULES: Final[tuple[Rule, ...]] = (
-    Rule("R001_high_score", 1, Outcome.BLOCK, 950, "The score is among the highest 1 % of legitimate traffic or above."),
-    Rule("R002_elevated_score", 1, Outcome.REVIEW, 900, "The score is among the highest 2 % of legitimate traffic or above."),
-)  # fmt: skip
+class Judge:
+    """Rules and lists that decide together.
+
+    Args:
+        rules: The rule set.
+        lists: All lists by name: rules may ask for each, and some mean something by themselves.
+    """
+
+    def __init__(self, rules: CompiledRules, lists: Mapping[str, Lookup]) -> None:
+        self.rules = rules
+        self.lists = dict(sorted(lists.items()))
+        self._acting = [
+            one
+            for one in self.lists.values()
+            if one.use is not ListUse.REFERENCE and one.type.field
+        ]
+        self._rulings: dict[bytes, Ruling] = {}
+
+    def judge(self, columns: Columns) -> list[Ruling]:
+        """Decide each transaction of a batch.
+
+        Precedence: an allow list approves; else a block list blocks; else the rules decide, and a
+        watch list asks for review besides.
+        """
+        count = len(columns)
+        hits = np.zeros((len(self.rules) + len(self._acting), count), np.bool_)
+        self.rules.match(columns, hits[: len(self.rules)])
+        for at, one in enumerate(self._acting, start=len(self.rules)):
+            hits[at] = columns.on_list(one)
+        rulings = [self._ruling(b"", hits[:, :0].any(axis=1))] * count
+        packed = np.packbits(hits, axis=0).T
+        for at in np.flatnonzero(hits.any(axis=0)).tolist():
+            rulings[at] = self._ruling(packed[at].tobytes(), hits[:, at])
+        return rulings
+
+    def _ruling(self, key: bytes, hits: NDArray[np.bool_]) -> Ruling:
+        ruling = self._rulings.get(key)
+        if ruling is None:
+            if len(self._rulings) >= _MOST_RULINGS:
+                self._rulings.clear()
+            of_rules, of_lists = hits[: len(self.rules)], hits[len(self.rules) :]
+            ruling = self._rulings[key] = _rule(
+                [rule for rule, hit in zip(self.rules, of_rules, strict=True) if hit],
+                [one for one, hit in zip(self._acting, of_lists, strict=True) if hit],
+            )
+        return ruling
+
+
+def _rule(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling:
+    asked = [one.rule.outcome for one in rules]
+    uses = {one.use for one in lists}
+    if ListUse.ALLOW in uses:
+        outcome = Outcome.APPROVE
+    elif ListUse.BLOCK in uses:
+        outcome = Outcome.BLOCK
+    else:
+        outcome = most_severe([*asked, *([Outcome.REVIEW] if ListUse.WATCH in uses else [])])
+    named = [{"id": rule.id, "version": rule.version, "outcome": rule.outcome} for rule in (one.rule for one in rules)]  # fmt: skip
+    matched = {
+        "outcomes": asked or [outcome],
+        "rules": named,
+        "lists": [{"name": one.name, "use": one.use, "field": one.type.field} for one in lists],
+    }
+    reasons = [
+        {"code": f"LIST_{one.name.upper()}", "text": f"The {_THINGS[one.type]} is on the {one.use} list {one.name}.", "contribution": None}
+        for one in lists
+    ]  # fmt: skip
+    reasons += [
+        {"code": rule.id, "text": rule.reason, "contribution": None}
+        for rule in (one.rule for one in rules)
+        if rule.reason and rule.outcome is not Outcome.APPROVE
+    ]
+    return Ruling(outcome, orjson.dumps(matched)[1:-1], orjson.dumps(named), tuple(reasons))
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What decides in shadow: another model, other rules, or both.
+
+    Attributes:
+        model: The challenging model; the champion's when only rules are tried.
+        rules: The challenging rules; the active ones when only a model is tried.
+    """
+
+    model: ModelRef
+    rules: CompiledRules
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Rules together with the model they judge.
+    """Rules and lists together with the models that they judge.
 
     Attributes:
-        rules: In their order; all that match are kept, and the most severe outcome wins.
+        rules: The rules that decide.
         model: The model that scores.
+        lists: All lists by name.
+        challenge: What decides in shadow, None for nothing.
     """
 
-    rules: Sequence[Rule]
+    rules: CompiledRules
     model: ModelRef
+    lists: Mapping[str, Lookup] = field(default_factory=dict)
+    challenge: Challenge | None = None
+
+    @cached_property
+    def versions(self) -> dict[str, Any]:
+        """What is pinned besides the models: the decision's `versions`."""
+        lists = {name: one.version for name, one in sorted(self.lists.items())}
+        return {"rules": self.rules.version, "lists": lists}
 
     @cached_property
     def version(self) -> str:
-        """Content hash that pins rules, thresholds and model."""
-        pinned = {"rules": [asdict(rule) for rule in self.rules], "model": self.model.model_dump()}
-        return hashlib.sha256(orjson.dumps(pinned, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        """Content hash that pins rules, lists, thresholds and models, 16 hexadecimal digits."""
+        return policy_version(
+            self.versions,
+            self.model,
+            (self.challenge.model, self.challenge.rules.version) if self.challenge else None,
+        )
 
-    def matching(self, score: int) -> list[Rule]:
-        """Give the rules that match a score, in their order."""
-        return [rule for rule in self.rules if score >= rule.min_score]
+
+def policy_version(
+    versions: Mapping[str, Any], model: ModelRef, challenge: tuple[ModelRef, str] | None
+) -> str:
+    """Give the version of a policy from what its decisions name.
+
+    Args:
+        versions: The decision's `versions`.
+        model: Its `model`.
+        challenge: Model and rule-set version of its `shadow`, None without one.
+    """
+    pinned: dict[str, Any] = {"model": [model.name, model.version], **versions}
+    if challenge is not None:
+        shadow, rules = challenge
+        pinned["challenge"] = [shadow.name, shadow.version, rules]
+    return hashlib.sha256(orjson.dumps(pinned, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
-def most_severe(outcomes: Sequence[Outcome]) -> Outcome:
+def most_severe(outcomes: Iterable[Outcome]) -> Outcome:
     """Give the outcome that wins, approve when there is none.
 
     Example:

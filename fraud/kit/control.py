@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -46,12 +47,16 @@ class ControlFollower:
 
     Of what is on the topic at the start only the newest of each kind and name is handed on, and
     the one before it when that is refused, and so on: a process that starts comes up with what
-    those that run have in force.
+    those that run have in force. Documents of a kind that is folded are all handed on, in the order
+    of the topic, before those that arrived with them.
 
     Args:
         feed: The topic, read from its start.
         take: By kind and name, who takes a document up, in the follower's thread. Raises
             `InvalidMessage` or `Refused`. Documents that nobody takes are passed over.
+        fold: By kind, who takes every document of it; raises the same.
+        settle: Called after some were taken up: now they are in force together.
+        restart: Called when the topic was made anew, before it is read: what was folded is void.
         service: Label of the metrics.
         clock: Time now, UTC epoch milliseconds.
     """
@@ -61,11 +66,17 @@ class ControlFollower:
         feed: Feed,
         take: Mapping[Name, Callable[[ControlDocument], None]],
         *,
+        fold: Mapping[str, Callable[[ControlDocument], None]] = MappingProxyType({}),
+        settle: Callable[[], None] = lambda: None,
+        restart: Callable[[], None] = lambda: None,
         service: str,
         clock: Clock = system_clock,
     ) -> None:
         self._feed = feed
         self._take = take
+        self._fold = fold
+        self._settle = settle
+        self._restart = restart
         self._service = service
         self._clock = clock
         self._pending: list[Message] = []
@@ -90,6 +101,7 @@ class ControlFollower:
                 # What is in force stays until the new topic says otherwise.
                 _log.warning("control.topic_replaced", reason=str(verdict))
                 self._pending.clear()
+                self._restart()
                 self._feed.start(None)
                 continue
             if self.ready.is_set() or self._feed.waits_for() is None:
@@ -98,6 +110,7 @@ class ControlFollower:
                 self.ready.set()
 
     def _take_up(self, batch: Sequence[Message]) -> None:
+        taken = [message for message in batch if self._folded(message)]
         newest: set[Name] = set()
         for message in reversed(batch):
             try:
@@ -111,10 +124,29 @@ class ControlFollower:
                 self._refuse(message, verdict)
                 continue
             newest.add((kind, name))
+            taken.append(message)
             _log.info("control.taken_up", kind=kind, name=name, version=document.version)
-            if self.ready.is_set() and message.timestamp_ms >= 0:
-                passed_ms = max(0, self._clock() - message.timestamp_ms)
-                CONTROL_SWITCH_SECONDS.labels(self._service).set(passed_ms / 1000)
+        if not taken:
+            return
+        self._settle()
+        arrived = [message.timestamp_ms for message in taken if message.timestamp_ms >= 0]
+        if self.ready.is_set() and arrived:
+            passed_ms = max(0, self._clock() - min(arrived))
+            CONTROL_SWITCH_SECONDS.labels(self._service).set(passed_ms / 1000)
+
+    def _folded(self, message: Message) -> bool:
+        try:
+            kind, _, _ = read_key(message.key)
+            fold = self._fold.get(kind)
+            if fold is None:
+                return False
+            fold(decode_control(message.key, message.value))
+        except (InvalidMessage, Refused) as verdict:
+            # A key that is none is refused below, once.
+            if not isinstance(verdict, InvalidMessage) or verdict.field != "key":
+                self._refuse(message, verdict)
+            return False
+        return True
 
     def _refuse(self, message: Message, verdict: InvalidMessage | Refused) -> None:
         self.refused += 1

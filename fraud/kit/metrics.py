@@ -50,6 +50,12 @@ HISTORY_READY = Gauge("fraudstream_history_ready", "1 once the history has caugh
 MODEL_IN_USE = Gauge(
     "fraudstream_model_in_use", "1 for the model that decides.", ["service", "name", "version"]
 )
+POLICY_IN_USE = Gauge(
+    "fraudstream_policy_in_use", "1 for the policy that decides, with the version of its rules.", ["service", "version", "rules"]
+)  # fmt: skip
+SHADOW_FAILED = Counter(
+    "fraudstream_shadow_failed_total", "Transactions that the challenger could not decide.", ["service"]
+)  # fmt: skip
 CONTROL_REFUSED = Counter(
     "fraudstream_control_refused_total", "Control documents that could not be taken up; the last good one stays.", ["service"]
 )  # fmt: skip

@@ -17,8 +17,10 @@ from devstack import artifacts
 from flink_job.java_functions import build_jar, python_jar
 from flink_job.pipeline import pipeline, register_functions
 from fraud.contracts.transaction import decode
+from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Batch, Engine
-from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.decision.policy import Policy
+from fraud.decision.rulesets import shipped
 from fraud.features.packing import pack
 from model.registry import Registry
 from tests.builders import Memory, a_record, a_registry, a_value
@@ -143,17 +145,20 @@ def test_the_stream_decides_as_the_engine_does(table_env: TableEnvironment, regi
     ]
     streamed = [orjson.loads(row.record_value)["fd"] for row in outputs(table_env, rows_of(values))]
 
-    packed = pack([decode(value) for value in values])
+    transactions = [decode(value) for value in values]
+    packed = pack(transactions)
     rings, duplicates = Memory().remember(packed)
     sources = [
         {"topic": "in", "partition": 2, "offset": offset, "timestamp_ms": 1_772_323_200_123}
         for offset in range(len(values))
     ]
     scorer = Registry(registry).champion()
-    engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), clock=lambda: 0)
+    engine = Engine(scorer, Policy(shipped(), scorer.ref), clock=lambda: 0)
     expected = [
         orjson.loads(decided.json)
-        for decided in engine.decide(Batch(packed, rings, duplicates, sources))
+        for decided in engine.decide(
+            Batch(packed, FieldsOfTransactions(transactions), rings, duplicates, sources)
+        )
     ]
     for decision in (*streamed, *expected):
         for clocked in ("scored_at", "frauddetector_time", "proc_time", "ttdf"):

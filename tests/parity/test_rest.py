@@ -20,7 +20,8 @@ import pytest
 from flink_job.functions import DecideTransactions, ReadTransactions
 from fraud.contracts.dead_letter import utc_text
 from fraud.decision.engine import Engine
-from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.decision.policy import Policy
+from fraud.decision.rulesets import shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
@@ -132,7 +133,7 @@ def test_rest_answers_what_the_stream_decides_next(registry: Path, seed: int) ->
         outputs += stream.decide(values[len(outputs) : len(outputs) + rng.randint(1, 40)])
 
     scorer = Registry(registry).champion()
-    engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock)
+    engine = Engine(scorer, Policy(shipped(), scorer.ref), system_clock)
     history = RecentHistory(1000)
     scoring = Scoring(lambda: engine, history, lambda: None)
 
@@ -162,7 +163,7 @@ def test_lists_and_company_change_no_bit(registry: Path) -> None:
         [one for value in stream.decide(values[:80]) if (one := read_processed(value))]
     )
     scorer = Registry(registry).champion()
-    engine = Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), system_clock)
+    engine = Engine(scorer, Policy(shipped(), scorer.ref), system_clock)
     scoring = Scoring(lambda: engine, history, lambda: None)
 
     async def ask() -> tuple[list[Any], list[Any], list[Any]]:

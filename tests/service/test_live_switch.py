@@ -25,7 +25,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from fraud.contracts.decision import ModelRef
-from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.decision.policy import Policy
+from fraud.decision.rulesets import shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.vector import FEATURE_NAMES
 from model.registry import Registry
@@ -101,7 +102,7 @@ def recomputed(registry: Registry, decisions: Sequence[dict[str, Any]]) -> int:
         matrix = np.array(
             [[one["features"][feature] for feature in FEATURE_NAMES] for one in of_it], np.float32
         )
-        policy = Policy(DEFAULT_RULES, ModelRef(name=name, version=version)).version
+        policy = Policy(shipped(), ModelRef(name=name, version=version)).version
         scorer = registry.load(name, version)
         probabilities = scorer.predict(matrix).tolist()
         scores = scorer.scale.score(np.array(probabilities)).tolist()

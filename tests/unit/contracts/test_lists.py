@@ -94,7 +94,7 @@ def test_a_list_is_the_fold_of_its_changes(
             for added, removed, replaced in changes
         )
     )
-    assert set(state.entries if state else ()) == expected
+    assert set(state.entries if state is not None else ()) == expected
 
 
 @given(st.lists(values, min_size=1, max_size=8), st.integers(20, 200))

@@ -10,9 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from fraud.contracts.decision import Decision, ModelRef, Outcome
-from fraud.contracts.transaction import from_mapping
+from fraud.contracts.lists import ListChange, ListFold, ListUse, expires_ms
+from fraud.contracts.rules import RuleSet
+from fraud.contracts.transaction import FIELDS, from_mapping
+from fraud.decision.columns import FieldsOfRecords, FieldsOfTransactions
 from fraud.decision.engine import Batch, Engine
-from fraud.decision.policy import DEFAULT_RULES, Policy, Rule
+from fraud.decision.lists import Lookup
+from fraud.decision.policy import Challenge, Policy
+from fraud.decision.rulesets import CompiledRules, shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES
@@ -41,23 +46,68 @@ class AmountScorer:
         return parts
 
 
-def an_engine(rules: tuple[Rule, ...] = DEFAULT_RULES) -> Engine:
+def rules(*rules: tuple[str, str, str], matching: str = "ALL_MATCHED") -> CompiledRules:
+    """Compile rules of an expression, an outcome and a reason, called R0 and so on."""
+    return CompiledRules(
+        RuleSet.model_validate(
+            {
+                "matching": matching,
+                "rules": [
+                    {"id": f"R{at}", "when": when, "outcome": outcome, "reason": reason}
+                    for at, (when, outcome, reason) in enumerate(rules)
+                ],
+            }
+        )
+    )
+
+
+def a_list(name: str, use: ListUse, *entries: dict[str, str], kind: str = "ip") -> Lookup:
+    change = ListChange.model_validate({"type": kind, "use": use, "add": entries})
+    state = ListFold(expires_ms).take(name, "c0", change, "ada", 0)
+    assert state
+    return Lookup(state)
+
+
+def an_engine(
+    rules: CompiledRules | None = None,
+    *lists: Lookup,
+    challenge: CompiledRules | None = None,
+    challenger: Any = None,
+) -> Engine:
     scorer = AmountScorer()
+    shadow = challenge or (shipped() if challenger else None)
+    policy = Policy(
+        rules or shipped(),
+        scorer.ref,
+        {one.name: one for one in lists},
+        shadow and Challenge((challenger or scorer).ref, shadow),
+    )
     return Engine(
-        scorer, Policy(rules, scorer.ref), clock=lambda: START_MS + 500, timer=lambda: 1.0
+        scorer,
+        policy,
+        clock=lambda: START_MS + 500,
+        timer=lambda: 1.0,
+        challenger=challenger,
     )
 
 
 def a_batch(*records: dict[str, Any]) -> Batch:
     """Pack records as they come, remembering them."""
-    packed = pack([from_mapping(record) for record in records])
+    transactions = [from_mapping(record) for record in records]
+    packed = pack(transactions)
     rings, duplicates = Memory().remember(packed)
     source = {"topic": "transactions", "partition": 0, "offset": 7, "timestamp_ms": 1}
-    return Batch(packed, rings, duplicates, [source] * len(packed))
+    return Batch(
+        packed,
+        FieldsOfTransactions(transactions),
+        rings,
+        duplicates,
+        [source] * len(packed),
+    )
 
 
-def decisions(batch: Batch) -> list[dict[str, Any]]:
-    return [orjson.loads(decided.json) for decided in an_engine().decide(batch)]
+def decisions(batch: Batch, engine: Engine | None = None) -> list[dict[str, Any]]:
+    return [orjson.loads(decided.json) for decided in (engine or an_engine()).decide(batch)]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +138,7 @@ def test_a_decision_is_as_the_contract_declares() -> None:
         assert set(Decision.model_fields) == set(decision)
         Decision.model_validate(decision)
         assert list(decision["features"]) == list(FEATURE_NAMES)
+        assert decision["versions"] == {"rules": shipped().version, "lists": {}}
 
 
 def test_reasons_are_given_for_what_is_not_approved_alone() -> None:
@@ -141,18 +192,164 @@ def test_an_unknown_currency_is_scored_without_the_amount() -> None:
     assert decision["features"]["entity_tx_count_1h"] == 1
 
 
-def test_a_policy_is_pinned_by_all_that_it_holds() -> None:
-    """Another threshold, rule or model is another version."""
-    ref = AmountScorer.ref
-    changed = (DEFAULT_RULES[0], Rule("R002_elevated_score", 2, Outcome.REVIEW, 901, "x"))
-    versions = {
-        Policy(DEFAULT_RULES, ref).version,
-        Policy(DEFAULT_RULES[:1], ref).version,
-        Policy(changed, ref).version,
-        Policy(DEFAULT_RULES, ModelRef(name="amount", version="2")).version,
+def test_under_first_matched_one_rule_counts() -> None:
+    """The others are as if they had not matched."""
+    asked = (("$amount_base > 5", "review", ""), ("$amount_base > 1", "block", "x"))
+    batch = a_batch(a_record(transaction_amt=7), a_record(event_id="e2", transaction_amt=3))
+    first, second = decisions(batch, an_engine(rules(*asked, matching="FIRST_MATCHED")))
+    assert (first["outcome"], first["outcomes"]) == ("review", ["review"])
+    assert [rule["id"] for rule in second["rules"]] == ["R1"]
+    assert decisions(batch, an_engine(rules(*asked)))[0]["outcome"] == "block"
+
+
+def test_a_rules_own_reason_comes_first() -> None:
+    """And is given for what is not approved, whatever the score."""
+    asked = rules(
+        ("$transaction_currency == 'USD'", "review", "Paid in dollars."),
+        ("$email_address == 'jasonsnyder@lynch.org'", "approve", "A friend."),
+    )
+    (decision,) = decisions(a_batch(a_record(transaction_amt=5)), an_engine(asked))
+    assert [rule["id"] for rule in decision["rules"]] == ["R0", "R1"]
+    assert [reason["code"] for reason in decision["reasons"]] == ["R0", "AMOUNT_BASE"]
+    assert decision["reasons"][0] == {
+        "code": "R0",
+        "text": "Paid in dollars.",
+        "contribution": None,
     }
-    assert len(versions) == 4
-    assert Policy(DEFAULT_RULES, ref).version in versions
+
+
+@pytest.mark.parametrize(
+    ("uses", "outcome"),
+    [
+        ((), "review"),
+        (("watch",), "review"),
+        (("block",), "block"),
+        (("block", "watch"), "block"),
+        (("allow", "block", "watch"), "approve"),
+        (("reference",), "review"),
+    ],
+)
+def test_allow_goes_before_block_before_rules(uses: tuple[str, ...], outcome: str) -> None:
+    """A watch list asks for review; a list of reference means nothing by itself."""
+    on = [a_list(use, ListUse(use), {"value": "203.0.113.0/24"}) for use in uses]
+    engine = an_engine(rules(("$amount_base > 1", "review", "")), *on)
+    (decision,) = decisions(a_batch(a_record()), engine)
+    assert decision["outcome"] == outcome
+    assert decision["lists"] == [
+        {"name": use, "use": use, "field": "ip_address"}
+        for use in sorted(uses)
+        if use != "reference"
+    ]
+    told = [reason["text"] for reason in decision["reasons"]]
+    if outcome == "block":
+        assert told[0] == "The IP address is on the block list block."
+
+
+def test_a_watch_list_reviews_what_no_rule_asks_for() -> None:
+    engine = an_engine(None, a_list("seen", ListUse.WATCH, {"value": "203.0.113.7"}))
+    first, other = decisions(
+        a_batch(a_record(), a_record(event_id="e2", ip_address="203.0.113.8")), engine
+    )
+    assert (first["outcome"], other["outcome"]) == ("review", "approve")
+    assert other["lists"] == []
+
+
+def test_an_entry_counts_until_it_expires() -> None:
+    """By the time of the decision, which it names."""
+    over = {"value": "203.0.113.7", "expires_at": "2026-03-01T00:00:00.500Z"}
+    lasting = {"value": "203.0.113.7", "expires_at": "2026-03-01T00:00:00.501Z"}
+    for entry, outcome in ((over, "approve"), (lasting, "block")):
+        engine = an_engine(None, a_list("bad", ListUse.BLOCK, entry))
+        (decision,) = decisions(a_batch(a_record()), engine)
+        assert decision["outcome"] == outcome
+        assert decision["scored_at"] == "2026-03-01T00:00:00.500Z"
+
+
+def test_rules_ask_for_lists_by_name() -> None:
+    """One that is gone holds nothing."""
+    asked = rules(("$ip_address in @seen", "review", ""), ("$ip_address in @gone", "block", ""))
+    engine = an_engine(asked, a_list("seen", ListUse.REFERENCE, {"value": "203.0.113.0/28"}))
+    (decision,) = decisions(a_batch(a_record()), engine)
+    assert [rule["id"] for rule in decision["rules"]] == ["R0"]
+    assert decision["versions"]["lists"].keys() == {"seen"}
+
+
+def test_fields_are_the_same_from_bytes_and_from_transactions() -> None:
+    """The stream parses again, REST has parsed already."""
+    records = [
+        a_record(card_bin=411111, channel="", transaction_amt="9.50"),
+        a_record(phone=None, billing_latitude="12.5"),
+    ]
+    transactions = [from_mapping(record) for record in records]
+    of_bytes = FieldsOfRecords.of_values([orjson.dumps(record) for record in records])
+    for field in FIELDS:
+        assert of_bytes.column(field.name) == FieldsOfTransactions(transactions).column(field.name)
+
+
+class DoubleScorer(AmountScorer):
+    """A challenger: twice the probability; fails at 333."""
+
+    ref = ModelRef(name="double", version="9")
+
+    def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """See the class."""
+        if (matrix[:, AMOUNT] == 333).any():
+            raise ArithmeticError("cannot score ada@example.com")
+        return super().predict(matrix) * 2
+
+
+def test_a_challenging_model_is_recorded_and_decides_nothing() -> None:
+    engine = an_engine(challenger=DoubleScorer())
+    (decision,) = decisions(a_batch(a_record(transaction_amt=480)), engine)
+    assert (decision["outcome"], decision["score"]) == ("approve", 480)
+    assert decision["shadow"] == {
+        "outcome": "block",
+        "score": 960,
+        "probability": 0.96,
+        "rules": [
+            {"id": "R001_high_score", "version": 1, "outcome": "block"},
+            {"id": "R002_elevated_score", "version": 1, "outcome": "review"},
+        ],
+        "model": {"name": "double", "version": "9"},
+        "rules_version": shipped().version,
+    }
+    Decision.model_validate(decision)
+
+
+def test_challenging_rules_judge_the_same_score() -> None:
+    engine = an_engine(challenge=rules(("$score > 10", "block", "")))
+    (decision,) = decisions(a_batch(a_record(transaction_amt=480)), engine)
+    assert decision["outcome"] == "approve"
+    assert (decision["shadow"]["outcome"], decision["shadow"]["score"]) == ("block", 480)
+    assert decision["shadow"]["model"] == decision["model"]
+
+
+def test_a_challenger_that_fails_costs_the_decision_nothing() -> None:
+    engine = an_engine(challenger=DoubleScorer())
+    (decided,) = engine.decide(a_batch(a_record(transaction_amt=333)))
+    decision = orjson.loads(decided.json)
+    assert (decided.outcome, decided.error) == (Outcome.APPROVE, "")
+    assert decided.shadow_error == "ArithmeticError"
+    assert decision["shadow"] is None
+
+
+def test_a_policy_is_pinned_by_all_that_it_holds() -> None:
+    """Another rule, entry, model or challenge is another version; the order of lists is none."""
+    ref, other = AmountScorer.ref, ModelRef(name="amount", version="2")
+    bad, seen = (a_list(name, ListUse.BLOCK, {"value": "10.0.0.1"}) for name in ("bad", "seen"))
+    changed = rules(("$score >= 901", "review", ""))
+    policies = [
+        Policy(shipped(), ref),
+        Policy(changed, ref),
+        Policy(shipped(), other),
+        Policy(shipped(), ref, {"bad": bad}),
+        Policy(shipped(), ref, {"bad": bad, "seen": seen}),
+        Policy(shipped(), ref, {}, Challenge(other, shipped())),
+        Policy(shipped(), ref, {}, Challenge(ref, changed)),
+    ]
+    versions = {one.version for one in policies}
+    assert len(versions) == len(policies)
+    assert Policy(shipped(), ref, {"seen": seen, "bad": bad}).version in versions
 
 
 def test_nothing_is_decided_for_nothing() -> None:

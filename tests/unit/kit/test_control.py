@@ -126,3 +126,41 @@ def test_a_topic_made_anew_is_read_from_its_start() -> None:
     assert taken == ["1", "2"]
     assert feed.starts == 2
     assert follower.ready.is_set()
+
+
+def test_documents_of_a_folded_kind_are_all_taken_in_order_before_the_others() -> None:
+    """A rule set that asks for a list comes with its entries."""
+    told: list[str] = []
+    feed = Scripted(
+        [a_document("1", "list", "bad"), a_document("1"), a_document("2", "list", "other")],
+        [a_document("3", "list", "bad")],
+        "made anew",
+        [],
+    )
+    ControlFollower(
+        feed,
+        {NAME: lambda one: told.append(one.version)},
+        fold={"list": lambda one: told.append(f"{one.name}/{one.version}")},
+        settle=lambda: told.append("settled"),
+        restart=lambda: told.append("anew"),
+        service="test",
+        clock=lambda: 3000,
+    ).run(feed.stop)
+    assert told == ["bad/1", "other/2", "1", "settled", "bad/3", "settled", "anew"]
+
+
+def test_a_folded_document_that_is_broken_is_passed_over_and_counted() -> None:
+    told: list[str] = []
+
+    def fold(document: ControlDocument) -> None:
+        if document.version == "2":
+            raise Refused("no such entry")
+        told.append(document.version)
+
+    broken = (b"list/bad/3", b"{")
+    documents = [a_document(version, "list", "bad") for version in "124"]
+    feed = Scripted([*documents[:2], broken, documents[2]])
+    follower = ControlFollower(feed, {}, fold={"list": fold}, service="test", clock=lambda: 3000)
+    follower.run(feed.stop)
+    assert told == ["1", "4"]
+    assert follower.refused == 2

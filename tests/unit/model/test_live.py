@@ -1,13 +1,18 @@
-"""The engine in use: replaced as a whole, and only by a model that can decide."""
+"""The engine in use: replaced as a whole, and only by what can decide."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fraud.contracts.control import ControlDocument
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.rules import RuleSet
+from fraud.decision.policy import Challenge
+from fraud.decision.rulesets import default_rules
 from fraud.decision.scale import ScoreScale
 from fraud.kit.control import Refused
 from model.live import EngineInUse
@@ -28,15 +33,43 @@ def versions(registry: Registry) -> list[str]:
     return [one.version for one in sorted(registry.models(), key=lambda one: one.metrics["number"])]
 
 
-def naming(version: str, name: str = "fraud") -> ControlDocument:
+def a_document(kind: str, name: str, version: str, content: dict[str, Any]) -> ControlDocument:
     return ControlDocument(
-        kind="model",
-        name="champion",
+        kind=kind,
+        name=name,
         version=version,
         author="ada",
         time=datetime(2026, 3, 1, tzinfo=UTC),
-        content={"name": name, "version": version},
+        content=content,
     )
+
+
+def naming(version: str, name: str = "champion") -> ControlDocument:
+    return a_document("model", name, version, {"name": "fraud", "version": version})
+
+
+def holding(rules: RuleSet, name: str = "active") -> ControlDocument:
+    return a_document("rules", name, rules.version, rules.model_dump(mode="json"))
+
+
+def listing(number: int, *values: str, **more: Any) -> ControlDocument:
+    content = {"type": "entity", "use": "block", "add": [{"value": value} for value in values]}
+    return a_document("list", "bad", f"c{number}.1", content | more)
+
+
+def take(in_use: EngineInUse, *documents: ControlDocument) -> None:
+    """Take documents as the follower does: lists first, then the others, then all in force."""
+    for document in documents:
+        if document.kind == "list":
+            in_use.take_list(document)
+        else:
+            in_use.takes[document.kind, document.name](document)
+    in_use.settle()
+
+
+RULES = RuleSet.model_validate(
+    {"rules": [{"id": "R1", "when": "$amount_base > 1", "outcome": "review"}]}
+)
 
 
 def test_it_starts_with_the_registrys_champion_and_switches(registry: Registry) -> None:
@@ -44,16 +77,16 @@ def test_it_starts_with_the_registrys_champion_and_switches(registry: Registry) 
     first, second = versions(registry)
     in_use = EngineInUse(registry, service="test")
     taken = in_use.current
-    in_use.take(naming(second))
+    take(in_use, naming(second))
     assert taken.scorer.ref.version == first
     assert in_use.current.scorer.ref.version == second
     assert in_use.current.policy.version != taken.policy.version
 
 
-def test_the_same_model_again_is_not_loaded_again(registry: Registry) -> None:
+def test_what_changes_nothing_makes_no_new_engine(registry: Registry) -> None:
     in_use = EngineInUse(registry, service="test")
     before = in_use.current
-    in_use.take(naming(versions(registry)[0]))
+    take(in_use, naming(versions(registry)[0]), holding(default_rules()))
     assert in_use.current is before
 
 
@@ -73,5 +106,74 @@ def test_a_model_that_cannot_decide_is_refused(
     else:
         monkeypatch.setattr("model.registry.FEATURES_HASH", "another program")
     with pytest.raises(Refused, match=f"model fraud@{second}"):
-        in_use.take(naming(second))
+        take(in_use, naming(second))
+    in_use.settle()
     assert in_use.current is before
+
+
+def test_rules_and_lists_are_in_force_together(registry: Registry) -> None:
+    """Not before all that came is taken."""
+    in_use = EngineInUse(registry, service="test")
+    before = in_use.current
+    in_use.take_list(listing(1, "a", "b"))
+    in_use.takes["rules", "active"](holding(RULES))
+    assert in_use.current is before
+    in_use.settle()
+    policy = in_use.current.policy
+    assert policy.rules.version == RULES.version
+    assert policy.lists["bad"].members(["a", "c"], 0).tolist() == [True, False]
+    assert policy.versions["lists"] == {"bad": policy.lists["bad"].version}
+
+
+def test_rules_that_are_none_are_refused(registry: Registry) -> None:
+    """As when another version of the program wrote them."""
+    in_use = EngineInUse(registry, service="test")
+    before = in_use.current
+    broken = RuleSet.model_validate(
+        {"rules": [{"id": "R1", "when": "$no_such_feature > 1", "outcome": "review"}]}
+    )
+    with pytest.raises(Refused, match="rule R1, when, line 1, column 1: unknown variable"):
+        in_use.takes["rules", "active"](holding(broken))
+    in_use.settle()
+    assert in_use.current is before
+
+
+def test_a_challenger_comes_and_goes(registry: Registry) -> None:
+    """A model, rules or both; what decides stays the same."""
+    first, second = versions(registry)
+    in_use = EngineInUse(registry, service="test")
+    alone = in_use.current.policy.version
+    take(in_use, naming(second, "challenger"))
+    policy = in_use.current.policy
+    assert policy.challenge == Challenge(policy.challenge.model, policy.rules)  # type: ignore[union-attr]
+    assert policy.challenge.model.version == second  # type: ignore[union-attr]
+    take(in_use, holding(RULES, "challenger"))
+    assert in_use.current.policy.challenge.rules.version == RULES.version  # type: ignore[union-attr]
+    take(in_use, a_document("model", "challenger", "none", {}))
+    assert in_use.current.policy.challenge.model.version == first  # type: ignore[union-attr]
+    take(in_use, a_document("rules", "challenger", "none", {}))
+    assert in_use.current.policy.challenge is None
+    assert in_use.current.policy.version == alone
+
+
+def test_a_list_follows_its_changes_to_its_end(registry: Registry) -> None:
+    in_use = EngineInUse(registry, service="test")
+    alone = in_use.current.policy.version
+    take(in_use, listing(1, "a"))
+    take(in_use, listing(2, "b", remove=["a"]))
+    assert in_use.current.policy.lists["bad"].members(["a", "b"], 0).tolist() == [False, True]
+    with pytest.raises(InvalidMessage, match="type: expected entity"):
+        take(in_use, listing(3, "10.0.0.1", type="ip"))
+    take(in_use, listing(4, dropped=True))
+    assert in_use.current.policy.version == alone
+
+
+def test_a_topic_made_anew_begins_the_lists_anew(registry: Registry) -> None:
+    """What was in force stays so until the new topic says something."""
+    in_use = EngineInUse(registry, service="test")
+    take(in_use, listing(1, "a"))
+    before = in_use.current
+    in_use.forget_lists()
+    assert in_use.current is before
+    take(in_use, listing(2, "b"))
+    assert in_use.current.policy.lists["bad"].members(["a", "b"], 0).tolist() == [False, True]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fraud.contracts.decision import ModelRef
 from fraud.decision.engine import Engine
-from fraud.decision.policy import DEFAULT_RULES, Policy
+from fraud.decision.policy import Policy
+from fraud.decision.rulesets import shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.vector import FEATURE_NAMES
 from fraud.kit.feed import Position, TopicReplaced
@@ -38,7 +39,7 @@ class CountingScorer:
 def an_engine(scorer: CountingScorer | None = None) -> Engine:
     """Make an engine whose clock stands still."""
     scorer = scorer or CountingScorer()
-    return Engine(scorer, Policy(DEFAULT_RULES, scorer.ref), lambda: NOW_MS, lambda: 0.0)
+    return Engine(scorer, Policy(shipped(), scorer.ref), lambda: NOW_MS, lambda: 0.0)
 
 
 class ListFeed:

@@ -1,0 +1,179 @@
+"""What rules see of a batch, column by column, made when a rule first asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fraud.contracts.transaction import FIELD_BY_NAME, Kind, Transaction, read_field
+from fraud.decision.language import SCORED_AT
+from fraud.decision.lists import Lookup
+from fraud.features.vector import FEATURE_NAMES
+
+Floats = NDArray[np.float64]
+
+_FEATURE_AT: Final = {name: at for at, name in enumerate(FEATURE_NAMES)}
+
+
+class Fields(Protocol):
+    """The declared fields of a batch's transactions, as `Transaction` has them."""
+
+    def column(self, name: str) -> Sequence[Any]:
+        """Give one field of all transactions, in their order; None where it is missing."""
+
+
+class FieldsOfTransactions:
+    """Of transactions that were read already, as over REST."""
+
+    def __init__(self, transactions: Sequence[Transaction]) -> None:
+        self._transactions = transactions
+
+    def column(self, name: str) -> Sequence[Any]:
+        """See `Fields`."""
+        field = FIELD_BY_NAME[name]
+        if field.required:
+            attribute = "event_time_ms" if field.kind is Kind.TIME else name
+            return [getattr(one, attribute) for one in self._transactions]
+        return [one.fields.get(name) for one in self._transactions]
+
+
+class FieldsOfRecords:
+    """Of valid records as JSON, as on the stream: parsed once, and only if a rule or list asks.
+
+    Args:
+        records: Gives each record's fields as JSON has them.
+    """
+
+    def __init__(self, records: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+        self._make = records
+
+    @classmethod
+    def of_values(cls, values: Sequence[bytes]) -> FieldsOfRecords:
+        """Read the values of records that `decode` accepted."""
+        return cls(lambda: [orjson.loads(value) for value in values])
+
+    @cached_property
+    def _records(self) -> Sequence[Mapping[str, Any]]:
+        return self._make()
+
+    def column(self, name: str) -> Sequence[Any]:
+        """See `Fields`."""
+        field = FIELD_BY_NAME[name]
+        values = [record.get(name) for record in self._records]
+        if field.kind is Kind.TEXT:
+            # The usual case, text as text, needs no call; an empty one counts as missing.
+            return [
+                (value or None) if type(value) is str else _read(field, value) for value in values
+            ]
+        return [_read(field, value) for value in values]
+
+
+def _read(field: Any, value: Any) -> Any:
+    return None if value is None else read_field(field, value)
+
+
+class Columns:
+    """What a rule may ask of a batch of n transactions.
+
+    Args:
+        matrix: Feature vectors, shape (n, features).
+        scores: 0-1000, length n.
+        probabilities: 0-1, shape (n,).
+        fields: The transactions' own fields.
+        lists: By name, those that there are.
+        at_ms: When it is decided, UTC epoch milliseconds: entries of lists count until they expire.
+    """
+
+    def __init__(
+        self,
+        matrix: NDArray[np.float32],
+        scores: Sequence[int],
+        probabilities: Floats,
+        fields: Fields,
+        lists: Mapping[str, Lookup],
+        at_ms: int | NDArray[np.int64],
+    ) -> None:
+        self._matrix = matrix
+        self._scores = scores
+        self._probabilities = probabilities
+        self._fields = fields
+        self._lists = lists
+        self._at_ms = at_ms
+        self._numbers: dict[str, Floats] = {}
+        self._texts: dict[str, Sequence[str | None]] = {}
+        self._members: dict[tuple[str, str], NDArray[np.bool_]] = {}
+
+    def __len__(self) -> int:
+        return len(self._matrix)
+
+    def rescored(self, scores: Sequence[int], probabilities: Floats) -> Columns:
+        """Give the same transactions as another model scores them; what was read stays read."""
+        other = Columns(self._matrix, scores, probabilities, self._fields, self._lists, self._at_ms)
+        other._texts, other._members = self._texts, self._members
+        other._numbers = {
+            name: column
+            for name, column in self._numbers.items()
+            if name not in ("score", "probability")
+        }
+        return other
+
+    def number(self, name: str) -> Floats:
+        """Give a number of each transaction, shape (n,); NaN is not known.
+
+        Features are float32 widened to float64: what a decision's JSON holds gives the same bits.
+        """
+        column = self._numbers.get(name)
+        if column is None:
+            column = self._numbers[name] = self._number(name)
+        return column
+
+    def _number(self, name: str) -> Floats:
+        if name in _FEATURE_AT:
+            return self._matrix[:, _FEATURE_AT[name]].astype(np.float64)
+        if name == "score":
+            return np.asarray(self._scores, np.float64)
+        if name == "probability":
+            return self._probabilities
+        if name == SCORED_AT:
+            return np.broadcast_to(np.asarray(self._at_ms, np.float64), len(self))
+        values = self._fields.column(name)
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+
+    def text(self, name: str) -> Sequence[str | None]:
+        """Give a text of each transaction, length n; None is not known."""
+        column = self._texts.get(name)
+        if column is None:
+            column = self._texts[name] = self._fields.column(name)
+        return column
+
+    def member(
+        self, name: str, values: Sequence[str | None], variable: str | None
+    ) -> NDArray[np.bool_]:
+        """Say which values are on a list, shape (n,); a list that is not there holds nothing.
+
+        Args:
+            name: Of the list.
+            values: Length n.
+            variable: The field that they are, if they are just that: it is looked up once.
+        """
+        lookup = self._lists.get(name)
+        if lookup is None:
+            return np.zeros(len(values), np.bool_)
+        if variable is None:
+            return lookup.members(values, self._at_ms)
+        found = self._members.get((name, variable))
+        if found is None:
+            found = self._members[name, variable] = lookup.members(values, self._at_ms)
+        return found
+
+    def on_list(self, lookup: Lookup) -> NDArray[np.bool_]:
+        """Say which transactions are on a list by the field that it is of, shape (n,)."""
+        field = lookup.type.field
+        if field is None:
+            return np.zeros(len(self), np.bool_)
+        return self.member(lookup.name, self.text(field), field)

@@ -1,0 +1,77 @@
+"""Rule sets as files, in TOML: to be kept in git, reviewed, and applied."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from fraud.contracts.rules import RuleSet
+
+
+class RuleFileError(ValueError):
+    """A file is no rule set; the text names line or field and what was expected."""
+
+
+def read_rule_file(text: str) -> RuleSet:
+    r"""Read a rule set from TOML: `matching`, `description`, and a `[[rules]]` table per rule.
+
+    Raises:
+        RuleFileError: It is none.
+
+    Example:
+        >>> rules = read_rule_file("[[rules]]\nid='R1'\nwhen='$score > 900'\noutcome='review'")
+        >>> rules.rules[0].outcome.value
+        'review'
+    """
+    try:
+        loaded = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RuleFileError(f"expected TOML: {error}") from None
+    return rule_set_of(loaded)
+
+
+def rule_set_of(loaded: dict[str, Any]) -> RuleSet:
+    """Check a rule set that was read from TOML or JSON.
+
+    Raises:
+        RuleFileError: It is none.
+    """
+    try:
+        return RuleSet.model_validate(loaded)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        raise RuleFileError(
+            "; ".join(f"{_place(loaded, one['loc'])}: {one['msg']}" for one in problems[:10])
+        ) from None
+
+
+def _place(loaded: dict[str, Any], location: tuple[int | str, ...]) -> str:
+    """Name a place in the file, a rule by its id where it has one."""
+    parts = [str(part) for part in location]
+    if len(location) > 1 and location[0] == "rules":
+        rule = loaded["rules"][location[1]]
+        if isinstance(rule, dict) and isinstance(rule.get("id"), str):
+            return ".".join([f"rule {rule['id']}", *parts[2:]])
+    return ".".join(parts) or "the file"
+
+
+def write_rule_file(rules: RuleSet) -> str:
+    """Write a rule set as `read_rule_file` reads it.
+
+    Example:
+        >>> write_rule_file(RuleSet(rules=())) == write_rule_file(read_rule_file("rules = []"))
+        True
+    """
+    content = rules.model_dump(mode="json", exclude_defaults=True, exclude={"rules"})
+    written = [
+        # The version is written always, so that a file says which rule it holds.
+        rule.model_dump(mode="json", exclude_defaults=True) | {"version": rule.version}
+        for rule in rules.rules
+    ]
+    order = ("id", "version", "when", "outcome", "description", "reason", "enabled")
+    content["matching"] = rules.matching.value
+    content["rules"] = [{name: rule[name] for name in order if name in rule} for rule in written]
+    return tomli_w.dumps(content, multiline_strings=True)

@@ -1,0 +1,180 @@
+"""Rule sets, compiled: checked as a whole, and asked a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud.contracts.rules import Matching, Rule, RuleSet
+from fraud.decision.columns import Columns
+from fraud.decision.language import (
+    Expression,
+    ExpressionError,
+    compile_expression,
+    standard_variables,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a rule.
+
+    Attributes:
+        rule: Its id.
+        field: The field at fault, such as `when`.
+        line: Line in that field, from 1; 0 when the field as a whole is at fault.
+        column: Column in that line, from 1.
+        detail: What was expected.
+    """
+
+    rule: str
+    field: str
+    line: int
+    column: int
+    detail: str
+
+    def __str__(self) -> str:
+        at = f", line {self.line}, column {self.column}" if self.line else ""
+        return f"rule {self.rule}, {self.field}{at}: {self.detail}"
+
+
+class InvalidRules(Exception):  # noqa: N818 - a verdict, named as the caller reads it
+    """A rule set that must not decide.
+
+    Attributes:
+        problems: What is wrong, of each rule the first thing, in the set's order.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A rule, and its expression ready to be asked."""
+
+    rule: Rule
+    expression: Expression
+
+
+class CompiledRules:
+    """The enabled rules of a set, in their order.
+
+    Args:
+        rules: The set.
+        lists: Names of the lists that there are; None takes any, and one that is not there holds
+            nothing.
+
+    Raises:
+        InvalidRules: An expression is none, is of the wrong type, or asks for what is not there.
+    """
+
+    def __init__(self, rules: RuleSet, lists: Collection[str] | None = None) -> None:
+        self.set = rules
+        variables = standard_variables()
+        compiled: list[CompiledRule] = []
+        problems: list[Problem] = []
+        for rule in rules.rules:
+            try:
+                # A rule that is not enabled must be one all the same.
+                expression = compile_expression(rule.when, variables, lists)
+            except ExpressionError as error:
+                problems.append(Problem(rule.id, "when", error.line, error.column, error.message))
+            else:
+                if rule.enabled:
+                    compiled.append(CompiledRule(rule, expression))
+        if problems:
+            raise InvalidRules(problems)
+        self._rules = tuple(compiled)
+
+    @property
+    def version(self) -> str:
+        """Version of the rule set."""
+        return self.set.version
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def __iter__(self) -> Iterator[CompiledRule]:
+        return iter(self._rules)
+
+    @property
+    def lists(self) -> frozenset[str]:
+        """Names of the lists that the rules ask for."""
+        return frozenset().union(*(one.expression.lists for one in self._rules))
+
+    def match(self, columns: Columns, hits: NDArray[np.bool_]) -> None:
+        """Say which rules match and count.
+
+        Args:
+            columns: What rules may ask for of n transactions.
+            hits: Where to say it, shape (rules, n): under `FIRST_MATCHED` one at most of each
+                transaction.
+        """
+        first_only = self.set.matching is Matching.FIRST
+        taken = np.zeros(len(columns), np.bool_)
+        for at, one in enumerate(self._rules):
+            matched = one.expression.evaluate(columns, len(columns))
+            if first_only:
+                matched = matched & ~taken
+                taken |= matched
+            hits[at] = matched
+
+
+def numbered(rules: RuleSet, known: Iterable[RuleSet]) -> RuleSet:
+    """Give each rule its version: that of an equal rule that is known, or the next.
+
+    Args:
+        rules: The set as it was written; versions may be left out.
+        known: Sets that there were.
+
+    Raises:
+        InvalidRules: A version is written that stood for something else.
+    """
+    by_id: dict[str, dict[int, Rule]] = {}
+    for one in known:
+        for rule in one.rules:
+            by_id.setdefault(rule.id, {})[rule.version] = rule
+    problems = []
+    given: list[Rule] = []
+    for rule in rules.rules:
+        earlier = by_id.get(rule.id, {})
+        same = [one.version for one in earlier.values() if _same(one, rule)]
+        if "version" in rule.model_fields_set:
+            before = earlier.get(rule.version)
+            if before is not None and not _same(before, rule):
+                expected = f"expected {max(earlier) + 1}, or no version: {rule.version} stands for another text"
+                problems.append(Problem(rule.id, "version", 0, 0, expected))
+            given.append(rule)
+        else:
+            version = max(same) if same else max(earlier, default=0) + 1
+            given.append(rule.model_copy(update={"version": version}))
+    if problems:
+        raise InvalidRules(problems)
+    return RuleSet.model_validate(
+        rules.model_dump(exclude={"rules"}) | {"rules": [rule.model_dump() for rule in given]}
+    )
+
+
+def _same(one: Rule, other: Rule) -> bool:
+    return one.model_dump(exclude={"version"}) == other.model_dump(exclude={"version"})
+
+
+@cache
+def default_rules() -> RuleSet:
+    """Give the shipped rules, which decide until others are activated."""
+    from fraud.decision.rulefiles import read_rule_file
+
+    return read_rule_file(files(__package__).joinpath("default_rules.toml").read_text("utf-8"))
+
+
+@cache
+def shipped() -> CompiledRules:
+    """Give the shipped rules, compiled."""
+    return CompiledRules(default_rules())

@@ -1,0 +1,1 @@
+"""What people change while it runs: rules, lists and models, followed, kept and published."""

@@ -1,0 +1,189 @@
+"""The book: what the control topic says of rules, lists and models, with its history. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from fraud.contracts.control import (
+    ACTIVE,
+    CHALLENGER,
+    CHAMPION,
+    DRAFT,
+    LIST,
+    MODEL,
+    NONE,
+    RULES,
+    ControlDocument,
+    read_list_change,
+    read_model,
+    read_rules,
+)
+from fraud.contracts.decision import ModelRef
+from fraud.contracts.lists import ListEntry, ListFold, ListState
+from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.decision.rulesets import default_rules
+
+KINDS: Final = (MODEL, RULES, LIST)
+"""Kinds of documents that the book reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEntry:
+    """An entry of a list, and whose it is.
+
+    Attributes:
+        entry: The entry.
+        author: Who put it there.
+        added_ms: When, UTC epoch milliseconds.
+    """
+
+    entry: ListEntry
+    author: str
+    added_ms: int
+
+    def counts(self, at_ms: int) -> bool:
+        """Whether it has not expired."""
+        end = self.entry.expires_at
+        return end is None or at_ms < end.timestamp() * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RuleVersion:
+    """A version of the rule set.
+
+    Attributes:
+        rules: Its rules.
+        status: What it is now.
+        author: Who wrote it first.
+        created_ms: When, UTC epoch milliseconds; 0 for the shipped one.
+        activated_ms: When it was activated last, None if never.
+    """
+
+    rules: RuleSet
+    status: RuleStatus
+    author: str
+    created_ms: int
+    activated_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One document, as history shows it.
+
+    Attributes:
+        kind: model, rules or list.
+        name: Which one of that kind.
+        version: Its version.
+        author: Who changed it.
+        time_ms: When, UTC epoch milliseconds.
+    """
+
+    kind: str
+    name: str
+    version: str
+    author: str
+    time_ms: int
+
+
+class ControlBook:
+    """What is in force and what was, folded from the control topic in its order.
+
+    It reads as the job's workers do, with one difference: whether a model can be loaded is not
+    known here.
+    """
+
+    def __init__(self) -> None:
+        shipped = RuleVersion(default_rules(), RuleStatus.ACTIVE, "fraudstream", 0, 0)
+        self._versions = {shipped.rules.version: shipped}
+        self._active = shipped.rules.version
+        self._challenger_rules: str | None = None
+        self._models: dict[str, ModelRef] = {}
+        self._lists: ListFold[KeptEntry] = ListFold(KeptEntry)
+        self._changes: list[Change] = []
+
+    def take(self, document: ControlDocument) -> None:
+        """Take the next document; of other kinds it is passed over.
+
+        Raises:
+            InvalidMessage: It is broken; then nothing changes.
+        """
+        if document.kind not in KINDS:
+            return
+        time_ms = int(document.time.timestamp() * 1000)
+        if document.kind == LIST:
+            change_id, change = read_list_change(document)
+            self._lists.take(document.name, change_id, change, document.author, time_ms)
+        elif document.kind == RULES:
+            self._take_rules(document, time_ms)
+        elif document.version == NONE and document.name == CHALLENGER:
+            self._models.pop(CHALLENGER, None)
+        else:
+            self._models[document.name] = read_model(document)
+        self._changes.append(
+            Change(document.kind, document.name, document.version, document.author, time_ms)
+        )
+
+    def _take_rules(self, document: ControlDocument, time_ms: int) -> None:
+        if document.name == CHALLENGER and document.version == NONE:
+            self._challenger_rules = None
+            return
+        if document.name not in (ACTIVE, CHALLENGER, DRAFT):
+            return
+        rules = read_rules(document)
+        known = self._versions.get(rules.version) or RuleVersion(
+            rules, RuleStatus.DRAFT, document.author, time_ms, None
+        )
+        self._versions[rules.version] = known
+        if document.name == CHALLENGER:
+            self._challenger_rules = rules.version
+        elif document.name == ACTIVE:
+            before = self._versions[self._active]
+            self._versions[self._active] = replace(before, status=RuleStatus.INACTIVE)
+            self._active = rules.version
+            self._versions[rules.version] = replace(
+                known, status=RuleStatus.ACTIVE, activated_ms=time_ms
+            )
+
+    @property
+    def active_rules(self) -> RuleSet:
+        """The rule set that decides."""
+        return self._versions[self._active].rules
+
+    @property
+    def challenger_rules(self) -> RuleSet | None:
+        """The rule set that decides in shadow."""
+        return (
+            None if self._challenger_rules is None else self._versions[self._challenger_rules].rules
+        )
+
+    def rule_versions(self) -> list[RuleVersion]:
+        """Give all versions of the rule set, the newest first."""
+        return sorted(self._versions.values(), key=lambda one: one.created_ms, reverse=True)
+
+    def rule_version(self, version: str) -> RuleVersion | None:
+        """Give one version, None when there is none."""
+        return self._versions.get(version)
+
+    @property
+    def champion(self) -> ModelRef | None:
+        """The model that decides, None when nobody switched it: then it is the registry's."""
+        return self._models.get(CHAMPION)
+
+    @property
+    def challenger(self) -> ModelRef | None:
+        """The model that scores in shadow."""
+        return self._models.get(CHALLENGER)
+
+    def lists(self) -> dict[str, ListState[KeptEntry]]:
+        """Give all lists by name, with their entries."""
+        return self._lists.states()
+
+    def changes(self, kind: str | None = None, name: str | None = None) -> Iterable[Change]:
+        """Give the changes, the newest first."""
+        return (
+            one
+            for one in reversed(self._changes)
+            if kind in (None, one.kind) and name in (None, one.name)
+        )

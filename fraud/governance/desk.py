@@ -1,0 +1,276 @@
+"""The desk: where rules, lists and models are changed. What is broken is refused here, at the door.
+
+The command line and the API change things by it and by nothing else; it publishes control documents
+and holds no state of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from fraud.contracts.control import (
+    ACTIVE,
+    CHALLENGER,
+    CHAMPION,
+    DRAFT,
+    LIST,
+    MODEL,
+    NONE,
+    RULES,
+    ControlDocument,
+    list_version,
+)
+from fraud.contracts.decision import ModelRef
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.lists import (
+    LIST_NAME,
+    ListChange,
+    ListEntry,
+    ListType,
+    ListUse,
+    normal,
+)
+from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.decision.rulesets import CompiledRules, numbered
+from fraud.governance.book import ControlBook, RuleVersion
+from fraud.kit.clock import Clock, system_clock, to_datetime
+
+
+class NoSuch(LookupError):  # noqa: N818 - a verdict, named as the caller reads it
+    """There is no such version or list; the text says which."""
+
+
+class Conflict(Exception):  # noqa: N818 - a verdict, named as the caller reads it
+    """What is there now does not allow the change; the text says why."""
+
+
+class Publisher(Protocol):
+    """Puts control documents on the topic; `fraud.kit.control.ControlPublisher` does."""
+
+    def publish(self, document: ControlDocument) -> None:
+        """Write one; it is on the topic when this returns."""
+
+
+class Desk:
+    """Changes what decides.
+
+    Args:
+        publisher: Writes the documents.
+        book: Gives the book as it is now.
+        clock: Time now, UTC epoch milliseconds.
+        ids: Gives a new id for a list's change, of letters and digits, never the same twice.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        book: Callable[[], ControlBook],
+        *,
+        clock: Clock = system_clock,
+        ids: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._publisher = publisher
+        self._book = book
+        self._clock = clock
+        self._ids = ids
+
+    # --- Rules ---
+
+    def checked(self, rules: RuleSet) -> RuleSet:
+        """Check a rule set as if it were to decide, and give each rule its version.
+
+        Raises:
+            InvalidRules: It must not decide.
+        """
+        book = self._book()
+        rules = numbered(rules, (one.rules for one in book.rule_versions()))
+        return CompiledRules(rules, book.lists()).set
+
+    def draft(self, rules: RuleSet, author: str) -> RuleSet:
+        """Keep a rule set, which decides nothing yet.
+
+        Returns:
+            The set as it is kept, with the versions of its rules.
+
+        Raises:
+            InvalidRules: It could not decide.
+        """
+        rules = self.checked(rules)
+        if self._book().rule_version(rules.version) is None:
+            self._publish(RULES, DRAFT, rules.version, author, rules.model_dump(mode="json"))
+        return rules
+
+    def activate(self, version: str, author: str, *, expected: str | None = None) -> RuleSet:
+        """Let a version of the rule set decide, instead of the one that does.
+
+        Args:
+            version: A draft's, or that of one that was active once.
+            author: Who wants it.
+            expected: Version that is taken to be active; None takes any.
+
+        Raises:
+            NoSuch: There is no such version.
+            Conflict: Another than the expected one is active.
+            InvalidRules: It must not decide any more: a list is gone.
+        """
+        kept = self._kept(version)
+        active = self._book().active_rules.version
+        if expected is not None and active != expected:
+            raise Conflict(f"expected {expected} to be active, it is {active}")
+        if kept.status is not RuleStatus.ACTIVE:
+            self.checked(kept.rules)
+            self._publish(RULES, ACTIVE, version, author, kept.rules.model_dump(mode="json"))
+        return kept.rules
+
+    def challenge_rules(self, version: str | None, author: str) -> None:
+        """Let a version of the rule set decide in shadow, or none.
+
+        Raises:
+            NoSuch: There is no such version.
+            InvalidRules: It could not decide.
+        """
+        if version is None:
+            self._publish(RULES, CHALLENGER, NONE, author, {})
+            return
+        rules = self.checked(self._kept(version).rules)
+        self._publish(RULES, CHALLENGER, version, author, rules.model_dump(mode="json"))
+
+    def _kept(self, version: str) -> RuleVersion:
+        found = self._book().rule_version(version)
+        if found is None:
+            raise NoSuch(f"there is no version {version} of the rules")
+        return found
+
+    # --- Models ---
+
+    def champion(self, ref: ModelRef, author: str) -> None:
+        """Let a model decide. Whether it may is `model.promotion`'s to say."""
+        self._publish(MODEL, CHAMPION, ref.version, author, ref.model_dump())
+
+    def challenge_model(self, ref: ModelRef | None, author: str) -> None:
+        """Let a model score in shadow, or none."""
+        if ref is None:
+            self._publish(MODEL, CHALLENGER, NONE, author, {})
+        else:
+            self._publish(MODEL, CHALLENGER, ref.version, author, ref.model_dump())
+
+    # --- Lists ---
+
+    def make_list(
+        self, name: str, kind: ListType, use: ListUse, author: str, *, description: str = ""
+    ) -> None:
+        """Make an empty list.
+
+        Raises:
+            Conflict: There is one of this name.
+            InvalidMessage: The name is none, or a list of texts is to mean something by itself.
+        """
+        if not re.fullmatch(LIST_NAME, name):
+            raise InvalidMessage(
+                ErrorCode.WRONG_TYPE,
+                "name: expected small letters, digits and _, at most 64",
+                "name",
+            )
+        if name in self._book().lists():
+            raise Conflict(f"there is a list {name} already")
+        self._change(name, ListChange(type=kind, use=use, description=description), author)
+
+    def change_list(
+        self,
+        name: str,
+        author: str,
+        *,
+        add: Iterable[ListEntry] = (),
+        remove: Iterable[str] = (),
+        replace: bool = False,
+        use: ListUse | None = None,
+        description: str = "",
+    ) -> int:
+        """Change a list's entries, or what being on it means; all at once, or not at all.
+
+        Args:
+            name: Of the list.
+            author: Who changes it.
+            add: Entries put on, or put anew.
+            remove: Values taken off before; those that are not on it are passed over.
+            replace: Whether all that is on it goes first.
+            use: What being on it means from now on; None leaves it.
+            description: What it is for; empty leaves it.
+
+        Returns:
+            How many entries were put on.
+
+        Raises:
+            NoSuch: There is no such list.
+            InvalidMessage: A value is none of the list's type; names its place.
+        """
+        before = self._book().lists().get(name)
+        if before is None:
+            raise NoSuch(f"there is no list {name}")
+        entries = tuple(
+            one.model_copy(update={"value": _normal(before.type, one.value, at)})
+            for at, one in enumerate(add)
+        )
+        change = ListChange(
+            type=before.type,
+            use=use or before.use,
+            description=description,
+            replace=replace,
+            remove=tuple(_normal(before.type, one, at) for at, one in enumerate(remove)),
+            add=entries,
+        )
+        self._change(name, change, author)
+        return len(entries)
+
+    def drop_list(self, name: str, author: str) -> None:
+        """Take a list away.
+
+        Raises:
+            NoSuch: There is no such list.
+            Conflict: Rules that decide ask for it.
+        """
+        book = self._book()
+        before = book.lists().get(name)
+        if before is None:
+            raise NoSuch(f"there is no list {name}")
+        for rules in (book.active_rules, book.challenger_rules):
+            if rules is not None and name in CompiledRules(rules).lists:
+                raise Conflict(f"rules of version {rules.version} ask for the list {name}")
+        self._change(name, ListChange(type=before.type, use=before.use, dropped=True), author)
+
+    def _change(self, name: str, change: ListChange, author: str) -> None:
+        if change.type.field is None and change.use is not ListUse.REFERENCE:
+            raise InvalidMessage(
+                ErrorCode.OUT_OF_RANGE,
+                "use: expected reference, for a list of texts is of no field by itself",
+                "use",
+            )
+        change_id = self._ids()
+        for part in change.cut():
+            content = part.model_dump(mode="json", exclude_defaults=True)
+            self._publish(LIST, name, list_version(change_id, part.part), author, content)
+
+    def _publish(
+        self, kind: str, name: str, version: str, author: str, content: dict[str, Any]
+    ) -> None:
+        document = ControlDocument(
+            kind=kind,
+            name=name,
+            version=version,
+            author=author,
+            time=to_datetime(self._clock()),
+            content=content,
+        )
+        self._publisher.publish(document)
+
+
+def _normal(kind: ListType, value: str, at: int) -> str:
+    try:
+        return normal(kind, value)
+    except ValueError as problem:
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE, f"entries.{at}.value: {problem}", f"entries.{at}.value"
+        ) from None

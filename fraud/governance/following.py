@@ -1,0 +1,135 @@
+"""The book, kept up to date from Kafka: for as long as a service runs, or once for a command."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from typing import Final, Self
+
+from fraud.contracts.control import ControlDocument
+from fraud.contracts.topics import Topic
+from fraud.governance.book import KINDS, ControlBook
+from fraud.kit.background import Background
+from fraud.kit.control import ControlFollower, ControlPublisher
+from fraud.kit.feed import TopicFeed
+from fraud.kit.metrics import CONTROL_LAG
+from fraud.kit.settings import KafkaSettings
+
+_LOOK_S: Final = 0.02
+
+
+class BookUnread(Exception):  # noqa: N818 - said as it is
+    """The control topic could not be read to its end; the text says what it waits for."""
+
+
+class LiveBook:
+    """A book that follows `fraud_control` in a thread of its own, as a context manager.
+
+    Args:
+        settings: How to reach Kafka.
+        service: Label of the metrics.
+        stop: Set when following ends, by leaving or because it failed.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, service: str, stop: threading.Event) -> None:
+        self._settings = settings
+        self._service = service
+        self._stop = stop
+        self._stack = ExitStack()
+        self._book = ControlBook()
+        self._seen: dict[bytes, datetime] = {}
+        self._follower: ControlFollower | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            feed = stack.enter_context(
+                TopicFeed(
+                    self._settings,
+                    Topic.CONTROL,
+                    service=self._service,
+                    lag=CONTROL_LAG.labels(f"{self._service}_book"),
+                )
+            )
+            follower = ControlFollower(
+                feed,
+                {},
+                fold=dict.fromkeys(KINDS, self._take),
+                restart=self._restart,
+                service=f"{self._service}_book",
+            )
+            stack.enter_context(
+                Background("book", lambda: follower.run(self._stop), self._stop, daemon=True)
+            )
+            self._follower = follower
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _take(self, document: ControlDocument) -> None:
+        self._book.take(document)
+        self._seen[document.key] = document.time
+
+    def _restart(self) -> None:
+        self._book, self._seen = ControlBook(), {}
+
+    def current(self) -> ControlBook:
+        """Give the book as far as it was read."""
+        return self._book
+
+    def waits_for(self) -> str | None:
+        """Say in a line what is missing before the book is that of the topic, None when nothing."""
+        return self._follower.waits_for() if self._follower else "the control topic"
+
+    def wait_ready(self, timeout_s: float = 30.0) -> ControlBook:
+        """Wait until the topic was read to the end it had at the start.
+
+        Raises:
+            BookUnread: It could not be read in time.
+        """
+        self._wait(lambda: self.waits_for() is None, timeout_s)
+        return self._book
+
+    def wait_for(self, document: ControlDocument, timeout_s: float = 10.0) -> None:
+        """Wait until the book has taken a document that was published.
+
+        Raises:
+            BookUnread: It was not read in time; what it changes may be in force all the same.
+        """
+        self._wait(lambda: self._seen.get(document.key) == document.time, timeout_s)
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:
+        until_s = time.monotonic() + timeout_s
+        while not done():
+            if self._stop.is_set():
+                raise BookUnread("following the control topic failed")
+            if time.monotonic() >= until_s:
+                raise BookUnread(f"waited {timeout_s:g} s for {self.waits_for() or 'the change'}")
+            self._stop.wait(_LOOK_S)
+
+
+class SeenPublisher:
+    """Publishes, and returns once the book shows it: who changes something reads it afterwards.
+
+    Args:
+        publisher: Writes to Kafka.
+        book: Follows the topic.
+    """
+
+    def __init__(self, publisher: ControlPublisher, book: LiveBook) -> None:
+        self._publisher = publisher
+        self._book = book
+
+    def publish(self, document: ControlDocument) -> None:
+        """Write a document.
+
+        Raises:
+            CannotPublish: The broker did not acknowledge it.
+            BookUnread: It is on the topic, and was not read from there in time.
+        """
+        self._publisher.publish(document)
+        self._book.wait_for(document)
