@@ -265,7 +265,9 @@ class ListFold(Generic[V]):
                 "type",
             )
         entries = {} if before is None or change.replace else dict(before.entries)
-        digest = hashlib.sha256(f"{before.version if before is not None else ''}/{change_id}".encode())
+        digest = hashlib.sha256(
+            f"{before.version if before is not None else ''}/{change_id}".encode()
+        )
         for part in parts:
             for value in _values(change.type, part.remove):
                 entries.pop(value, None)
