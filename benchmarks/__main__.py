@@ -69,6 +69,9 @@ def rest(
     ] = "",
     rate: Annotated[list[float] | None, typer.Option(help="Requests a second; repeatable.")] = None,
     seconds: Annotated[float, typer.Option(help="Length of each scenario.")] = 30.0,
+    key: Annotated[
+        str, typer.Option(envvar="FRAUDSTREAM_API_KEY", help="API key of the running one.")
+    ] = "",
 ) -> None:
     """One transaction at 200/s and 500/s, then what it can take, one by one and in lists."""
     console = _console()
@@ -79,9 +82,10 @@ def rest(
     known = take(source, 20_000)
     asked = [value for _, value in take(source, 10_000)]
 
-    def scenarios(address: str) -> list[dict[str, Any]]:
+    def scenarios(address: str, key: str) -> list[dict[str, Any]]:
         return rest_load.measure(
             f"{address.rstrip('/')}/v1/score",
+            key,
             asked,
             rates=rate or [200.0, 500.0],
             seconds=seconds * (0.1 if quick else 1.0),
@@ -90,13 +94,13 @@ def rest(
         )
 
     if url:
-        figures, beside = scenarios(url), "the whole stack, on the same machine"
+        figures, beside = scenarios(url, key), "the whole stack, on the same machine"
     else:
         with own_stack(workload, console) as own:
             # So that those who are asked about have a history.
             Stream(own.bootstrap_servers).backlog(known)
-            with rest_load.own_api(own.env) as address:
-                figures = scenarios(address)
+            with rest_load.own_api(own.env) as (address, own_key):
+                figures = scenarios(address, own_key)
         beside = "broker, Flink (idle) and load generator on the same machine, nothing else"
     publish("rest", figures, command=_command(), beside=beside, console=console)
 

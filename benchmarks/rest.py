@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -30,6 +31,7 @@ from rich.console import Console
 
 from benchmarks.report import percentiles
 from devstack.ports import free_ports
+from fraud.kit.api_keys import first_key
 
 Body = Callable[[int], bytes]
 """Gives the body of the n-th request."""
@@ -40,8 +42,10 @@ _LEAD_S: Final = 0.3
 
 
 @contextmanager
-def own_api(env: Mapping[str, str]) -> Iterator[str]:
-    """Run an API beside `own_stack` and give its address once it has caught up.
+def own_api(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Run an API beside `own_stack` and give its address and an API key once it has caught up.
+
+    It has no limit of requests a second: to find what it can take is the point.
 
     Args:
         env: Settings of the stack's services.
@@ -52,7 +56,7 @@ def own_api(env: Mapping[str, str]) -> Iterator[str]:
     (port,) = free_ports(1)
     process = subprocess.Popen(
         [sys.executable, "-m", "scoring_api"],
-        env={**os.environ, **env, "API_PORT": str(port)},
+        env={**os.environ, **env, "API_PORT": str(port), "API_RATE_LIMIT": "0"},
         stdout=subprocess.DEVNULL,
     )
     url = f"http://127.0.0.1:{port}"
@@ -62,7 +66,7 @@ def own_api(env: Mapping[str, str]) -> Iterator[str]:
             if time.monotonic() > deadline_s or process.poll() is not None:
                 raise TimeoutError(f"the API was not ready within {_START_S} s")
             time.sleep(0.2)
-        yield url
+        yield url, first_key(Path(env["STATE_DIR"])) or ""
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -106,12 +110,12 @@ def lists(body: Body, length: int) -> Body:
 class _Connection:
     """One kept-alive HTTP/1.1 connection; no more of the protocol than the API's answers need."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str) -> None:
         parts = urlsplit(url)
         self._tls = parts.scheme == "https"
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port or (443 if self._tls else 80)
-        self._head = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: ".encode()  # fmt: skip
+        self._head = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: ".encode()  # fmt: skip
         self._socket: socket.socket | None = None
 
     def _connect(self) -> socket.socket:
@@ -165,12 +169,13 @@ class _Tally:
 
 
 def load(
-    url: str, body: Body, *, rate: float | None, seconds: float, connections: int = 64
+    url: str, key: str, body: Body, *, rate: float | None, seconds: float, connections: int = 64
 ) -> dict[str, Any]:
     """Send requests and measure.
 
     Args:
         url: Of the endpoint.
+        key: An API key; what it needs is the role score.
         body: Makes the requests.
         rate: Requests a second on a fixed schedule; None sends the next on each connection as soon
             as the one before is answered (closed loop), which finds the capacity.
@@ -188,7 +193,7 @@ def load(
     tallies = [_Tally(started_s) for _ in range(connections)]
 
     def work(tally: _Tally) -> None:
-        connection = _Connection(url)
+        connection = _Connection(url, key)
         while True:
             with lock:
                 number = next(numbers)
@@ -229,6 +234,7 @@ def load(
 
 def measure(
     url: str,
+    key: str,
     values: Sequence[bytes],
     *,
     rates: Sequence[float],
@@ -240,6 +246,7 @@ def measure(
 
     Args:
         url: Of `POST /v1/score`.
+        key: An API key.
         values: Records as JSON.
         rates: Requests a second.
         seconds: Length of each scenario; a tenth of it warms up before, unmeasured.
@@ -258,7 +265,7 @@ def measure(
     rows = []
     for scenario, body, rate, connections in scenarios:
         with console.status(f"{scenario}, {seconds:g} s"):
-            load(url, body, rate=rate, seconds=seconds / 10, connections=connections)
-            figures = load(url, body, rate=rate, seconds=seconds, connections=connections)
+            load(url, key, body, rate=rate, seconds=seconds / 10, connections=connections)
+            figures = load(url, key, body, rate=rate, seconds=seconds, connections=connections)
         rows.append({"scenario": scenario, **figures})
     return rows

@@ -28,6 +28,7 @@ from devstack.settings import PYTHON, DevstackSettings
 from devstack.state import LockedError, Phase, StackRecord
 from devstack.supervisor import Supervisor
 from devstack.tables import address_table, progress_line, progress_table, status_table
+from fraud.kit.api_keys import FIRST_KEY, first_key
 
 _LOOK_S: Final = 0.2
 _ARRIVAL_LOOK_S: Final = 1.0
@@ -100,6 +101,7 @@ def _already_running(
     if record.is_healthy():
         console.print("already running; nothing to do (`make down` stops it)", highlight=False)
         console.print(status_table(record))
+        _print_key(settings, list(record.services), console)
         return 0
     console.print(status_table(record))
     raise DevstackError(
@@ -151,8 +153,16 @@ def _start(
     if "mail" in names:
         extra["SMTP"] = f"{host}:{settings.smtp_port}"
     console.print(address_table(record, extra))
+    _print_key(settings, names, console)
     console.print(f"logs are in {logs}; `make status`, `make logs`, `make down`", highlight=False)
     return 0
+
+
+def _print_key(settings: DevstackSettings, names: Sequence[str], console: Console) -> None:
+    """Show the API's first key, which nobody could know otherwise, until it is revoked."""
+    if "scoring_api" in names and (key := first_key(settings.state_dir)):
+        console.print(f"API key of role admin, kept in {settings.state_dir / FIRST_KEY}:", highlight=False)  # fmt: skip
+        console.print(key, highlight=False, markup=False)
 
 
 def _watch(

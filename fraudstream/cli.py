@@ -8,6 +8,7 @@ from dashboards.commands import app as dashboards_app
 from devstack import cli as devstack_cli
 from fraudstream import models, transactions, world
 from fraudstream.environment import complete_environment
+from fraudstream.keys import keys
 
 app = typer.Typer(
     help="Real-time fraud prevention on your own machines.",
@@ -33,3 +34,4 @@ app.command("models")(models.list_models)
 app.command("score")(models.score)
 app.command("promote")(models.promote)
 app.command("rollback")(models.rollback)
+app.add_typer(keys, name="keys")

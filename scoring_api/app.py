@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import PlainTextResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from fraud.kit.api_keys import Role
+from scoring_api.access import Access, require
 from scoring_api.documentation import (
     ASSETS_PATH,
     DESCRIPTION,
@@ -18,30 +20,14 @@ from scoring_api.documentation import (
     documents,
     score_operation,
 )
+from scoring_api.door import Door
 from scoring_api.errors import answer_errors
-from scoring_api.scoring import MAX_BODY_BYTES, Scoring, TooLarge
+from scoring_api.scoring import Scoring
 
 
-async def _body(request: Request) -> bytes:
-    """Read the body, no further than it may be long.
-
-    Raises:
-        TooLarge: It is longer.
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
-        raise TooLarge(MAX_BODY_BYTES)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise TooLarge(MAX_BODY_BYTES)
-    return bytes(body)
-
-
-def _guarded(scoring: Scoring) -> APIRouter:
-    """Make the routes that will need a key once there are keys: a dependency of this router."""
-    routes = APIRouter(prefix="/v1", tags=["scoring"])
+def _score(scoring: Scoring) -> APIRouter:
+    """Make the route that scores."""
+    routes = APIRouter(prefix="/v1", tags=["scoring"], dependencies=[Depends(require(Role.SCORE))])
 
     @routes.post(
         "/score",
@@ -51,7 +37,7 @@ def _guarded(scoring: Scoring) -> APIRouter:
     )
     async def score(request: Request) -> Response:
         """Answer with the decision that the stream would make if the record came next. Nothing is stored."""
-        return Response(await scoring.answer(await _body(request)), media_type="application/json")
+        return Response(await scoring.answer(await request.body()), media_type="application/json")
 
     return routes
 
@@ -80,11 +66,21 @@ def _open(scoring: Scoring) -> APIRouter:
     return routes
 
 
-def create_app(scoring: Scoring) -> FastAPI:
-    """Make the app."""
+def create_app(scoring: Scoring, access: Access, *more: APIRouter) -> FastAPI:
+    """Make the app.
+
+    Args:
+        scoring: Answers `POST /v1/score`.
+        access: Who may ask; `require` in routes refers to it.
+        more: Further routes.
+    """
     app = FastAPI(title="Fraudstream", docs_url=None, redoc_url=None)
+    app.state.access = access
+    app.add_middleware(Door, access=access)
     answer_errors(app)
-    app.include_router(_guarded(scoring))
+    app.include_router(_score(scoring))
+    for routes in more:
+        app.include_router(routes)
     app.include_router(_open(scoring))
     app.include_router(documents)
     app.mount(ASSETS_PATH, assets())

@@ -98,6 +98,25 @@ def components() -> dict[str, Any]:
     }
 
 
+_PROBLEMS: Final = {
+    400: "The body is not JSON in UTF-8.",
+    401: "No API key, or none that is in use.",
+    403: "The role of the key does not cover this; `detail` names the one that does.",
+    404: "There is no such thing.",
+    409: "It contradicts what is there; `code` and `detail` say how.",
+    413: f"The body is over {MAX_BODY_BYTES >> 20} MiB.",
+    422: "A field is at fault; `errors` names each.",
+    429: "The key asks too often; the header Retry-After says for how long to wait.",
+    503: "What is needed for it does not answer, or is not ready yet; try again.",
+}
+_ALWAYS: Final = (400, 401, 403, 413, 422, 429)
+
+
+def problems(*status: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the problems that routes answer with: these, or without any those of all routes."""
+    return {one: _problem_answer(_PROBLEMS[one]) for one in status or _ALWAYS}
+
+
 def _problem_answer(description: str) -> dict[str, Any]:
     return {
         "description": description,
@@ -138,13 +157,16 @@ def score_operation() -> dict[str, Any]:
                     }
                 },
             },
-            "400": _problem_answer("The body is not JSON in UTF-8."),
+            "400": _problem_answer(_PROBLEMS[400]),
+            "401": _problem_answer(_PROBLEMS[401]),
+            "403": _problem_answer(_PROBLEMS[403]),
             "413": _problem_answer(
                 f"A record is over 1 MiB, or the body over {MAX_BODY_BYTES >> 20} MiB."
             ),
             "422": _problem_answer(
                 "A record is invalid: `errors` names the index and the field of each. None was scored."
             ),
+            "429": _problem_answer(_PROBLEMS[429]),
             "503": _problem_answer("The history is not that of the stream yet; try again."),
         },
     }

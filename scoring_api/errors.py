@@ -5,15 +5,18 @@ No answer holds a value of the request: it may be personal data.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.kit.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys
+from scoring_api.access import NotAuthenticated, RateLimited, RoleNeeded
 from scoring_api.scoring import (
     MAX_RECORDS,
     InvalidRecords,
@@ -86,9 +89,82 @@ def _not_ready(error: NotReady) -> Response:
     )
 
 
+def _not_authenticated(error: NotAuthenticated) -> Response:
+    return _problem(
+        HTTPStatus.UNAUTHORIZED,
+        "not_authenticated",
+        str(error),
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def _role_needed(error: RoleNeeded) -> Response:
+    return _problem(
+        HTTPStatus.FORBIDDEN, "role_needed", f"expected an API key of role {error.role} or above"
+    )
+
+
+def _rate_limited(error: RateLimited) -> Response:
+    return _problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "rate_limited",
+        f"this API key asks too often, expected a pause of {error.retry_after_s} s",
+        headers={"Retry-After": str(error.retry_after_s)},
+    )
+
+
+def _not_found(what: str) -> Callable[[Exception], Response]:
+    return lambda _error: _problem(HTTPStatus.NOT_FOUND, "not_found", f"there is no such {what}")
+
+
+def _conflict(code: str, detail: str) -> Callable[[Exception], Response]:
+    return lambda _error: _problem(HTTPStatus.CONFLICT, code, detail)
+
+
+_LONGEST_FIELD: Final = 100
+_MISSING: Final = "missing"
+_NOT_JSON: Final = "json_invalid"
+
+
+def _invalid_request(error: RequestValidationError) -> Response:
+    found = [_request_fault(one) for one in error.errors()]
+    if any(one["type"] == _NOT_JSON for one in error.errors()):
+        return _problem(HTTPStatus.BAD_REQUEST, str(ErrorCode.NOT_JSON), "expected JSON in UTF-8")
+    return _problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_request" if len(found) > 1 else found[0]["code"],
+        found[0]["detail"],
+        errors=found,
+    )
+
+
+def _request_fault(error: dict[str, Any]) -> dict[str, Any]:
+    """Name the field and what was expected; what pydantic says of it holds no value."""
+    where = ".".join(str(part) for part in error["loc"][1:])[:_LONGEST_FIELD] or None
+    kind: str = error["type"]
+    if kind == _MISSING:
+        code, detail = ErrorCode.MISSING_FIELD, "expected a value, it is missing"
+    elif kind.endswith(("_type", "_parsing", "_attributes_type")):
+        code, detail = ErrorCode.WRONG_TYPE, _expected(error)
+    else:
+        code, detail = ErrorCode.OUT_OF_RANGE, _expected(error)
+    return {"field": where, "code": str(code), "detail": f"{where or 'body'}: {detail}"}
+
+
+def _expected(error: dict[str, Any]) -> str:
+    said: str = error["msg"]
+    return said.replace("Input should be", "expected", 1).replace("Value error, ", "", 1)
+
+
+_HTTP_CODES: Final = {
+    # Of a body that FastAPI could not read.
+    HTTPStatus.BAD_REQUEST: str(ErrorCode.NOT_JSON),
+}
+
+
 def _http(error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
-    code = status.name.lower()
+    code = _HTTP_CODES.get(status, status.name.lower())
     return _problem(status, code, status.description or status.phrase, headers=error.headers)  # type: ignore[arg-type]
 
 
@@ -105,21 +181,34 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
     TooManyRecords: _too_many,  # 422
     TooLarge: _too_large,  # 413
     NotReady: _not_ready,  # 503
+    NotAuthenticated: _not_authenticated,  # 401
+    RoleNeeded: _role_needed,  # 403
+    RateLimited: _rate_limited,  # 429
+    RequestValidationError: _invalid_request,  # 400 when it is not JSON, 422 when a field is at fault
+    NoSuchKey: _not_found("key"),  # 404
+    KeyNameTaken: _conflict("name_taken", "name: expected one that no other key has"),  # 409
+    LastAdminKey: _conflict(
+        "last_admin_key", "it is the last key of role admin: make another first"
+    ),  # 409
+    TooManyKeys: _conflict("too_many_keys", f"expected at most {MAX_KEYS} keys"),  # 409
     HTTPException: _http,  # 404, 405
     Exception: _bug,  # 500
 }
 
 
+def answer(error: Exception) -> Response:
+    """Give the answer to an error."""
+    for kind in type(error).__mro__:
+        if kind in _ANSWERS:
+            return _ANSWERS[kind](error)
+    raise TypeError(type(error))
+
+
 def answer_errors(app: FastAPI) -> None:
     """Let the app answer each error as the table says."""
-    for kind, answer in _ANSWERS.items():
-        app.add_exception_handler(kind, _handler(answer))
 
-
-def _handler(
-    answer: Callable[[Any], Response],
-) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def handle(_request: Request, error: Exception) -> Response:
         return answer(error)
 
-    return handle
+    for kind in _ANSWERS:
+        app.add_exception_handler(kind, handle)

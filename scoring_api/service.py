@@ -13,14 +13,19 @@ import structlog
 import uvicorn
 
 from fraud.contracts.topics import Topic
+from fraud.kit.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
+from fraud.kit.audit import AuditLog
 from fraud.kit.background import Background
 from fraud.kit.feed import TopicFeed
 from fraud.kit.metrics import CONSUMER_LAG
 from model.live import LiveEngine
 from model.registry import Registry
+from scoring_api.access import Access, RateLimit
 from scoring_api.app import create_app
 from scoring_api.follower import SERVICE, Follower
 from scoring_api.history import RecentHistory
+from scoring_api.routes.audit import audit_routes
+from scoring_api.routes.keys import key_routes
 from scoring_api.scoring import Scoring
 from scoring_api.settings import Settings
 from scoring_api.snapshot import SnapshotFile
@@ -51,6 +56,20 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+def _keys(settings: Settings) -> KeyStore | None:
+    """Give the API keys, with a first one if there are none; None when they are switched off."""
+    if settings.api_keys == "off":
+        _log.warning("scoring_api.keys_off", detail="anyone who reaches the API may do anything")
+        return None
+    try:
+        keys = KeyStore(settings.state_dir)
+    except KeysUnreadable as problem:
+        raise CannotStart(str(problem)) from None
+    if keys.ensure_first():
+        _log.info("scoring_api.first_key_made", file=str(settings.state_dir / FIRST_KEY))
+    return keys
+
+
 def serve(
     settings: Settings, registry: Registry, listener: socket.socket, stop: threading.Event
 ) -> None:
@@ -60,8 +79,10 @@ def serve(
 
     Raises:
         ModelError: There is no champion, or it cannot be used.
+        CannotStart: The API keys cannot be read.
     """
     sys.setswitchinterval(_SWITCH_S)
+    keys = _keys(settings)
     history = RecentHistory(settings.api_history_keys)
     with ExitStack() as stack:
         engine = stack.enter_context(LiveEngine(registry, settings, service=SERVICE, stop=stop))
@@ -74,8 +95,14 @@ def serve(
             SnapshotFile(settings.state_dir / SERVICE / "history.snapshot"),
             snapshot_s=settings.api_snapshot_s,
         )
+        audit = AuditLog(settings.state_dir)
+        routes = [audit_routes(audit)]
+        if keys is not None:
+            routes.append(key_routes(keys, audit))
         app = create_app(
-            Scoring(engine.current, history, lambda: engine.waits_for() or follower.waits_for())
+            Scoring(engine.current, history, lambda: engine.waits_for() or follower.waits_for()),
+            Access(keys, RateLimit(settings.api_rate_limit)),
+            *routes,
         )
         server = uvicorn.Server(
             uvicorn.Config(

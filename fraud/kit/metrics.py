@@ -63,3 +63,9 @@ CONTROL_LAG = Gauge("fraudstream_control_lag", "Control documents not yet read."
 CONTROL_SWITCH_SECONDS = Gauge(
     "fraudstream_control_switch_seconds", "From the last control document's arrival in Kafka to its being in force, seconds.", ["service"]
 )  # fmt: skip
+KEYS_REFUSED = Counter(
+    "fraudstream_keys_refused_total", "Requests over REST refused for their API key: missing_key, unknown_key, or role.", ["reason"]
+)  # fmt: skip
+RATE_LIMITED = Counter(
+    "fraudstream_rate_limited_total", "Requests over REST refused because their API key asked too often.", ["key_id"]
+)  # fmt: skip

@@ -17,6 +17,7 @@ import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from devstack.state import read
+from fraud.kit.api_keys import first_key
 
 DEADLINE_S = 120.0
 
@@ -35,10 +36,13 @@ def wait_for(what: str, done: Callable[[], Any], *, within_s: float = DEADLINE_S
     return answer
 
 
-def get_json(url: str, body: Any = None) -> Any:
+def get_json(url: str, body: Any = None, *, key: str = "") -> Any:
     """Ask an HTTP server of the stack."""
     data = None if body is None else orjson.dumps(body)
-    request = Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - our own server
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    request = Request(url, data, headers)  # noqa: S310 - our own server
     with urlopen(request, timeout=30) as answer:  # noqa: S310 - our own server
         return json.load(answer)
 
@@ -223,7 +227,7 @@ class Stack:
 
     def score(self, record: Any) -> Any:
         """Score over REST."""
-        return get_json(f"{self.api}/v1/score", record)
+        return get_json(f"{self.api}/v1/score", record, key=first_key(self.state) or "")
 
     # Processes
 

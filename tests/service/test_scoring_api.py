@@ -35,6 +35,7 @@ from devstack.servers.kafka import kafka as kafka_service
 from fraud.contracts.topics import Topic as TopicName
 from fraud.decision.scale import ScoreScale
 from fraud.features.catalogue import KEYS
+from fraud.kit.api_keys import first_key
 from fraud.kit.feed import TopicFeed
 from fraud.kit.metrics import CONSUMER_LAG
 from fraud.kit.settings import KafkaSettings
@@ -129,7 +130,8 @@ class Api:
 
     def __init__(self, env: dict[str, str]) -> None:
         (port,) = free_ports(1)
-        self.log = Path(env["STATE_DIR"]) / f"{port}.log"
+        self.state_dir = Path(env["STATE_DIR"])
+        self.log = self.state_dir / f"{port}.log"
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}")
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -143,9 +145,12 @@ class Api:
         """Say whether it may be asked."""
         assert self.process.poll() is None, self.log.read_text()
         try:
-            return self.http.get("/health/ready").status_code == 200
+            ready = self.http.get("/health/ready").status_code == 200
         except httpx.TransportError:
             return False
+        if ready:
+            self.http.headers["Authorization"] = f"Bearer {first_key(self.state_dir)}"
+        return ready
 
     def score(self, **changes: Any) -> dict[str, Any]:
         """Score a record; gives the decision."""
@@ -213,6 +218,43 @@ def test_it_knows_what_the_stream_decided_across_restarts(
     with api(env) as third:
         assert third.rows() == 5
         assert third.rows("c-2") == 1
+
+
+def test_a_key_made_and_revoked_at_the_command_line_is_so_at_once(env: dict[str, str]) -> None:
+    """On a running API, which made its own first key; none of their secrets is logged."""
+
+    def keys(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "fraudstream", "keys", *arguments],
+            env={**os.environ, **env},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout.decode().strip()
+
+    with api(env) as asked:
+        secret = keys("create", "checkout", "--role", "score").splitlines()[-1]
+        bearer = {"Authorization": f"Bearer {secret}"}
+        scored = asked.http.post("/v1/score", json=a_record(), headers=bearer)
+        assert scored.status_code == 200
+        assert asked.http.get("/v1/keys", headers=bearer).status_code == 403
+        (key,) = (
+            one
+            for one in asked.http.get("/v1/keys").raise_for_status().json()["items"]
+            if one["name"] == "checkout"
+        )
+        keys("revoke", key["id"])
+        again = asked.http.post("/v1/score", json=a_record(), headers=bearer)
+        assert again.status_code == 401
+        done = [one["action"] for one in asked.http.get("/v1/audit").json()["items"]]
+        assert done == ["key.revoked", "key.created"]
+        _, output = asked.end(signal.SIGTERM)
+        assert secret not in output
+        assert (first_key(asked.state_dir) or "?") not in output
+    with api({**env, "API_KEYS": "off"}) as trusting:
+        assert httpx.post(f"{trusting.http.base_url}/v1/score", json=a_record()).status_code == 200
+        assert trusting.http.get("/v1/keys").status_code == 404
 
 
 def test_it_refuses_to_start_with_one_line_that_says_why(

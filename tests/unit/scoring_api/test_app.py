@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from fraud.contracts.decision import Decision
 from fraud.contracts.topics import TOPIC_SPECS, Topic
 from fraud.contracts.transaction import MAX_RECORD_BYTES
+from scoring_api.access import Access, RateLimit
 from scoring_api.app import create_app
 from scoring_api.history import RecentHistory, read_processed
 from scoring_api.scoring import MAX_BODY_BYTES, MAX_RECORDS, Scoring
@@ -32,7 +33,8 @@ def history() -> RecentHistory:
 
 
 def client(scoring: Scoring) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=create_app(scoring), raise_app_exceptions=False)
+    app = create_app(scoring, Access(None, RateLimit(0)))
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://api")
 
 

@@ -1,0 +1,92 @@
+"""Commands on the API's keys. They work on the same file as the API, whether it runs or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fraud.kit.api_keys import KeyStore
+    from fraud.kit.audit import AuditLog
+
+keys = typer.Typer(help="Make, list and revoke keys of the REST API.", no_args_is_help=True)
+
+
+def _stores() -> tuple[KeyStore, AuditLog]:
+    from fraud.kit.api_keys import KeyStore, KeysUnreadable
+    from fraud.kit.audit import AuditLog
+    from fraud.kit.lifecycle import load_settings
+    from fraud.kit.settings import ServiceSettings
+    from fraudstream.environment import complete_environment
+
+    complete_environment()
+    settings = load_settings(ServiceSettings)
+    try:
+        return KeyStore(settings.state_dir), AuditLog(settings.state_dir)
+    except KeysUnreadable as problem:
+        raise _fail(str(problem)) from None
+
+
+def _fail(problem: str) -> typer.Exit:
+    typer.echo(f"fraudstream: {problem}", err=True)
+    return typer.Exit(2)
+
+
+@keys.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    role: Annotated[str, typer.Option(help="score, analyst or admin.")] = "score",
+) -> None:
+    """Make a key and print it: the only time that it is shown."""
+    import re
+
+    from fraud.kit.api_keys import MAX_KEYS, NAME_PATTERN, KeyNameTaken, Role, TooManyKeys
+    from fraud.kit.audit import at_the_command_line
+
+    if role not in set(Role):
+        raise _fail(f"--role: expected one of {', '.join(Role)}")
+    if not re.fullmatch(NAME_PATTERN, name, re.ASCII):
+        raise _fail("name: expected 1 to 64 letters, digits, spaces, _, ., @ and -, the first a letter or digit")  # fmt: skip
+    store, audit = _stores()
+    who = at_the_command_line()
+    try:
+        with audit.change(who, "key.created", f"key/{name}", after={"name": name, "role": role}):
+            _, secret = store.create(name, Role(role), who.name)
+    except KeyNameTaken:
+        raise _fail(f"name: expected one that no other key has, {name} is taken") from None
+    except TooManyKeys:
+        raise _fail(f"there are {MAX_KEYS} keys already; revoke one first") from None
+    typer.echo(secret)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Show the keys there are, never their secrets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    store, _ = _stores()
+    table = Table("id", "name", "role", "made at", "made by")
+    for key in store.all_keys():
+        table.add_row(key.id, key.name, key.role, key.created_at.isoformat(timespec="seconds"), key.created_by)  # fmt: skip
+    Console().print(table)
+
+
+@keys.command("revoke")
+def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
+    """Take a key away; running APIs refuse it from the next request on."""
+    from fraud.kit.api_keys import LastAdminKey, NoSuchKey
+    from fraud.kit.audit import at_the_command_line
+
+    store, audit = _stores()
+    try:
+        key = store.get(key_id)
+        before = key.model_dump(mode="json", include={"id", "name", "role"})
+        with audit.change(at_the_command_line(), "key.revoked", f"key/{key.name}", before=before):
+            store.revoke(key_id)
+    except NoSuchKey:
+        raise _fail(f"there is no key {key_id}; see fraudstream keys list") from None
+    except LastAdminKey:
+        raise _fail("it is the last key of role admin: make another first") from None
+    typer.echo(f"{key_id} ({key.name}) is revoked.")

@@ -1,0 +1,93 @@
+"""What every request passes first: an id, the length of its body, and under `/v1` its key.
+
+Before FastAPI, which reads bodies before it asks who sends them.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scoring_api.access import Access, NotAuthenticated, RateLimited
+from scoring_api.errors import answer
+from scoring_api.scoring import MAX_BODY_BYTES, TooLarge
+
+REQUEST_ID: Final = "X-Request-ID"
+_HEADER: Final = REQUEST_ID.lower().encode()
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_GUARDED: Final = "/v1/"
+
+
+class _BodyTooLarge(TooLarge, HTTPException):
+    """Of a body whose length was not declared: FastAPI lets only its own exceptions through."""
+
+    def __init__(self, limit: int) -> None:
+        HTTPException.__init__(self, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        self.limit = limit
+
+
+class Door:
+    """Middleware of the app.
+
+    Args:
+        app: What comes next.
+        access: Finds out who asks.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id = _request_id(headers)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        named = (_HEADER, request_id.encode())
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], named]
+            await send(message)
+
+        try:
+            if scope["path"].startswith(_GUARDED):
+                state["principal"] = self._access.admit(headers.get("authorization"))
+            declared = headers.get("content-length", "")
+            if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+                raise TooLarge(MAX_BODY_BYTES)
+        except (NotAuthenticated, RateLimited, TooLarge) as error:
+            await answer(error)(scope, receive, send_named)
+            return
+        await self._app(scope, _limited(receive), send_named)
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get(REQUEST_ID)
+    return given if given and _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _limited(receive: Receive) -> Receive:
+    read = 0
+
+    async def limited() -> Message:
+        nonlocal read
+        message = await receive()
+        if message["type"] == "http.request":
+            read += len(message.get("body", b""))
+            if read > MAX_BODY_BYTES:
+                raise _BodyTooLarge(MAX_BODY_BYTES)
+        return message
+
+    return limited

@@ -1,0 +1,87 @@
+"""`/v1/keys`: who may ask what."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from fraud.kit.api_keys import ApiKey, KeyName, KeyStore, Role
+from fraud.kit.audit import AuditLog
+from scoring_api.access import Principal, request_id, require
+from scoring_api.documentation import problems
+
+_Admin = Annotated[Principal, Depends(require(Role.ADMIN))]
+
+
+class NewKey(BaseModel):
+    """A key to be made."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "checkout", "role": "score"}]}
+    )
+
+    name: KeyName
+    role: Annotated[Role, Field(description="What it may do: score < analyst < admin.")]
+
+
+class MadeKey(ApiKey):
+    """A key that was just made, with its secret."""
+
+    secret: Annotated[str, Field(description="To be sent as Authorization: Bearer. Shown this once; only its hash is kept.")]  # fmt: skip
+
+
+class Keys(BaseModel):
+    """All keys."""
+
+    items: list[ApiKey]
+
+
+def shown(key: ApiKey) -> dict[str, Any]:
+    """Give a key as the audit log has it."""
+    return key.model_dump(mode="json", include={"id", "name", "role"})
+
+
+def key_routes(keys: KeyStore, audit: AuditLog) -> APIRouter:
+    """Make the routes."""
+    routes = APIRouter(prefix="/v1/keys", tags=["keys"], responses=problems())
+
+    @routes.get("", summary="List the keys")
+    def list_keys(_who: _Admin) -> Keys:
+        """All keys, the oldest first; never their secrets."""
+        return Keys(items=keys.all_keys())
+
+    @routes.post("", summary="Make a key", status_code=HTTPStatus.CREATED, responses=problems(409))
+    def create_key(new: NewKey, who: _Admin, request: Request) -> MadeKey:
+        """The answer is the only place that ever shows the secret."""
+        with audit.change(
+            who.actor,
+            "key.created",
+            f"key/{new.name}",
+            after=new.model_dump(mode="json"),
+            request_id=request_id(request),
+        ):
+            key, secret = keys.create(new.name, new.role, who.name)
+        return MadeKey(**key.model_dump(), secret=secret)
+
+    @routes.delete(
+        "/{key_id}",
+        summary="Revoke a key",
+        status_code=HTTPStatus.NO_CONTENT,
+        responses=problems(404, 409),
+    )
+    def revoke_key(key_id: str, who: _Admin, request: Request) -> None:
+        """It is refused from the next request on, by every process."""
+        key = keys.get(key_id)
+        with audit.change(
+            who.actor,
+            "key.revoked",
+            f"key/{key.name}",
+            before=shown(key),
+            request_id=request_id(request),
+        ):
+            keys.revoke(key_id)
+
+    return routes
