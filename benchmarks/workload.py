@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +12,17 @@ from typing import Final
 
 import orjson
 
+import producer
+
 _NOT_SENT: Final = frozenset({"label", "label_time", "is_fraud", "campaign"})
 
 
 def history_file(folder: Path, *, days: int, customers: int, seed: int) -> Path:
-    """Simulate a history, unless the file is there already."""
-    path = folder / f"history-{days}-{customers}-{seed}.jsonl"
+    """Simulate a history, unless this version of the simulator did so already."""
+    simulator = Path(producer.__file__).parent
+    code = b"".join(path.read_bytes() for path in sorted(simulator.iterdir()) if path.is_file())
+    version = hashlib.sha256(code).hexdigest()[:8]
+    path = folder / f"history-{days}-{customers}-{seed}-{version}.jsonl"
     if not path.exists():
         command = [sys.executable, "-m", "producer", "history", "--output", str(path)]
         command += ["--days", str(days), "--customers", str(customers), "--seed", str(seed)]

@@ -61,11 +61,19 @@ DURATION_H: Final[Mapping[Campaign, int]] = MappingProxyType(
 """Hours after its start by which a campaign is over."""
 REMOTE_ACCESS_SHARE: Final = 0.25
 """Part of the account takeovers that work on the victim's own device."""
+ADDED_CARD_SHARE: Final = 0.25
+"""Part of the account takeovers that pay by a stolen card of somebody else."""
 _LOOKBACK_DAYS: Final = -(-max(DURATION_H.values()) // HOURS_A_DAY)
 
 
 Deeds = NDArray[Any]
 """One-dimensional array of `_DEED` rows."""
+ERA_DAYS: Final = 21
+"""How long the data that leaked from one merchant are used."""
+BIN_ATTACK_SHARE: Final = 0.4
+"""Part of the card testing that runs through the numbers of one issuer's range."""
+_RAMP: Final = 1 / 3
+"""Part of its time during which a campaign gathers pace."""
 _OWN: Final = -1
 """Tool of a customer who pays from their own phone and home."""
 
@@ -73,7 +81,8 @@ _DEED: Final = np.dtype(
     [
         ("time_ms", "i8"),
         ("customer", "i8"),
-        ("shop", "i8"),  # merchant, numbered within the town
+        ("shop", "i8"),  # numbered within the town
+        ("country", "i2"),  # of the merchant; -1 = where the card is
         ("category", "i2"),
         ("usd", "f8"),
         ("charm", "f8"),  # uniform draw for how the price is rounded
@@ -81,6 +90,7 @@ _DEED: Final = np.dtype(
         ("tool", "i8"),  # the thief's device and network; 0 = none, _OWN = the customer's
         ("proxy", "f8"),  # uniform draw for which of the carrier's addresses a proxy has
         ("contact", "i8"),  # 0 = the customer's own e-mail and phone
+        ("card", "i8"),  # 0 = the customer's own
         ("place", "i2"),  # -1 = the customer's home
         ("campaign", "i1"),
         ("begun_h", "i8"),  # hour in which the campaign began
@@ -122,20 +132,27 @@ class Town:
         """Give the customers who like the merchant whose data leaked in an era of three weeks."""
         if era not in self.leaks:
             rng = population.draws.generator(Purpose.CAMPAIGN, number, era, 99)
-            breached = number * TOWN_MERCHANTS + int(rng.integers(3, 40))
-            people = np.arange(self.first, self.first + self.residents)
+            breached = int(rng.integers(3, 40))
+            people = self.people()
+            hour = np.full(len(people), era * ERA_DAYS * HOURS_A_DAY)
+            country = population.place_country[population.home(people, hour)]
+            here = country == country[int(rng.integers(0, len(people)))]
             likes = np.zeros(len(people), bool)
             for rank in range(3):
                 likes |= population.favourite(people, np.full(len(people), rank)) == breached
-            self.leaks[era] = people[likes] if likes.any() else people
+            self.leaks[era] = people[likes & here] if (likes & here).any() else people[here]
         return self.leaks[era]
+
+    def people(self) -> Ints:
+        """Give its customers."""
+        return np.arange(self.first, self.first + self.residents)
 
 
 def survey(population: Population, number: int, residents: int) -> Town:
     """Look at a town."""
     first = number * TOWN_SIZE
-    merchants = np.arange(number * TOWN_MERCHANTS, (number + 1) * TOWN_MERCHANTS)
-    category, price = population.merchant_traits(merchants)
+    shops = np.arange(TOWN_MERCHANTS)
+    category, price = population.shop_traits(np.full(TOWN_MERCHANTS, number), shops)
     appeal = CATEGORY_RESALE[category] / np.sqrt(1 + np.arange(TOWN_MERCHANTS))
     return Town(
         first,
@@ -174,6 +191,26 @@ class Scene:
         """Choose whose cards or accounts are used; a busy card is likelier, one may come twice."""
         return self.town.first + pick(self.town.by_activity, self.rng.random(n))
 
+    def of_one_bin(self, n: int) -> Ints:
+        """Choose the cards of a bank, by somebody's who has one there."""
+        people = self.town.people()
+        hour = np.full(len(people), self.start_ms // HOUR_MS)
+        home = self.population.home(people, hour)
+        bins = self.population.card_bin(people, np.zeros(len(people), np.int64), hour, home)
+        holders = people[bins == bins[self.victims(1)[0] - self.town.first]]
+        return np.asarray(holders[self.rng.integers(0, len(holders), n)])
+
+    def ramp(self, n: int) -> Floats:
+        """Give times of 0 to 1, in order: ever more during the first third, then evenly."""
+        reached = self.rng.random(n) * (1 - _RAMP / 2)
+        rising = np.sqrt(2 * _RAMP * np.minimum(reached, _RAMP / 2))
+        return np.sort(np.where(reached < _RAMP / 2, rising, reached + _RAMP / 2))
+
+    def abroad(self, n: int, share: float) -> Ints:
+        """Give the countries of merchants: another for a share of them, else the card's (-1)."""
+        elsewhere = pick(self.population.country_cumulative, self.rng.random(n))
+        return np.where(self.rng.random(n) < share, elsewhere, -1)
+
     def tool(self, n: int) -> Ints:
         """Number the thief's own devices and networks, below 2**32 and unlike a customer's."""
         return self.rng.integers(2**31, 2**32, n)
@@ -203,7 +240,9 @@ class Scene:
         channel: Any = Channel.WEB,
         tool: Any = 0,
         contact: Any = 0,
+        card: Any = 0,
         place: Any = -1,
+        country: Any = -1,
     ) -> Deeds:
         """Write the campaign's payments down."""
         n = len(customer)
@@ -218,7 +257,9 @@ class Scene:
         deeds["tool"] = tool
         deeds["proxy"] = self.rng.random(n)
         deeds["contact"] = contact
+        deeds["card"] = card
         deeds["place"] = place
+        deeds["country"] = country
         deeds["campaign"] = self.kind
         deeds["begun_h"] = self.start_ms // HOUR_MS
         deeds["town"], deeds["day"], deeds["which"] = self.key
@@ -233,8 +274,11 @@ def _carry_out(population: Population, deeds: Deeds) -> Events:
         return events
     customer, tool, town = deeds["customer"], deeds["tool"], deeds["town"]
     hour = deeds["time_ms"] // HOUR_MS
-    billed = np.where(deeds["place"] >= 0, deeds["place"], population.home(customer, hour))
-    currency = population.place_currency[billed]
+    paid_at = np.where(deeds["place"] >= 0, deeds["place"], population.home(customer, hour))
+    here = population.place_country[paid_at]
+    country = np.where(deeds["country"] >= 0, deeds["country"], here)
+    merchant = population.merchant(town, country, deeds["shop"])
+    currency = population.merchant_currency(merchant)
     device, agent = population.device_of(tool, 0, 2, deeds["begun_h"])
     own_device, own_agent = population.device(customer, hour, np.zeros(len(deeds), bool))
     # One network in three is a proxy behind the victims' own carrier.
@@ -243,9 +287,18 @@ def _carry_out(population: Population, deeds: Deeds) -> Events:
     ip = np.where(tool % 3 == 0, near, far)
     own_ip = population.home_ip(customer, hour)
     none, own = tool == 0, tool == _OWN
-    for name in ("time_ms", "customer", "category", "channel", "contact", "place", "campaign"):
+    for name in (
+        "time_ms",
+        "customer",
+        "category",
+        "channel",
+        "contact",
+        "card",
+        "place",
+        "campaign",
+    ):
         events[name] = deeds[name]
-    events["merchant"] = deeds["shop"] + town * TOWN_MERCHANTS
+    events["merchant"] = merchant
     events["currency"] = currency
     events["amount"] = minor_units(deeds["usd"], currency, deeds["charm"])
     events["device"] = np.where(none, -1, np.where(own, own_device, device))
@@ -257,15 +310,17 @@ def _carry_out(population: Population, deeds: Deeds) -> Events:
 def _card_testing(scene: Scene) -> Deeds:
     """Try many cards with small amounts from few machines; use the good ones within a day."""
     rng = scene.rng
-    cards = scene.victims(int(rng.integers(10, 30)))
+    many = int(rng.integers(10, 30))
+    cards = scene.of_one_bin(many) if rng.random() < BIN_ATTACK_SHARE else scene.victims(many)
     tries = rng.integers(1, 3, len(cards))
     tested = np.repeat(cards, tries)
     n = len(tested)
     bots = scene.tool(int(rng.integers(1, 4)))
     used = bots[rng.integers(0, len(bots), n)]
     minutes = rng.uniform(10, 90)
-    at = scene.start_ms + np.sort(rng.random(n)) * minutes * 60_000
+    at = scene.start_ms + scene.ramp(n) * minutes * 60_000
     shop = np.repeat(scene.shops(int(rng.integers(1, 3))), n)[:n]
+    country = np.repeat(scene.abroad(1, 1.0), n)
     probe_usd = rng.uniform(0.5, 6.0, n)
     good = cards[rng.random(len(cards)) < 0.3]
     later = scene.start_ms + minutes * 60_000 + rng.uniform(0.2, 20, len(good)) * HOUR_MS
@@ -276,6 +331,7 @@ def _card_testing(scene: Scene) -> Deeds:
         np.concatenate([shop, loot]),
         np.concatenate([probe_usd, scene.prices(loot, 2.2)]),
         tool=np.concatenate([used, scene.tool(len(good))]),
+        country=np.concatenate([country, scene.abroad(len(good), 0.3)]),
     )
 
 
@@ -295,6 +351,7 @@ def _remote_spending(scene: Scene, victim: Ints, start_ms: float) -> dict[str, A
         "channel": np.full(n, Channel.APP if rng.random() < 0.45 else Channel.WEB),
         "tool": tool,
         "contact": scene.contacts(tool, 0.35),
+        "country": scene.abroad(n, 0.3),
     }
 
 
@@ -312,7 +369,7 @@ def _merchant_compromise(scene: Scene) -> Deeds:
     """Use the cards of people who share a favourite merchant, the same one for weeks."""
     rng = scene.rng
     town, day, _ = scene.key
-    pool = scene.town.regulars(scene.population, town, day // 21)
+    pool = scene.town.regulars(scene.population, town, day // ERA_DAYS)
     chosen = pool[rng.integers(0, len(pool), int(rng.integers(1, 4)))]
     starts = scene.start_ms + rng.uniform(0, 20, len(chosen)) * HOUR_MS
     return _together(
@@ -333,6 +390,8 @@ def _account_takeover(scene: Scene) -> Deeds:
     tool = np.repeat(_OWN if remote else scene.tool(1), n)
     shops = scene.shops(n)
     gaps = rng.exponential(0.35, n).cumsum().clip(max=20)
+    # Some do not trust the account's own card, and add one of another's.
+    card = scene.tool(1) if rng.random() < ADDED_CARD_SHARE else np.zeros(1, np.int64)
     return scene.payments(
         np.repeat(scene.victims(1), n),
         scene.start_ms + gaps * HOUR_MS,
@@ -341,6 +400,8 @@ def _account_takeover(scene: Scene) -> Deeds:
         channel=Channel.APP if rng.random() < 0.5 else Channel.WEB,
         tool=tool,
         contact=0 if remote else scene.contacts(tool, 0.7),
+        card=np.repeat(card, n),
+        country=scene.abroad(n, 0.2),
     )
 
 
@@ -368,7 +429,7 @@ def _bust_out(scene: Scene) -> Deeds:
     n = int(rng.integers(7, 16))
     customer = np.repeat(scene.victims(1), n)
     shops = scene.shops(n)
-    hours = np.sort(rng.uniform(0, 44, n))
+    hours = scene.ramp(n) * 44
     time_ms = scene.start_ms + hours * HOUR_MS
     return scene.payments(
         customer,
@@ -376,6 +437,7 @@ def _bust_out(scene: Scene) -> Deeds:
         shops,
         scene.prices(shops, 1.5 + 2.0 * hours / 44, 0.3),
         tool=_OWN,
+        country=scene.abroad(n, 0.1),
     )
 
 
@@ -391,10 +453,11 @@ def _mule_ring(scene: Scene) -> Deeds:
     usual = float(scene.prices(shops[:1], 1.6)[0])
     return scene.payments(
         customer,
-        scene.start_ms + np.sort(rng.uniform(0, 60, n)) * HOUR_MS,
+        scene.start_ms + scene.ramp(n) * 60 * HOUR_MS,
         shops,
         usual * rng.uniform(0.85, 1.15, n),
         tool=tool,
+        country=np.repeat(scene.abroad(1, 1.0), n),
     )
 
 

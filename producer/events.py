@@ -71,7 +71,8 @@ EVENT: Final = np.dtype(
         ("device", "i8"),  # -1 = none
         ("agent", "i8"),  # number of the user agent; -1 = none
         ("contact", "i8"),  # 0 = the customer's own e-mail and phone
-        ("place", "i2"),  # where the payment is billed, index into places; -1 = at home
+        ("card", "i8"),  # 0 or 1 = the customer's own
+        ("place", "i2"),  # where it is paid, index into places; -1 = at home
         ("campaign", "i1"),
         ("campaign_id", "u8"),  # 0 = none
     ]

@@ -20,6 +20,7 @@ from producer.population import (
     CATEGORY_SIGMA,
     CURRENCY_DECIMALS,
     CURRENCY_LEVEL,
+    SEGMENT_LATER_H,
     TOWN_SIZE,
     Population,
 )
@@ -52,6 +53,8 @@ PRIVATE_BROWSER_SHARE: Final = 0.25
 """Part of the customers whose browser forgets its identity every day: it blocks trackers, or is at work."""
 CANDIDATES: Final = 5
 """Merchants that a customer thinks of for a payment."""
+SECOND_CARD_USE: Final = 0.25
+"""Part of the payments that somebody with two cards makes by the second."""
 TRIP_SHARE: Final = 0.04
 """Part of the customer-weeks with a trip of one to five days."""
 
@@ -103,6 +106,7 @@ class Life:
         self._pace = pace
         self._known = 0
         self._activity = np.empty(0)
+        self._segment = np.empty(0, np.int8)
         self._subscribed = np.empty((0, SUBSCRIPTIONS), np.int16)
         self._days: dict[int, tuple[Ints, Floats]] = {}
 
@@ -132,6 +136,9 @@ class Life:
             slots.append(np.where(u[0] < SUBSCRIPTION_SHARE, u[1] * SUBSCRIPTION_HOURS, -1))
         self._subscribed = np.concatenate([self._subscribed, np.stack(slots, 1).astype(np.int16)])
         self._activity = np.concatenate([self._activity, self._population.activity(new)])
+        self._segment = np.concatenate(
+            [self._segment, self._population.segment(new).astype(np.int8)]
+        )
         self._known = customers
 
     def _today(self, customers: int, day: int) -> tuple[Ints, Floats]:
@@ -152,13 +159,13 @@ class Life:
     def _spontaneous(self, customers: int, hour: int) -> tuple[Ints, Ints, Ints]:
         """Choose who pays in that hour: customers, the hour, and the payment's number within it."""
         place, level = self._today(customers, hour // HOURS_A_DAY)
-        share = intensity(self._population, np.array([hour]))[0]
+        share = intensity(self._population, hour - SEGMENT_LATER_H)
         payers, counts = [], []
         for first in range(0, customers, _BLOCK):
             part = np.arange(first, min(first + _BLOCK, customers))
             # One draw of four words serves four hours.
             u = self._draws.uniforms(Purpose.COUNT, part, hour // 4)[hour % 4]
-            mean = level[part] * share[place[part]]
+            mean = level[part] * share[self._segment[part], place[part]]
             hit = np.flatnonzero(u > np.exp(-mean))
             count = _poisson(mean[hit], u[hit])
             busy = np.flatnonzero(mean[hit] > _BUSY)
@@ -187,15 +194,20 @@ class Life:
         number = np.where(recurring, _SUBSCRIPTION_NUMBER - index, index)
         u = draws.uniforms(Purpose.PAYMENT, who, hour, number)
         v = draws.uniforms(Purpose.PAYMENT, who, hour, number, 1)
-        spending, online_share, loyal, at_home = people.habits(who)
+        spending, online_share, loyal, at_home, abroad = people.habits(who)
 
-        merchant = self._merchant(who, hour, number, online_share, loyal, recurring)
-        category, price = people.merchant_traits(merchant)
-        online = CATEGORY_ONLINE[category]
         away = self._away(who, hour)
+        # A stranger in town knows few of its shops.
+        loyal = np.where(away >= 0, 0.2, loyal)
+        shop = self._shop(who, hour, number, online_share, loyal, recurring)
+        town = who // TOWN_SIZE
+        category, price = people.shop_traits(town, shop)
+        online = CATEGORY_ONLINE[category]
         home = people.home(who, hour)
         place = np.where((away >= 0) & ~online & ~recurring, away, -1)
         paid_at = np.where(place >= 0, place, home)
+        country = self._country(who, hour, number, people.place_country[paid_at], online, abroad, recurring)  # fmt: skip
+        merchant = people.merchant(town, country, shop)
 
         channel = np.where(
             online, np.where(u[0] < 0.6, Channel.WEB, Channel.APP),
@@ -204,7 +216,7 @@ class Life:
         channel = np.where(recurring, int(Channel.RECURRING), channel)
         usd = CATEGORY_MEDIAN[category] * price * spending
         usd = usd * np.exp(CATEGORY_SIGMA[category] * normal(u[1], u[2]))
-        currency = people.place_currency[paid_at]
+        currency = people.merchant_currency(merchant)
         # A subscription costs the same every month: its draws know no hour.
         fixed = draws.uniforms(Purpose.SUBSCRIPTION, who, index=np.where(recurring, -1 - index, 0))
         usd = np.where(recurring, 4.99 + np.floor(fixed[2] ** 2 * 30), usd)
@@ -235,6 +247,7 @@ class Life:
         events["device"] = np.where(offline, -1, device)
         events["agent"] = np.where(offline, -1, agent)
         events["contact"] = 0
+        events["card"] = self._card(who, hour, number, recurring)
         events["place"] = place
         events["campaign"] = Campaign.LEGITIMATE
         events["campaign_id"] = 0
@@ -242,15 +255,15 @@ class Life:
             [events, self._sprees(events[~recurring]), self._retries(events[online & ~recurring])]
         )
 
-    def _merchant(
+    def _shop(
         self, who: Ints, hour: Ints, number: Ints, online_share: Floats, loyal: Floats, recurring: NDArray[np.bool_],
     ) -> Ints:  # fmt: skip
-        """Choose merchants: mostly favourites, sometimes new ones; online or not by habit.
+        """Choose shops: mostly favourites, sometimes new ones; online or not by habit.
 
         Of `CANDIDATES` the first of the wanted kind is taken, so that the favourites of
         somebody who shops online are mostly online.
         """
-        draws, people = self._draws, self._population
+        draws, people, town = self._draws, self._population, who // TOWN_SIZE
         u = draws.uniforms(Purpose.SHOP, who, hour, number)
         want_online = (u[0] < online_share) | recurring
         chosen = np.full(len(who), -1, np.int64)
@@ -260,13 +273,30 @@ class Life:
             # A subscription's merchant hangs on its number alone: it never changes.
             rank = np.where(recurring, number * CANDIDATES + attempt, rank)
             favourite = people.favourite(who, rank)
-            fresh = people.merchant_by_popularity(who // TOWN_SIZE, w[1])
+            fresh = people.shop_by_popularity(w[1])
             candidate = np.where((w[2] < loyal) | recurring, favourite, fresh)
-            suits = CATEGORY_ONLINE[people.merchant_traits(candidate)[0]] == want_online
+            suits = CATEGORY_ONLINE[people.shop_traits(town, candidate)[0]] == want_online
             chosen = np.where(
                 (chosen < 0) & (suits | (attempt == CANDIDATES - 1)), candidate, chosen
             )
         return chosen
+
+    def _country(
+        self, who: Ints, hour: Ints, number: Ints, here: Ints, online: NDArray[np.bool_], abroad: Floats, recurring: NDArray[np.bool_],
+    ) -> Ints:  # fmt: skip
+        """Give the country of the merchant: where somebody stands, their own online, or one abroad."""
+        people = self._population
+        # A subscription's merchant never changes: its draws know no hour.
+        u = self._draws.uniforms(Purpose.SHOP, who, np.where(recurring, 0, hour), number, 8)
+        elsewhere = pick(people.country_cumulative, u[2])
+        elsewhere = np.where(u[1] < 0.6, people.other_country(who), elsewhere)
+        return np.asarray(np.where(online & (u[0] < abroad), elsewhere, here))
+
+    def _card(self, who: Ints, hour: Ints, number: Ints, recurring: NDArray[np.bool_]) -> Ints:
+        """Choose one of the customer's cards; a subscription is always charged to the first."""
+        u = self._draws.uniforms(Purpose.CARD, who, hour, number, 1)
+        second = (u[0] < SECOND_CARD_USE) & ~recurring & self._population.has_second_card(who)
+        return np.asarray(second, np.int64)
 
     def _away(self, who: Ints, hour: Ints) -> Ints:
         """Give the place each customer is visiting at that hour, -1 when at home."""
@@ -305,8 +335,11 @@ class Life:
         nth = np.concatenate([np.arange(1, n + 1) for n in times])
         w = self._identity(rows, nth)
         online = CATEGORY_ONLINE[rows["category"]]
-        near = self._population.merchant_by_popularity(rows["customer"] // TOWN_SIZE, w[0])
-        category, price = self._population.merchant_traits(near)
+        people, town = self._population, rows["customer"] // TOWN_SIZE
+        shop = people.shop_by_popularity(w[0])
+        category, price = people.shop_traits(town, shop)
+        # The next shop is where the one before is.
+        near = people.merchant(town, people.merchant_country(rows["merchant"]), shop)
         # Somebody in a street stays in the street, somebody at a screen at the screen.
         same = CATEGORY_ONLINE[category] != online
         merchant = np.where(same, rows["merchant"], near)

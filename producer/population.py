@@ -5,9 +5,11 @@ number, so a population has no size: history takes its first two thousand, a liv
 20 transactions a second its first million. What makes them look real (names, jobs, streets,
 domains, companies) is made by Faker once and cached.
 
-Customers live in *towns* of `TOWN_SIZE`, each with its own merchants and carrier networks. Every
+Customers come in *towns* of `TOWN_SIZE`, each with its own merchants and carrier networks. Every
 density (customers per merchant, per shared address, per campaign) is therefore the same in a
-small population and a large one, and so are the features computed from it.
+small population and a large one, and so are the features computed from it. A town is not a place:
+its people live all over the world, and each of its `TOWN_MERCHANTS` shops is a chain with a
+merchant of its own in every country, which sells in that country's currency.
 """
 
 from __future__ import annotations
@@ -31,9 +33,15 @@ PLACE_FILE: Final = Path(__file__).with_name("places.csv")
 TOWN_SIZE: Final = 2_000
 """Customers of one town."""
 TOWN_MERCHANTS: Final = 250
-"""Merchants of one town."""
+"""Merchants of one town in each country."""
 TOWN_CARRIER_IPS: Final = 12
 """Public addresses of one town's mobile carriers: each is shared by hundreds of customers."""
+CARD_BINS: Final = 300
+"""Issuers' number ranges, shared out among the countries."""
+SECOND_CARD_SHARE: Final = 0.35
+"""Part of the customers who have another card."""
+FOREIGN_PHONE_SHARE: Final = 0.04
+"""Part of the customers whose phone number is of another country."""
 MAX_ACTIVITY: Final = 15.0
 """Most transactions a day that a customer makes on average."""
 _MEDIAN_ACTIVITY: Final = 1.2
@@ -73,6 +81,8 @@ _CURRENCY_OF: Final = {
     "PL": "PLN", "CH": "CHF", "CA": "CAD", "MX": "MXN", "BR": "BRL", "IN": "INR", "SG": "SGD", "HK": "HKD",
     "JP": "JPY", "KR": "KRW", "AU": "AUD", "NZ": "NZD", "ZA": "ZAR", "TR": "TRY",
 }  # fmt: skip
+COUNTRIES: Final = tuple(_CURRENCY_OF)
+"""ISO 3166 codes of the countries in which people live and merchants sell."""
 _CALLING_CODE: Final = {
     "US": 1, "GB": 44, "FR": 33, "DE": 49, "ES": 34, "IT": 39, "NL": 31, "SE": 46, "PL": 48, "CH": 41,
     "CA": 1, "MX": 52, "BR": 55, "IN": 91, "SG": 65, "HK": 852, "JP": 81, "KR": 82, "AU": 61, "NZ": 64,
@@ -100,6 +110,43 @@ class Category:
     sigma: float
     resale: float
 
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Customers of one kind.
+
+    Attributes:
+        name: What they are.
+        share: Part of the customers.
+        activity: Payments, against everybody's.
+        income: Median, US dollars a year.
+        online: Payments over the web, against everybody's.
+        later_h: Hours by which their day is later than others'.
+        job: What they say they do; empty = an occupation.
+    """
+
+    name: str
+    share: float
+    activity: float
+    income: float
+    online: float
+    later_h: int
+    job: str = ""
+
+
+SEGMENTS: Final[tuple[Segment, ...]] = (
+    Segment("student", 0.17, 0.8, 18_000.0, 1.3, 2, "Student"),
+    Segment("family", 0.30, 1.1, 46_000.0, 1.0, 0),
+    Segment("professional", 0.25, 1.2, 66_000.0, 1.15, 1),
+    Segment("retiree", 0.20, 0.75, 34_000.0, 0.6, -2, "Retired"),
+    Segment("self_employed", 0.08, 1.3, 78_000.0, 1.0, -1),
+)
+SEGMENT_LATER_H: Final = np.array([segment.later_h for segment in SEGMENTS])
+_SEGMENT_ACTIVITY: Final = np.array([segment.activity for segment in SEGMENTS])
+_SEGMENT_INCOME: Final = np.array([segment.income for segment in SEGMENTS])
+_SEGMENT_ONLINE: Final = np.array([segment.online for segment in SEGMENTS])
+_SEGMENT_CUMULATIVE: Final = cumulative([segment.share for segment in SEGMENTS])
+_USUAL_INCOME: Final = 45_000.0
 
 CATEGORIES: Final[tuple[Category, ...]] = (
     Category("grocery_pos", False, 0.16, 38.0, 0.8, 0.3),
@@ -130,6 +177,9 @@ CATEGORY_RESALE: Final = np.array([category.resale for category in CATEGORIES])
 
 CURRENCY_DECIMALS: Final = np.array([currency.decimals for currency in CURRENCIES])
 CURRENCY_LEVEL: Final = np.array([currency.price_level for currency in CURRENCIES])
+_COUNTRY_CURRENCY: Final = np.array(
+    [[currency.code for currency in CURRENCIES].index(code) for code in _CURRENCY_OF.values()]
+)
 
 _FREE_DOMAINS: Final = (
     "gmail.com", "yahoo.com", "hotmail.com", "outlook.com", "icloud.com", "aol.com", "gmx.net", "proton.me",
@@ -264,10 +314,20 @@ class Population:
         return np.array([place.utc_offset_h for place in self.places], np.int64)
 
     @cached_property
-    def place_currency(self) -> Ints:
-        """Index into `CURRENCIES` of each place."""
-        codes = [currency.code for currency in CURRENCIES]
-        return np.array([codes.index(_CURRENCY_OF[p.country]) for p in self.places], np.int64)
+    def place_country(self) -> Ints:
+        """Index into `COUNTRIES` of each place."""
+        return np.array([COUNTRIES.index(place.country) for place in self.places], np.int64)
+
+    @cached_property
+    def _country_share(self) -> Floats:
+        weights = [place.weight for place in self.places]
+        total = np.bincount(self.place_country, weights, minlength=len(COUNTRIES))
+        return np.asarray(total / total.sum())
+
+    @cached_property
+    def country_cumulative(self) -> Floats:
+        """Cumulative weights of the countries, by how many live there."""
+        return cumulative(self._country_share)
 
     @cached_property
     def place_cumulative(self) -> Floats:
@@ -280,7 +340,12 @@ class Population:
         """Give the transactions a day that each customer makes on average."""
         u = self.draws.uniforms(Purpose.ACTIVITY, customer)
         raw = _MEDIAN_ACTIVITY * np.exp(_ACTIVITY_SIGMA * normal(u[0], u[1]))
+        raw = raw * _SEGMENT_ACTIVITY[pick(_SEGMENT_CUMULATIVE, u[2])]
         return np.asarray(np.clip(raw, 0.05, MAX_ACTIVITY))
+
+    def segment(self, customer: Ints) -> Ints:
+        """Give the kind of customer each is, an index into `SEGMENTS`."""
+        return pick(_SEGMENT_CUMULATIVE, self.draws.uniforms(Purpose.ACTIVITY, customer)[2])
 
     def household(self, customer: Ints) -> Ints:
         """Give the first customer of each one's household: two in five share home and network."""
@@ -307,20 +372,76 @@ class Population:
         return (u[1] - 0.5) * 0.3, (u[2] - 0.5) * 0.3
 
     def habits(self, customer: Ints) -> Floats:
-        """Draw what each customer is like, shape (4, n).
+        """Draw what each customer is like, shape (5, n).
 
-        Rows: spending level (1 = as most), share of payments online, share of payments at
-        favourite merchants, share of online payments made from home.
+        Rows: spending level (1 = as most), which hangs on the income; share of payments online,
+        share of payments at favourite merchants, share of online payments made from home, share
+        of online payments at merchants abroad.
         """
         u = self.draws.uniforms(Purpose.HABITS, customer)
         w = self.draws.uniforms(Purpose.HABITS, customer, block=1)
-        spending = np.exp(0.45 * normal(w[0], w[1]))
-        return np.stack([spending, 0.15 + 0.7 * u[1] ** 1.5, 0.6 + 0.35 * u[2], 0.3 + 0.6 * u[3]])
+        segment = self.segment(customer)
+        income = _SEGMENT_INCOME[segment] * np.exp(0.5 * normal(w[0], w[1]))
+        online = np.minimum((0.15 + 0.7 * u[1] ** 1.5) * _SEGMENT_ONLINE[segment], 0.95)
+        # Few buy abroad all the time: they came from there, or collect something.
+        abroad = np.where(w[2] < 0.1, 0.4, 0.04)
+        return np.stack(
+            [(income / _USUAL_INCOME) ** 0.75, online, 0.6 + 0.35 * u[2], 0.3 + 0.6 * u[3], abroad]
+        )
+
+    def other_country(self, customer: Ints) -> Ints:
+        """Give the country abroad from which each customer buys most, an index into `COUNTRIES`."""
+        return pick(
+            self.country_cumulative, self.draws.uniforms(Purpose.HABITS, customer, block=1)[3]
+        )
 
     def favourite(self, customer: Ints, rank: Ints) -> Ints:
-        """Give each customer's favourite merchant of that rank, from 0."""
-        u = self.draws.uniforms(Purpose.SHOP, customer, index=rank, block=1)
-        return self.merchant_by_popularity(customer // TOWN_SIZE, u[0])
+        """Give each customer's favourite shop of that rank, from 0, numbered within the town."""
+        return self.shop_by_popularity(
+            self.draws.uniforms(Purpose.SHOP, customer, index=rank, block=1)[0]
+        )
+
+    def card_bin(self, customer: Ints, card: Ints, hour: Ints, home: Ints) -> Ints:
+        """Give the issuer's range of a card, an index into `card_bins`.
+
+        Args:
+            customer: Who pays.
+            card: 0 or 1 for the customer's own, else the number of another's.
+            hour: When; people change their bank every six years.
+            home: The place in which the customer lives: banks are of its country.
+        """
+        own = card < 2
+        u = self.draws.uniforms(Purpose.CARD, customer, index=1)
+        generation = np.where(own, (hour // 24 + u[0] * 2200) // 2200, 0).astype(np.int64)
+        v = self.draws.uniforms(
+            Purpose.CARD, np.where(own, customer, card), generation, np.where(own, 2 + card, 4)
+        )
+        country = np.where(own, self.place_country[home], pick(self.country_cumulative, v[1]))
+        first, count = self._country_bins
+        # Large banks have most of the customers.
+        return np.asarray(first[country] + (v[0] ** 2 * count[country]).astype(np.int64))
+
+    def has_second_card(self, customer: Ints) -> NDArray[np.bool_]:
+        """Whether each customer has another card."""
+        return np.asarray(
+            self.draws.uniforms(Purpose.CARD, customer, index=1)[1] < SECOND_CARD_SHARE
+        )
+
+    def calling_code(self, customer: Ints, contact: Ints, home: Ints) -> list[str]:
+        """Write the international prefix of each phone number, such as `+1`.
+
+        Args:
+            customer: Who.
+            contact: 0 for their own phone, else the number of another's.
+            home: The place in which the customer lives.
+        """
+        own = contact == 0
+        u = self.draws.uniforms(
+            Purpose.CONTACT, np.where(own, customer, contact & 0xFFFFFFFF), index=np.where(own, 8, 9), block=1
+        )  # fmt: skip
+        foreign = u[0] < np.where(own, FOREIGN_PHONE_SHARE, 0.35)
+        place = np.where(foreign, pick(self.place_cumulative, u[1]), home)
+        return list(self._calling_codes[place].tolist())
 
     def home_ip(self, customer: Ints, hour: Ints) -> Ints:
         """Give the address of each household's line; providers change it every month or two."""
@@ -380,25 +501,44 @@ class Population:
 
     # Merchants
 
-    def merchant_by_popularity(self, town: Ints, u: Floats) -> Ints:
-        """Choose a merchant of each town: the first few get most of the trade (Zipf)."""
-        return town * TOWN_MERCHANTS + pick(_ZIPF, u)
+    def shop_by_popularity(self, u: Floats) -> Ints:
+        """Choose a shop of a town: the first few get most of the trade (Zipf)."""
+        return pick(_ZIPF, u)
 
-    def merchant_traits(self, merchant: Ints) -> tuple[Ints, Floats]:
-        """Give the category (index into `CATEGORIES`) and price level (1 = usual) of merchants."""
-        u = self.draws.uniforms(Purpose.MERCHANT, merchant)
+    def shop_traits(self, town: Ints, shop: Ints) -> tuple[Ints, Floats]:
+        """Give the category (index into `CATEGORIES`) and price level (1 = usual) of shops.
+
+        A shop's merchants are alike in every country.
+        """
+        u = self.draws.uniforms(Purpose.MERCHANT, town, index=shop)
         category = pick(_CATEGORY_CUMULATIVE, u[0])
         return category, np.asarray(np.exp(0.35 * normal(u[1], u[2])))
 
+    def merchant(self, town: Ints, country: Ints, shop: Ints) -> Ints:
+        """Number the merchant that a town's shop is in a country."""
+        return np.asarray((town * len(COUNTRIES) + country) * TOWN_MERCHANTS + shop)
+
+    def merchant_country(self, merchant: Ints) -> Ints:
+        """Give the country of merchants, an index into `COUNTRIES`."""
+        return np.asarray(merchant // TOWN_MERCHANTS % len(COUNTRIES))
+
+    def merchant_currency(self, merchant: Ints) -> Ints:
+        """Give the currency in which merchants sell, an index into `CURRENCIES`."""
+        return np.asarray(_COUNTRY_CURRENCY[self.merchant_country(merchant)])
+
     # Words
 
-    def texts(self, customer: Ints, contact: Ints, hour: Ints) -> dict[str, list[str]]:
+    def texts(
+        self, customer: Ints, contact: Ints, card: Ints, hour: Ints, home: Ints
+    ) -> dict[str, list[str]]:
         """Write what customers say about themselves.
 
         Args:
             customer: Who.
             contact: 0 for their own e-mail and phone, else the number of another's.
+            card: 0 or 1 for a card of their own, else the number of another's.
             hour: When (their street changes when they move).
+            home: The place in which they live.
 
         Returns:
             Columns customer_name, email_address, phone (national part), customer_job,
@@ -450,11 +590,16 @@ class Population:
                 f"{200 + a}-555-{b:04d}"
                 for a, b in zip((phone % 790).tolist(), ((phone >> 10) % 10_000).tolist(), strict=True)
             ],
-            "customer_job": _take(pools.jobs, name[1]),
+            "customer_job": [
+                SEGMENTS[segment].job or job
+                for segment, job in zip(
+                    self.segment(customer).tolist(), _take(pools.jobs, name[1]), strict=True
+                )
+            ],
             "billing_street": [
                 f"{n} {s}" for n, s in zip((1 + house[1] % 9_800).tolist(), _take(pools.streets, house[2]), strict=True)
             ],
-            "card_bin": self.card_bins[name[2] % len(self.card_bins)].tolist(),
+            "card_bin": self.card_bins[self.card_bin(customer, card, hour, home)].tolist(),
         }  # fmt: skip
 
     @cached_property
@@ -467,14 +612,20 @@ class Population:
 
     @cached_property
     def card_bins(self) -> NDArray[np.object_]:
-        """Give the issuers' number ranges, three hundred of them."""
-        words = self.draws.words(Purpose.IDENTITY, np.arange(300), block=7).astype(np.int64)
+        """Give the issuers' number ranges."""
+        count = int(self._country_bins[1].sum())
+        words = self.draws.words(Purpose.IDENTITY, np.arange(count), block=7).astype(np.int64)
         lead = np.where(words[0] % 10 < 6, 4, np.where(words[0] % 10 < 9, 5, 3))
         return _array([f"{a}{b:05d}" for a, b in zip(lead.tolist(), (words[1] % 100_000).tolist(), strict=True)])  # fmt: skip
 
     @cached_property
-    def calling_codes(self) -> NDArray[np.object_]:
-        """Give the international prefix of each place, such as `+1`."""
+    def _country_bins(self) -> tuple[Ints, Ints]:
+        """Number of each country's first range, and how many it has."""
+        count = np.maximum(np.rint(CARD_BINS * self._country_share), 2).astype(np.int64)
+        return np.cumsum(count) - count, count
+
+    @cached_property
+    def _calling_codes(self) -> NDArray[np.object_]:
         return _array([f"+{_CALLING_CODE[place.country]}" for place in self.places])
 
 

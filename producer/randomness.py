@@ -57,6 +57,7 @@ class Purpose(IntEnum):
     DRIFT = 23
     DELIVERY = 24
     PRIVACY = 25
+    CARD = 26
 
 
 def _mix(value: int) -> int:

@@ -44,19 +44,18 @@ def columns(population: Population, events: Events) -> dict[str, list[Any]]:
     customer = np.asarray(events["customer"])
     hour = np.asarray(events["time_ms"] // HOUR_MS)
     merchant = np.asarray(events["merchant"])
-    texts = population.texts(customer, np.asarray(events["contact"]), hour)
     home = population.home(customer, hour)
+    contact = np.asarray(events["contact"])
+    texts = population.texts(customer, contact, np.asarray(events["card"]), hour, home)
     elsewhere = events["place"] >= 0
-    billed = np.where(elsewhere, events["place"], home).tolist()
+    # The address is the customer's wherever they are; the coordinates are where they pay.
+    billed = home.tolist()
+    paid_at = np.where(elsewhere, events["place"], home).tolist()
     places = population.places
     north, east = population.home_jitter(customer, hour)
     # A terminal stands where its merchant's number puts it.
     north = np.where(elsewhere, (merchant % 97 - 48) / 400, north).tolist()
     east = np.where(elsewhere, (merchant % 89 - 44) / 400, east).tolist()
-    streets = [
-        f"{1 + m % 400} {population.pools.streets[m % len(population.pools.streets)]}" if away else street
-        for m, away, street in zip(merchant.tolist(), elsewhere.tolist(), texts["billing_street"], strict=True)
-    ]  # fmt: skip
     decimals = CURRENCY_DECIMALS[events["currency"]]
     # True division of integers by a power of ten gives the float nearest to the decimal number.
     amounts = (events["amount"] / 10**decimals).tolist()
@@ -77,22 +76,24 @@ def columns(population: Population, events: Events) -> dict[str, list[Any]]:
         "user_agent": [agents.get(number) for number in events["agent"].tolist()],
         "phone": [
             f"{code}-{number}"
-            for code, number in zip(population.calling_codes[home].tolist(), texts["phone"], strict=True)
+            for code, number in zip(
+                population.calling_code(customer, contact, home), texts["phone"], strict=True
+            )
         ],
         "card_bin": texts["card_bin"],
         "customer_name": texts["customer_name"],
         "customer_job": texts["customer_job"],
         "product_category": [CATEGORIES[i].name for i in events["category"].tolist()],
-        "billing_street": streets,
+        "billing_street": texts["billing_street"],
         "billing_city": [places[i].city for i in billed],
         "billing_state": [places[i].state for i in billed],
         "billing_zip": [places[i].zip for i in billed],
         "billing_country": [places[i].country for i in billed],
         "billing_latitude": [
-            round(places[i].latitude + d, 4) for i, d in zip(billed, north, strict=True)
+            round(places[i].latitude + d, 4) for i, d in zip(paid_at, north, strict=True)
         ],
         "billing_longitude": [
-            round(places[i].longitude + d, 4) for i, d in zip(billed, east, strict=True)
+            round(places[i].longitude + d, 4) for i, d in zip(paid_at, east, strict=True)
         ],
         "merchant_id": [f"m-{number:06d}" for number in merchant.tolist()],
         "channel": [CHANNELS[i] for i in events["channel"].tolist()],

@@ -47,7 +47,7 @@ FRAUD_RATES: Final[Mapping[str, float]] = MappingProxyType(
 """Rates by name: a well guarded shop, the usual, a shop under attack, and the worst."""
 MAX_CUSTOMERS: Final = 2**31
 """Numbers of customers are 32-bit counters; the upper half names thieves' tools."""
-_ONLINE_SHARE: Final = 0.36
+_ONLINE_SHARE: Final = 0.34
 """Part of the legitimate payments that friendly fraud can come from, measured on the defaults."""
 
 

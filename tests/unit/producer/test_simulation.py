@@ -9,7 +9,7 @@ import pytest
 from fraud.contracts.transaction import FIELDS, decode
 from producer.events import Campaign, Channel, Events
 from producer.labels import MAX_DELAY_DAYS
-from producer.population import load_pools
+from producer.population import SEGMENTS, load_pools
 from producer.records import columns, rows
 from producer.simulation import Plan, Process, World, simulate
 
@@ -171,3 +171,61 @@ def test_the_population_is_made_once(tmp_path) -> None:
     cached.write_bytes(cached.read_bytes().replace(made.first_names[0].encode(), b"Zebulon"))
     assert "Zebulon" in load_pools(3, tmp_path).first_names
     assert load_pools(4, tmp_path) != made
+
+
+@pytest.fixture(scope="module")
+def week(world: World) -> Events:
+    return events(world, 5, Plan(customers=4_000, fraud_rate=0.02), T0, T0 + 7 * DAY_MS)
+
+
+def test_money_follows_the_merchant_and_the_address_its_customer(world: World, week) -> None:
+    population = Process(world, 5, Plan()).population
+    wire = columns(population, week)
+    currency_of = dict(zip(wire["merchant_id"], wire["transaction_currency"], strict=True))  # fmt: skip
+    assert [currency_of[merchant] for merchant in wire["merchant_id"]] == wire["transaction_currency"]  # fmt: skip
+    homes: dict[str, set[str]] = {}
+    for entity, country in zip(wire["entity_id"], wire["billing_country"], strict=True):
+        homes.setdefault(entity, set()).add(country)
+    # Whoever moves house within the week has two.
+    assert np.mean([len(countries) for countries in homes.values()]) < 1.02
+
+
+def test_people_mostly_buy_at_home_and_thieves_less_so(world: World, week) -> None:
+    population = Process(world, 5, Plan()).population
+    home = population.place_country[population.home(week["customer"], week["time_ms"] // HOUR_MS)]
+    abroad = population.merchant_country(week["merchant"]) != home
+    honest = week["campaign"] == 0
+    online = np.isin(week["channel"], (Channel.WEB, Channel.APP))
+    travelling = honest & (week["place"] >= 0)
+    assert 0.02 < abroad[honest & online].mean() < 0.12
+    assert not abroad[honest & ~online & (week["place"] < 0) & (week["channel"] != Channel.RECURRING)].any()  # fmt: skip
+    here = population.place_country[week["place"][travelling]]
+    assert (population.merchant_country(week["merchant"][travelling]) == here).all()
+    assert abroad[week["campaign"] == Campaign.CARD_TESTING].mean() > 0.3
+
+
+def test_a_card_is_of_a_bank_of_its_owners_country(world: World, week) -> None:
+    population = Process(world, 5, Plan()).population
+    hour = week["time_ms"] // HOUR_MS
+    home = population.home(week["customer"], hour)
+    bins = population.card_bin(week["customer"], week["card"], hour, home)
+    own = week["card"] < 2
+    country = population.place_country[home]
+    countries_of_bin = {(b, c) for b, c in zip(bins[own].tolist(), country[own].tolist(), strict=True)}  # fmt: skip
+    assert len(countries_of_bin) == len({b for b, _ in countries_of_bin})
+    assert 200 < len(population.card_bins) < 400
+    assert (week["card"] == 1).any()
+    assert set(week["campaign"][~own]) == {Campaign.ACCOUNT_TAKEOVER}
+
+
+def test_customers_differ_by_segment(world: World) -> None:
+    population = Process(world, 5, Plan()).population
+    who = np.arange(20_000)
+    segment = population.segment(who)
+    spending, online, *_ = population.habits(who)
+    student, professional, retiree = (
+        [s.name for s in SEGMENTS].index(name) for name in ("student", "professional", "retiree")
+    )
+    assert spending[segment == student].mean() < 0.7 * spending[segment == professional].mean()
+    assert online[segment == retiree].mean() < 0.6 * online[segment == student].mean()
+    assert np.bincount(segment).min() > 1_000
