@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure the stream, REST, features and training. Nothing here asserts; people read it."""
+"""`python -m benchmarks`: measure the stream, REST, features, training and rules. Nothing here asserts; people read it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmarks import rest as rest_load
 from benchmarks.features import offline_figures
 from benchmarks.own_stack import own_stack
 from benchmarks.report import publish
+from benchmarks.rules import rule_figures
 from benchmarks.stream import Stream, backlog_figures, measure
 from benchmarks.training import training_figures
 from benchmarks.workload import history_file, records, take
@@ -175,6 +176,19 @@ def simulator(quick: Quick = False) -> None:
     )
 
 
+@app.command()
+def rules(
+    rows: Annotated[int, typer.Option(help="Transactions a batch.")] = 1000,
+    repeats: Annotated[int, typer.Option(help="Batches of each rule.")] = 1000,
+) -> None:
+    """Twenty typical rules on a batch in memory, one by one and together."""
+    console = _console()
+    with console.status("rules"):
+        figures = rule_figures(rows, repeats)
+    beside = f"{rows:,} transactions a batch, {repeats:,} batches; one core"
+    publish("rules", figures, command=_command(), beside=beside, console=console)
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
@@ -185,6 +199,7 @@ def everything(context: typer.Context) -> None:
         simulator()
         features()
         training()
+        rules()
 
 
 if __name__ == "__main__":

@@ -264,7 +264,7 @@ class Checker:
             return _in_networks(operand, items)
         if operand.type.is_text:
             texts = frozenset(item.plan.value for item in items)
-            return plan.TextTest(operand.plan, texts.__contains__)
+            return plan.TextWithin(operand.plan, texts)
         if operand.type is Type.BOOLEAN:
             same = [plan.Opposite(plan.Same(operand.plan, item.plan)) for item in items]
             return plan.Opposite(plan.All(tuple(same)))
@@ -290,21 +290,20 @@ class Checker:
         parameters = (*function.parameters, *function.parameters[-1:] * (most - count))
         pairs = list(zip(parameters, node.arguments, strict=True))
         arguments = [self._argument(function, parameter, one) for parameter, one in pairs]
-        made = [
-            argument.node.value
-            if parameter.literal and isinstance(argument.node, Text)
-            else argument.plan
-            for parameter, argument in zip(parameters, arguments, strict=True)
-        ]
-        if function.parameters[0].type is None:
-            kind = _common(arguments, function)
-            return _Typed(function.result or kind, function.build(*made, kind=kind), node)
+        kind = function.result or _common(arguments, function)
+        if kind is Type.SINGLE:
+            made = [one.plan if one.type is kind else _rounded(one) for one in arguments]
+        else:
+            made = [
+                one.node.value if parameter.literal and isinstance(one.node, Text) else one.plan
+                for parameter, one in zip(parameters, arguments, strict=True)
+            ]
+        if parameters[0].type is None:
+            return _Typed(kind, function.build(*made, kind=_common(arguments, function)), node)
         try:
-            built = function.build(*made)
+            return _Typed(kind, function.build(*made), node)
         except ValueError as problem:
             raise ExpressionError(str(problem), *node.arguments[0].at) from None
-        kind = function.result or _common(arguments, function)
-        return _Typed(kind, built, node)
 
     def _argument(self, function: Function, parameter: Parameter, node: Node) -> _Typed:
         if parameter.literal and not isinstance(node, Text):
@@ -384,7 +383,7 @@ def _same_text(left: _Typed, right: _Typed) -> plan.Truth:
                 *right.node.at,
             )
         return _in_networks(left, [right])
-    return plan.TextTest(left.plan, right.node.value.__eq__)
+    return plan.TextWithin(left.plan, frozenset({right.node.value}))
 
 
 def _in_networks(operand: _Typed, items: Iterable[_Typed]) -> plan.Truth:
@@ -411,7 +410,7 @@ def _alike(left: _Typed, right: _Typed) -> tuple[Any, Any]:
 
 def _rounded(typed: _Typed) -> Any:
     if isinstance(typed.plan, plan.Constant):
-        return plan.Constant(np.float64(np.float32(typed.plan.value)))
+        return plan.Constant(np.float64(plan.single(typed.plan.value)))
     return plan.Mapped(plan.single, typed.plan)
 
 

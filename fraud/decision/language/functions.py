@@ -134,6 +134,8 @@ def unknown(operand: Any, kind: Type) -> plan.Truth:
 
 
 def _coalesce(*operands: Any, kind: Type) -> Any:
+    if kind is Type.BOOLEAN:
+        return plan.FirstTruth(operands)
     if kind.is_text:
         return plan.FirstText(operands)
     return plan.Folded(plan.first_number, operands)

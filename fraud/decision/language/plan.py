@@ -166,8 +166,12 @@ class NumberOfText:
 
 
 def single(values: Any) -> Any:
-    """Round to single precision."""
-    return np.asarray(values, np.float64).astype(np.float32).astype(np.float64)
+    """Round to single precision; what is beyond its range becomes its largest number."""
+    within = np.minimum(np.maximum(values, -_LARGEST_SINGLE), _LARGEST_SINGLE)
+    return np.asarray(within, np.float64).astype(np.float32).astype(np.float64)
+
+
+_LARGEST_SINGLE: Final = np.float64(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,17 +355,54 @@ class NumberWithin:
         return self.items[at] == values
 
 
+def _known(values: Texts) -> Mask:
+    return np.array([one is not None for one in values], np.bool_)
+
+
 @dataclass(frozen=True, slots=True)
-class TextTest(_AtOnce):
-    """A question about each text."""
+class TextWithin:
+    """Whether a text is one of several."""
+
+    operand: Textual
+    items: frozenset[str]
+
+    def true(self, batch: Batch) -> Any:
+        return self._within(self.operand.values(batch))
+
+    def false(self, batch: Batch) -> Any:
+        return self.both(batch)[1]
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        values = self.operand.values(batch)
+        true = self._within(values)
+        return true, ~true & _known(values)
+
+    def _within(self, values: Texts) -> Mask:
+        return np.array(list(map(self.items.__contains__, values)), np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class TextTest:
+    """A question about each text, answered by None where that is not known."""
 
     operand: Textual
     test: Callable[[str], bool | None]
 
+    def true(self, batch: Batch) -> Any:
+        test = self.test
+        return np.array(
+            [one is not None and test(one) is True for one in self.operand.values(batch)], np.bool_
+        )
+
+    def false(self, batch: Batch) -> Any:
+        test = self.test
+        return np.array(
+            [one is not None and test(one) is False for one in self.operand.values(batch)], np.bool_
+        )
+
     def both(self, batch: Batch) -> tuple[Any, Any]:
         test = self.test
-        answers = [None if one is None else test(one) for one in self.operand.values(batch)]
-        return _sides(answers)
+        return _sides([None if one is None else test(one) for one in self.operand.values(batch)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +443,7 @@ class OnList(_AtOnce):
     def both(self, batch: Batch) -> tuple[Any, Any]:
         values = self.operand.values(batch)
         member = batch.columns.member(self.name, values, self.variable)
-        known = np.array([one is not None for one in values], np.bool_)
+        known = _known(values)
         return member & known, ~member & known
 
 
@@ -426,10 +467,10 @@ class TextUnknown(_InTwo):
     operand: Textual
 
     def true(self, batch: Batch) -> Any:
-        return np.array([one is None for one in self.operand.values(batch)], np.bool_)
+        return ~_known(self.operand.values(batch))
 
     def false(self, batch: Batch) -> Any:
-        return ~self.true(batch)
+        return _known(self.operand.values(batch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,6 +499,21 @@ class Same(_AtOnce):
             (true & other_true) | (false & other_false),
             (true & other_false) | (false & other_true),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class FirstTruth(_AtOnce):
+    """The first of several truths that is known."""
+
+    operands: tuple[Truth, ...]
+
+    def both(self, batch: Batch) -> tuple[Any, Any]:
+        true, false = self.operands[0].both(batch)
+        for operand in self.operands[1:]:
+            other_true, other_false = operand.both(batch)
+            unknown = ~(true | false)
+            true, false = true | (unknown & other_true), false | (unknown & other_false)
+        return true, false
 
 
 @dataclass(frozen=True, slots=True)
