@@ -83,8 +83,9 @@ _NUMBERS: Final[tuple[tuple[str, Callable[[np.random.Generator, int], NDArray[np
 )  # fmt: skip
 """By a part of the name; anything else is skewed, as amounts and counts are."""
 
+_PROVIDERS: Final = ("example", "gmail", "outlook")
 _TEXTS: Final[dict[str, Callable[[int], str]]] = {
-    "email_address": lambda number: f"user{number}@{("example", "gmail", "outlook")[number % 3]}.com",
+    "email_address": lambda number: f"user{number}@{_PROVIDERS[number % 3]}.com",
     "ip_address": lambda number: f"{number % 223 + 1}.{number % 7}.{number % 256}.{number % 101}",
     "transaction_currency": lambda number: ("USD", "EUR", "GBP")[number % 3],
     "billing_country": lambda number: ("US", "DE", "NG", "GB", "VN")[number % 5],

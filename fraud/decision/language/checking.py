@@ -419,5 +419,5 @@ def _single_text(value: float) -> str:
 
 
 def _nearest(name: str, names: Iterable[str], prefix: str) -> str:
-    near = difflib.get_close_matches(name[:100].lower(), names, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name[:100].lower(), names, n=3, cutoff=0.7)
     return f": did you mean {' or '.join(prefix + one for one in near)}?" if near else ""

@@ -211,8 +211,9 @@ simple_texts = st.one_of(
     literal_texts,
     st.just(Part("$country", field("country"))),
     st.just(Part("$email", field("email"))),
-    st.just(Part("$ip", field("ip"))),
 )
+# An address is compared as an address: as a text it is asked for apart.
+ip = Part("$ip", field("ip"))
 
 
 def _text_of(children: st.SearchStrategy[Part]) -> st.SearchStrategy[Part]:
@@ -301,7 +302,6 @@ def in_networks(networks: list[str], negated: bool) -> Part:
         return any(address in ipaddress.ip_network(one) for one in networks) is not negated
 
     items = ", ".join(map(quoted, networks))
-    ip = Part("$ip", field("ip"))
     return Part(f"$ip {'not ' * negated}in [{items}]", known(inside, ip), _COMPARE)
 
 
@@ -342,23 +342,27 @@ def _question(one: Part, form: str) -> Part:
 several = st.lists(literal_numbers, min_size=1, max_size=4)
 words = st.lists(literal_texts, min_size=1, max_size=4)
 in_or_not = st.booleans()
-# An address is compared as an address: here it is asked by networks alone.
-plain_texts = texts.filter(lambda one: one.text != "$ip")
 FORMS = ["{} == null", "null == {}", "{} != null", "is_null({})", "exists({})"]
 
 simple_truths = st.one_of(
     st.booleans().map(lambda value: Part(str(value).lower(), lambda _: value)),
     st.just(Part("$flag", field("flag"))),
     st.builds(compare, st.sampled_from(COMPARISONS), numbers, numbers),
-    st.builds(compare, st.sampled_from(["==", "!="]), plain_texts, plain_texts),
+    st.builds(compare, st.sampled_from(["==", "!="]), texts, texts),
     st.builds(compare, st.sampled_from(COMPARISONS), times, st.one_of(times, moments)),
     st.builds(within, numbers, several, in_or_not),
-    st.builds(within, plain_texts, words, in_or_not),
+    st.builds(within, texts, words, in_or_not),
+    st.builds(
+        compare,
+        st.sampled_from(["==", "!="]),
+        st.just(ip),
+        st.just(Part("$country", field("country"))),
+    ),
     st.builds(in_networks, st.lists(st.sampled_from(NETWORKS), min_size=1, max_size=3), in_or_not),
-    texts.map(lambda one: on_list("emails", one, str)),
+    st.one_of(texts, st.just(ip)).map(lambda one: on_list("emails", one, str)),
     st.just(on_list("amounts", Part("$amount", field("amount")), plain)),
     st.builds(_two_texts, st.sampled_from(["contains", "starts_with", "ends_with"]), texts, texts),
-    st.builds(_question, st.one_of(numbers, plain_texts, times), st.sampled_from(FORMS)),
+    st.builds(_question, st.one_of(numbers, texts, times, st.just(ip)), st.sampled_from(FORMS)),
 )
 
 
