@@ -189,6 +189,31 @@ def rules(
     publish("rules", figures, command=_command(), beside=beside, console=console)
 
 
+@app.command()
+def indexer(
+    quick: Quick = False,
+    rate: Annotated[float, typer.Option(help="Documents a second.")] = 500.0,
+    seconds: Annotated[float, typer.Option(help="How long the latency is measured.")] = 60.0,
+    outage: Annotated[float, typer.Option(help="Minutes without OpenSearch.")] = 10.0,
+) -> None:
+    """From produced to searchable at a rate, and catching up after OpenSearch was down under it."""
+    from benchmarks.index import measure as measure_index
+
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    scale = 0.1 if quick else 1.0
+    latency, outage_figures = measure_index(
+        history_file(_DATA, days=60, customers=5000, seed=7),
+        rate=rate,
+        seconds=seconds * scale,
+        outage_s=outage * 60 * scale,
+        console=console,
+    )
+    beside = "broker, OpenSearch, its searches and the load on the same machine; see load_before"
+    publish("indexer", [latency], command=_command(), beside=beside, console=console)
+    publish("indexer-outage", [outage_figures], command=_command(), beside=beside, console=console)
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
@@ -200,6 +225,7 @@ def everything(context: typer.Context) -> None:
         features()
         training()
         rules()
+        indexer()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,12 @@ class OwnStack:
     env: Mapping[str, str]
 
 
-def _module(name: str, *arguments: str, env: Mapping[str, str]) -> None:
+def run_module(name: str, *arguments: str, env: Mapping[str, str]) -> None:
+    """Run `python -m NAME` to its end.
+
+    Raises:
+        RuntimeError: It failed; the message holds what it said.
+    """
     result = subprocess.run(
         [sys.executable, "-m", name, *arguments],
         env=env,
@@ -103,10 +108,10 @@ def own_stack(history: Path, console: Console) -> Iterator[OwnStack]:
             "FLINK_KAFKA_CONNECTOR_JAR": str(artifacts.ensure("flink-connector", console)[0]),
             "FLINK_JAVA_COMPILER_JAR": str(artifacts.ensure("ecj", console)[0]),
         }
-        _module("fraud.kit.topics", env=env)
+        run_module("fraud.kit.topics", env=env)
         training = history_file(history.parent, days=45, customers=2000, seed=11)
-        _module("model", "train", "--data", str(training), env=env)
-        _module("flink_job.job", env=env)
+        run_module("model", "train", "--data", str(training), env=env)
+        run_module("flink_job.job", env=env)
         cluster = Cluster(services[0].address)
         deadline = time.monotonic() + _START_S
         while (job := cluster.active_job("fraudstream")) is None or not job.running:

@@ -8,6 +8,7 @@ from dashboards.commands import app as dashboards_app
 from devstack import cli as devstack_cli
 from fraudstream import models, transactions, world
 from fraudstream.environment import complete_environment
+from fraudstream.index import index
 from fraudstream.keys import keys
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.add_typer(simulated, name="simulate")
 app.add_typer(world.campaign, name="campaign")
 app.add_typer(world.drift, name="drift")
 app.add_typer(dashboards_app, name="dashboards", callback=complete_environment)
+app.add_typer(index, name="index")
 app.command("train")(models.train)
 app.command("evaluate")(models.evaluate)
 app.command("models")(models.list_models)

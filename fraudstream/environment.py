@@ -21,3 +21,5 @@ def complete_environment() -> None:
     host = "127.0.0.1" if bound in ("0.0.0.0", "::") else bound  # noqa: S104 - compared, not bound
     if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         os.environ["KAFKA_BOOTSTRAP_SERVERS"] = f"{host}:{os.environ.get('KAFKA_PORT') or 9092}"
+    if not os.environ.get("OPENSEARCH_URL"):
+        os.environ["OPENSEARCH_URL"] = f"http://{host}:{os.environ.get('OPENSEARCH_PORT') or 9200}"

@@ -12,6 +12,7 @@ ends in the same documents.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -48,6 +49,12 @@ EMAIL_DOMAIN: Final = "email_domain"
 DECISION_MS: Final = "decision_ms"
 SHADOW_AGREES: Final = "shadow_agrees"
 
+MIGRATED: Final = "migrated-"
+"""Begins the name of a migrated day's index, whose former name is an alias of it then."""
+
+_DAY: Final = re.compile(
+    rf"(?:{MIGRATED})?{ALIAS}-(\d{{4}})\.(\d{{2}})\.(\d{{2}})(?:-v\d+-\d+)?", re.ASCII
+)
 _COORDINATES: Final = {"billing_latitude": 90.0, "billing_longitude": 180.0}
 _PLACE_DIGITS: Final = 2
 """Of degrees: about a kilometre. A billing address to the metre is somebody's door."""
@@ -81,7 +88,29 @@ def index_name(timestamp_ms: int) -> str:
         >>> index_name(1_772_323_199_999)
         'processed_transactions-2026.02.28'
     """
-    return f"{ALIAS}-{datetime.fromtimestamp(timestamp_ms // 1000, UTC):%Y.%m.%d}"
+    return index_name_of(datetime.fromtimestamp(timestamp_ms // 1000, UTC).date())
+
+
+def index_name_of(day: date) -> str:
+    """Give the index of a day."""
+    return f"{ALIAS}-{day:%Y.%m.%d}"
+
+
+def day_of(name: str) -> date | None:
+    """Give the day of an index, also of one that was migrated; None for any other index.
+
+    Example:
+        >>> day_of("processed_transactions-2026.02.28")
+        datetime.date(2026, 2, 28)
+        >>> day_of("migrated-processed_transactions-2026.02.28-v2-1772323200000")
+        datetime.date(2026, 2, 28)
+        >>> day_of("processed_transactions-2026.02.31")
+    """
+    found = _DAY.fullmatch(name)
+    try:
+        return date(*map(int, found.groups())) if found else None
+    except ValueError:
+        return None
 
 
 def expired_indexes(names: list[str], *, today: date, keep_days: int) -> list[str]:
@@ -98,15 +127,7 @@ def expired_indexes(names: list[str], *, today: date, keep_days: int) -> list[st
         ['processed_transactions-1970.01.01']
     """
     first_kept = today - timedelta(days=keep_days)
-    expired = []
-    for name in names:
-        try:
-            moment = datetime.strptime(name, f"{ALIAS}-%Y.%m.%d").replace(tzinfo=UTC)
-        except ValueError:
-            continue
-        if moment.date() < first_kept:
-            expired.append(name)
-    return expired
+    return [name for name in names if (day := day_of(name)) is not None and day < first_kept]
 
 
 def to_document(raw: bytes | None, pseudonyms: Pseudonyms) -> Document:
@@ -219,7 +240,7 @@ def _fields(record: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
             # Hashed as a whole: a search knows nothing of our limit.
             value = _whole_text(value)
             if value is not None:
-                if name == "email_address" and (domain := _domain(value)):
+                if name == "email_address" and (domain := email_domain(value)):
                     body[EMAIL_DOMAIN] = domain
                 value = pseudonyms.indexed(name, value)[:_MAX_TEXT]
         else:
@@ -228,26 +249,32 @@ def _fields(record: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
                 value = value.upper()
         if value is not None:
             body[name] = value
-    _place(body, clear=pseudonyms.clear)
+    place(body, clear=pseudonyms.clear)
     return body
 
 
-def _domain(address: str) -> str | None:
+def email_domain(address: str) -> str | None:
+    """Give the domain of an e-mail address, in lower case; also of one that is masked.
+
+    Example:
+        >>> email_domain("Ada@Example.com"), email_domain("j***@lynch.org"), email_domain("none")
+        ('example.com', 'lynch.org', None)
+    """
     name, at, domain = address.strip().rpartition("@")
     return domain.lower()[:_MAX_TEXT] if name and at and domain else None
 
 
-def _place(body: dict[str, Any], *, clear: bool) -> None:
+def place(body: dict[str, Any], *, clear: bool) -> None:
     """Round the coordinates, and add the place when both are those of one."""
     if not clear:
         for name in _COORDINATES.keys() & body.keys():
             body[name] = round(body[name], _PLACE_DIGITS)
-    place = [body.get(name) for name in _COORDINATES]
+    found = [body.get(name) for name in _COORDINATES]
     if all(
         value is not None and abs(value) <= bound
-        for value, bound in zip(place, _COORDINATES.values(), strict=True)
+        for value, bound in zip(found, _COORDINATES.values(), strict=True)
     ):
-        body[LOCATION] = {"lat": place[0], "lon": place[1]}
+        body[LOCATION] = {"lat": found[0], "lon": found[1]}
 
 
 def _redact_reasons(reasons: list[dict[str, Any]], record: dict[str, Any]) -> None:

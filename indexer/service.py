@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
 from pydantic import Field
 
 from fraud.contracts.errors import Backpressure
@@ -18,11 +23,19 @@ from fraud.kit.kafka import KafkaSource, Message, consume
 from fraud.kit.lifecycle import OpsServer
 from fraud.kit.pseudonyms import PersonalDataSettings, Pseudonyms
 from fraud.kit.settings import KafkaSettings, OpenSearchSettings
-from indexer.documents import Document, to_document
-from indexer.sink import Sink, connect
+from indexer.bulk import connect, problem_of
+from indexer.dead_letters import to_dead_letter
+from indexer.documents import to_document
+from indexer.labels import to_label
+from indexer.retention import delete_expired
+from indexer.sink import Sink
 
 _SERVICE: Final = "indexer"
 _RETENTION_ROUND_S: Final = 3600.0
+_SMALL_TOPIC_LINGER_S: Final = 1.0
+"""Of labels and dead letters: labels make documents searchable before they look for them, which
+must not be done all the time."""
+T = TypeVar("T")
 _log = structlog.get_logger(_SERVICE)
 
 
@@ -39,7 +52,7 @@ class Settings(KafkaSettings, OpenSearchSettings, PersonalDataSettings):
         0, ge=0, description="Copies of each shard; 1 or more on several nodes."
     )
     indexer_retention_days: int = Field(
-        90, ge=1, description="Days for which indexes are kept besides today's."
+        90, ge=1, le=100_000, description="Days for which indexes are kept besides today's."
     )
     indexer_ops_port: int = Field(
         9104, ge=0, le=65535, description="Port of the indexer's metrics and health."
@@ -61,41 +74,72 @@ def _prepare(sink: Sink, stop: threading.Event) -> None:
             stop.wait(verdict.retry_after_s)
 
 
-def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
-    """Index until `stop` is set.
-
-    On the way out: stop reading, finish the write in hand, commit, close.
-    """
-    pseudonyms = Pseudonyms.of(settings)
-    client = connect(settings)
-    sink = Sink(
+def sink_of(
+    settings: Settings,
+    client: OpenSearch,
+    pseudonyms: Pseudonyms,
+    *,
+    clock: Clock = system_clock,
+    pause: Callable[[float], object] = time.sleep,
+) -> Sink:
+    """Make a sink by the settings."""
+    return Sink(
         client,
         clock=clock,
         rng=random.Random(),  # noqa: S311 - jitter
         shards=settings.indexer_shards,
         replicas=settings.indexer_replicas,
+        clear=pseudonyms.clear,
+        pause=pause,
     )
 
-    def retain() -> None:
-        while not stop.is_set():
-            sink.delete_expired(settings.indexer_retention_days)
-            stop.wait(_RETENTION_ROUND_S)
 
-    def read(message: Message) -> Document:
-        return to_document(message.value, pseudonyms)
+def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
+    """Index until `stop` is set.
 
+    Decisions in this thread, labels and dead letters each in one of their own: none waits for the
+    others. On the way out: stop reading, finish the writes in hand, commit, close.
+    """
+    pseudonyms = Pseudonyms.of(settings)
+    client = connect(settings)
+    decisions, labels, dead_letters = (
+        sink_of(settings, client, pseudonyms, clock=clock, pause=stop.wait) for _ in range(3)
+    )
     source: KafkaSource | None = None
+
+    def waits_for() -> str | None:
+        return (
+            decisions.problem
+            or (source.waits_for() if source else "Kafka")
+            or labels.problem
+            or dead_letters.problem
+        )
+
     with ExitStack() as stack:
         stack.callback(client.close)
+        stack.enter_context(OpsServer(settings.bind_host, settings.indexer_ops_port, waits_for))
+        _prepare(decisions, stop)
         stack.enter_context(
-            OpsServer(
-                settings.bind_host,
-                settings.indexer_ops_port,
-                lambda: sink.problem or (source.waits_for() if source else "Kafka"),
-            )
+            Background("retention", lambda: _retain(client, settings, stop, clock), stop)
         )
-        _prepare(sink, stop)
-        stack.enter_context(Background("retention", retain, stop))
+
+        def follow_labels() -> None:
+            _prepare(labels, stop)
+            _follow(settings, Topic.LABELS, "labels", to_label, labels.write_labels, stop)
+
+        def follow_dead_letters() -> None:
+            _prepare(dead_letters, stop)
+            _follow(
+                settings,
+                Topic.DEAD_LETTERS,
+                "dead-letters",
+                to_dead_letter,
+                dead_letters.write_dead_letters,
+                stop,
+            )
+
+        stack.enter_context(Background("labels", follow_labels, stop))
+        stack.enter_context(Background("dead letters", follow_dead_letters, stop))
         source = stack.enter_context(
             KafkaSource(
                 settings,
@@ -107,5 +151,51 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
             )
         )
         _log.info("indexer.started")
-        consume(source, read, sink.write, stop, service=_SERVICE)
+        consume(
+            source,
+            lambda message: to_document(message.value, pseudonyms),
+            decisions.write,
+            stop,
+            service=_SERVICE,
+        )
         _log.info("indexer.stopping")
+
+
+def _follow(
+    settings: Settings,
+    topic: Topic,
+    name: str,
+    decode: Callable[[Message], T],
+    handle: Callable[[Sequence[T]], None],
+    stop: threading.Event,
+) -> None:
+    """Read one of the small topics until `stop` is set.
+
+    Others write to them as well: what cannot be read is counted and passed over, however much it is,
+    and never keeps decisions from being indexed.
+    """
+    service = f"{_SERVICE}_{name.replace('-', '_')}"
+    with KafkaSource(
+        settings,
+        topic,
+        f"{settings.indexer_group}-{name}",
+        service=service,
+        max_records=settings.indexer_batch,
+        linger_s=_SMALL_TOPIC_LINGER_S,
+    ) as source:
+        consume(source, decode, handle, stop, service=service, max_refused_in_a_row=sys.maxsize)
+
+
+def _retain(client: OpenSearch, settings: Settings, stop: threading.Event, clock: Clock) -> None:
+    while not stop.is_set():
+        try:
+            for expired in delete_expired(
+                client, now_ms=clock(), keep_days=settings.indexer_retention_days
+            ):
+                _log.info(
+                    "indexer.expired_deleted", index=expired.name, documents=expired.documents
+                )
+        except TransportError as error:
+            # The next round will do.
+            _log.warning("indexer.retention_put_off", problem=problem_of(error))
+        stop.wait(_RETENTION_ROUND_S)

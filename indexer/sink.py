@@ -1,62 +1,31 @@
-"""Bulk writes to OpenSearch, its answers as verdicts."""
+"""What the indexer keeps in OpenSearch: documents, labels, dead letters, and for how long."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from datetime import UTC
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import orjson
 import structlog
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
-from opensearchpy.exceptions import NotFoundError, TransportError
+from opensearchpy.exceptions import NotFoundError, RequestError, TransportError
 
-from fraud.contracts.dead_letter import utc_text
-from fraud.contracts.errors import Backpressure
-from fraud.kit.clock import Clock, to_datetime
-from fraud.kit.logs import mask
-from fraud.kit.metrics import BULK_SECONDS, DOCUMENTS_INDEXED, DOCUMENTS_REFUSED
-from fraud.kit.settings import OpenSearchSettings
-from indexer.documents import ALIAS, REJECTED, Document, expired_indexes, index_name
-from indexer.template import VERSION, templates
-
-_MAX_BULK_BYTES: Final = 8 * 1_048_576
-_FIRST_WAIT_S: Final = 0.5
-_LONGEST_WAIT_S: Final = 10.0
-_REQUEST_S: Final = 30.0
-
-_DOCUMENT_FAULTS: Final = frozenset(
-    {
-        "mapper_parsing_exception", "document_parsing_exception", "parsing_exception",
-        "parse_exception", "illegal_argument_exception", "strict_dynamic_mapping_exception",
-        "max_bytes_length_exceeded_exception", "x_content_parse_exception",
-    }
-)  # fmt: skip
-"""Errors of one document with status 400 that no waiting will mend."""
+from fraud.kit.clock import Clock
+from fraud.kit.metrics import DOCUMENTS_INDEXED
+from fraud.kit.pseudonyms import Pseudonyms
+from indexer.bulk import Bulk, Write, problem_of
+from indexer.documents import ALIAS, LABELS, REJECTED, Document, index_name
+from indexer.labels import LABEL, KnownLabel, Labels, Target
+from indexer.migration import migrate
+from indexer.template import DEAD_LETTER_INDEX, VERSION, content_of, mapping, templates
 
 _log = structlog.get_logger("indexer")
-
-
-def connect(settings: OpenSearchSettings) -> OpenSearch:
-    """Make a client; nothing is sent yet. It never retries by itself: `Sink` decides that."""
-    sign_in = (
-        (settings.opensearch_username, settings.opensearch_password.get_secret_value())
-        if settings.opensearch_username
-        else None
-    )
-    return OpenSearch(
-        hosts=[settings.opensearch_url],
-        http_auth=sign_in,
-        ca_certs=settings.opensearch_ca_certs or None,
-        timeout=_REQUEST_S,
-        max_retries=0,
-    )
+_SMALL: Final = (REJECTED, LABELS, DEAD_LETTER_INDEX)
 
 
 class Sink:
-    """Write documents, and keep what can never be written.
+    """Write what was read from Kafka. One for each thread.
 
     Args:
         client: See `connect`.
@@ -64,25 +33,38 @@ class Sink:
         rng: For the jitter of waits.
         shards: Primary shards of each new index.
         replicas: Copies of each shard of a new index.
+        clear: Whether personal values are indexed in clear; new indexes say so.
+        pause: Waits some seconds.
     """
 
     def __init__(
-        self, client: OpenSearch, *, clock: Clock, rng: random.Random, shards: int, replicas: int
+        self,
+        client: OpenSearch,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        shards: int,
+        replicas: int,
+        clear: bool = False,
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self._client = client
         self._clock = clock
-        self._rng = rng
-        self._templates = templates(shards=shards, replicas=replicas)
-        self._prepared = False
-        self._failures = 0
-        self.problem: str | None = "OpenSearch (not reached yet)"
+        self._templates = templates(shards=shards, replicas=replicas, clear=clear)
+        self.bulk = Bulk(client, clock=clock, rng=rng, pause=pause)
+        self._labels = Labels(self.bulk)
+
+    @property
+    def problem(self) -> str | None:
         """What keeps documents from being written; None when nothing does."""
+        return self.bulk.problem
 
     def prepare(self) -> None:
-        """Install the index templates, and make today's index so that the alias exists.
+        """Install the index templates, and make the indexes that others expect.
 
         Done again after each outage: the cluster may have lost its state, and an index made
-        without the template would guess its mapping.
+        without the template would guess its mapping. Indexes of an earlier version get the fields
+        that are new, so that what is written to them from now on is found; the rest is migration.
 
         Raises:
             Backpressure: OpenSearch is not there, or not ready.
@@ -92,130 +74,123 @@ class Sink:
                 self._install(name, template)
             if not self._client.indices.exists_alias(name=ALIAS):
                 self._client.indices.create(index=index_name(self._clock()), ignore=400)
+            for name in _SMALL:
+                if not self._client.indices.exists(index=name):
+                    self._client.indices.create(index=name, ignore=400)
+            self._add_new_fields()
         except TransportError as error:
-            raise self._wait_for(error) from error
-        self._prepared = True
-        self.problem = None
+            raise self.bulk.wait_for(error) from error
+        self.bulk.prepared = True
+        self.bulk.problem = None
 
     def _install(self, name: str, template: dict[str, Any]) -> None:
         try:
             found = self._client.indices.get_index_template(name=name)
-            version = found["index_templates"][0]["index_template"].get("version", 0)
+            there = found["index_templates"][0]["index_template"]
         except NotFoundError:
-            version = 0
-        if version < VERSION:
+            there = {}
+        version = there.get("version", 0)
+        if version < VERSION or (version == VERSION and content_of(there) != content_of(template)):
             self._client.indices.put_index_template(name=name, body=template)
             _log.info("indexer.template_installed", template=name, version=VERSION)
+
+    def _add_new_fields(self) -> None:
+        old = sorted(
+            name
+            for name, version in index_versions(self._client, ALIAS).items()
+            if version < VERSION
+        )
+        body = mapping()
+        for name in old:
+            try:
+                self._client.indices.put_mapping(index=name, body=body)
+            except RequestError as error:
+                _log.warning("indexer.fields_not_added", index=name, problem=problem_of(error))
+        if old:
+            _log.warning(
+                "indexer.migration_due",
+                indexes=len(old),
+                oldest=old[0],
+                command="fraudstream index migrate",
+            )
 
     def write(self, documents: Sequence[Document]) -> None:
         """Write a batch; when it returns, each document is in its index or among the rejected.
 
-        Writing a document again replaces it.
+        Writing a document again replaces it; of one that is in the batch twice, the last one holds.
 
         Raises:
             Backpressure: OpenSearch is down, busy or blocked. Some may have been written.
         """
-        if not self._prepared:
-            self.prepare()
-        lines: list[bytes] = []
-        start, size = 0, 0
-        for place, document in enumerate(documents):
-            action = orjson.dumps({"index": {"_index": document.index, "_id": document.id}})
-            body = orjson.dumps(document.body)
-            if lines and size + len(action) + len(body) > _MAX_BULK_BYTES:
-                self._bulk(lines, documents[start:place])
-                lines, start, size = [], place, 0
-            lines += (action, body)
-            size += len(action) + len(body) + 2
-        if lines:
-            self._bulk(lines, documents[start:])
-        self._failures = 0
-        self.problem = None
-
-    def _bulk(self, lines: list[bytes], documents: Sequence[Document]) -> None:
-        items = self._post(lines)
-        rejected = []
-        for document, item in zip(documents, items, strict=True):
-            error = item.get("error")
-            if error is None:
-                continue
-            kind = str(error.get("type"))
-            if item["status"] != 400 or kind not in _DOCUMENT_FAULTS:
-                # Too many requests, a full disk, a closed index, too many shards: not its fault.
-                raise self._back_off(f"{item['status']} {kind}")
-            rejected.append((document, kind, mask(str(error.get("reason")))))
-        if rejected:
-            self._keep_rejected(rejected)
-        DOCUMENTS_INDEXED.inc(len(documents) - len(rejected))
-
-    def _post(self, lines: list[bytes]) -> list[dict[str, Any]]:
-        """Send one bulk request and give what became of each action."""
-        try:
-            with BULK_SECONDS.time():
-                answer = self._client.bulk(
-                    body=b"\n".join(lines) + b"\n",
-                    params={"filter_path": "items.*.status,items.*.error"},
-                )
-        except TransportError as error:
-            raise self._wait_for(error) from error
-        return [item["index"] for item in answer["items"]]
-
-    def _keep_rejected(self, rejected: Sequence[tuple[Document, str, str]]) -> None:
-        """Write refused documents where any document fits, with the reason."""
-        lines: list[bytes] = []
-        for document, kind, detail in rejected:
-            DOCUMENTS_REFUSED.labels(kind).inc()
-            _log.error("indexer.document_refused", document=document.id, reason=kind, detail=detail)
-            lines += (
-                orjson.dumps({"index": {"_index": REJECTED, "_id": document.id}}),
-                orjson.dumps(
-                    {
-                        "reason": kind,
-                        "detail": detail,
-                        "index": document.index,
-                        "rejected_at": utc_text(self._clock()),
-                        "document": document.body,
-                    }
-                ),
+        self._prepare_once()
+        last = {(document.index, document.id): document for document in documents}
+        event_ids = {str(document.body.get("event_id")) for document in last.values()}
+        # See indexer.labels for why what is known is asked before and after.
+        known = self._labels.known(event_ids)
+        writes = []
+        for document in last.values():
+            label = known.get(str(document.body.get("event_id")))
+            body = document.body if label is None else document.body | {LABEL: label}
+            writes.append(Write(document.index, document.id, body))
+        written = self.bulk.write(writes)
+        DOCUMENTS_INDEXED.inc(len(writes) - len(written.refused))
+        now_known = self._labels.known(event_ids)
+        if now_known != known:
+            self._labels.apply(
+                [
+                    Target(document.index, document.id, event_id)
+                    for document in last.values()
+                    if (event_id := str(document.body.get("event_id"))) in now_known
+                    and now_known[event_id] != known.get(event_id)
+                ]
             )
-        for item in self._post(lines):
-            if "error" in item:
-                raise self._back_off(f"{REJECTED}: {item['status']} {item['error'].get('type')}")
 
-    def delete_expired(self, keep_days: int) -> list[str]:
-        """Delete the indexes of days that are over for longer than `keep_days`.
+    def write_labels(self, labels: Sequence[KnownLabel]) -> None:
+        """Keep a batch of labels, and put them into the documents that are there.
 
-        Returns:
-            Their names; none when OpenSearch is not there: the next round will do.
+        Raises:
+            Backpressure: OpenSearch is down, busy or blocked.
         """
-        today = to_datetime(self._clock()).astimezone(UTC).date()
-        try:
-            names = list(
-                self._client.indices.get(index=f"{ALIAS}-*", params={"filter_path": "*.aliases"})
-            )
-            expired = expired_indexes(names, today=today, keep_days=keep_days)
-            for name in expired:
-                self._client.indices.delete(index=name, params={"ignore_unavailable": "true"})
-        except TransportError as error:
-            _log.warning("indexer.retention_put_off", problem=_problem(error))
-            return []
-        for name in expired:
-            _log.info("indexer.index_expired", index=name)
-        return expired
+        self._prepare_once()
+        self._labels.write(labels)
 
-    def _wait_for(self, error: TransportError) -> Backpressure:
-        return self._back_off(_problem(error))
+    def write_dead_letters(self, letters: Sequence[Document]) -> None:
+        """Write a batch of dead letters.
 
-    def _back_off(self, problem: str) -> Backpressure:
-        self._prepared = False
-        self._failures += 1
-        self.problem = f"OpenSearch ({problem})"
-        wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures - 1, 10))
-        return Backpressure(round(wait_s * self._rng.uniform(0.5, 1.0), 2), problem)
+        Raises:
+            Backpressure: OpenSearch is down, busy or blocked.
+        """
+        self._prepare_once()
+        last = {letter.id: letter for letter in letters}
+        self.bulk.write([Write(letter.index, letter.id, letter.body) for letter in last.values()])
+
+    def migrate(self, index: str, pseudonyms: Pseudonyms, progress: Callable[[int], object]) -> str:
+        """Replace the index of a day by one of this version, see `indexer.migration`."""
+        return migrate(
+            self._client,
+            index,
+            pseudonyms=pseudonyms,
+            template=self._templates[ALIAS],
+            bulk=self.bulk,
+            clock=self._clock,
+            progress=progress,
+        )
+
+    def _prepare_once(self) -> None:
+        if not self.bulk.prepared:
+            self.prepare()
 
 
-def _problem(error: TransportError) -> str:
-    """Name an error without what it quotes, which may be a document."""
-    if isinstance(error, OpenSearchConnectionError):
-        return type(error).__name__
-    return f"{error.status_code} {mask(str(error.error))}"
+def index_versions(client: OpenSearch, pattern: str) -> dict[str, int]:
+    """Give the version of the mapping of each index; those of before versions have 1.
+
+    Raises:
+        TransportError: OpenSearch is not there.
+    """
+    found = client.indices.get_mapping(
+        index=pattern, params={"ignore_unavailable": "true", "allow_no_indices": "true"}
+    )
+    return {
+        name: int(index["mappings"].get("_meta", {}).get("version", 1))
+        for name, index in found.items()
+    }

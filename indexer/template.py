@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any, Final
+
+import orjson
 
 from fraud.contracts.transaction import DECISION_FIELD, FIELDS, Kind
 from indexer.documents import (
@@ -166,19 +169,30 @@ def dead_letter_mapping() -> dict[str, Any]:
     }
 
 
-def templates(*, shards: int, replicas: int, refresh_s: float = 1.0) -> dict[str, dict[str, Any]]:
+def content_of(template: dict[str, Any]) -> str | None:
+    """Give the hash of what is in a template, None when it is of before there was one."""
+    found = template.get("_meta", {}).get("content")
+    return str(found) if found else None
+
+
+def templates(*, shards: int, replicas: int, clear: bool = False) -> dict[str, dict[str, Any]]:
     """Give the index templates by name.
 
     Args:
         shards: Primary shards of each day's index; the small ones have one.
         replicas: Copies of each shard; 0 on one node.
-        refresh_s: How soon a document is searchable, seconds.
+        clear: Whether personal values are indexed in clear: noted in each index.
     """
+    meta = {"version": VERSION, "personal_fields": "clear" if clear else "hashed"}
 
     def template(
-        pattern: str, mappings: dict[str, Any], alias: str | None = None, shards: int = 1
+        pattern: str,
+        mappings: dict[str, Any],
+        alias: str | None = None,
+        shards: int = 1,
+        more: dict[str, str] | None = None,
     ) -> dict[str, Any]:
-        return {
+        body = {
             "index_patterns": [pattern],
             "priority": 100,
             "version": VERSION,
@@ -186,17 +200,23 @@ def templates(*, shards: int, replicas: int, refresh_s: float = 1.0) -> dict[str
                 "settings": {
                     "number_of_shards": shards,
                     "number_of_replicas": replicas,
-                    "refresh_interval": f"{round(refresh_s * 1000)}ms",
+                    "refresh_interval": "1s",
                     "index.mapping.total_fields.limit": MAX_FIELDS,
+                    **(more or {}),
                 },
-                "mappings": mappings | {"_meta": {"version": VERSION}},
+                "mappings": mappings | {"_meta": meta},
                 "aliases": {alias: {}} if alias else {},
             },
         }
+        # So that other settings reach the cluster, too, without another version.
+        content = sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+        return body | {"_meta": {"content": content}}
 
     return {
         ALIAS: template(f"{ALIAS}-*", mapping(), ALIAS, shards),
         REJECTED: template(REJECTED, rejected_mapping()),
-        LABELS: template(LABELS, label_mapping()),
+        # A label that was deleted by age may come back with a rebuild: nothing remembers the version
+        # that it had.
+        LABELS: template(LABELS, label_mapping(), more={"index.gc_deletes": "0s"}),
         DEAD_LETTERS: template(f"{DEAD_LETTERS}-*", dead_letter_mapping(), DEAD_LETTERS),
     }

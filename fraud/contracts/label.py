@@ -5,9 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fraud.contracts.transaction import MAX_ID_LENGTH
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.transaction import (
+    EVENT_TIME_END_MS,
+    EVENT_TIME_FIRST_MS,
+    MAX_ID_LENGTH,
+    event_time_to_ms,
+)
 
 
 class LabelValue(StrEnum):
@@ -26,3 +32,47 @@ class Label(BaseModel):
     label: LabelValue
     label_time: Annotated[str, Field(description="When the label became known, ISO 8601.")]
     source: Annotated[str, Field(description="Who says so, such as chargeback or analyst.")]
+
+    @property
+    def label_time_ms(self) -> int:
+        """When the label became known, UTC epoch milliseconds.
+
+        Of several labels of an event the one with the latest time holds; of the same time, the one
+        that comes last on the topic.
+        """
+        return event_time_to_ms(self.label_time)
+
+
+def decode_label(raw: bytes | None) -> Label:
+    """Read and check one record of the topic `labels`.
+
+    Raises:
+        InvalidMessage: The value is no such record.
+
+    Example:
+        >>> decode_label(b'{"event_id":"e1","label":"fraud","label_time":"2026-03-01T00:00:00Z","source":"chargeback"}').label_time_ms
+        1772323200000
+    """
+    if raw is None:
+        raise InvalidMessage(ErrorCode.NULL_VALUE, "expected a JSON object, the value is null")
+    try:
+        label = Label.model_validate_json(raw)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(str(part) for part in problem["loc"]) or None
+        reason = ErrorCode.WRONG_TYPE if field else ErrorCode.NOT_JSON
+        if problem["type"] == "missing":
+            reason = ErrorCode.MISSING_FIELD
+        # Of broken JSON the parser quotes nothing; of a field, what was expected.
+        raise InvalidMessage(reason, f"{field or 'label'}: {problem['msg']}", field) from None
+    try:
+        time_ms = label.label_time_ms
+    except (ValueError, OverflowError):
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE, "label_time: expected an ISO 8601 date and time", "label_time"
+        ) from None
+    if not EVENT_TIME_FIRST_MS <= time_ms < EVENT_TIME_END_MS:
+        raise InvalidMessage(
+            ErrorCode.OUT_OF_RANGE, "label_time: expected a time from 1970 to 2099", "label_time"
+        )
+    return label

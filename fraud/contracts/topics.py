@@ -96,7 +96,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
             max_message_bytes=2 * _MIB,
         ),
         owners=("flink_job",),
-        readers=("operators",),
+        readers=("indexer", "operators"),
         meaning="Records that can never be decided, untouched, with the reason in their headers.",
     ),
     TopicSpec(
@@ -106,7 +106,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         schema="label.json",
         config=_config(cleanup_policy="delete", retention_ms=400 * _DAY_MS),
         owners=("producer", "your systems"),
-        readers=("model",),
+        readers=("indexer", "model"),
         meaning="What transactions turned out to be.",
     ),
     TopicSpec(

@@ -177,7 +177,13 @@ class TopicFeed:
             partition, offset = raw.partition(), raw.offset()
             self._next[partition] = offset + 1
             return Message(
-                raw.topic(), partition, offset, raw.timestamp()[1], raw.key(), raw.value()
+                raw.topic(),
+                partition,
+                offset,
+                raw.timestamp()[1],
+                raw.key(),
+                raw.value(),
+                tuple(raw.headers() or ()),
             )
         if error.code() == KafkaError._PARTITION_EOF:
             # Its offset is behind the marks of transactions, too, which are no records.

@@ -56,6 +56,7 @@ class Message:
         timestamp_ms: Kafka's timestamp, UTC epoch milliseconds; -1 when it has none.
         key: None when it has none.
         value: None for a tombstone.
+        headers: Names and values.
     """
 
     topic: str
@@ -64,6 +65,7 @@ class Message:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 class Source(Protocol):
@@ -334,7 +336,13 @@ class KafkaSource:
             self._on_error(error)
             return None
         return Message(
-            raw.topic(), raw.partition(), raw.offset(), raw.timestamp()[1], raw.key(), raw.value()
+            raw.topic(),
+            raw.partition(),
+            raw.offset(),
+            raw.timestamp()[1],
+            raw.key(),
+            raw.value(),
+            tuple(raw.headers() or ()),
         )
 
     def _on_error(self, error: KafkaError) -> None:

@@ -36,6 +36,12 @@ DOCUMENTS_INDEXED = Counter("fraudstream_documents_indexed_total", "Documents Op
 DOCUMENTS_REFUSED = Counter(
     "fraudstream_documents_refused_total", "Documents OpenSearch refused for good, by reason.", ["reason"]
 )  # fmt: skip
+DOCUMENTS_RETRIED = Counter(
+    "fraudstream_documents_retried_total", "Documents that OpenSearch refused for the moment and that were sent again, by reason.", ["reason"]
+)  # fmt: skip
+LABELS_APPLIED = Counter(
+    "fraudstream_labels_applied_total", "Documents that got a label, or another one."
+)
 BULK_SECONDS = Histogram(
     "fraudstream_bulk_seconds", "Duration of one bulk write, seconds.", buckets=_LATENCY_BUCKETS_S
 )

@@ -31,19 +31,24 @@ def until(done: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
 
 
 class OutputTopic:
-    """A topic `processed_transactions` of one's own, with a name that no other test has."""
+    """A topic of one's own, with a name that no other test has."""
 
-    def __init__(self, servers: str) -> None:
+    def __init__(self, servers: str, kind: str = "processed", partitions: int = 2) -> None:
         self.servers = servers
-        self.name = f"processed-{os.getpid()}-{next(_NUMBERS)}"
+        self.name = f"{kind}-{os.getpid()}-{next(_NUMBERS)}"
+        self._partitions = partitions
         admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-        admin.create_topics([NewTopic(self.name, 2, 1)])[self.name].result(30)
+        admin.create_topics([NewTopic(self.name, partitions, 1)])[self.name].result(30)
         self._producer = Producer({"bootstrap.servers": servers, "log_level": 0})
 
-    def produce(self, values: Iterable[bytes | None]) -> None:
+    def produce(
+        self, values: Iterable[bytes | None], headers: dict[str, bytes] | None = None
+    ) -> None:
         """Write records; they are readable when this returns."""
         for number, value in enumerate(values):
-            self._producer.produce(self.name, value, partition=number % 2)
+            self._producer.produce(
+                self.name, value, partition=number % self._partitions, headers=headers
+            )
         assert self._producer.flush(30) == 0
 
 

@@ -21,8 +21,9 @@ from dashboards.requests import Cell, Span, columns, listing_request, request, r
 from dashboards.saved_objects import saved_objects
 from fraud.kit.clock import system_clock
 from fraud.kit.settings import OpenSearchSettings
+from indexer.bulk import connect
 from indexer.documents import Document
-from indexer.sink import Sink, connect
+from indexer.sink import Sink
 from tests.decisions import dead_letters, documents, processed_records
 
 pytestmark = pytest.mark.service

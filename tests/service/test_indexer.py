@@ -1,9 +1,11 @@
 """The indexer between a real Kafka and a real OpenSearch.
 
 - Each decided transaction is one document, soon after it was produced; a replay adds none.
+- Labels come into their documents, whenever they come; dead letters are found by their reasons.
+- A rebuild from the topics ends in the same documents; so does a migration, in a new index.
 - Fields have the types that the dashboards rely on.
 - What OpenSearch refuses for good is kept with the reason; its neighbours pass.
-- kill -9 of the indexer and outages of OpenSearch lose nothing.
+- kill -9 of the indexer, outages of OpenSearch and items that fail at random lose nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +18,32 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import pytest
+from typer.testing import CliRunner
 
+from devstack.ports import free_ports
 from fraud.kit.clock import system_clock
+from fraud.kit.pseudonyms import Pseudonyms
 from fraud.kit.settings import OpenSearchSettings
-from indexer.documents import ALIAS, REJECTED, Document, index_name
-from indexer.sink import Sink, connect
+from fraudstream.cli import app
+from indexer.bulk import Write, connect
+from indexer.documents import (
+    ALIAS,
+    DEAD_LETTERS,
+    LABELS,
+    REJECTED,
+    Document,
+    index_name,
+    to_document,
+)
+from indexer.migration import due
+from indexer.retention import delete_expired, find_expired
+from indexer.sink import Sink
+from indexer.template import DEAD_LETTER_INDEX
 from tests.builders import START_MS, a_processed
 from tests.service.door import Door
+from tests.service.faulty import FaultyProxy
 from tests.service.processes import OutputTopic, ServiceProcess, until
 
 pytestmark = pytest.mark.service
@@ -34,6 +54,8 @@ class World:
 
     def __init__(self, kafka: str, opensearch: str, folder: Path) -> None:
         self.topic = OutputTopic(kafka)
+        self.labels = OutputTopic(kafka, "labels", partitions=1)
+        self.dead_letters = OutputTopic(kafka, "dead-letters", partitions=1)
         self.input = f"input-of-{self.topic.name}"
         address = urlsplit(opensearch)
         assert address.hostname
@@ -41,9 +63,11 @@ class World:
         self.door = Door(address.hostname, address.port)
         self.url = opensearch
         self.log = folder / "indexer.log"
-        self._env = {
+        self.env = {
             "KAFKA_BOOTSTRAP_SERVERS": kafka,
             "TOPIC_PROCESSED_TRANSACTIONS": self.topic.name,
+            "TOPIC_LABELS": self.labels.name,
+            "TOPIC_TRANSACTIONS_DLQ": self.dead_letters.name,
             "INDEXER_GROUP": f"indexer-of-{self.topic.name}",
             "OPENSEARCH_URL": f"http://127.0.0.1:{self.door.port}",
             "INDEXER_RETENTION_DAYS": "100000",
@@ -52,14 +76,14 @@ class World:
         }
 
     def indexer(self, **settings: str) -> ServiceProcess:
-        return ServiceProcess("indexer", self._env | settings, self.log)
+        return ServiceProcess("indexer", self.env | settings, self.log)
 
     def decided(self, numbers: Iterable[int], **record: Any) -> list[bytes]:
         """Make records whose inputs are all on one partition, a few days apart."""
         day_ms = 86_400_000
         return [
             a_processed(
-                record | {"event_id": f"evt-{number}"},
+                {"event_id": f"evt-{number}"} | record,
                 {
                     "source": {
                         "topic": self.input,
@@ -89,6 +113,31 @@ class World:
 
     def count(self, query: dict[str, Any] | None = None) -> int:
         return int(self.search(query)["hits"]["total"]["value"])
+
+    def documents(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Give all of this test's documents by index and id."""
+        hits = self.search(size=10_000)["hits"]["hits"]
+        return {(hit["_index"], hit["_id"]): hit["_source"] for hit in hits}
+
+    def label(self, event_id: str, value: str, day: int) -> bytes:
+        """Make a label of one of this test's events, which others' are not to get."""
+        return orjson.dumps(
+            {
+                "event_id": f"{self.input}-{event_id}",
+                "label": value,
+                "label_time": f"2026-04-{day:02}T00:00:00Z",
+                "source": "chargeback",
+            }
+        )
+
+    def events(self, numbers: Iterable[int]) -> list[bytes]:
+        """Make records whose event_ids no other test has."""
+        return [self.decided([number], event_id=f"{self.input}-{number}")[0] for number in numbers]
+
+
+def a_sink(url: str) -> Sink:
+    client = connect(OpenSearchSettings(opensearch_url=url))
+    return Sink(client, clock=system_clock, rng=random.Random(1), shards=1, replicas=0)
 
 
 @pytest.fixture
@@ -193,13 +242,16 @@ def test_an_outage_of_opensearch_loses_nothing(world: World) -> None:
         until(lambda: world.count() == 500, "all documents")
         indexer.wait_ready()
         assert indexer.stop() == 0
-    assert world.log.read_text().count("kafka.partitions_assigned") == 1
+    assigned = [
+        line for line in world.log.read_text().splitlines() if "partitions_assigned" in line
+    ]
+    assert len([line for line in assigned if world.topic.name in line]) == 1
 
 
 def test_a_refused_document_is_kept_with_the_reason(opensearch: str) -> None:
     """Its neighbours are indexed, and a replay of it changes nothing."""
     client = connect(OpenSearchSettings(opensearch_url=opensearch))
-    sink = Sink(client, clock=system_clock, rng=random.Random(1), shards=1, replicas=0)
+    sink = a_sink(opensearch)
     name = f"refused-{system_clock()}"
     index = index_name(START_MS)
     good = Document(index, f"{name}-0-1", {"event_id": name})
@@ -215,15 +267,218 @@ def test_a_refused_document_is_kept_with_the_reason(opensearch: str) -> None:
     client.close()
 
 
-def test_expired_days_are_deleted_and_others_kept(opensearch: str) -> None:
-    """By the day in the name; the rejected ones stay."""
+def test_labels_come_into_their_documents_whenever_they_come(world: World) -> None:
+    """Before the decision, after it, corrected, late, and again."""
+    with world.indexer() as indexer:
+        indexer.wait_ready()
+        world.labels.produce([world.label("0", "fraud", 1), b"{not json"])
+        until(
+            lambda: (
+                indexer.metric("fraudstream_records_consumed_total", service="indexer_labels") == 2
+            ),
+            "reading the early label",
+        )
+        world.topic.produce(world.events(range(300)))
+        until(lambda: world.count() == 300, "300 documents")
+        world.labels.produce(
+            [world.label(str(number), "legitimate", 2) for number in range(1, 250)]
+            + [world.label("1", "fraud", 9), world.label("2", "fraud", 1)]
+        )
+        until(lambda: world.count({"exists": {"field": "label.label"}}) == 250, "the labels")
+        until(lambda: world.count({"term": {"label.label": "fraud"}}) == 2, "the correction")
+        world.topic.produce(world.events(range(300)))
+        until(
+            lambda: indexer.metric("fraudstream_records_consumed_total", service="indexer") == 600,
+            "reading it again",
+        )
+        until(lambda: world.count({"exists": {"field": "label.label"}}) == 250, "the labels again")
+        assert indexer.stop() == 0
+    fraud = world.search({"term": {"label.label": "fraud"}}, size=10)["hits"]["hits"]
+    assert {hit["_source"]["event_id"] for hit in fraud} == {
+        f"{world.input}-0",
+        f"{world.input}-1",
+    }
+    assert fraud[0]["_source"]["label"]["source"] == "chargeback"
+
+
+def test_dead_letters_are_found_by_their_reasons(world: World) -> None:
+    """Once each, and without what is in them."""
+    headers = {
+        "error_code": b"wrong_type",
+        "error_message": b"transaction_amt: expected a number or numeric text",
+        "source_topic": world.input.encode(),
+        "source_partition": b"1",
+        "source_offset": b"77",
+        "failed_at": b"2026-03-01T00:00:00.000Z",
+    }
+    client = connect(OpenSearchSettings(opensearch_url=world.url))
+    query = {"query": {"term": {"dead_letter.topic": world.dead_letters.name}}}
+
+    def found() -> list[dict[str, Any]]:
+        hits = client.search(index=DEAD_LETTERS, body=query, ignore=404).get("hits", {"hits": []})
+        return [hit["_source"] for hit in hits["hits"]]
+
+    with world.indexer() as indexer:
+        world.dead_letters.produce([b'{"phone": "+1-021-436-2616"}'] * 2, headers)
+        world.dead_letters.produce([b"garbage"])
+        until(lambda: len(found()) == 2, "both dead letters")
+        assert indexer.stop() == 0
+    letters = {letter["error_code"]: letter for letter in found()}
+    client.close()
+    assert letters.keys() == {"wrong_type", "unknown"}
+    assert letters["wrong_type"]["source"]["offset"] == 77
+    assert letters["wrong_type"]["value_bytes"] == 28
+    assert "436-2616" not in str(letters)
+
+
+def test_items_that_fail_at_random_lose_nothing(world: World, opensearch: str) -> None:
+    """One in twenty, of which half are written although the answer says otherwise."""
+    with (
+        FaultyProxy(opensearch, rate=0.05, seed=3) as proxy,
+        world.indexer(OPENSEARCH_URL=proxy.url) as indexer,
+    ):
+        indexer.wait_ready()
+        world.topic.produce(world.events(range(3000)))
+        world.labels.produce([world.label(str(number), "fraud", 1) for number in range(500)])
+        until(lambda: world.count() == 3000, "all documents")
+        until(lambda: world.count({"exists": {"field": "label.label"}}) == 500, "all labels")
+        assert proxy.failed > 100
+        assert indexer.metric("fraudstream_documents_retried_total") > 100
+        assert indexer.metric("fraudstream_documents_refused_total") == 0
+        assert indexer.stop() == 0
+    assert len(world.documents()) == 3000
+
+
+def test_a_rebuild_ends_in_the_same_documents(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what came in any order and more than once, across midnights; whatever was lost or wrong."""
+    with world.indexer() as indexer:
+        world.topic.produce(world.events(range(300)))
+        until(lambda: world.count() == 300, "the documents")
+        world.labels.produce([world.label(str(number), "fraud", 3) for number in range(0, 300, 2)])
+        world.labels.produce([world.label(str(number), "legitimate", 2) for number in range(100)])
+        world.topic.produce([*world.events(range(100)), None])
+        until(lambda: indexer.metric("fraudstream_consumer_lag") == 0, "reading it all")
+        until(lambda: world.count({"term": {"label.label": "fraud"}}) == 150, "fraud")
+        until(lambda: world.count({"term": {"label.label": "legitimate"}}) == 50, "legitimate")
+        assert indexer.stop() == 0
+    before = world.documents()
+    client = connect(OpenSearchSettings(opensearch_url=world.url))
+    lost = {"query": {"term": {"fd.source.topic": world.input}}}
+    client.delete_by_query(index=ALIAS, body=lost, params={"refresh": "true"})
+    labels = {"query": {"prefix": {"event_id": world.input}}}
+    client.delete_by_query(index=LABELS, body=labels, params={"refresh": "true"})
+    assert world.documents() == {}
+
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        result = CliRunner().invoke(app, ["index", "rebuild"])
+        assert result.exit_code == 0, result.output
+        assert "processed_transactions: 401 records, 1 of them unreadable" in result.output
+        assert "labels: 250 records" in result.output
+        client.indices.refresh(index=ALIAS)
+        assert world.documents() == before
+    client.close()
+
+
+def test_a_migrated_day_is_the_same_day_in_a_new_index(world: World) -> None:
+    """Found and written by its name as before, each document once, its values as they are today."""
+    client = connect(OpenSearchSettings(opensearch_url=world.url))
+    pseudonyms = Pseudonyms(b"k" * 32)
+    sink = a_sink(world.url)
+    day = f"processed_transactions-1999.12.{1 + system_clock() % 30:02}"
+    client.indices.create(index=day, body={"mappings": {"_meta": {"version": 1}}})
+    clear = Pseudonyms(b"k" * 32, clear=True)
+    old = [to_document(raw, clear) for raw in world.events(range(2500))]
+    assert sink.bulk.write([Write(day, one.id, one.body) for one in old]).refused == []
+    client.indices.refresh(index=day)
+    assert [
+        (one.version, one.documents) for one in due(client, clear=False) if one.name == day
+    ] == [(1, 2500)]
+
+    copy = sink.migrate(day, pseudonyms, lambda _: None)
+    assert client.indices.get_alias(index=copy)[copy]["aliases"].keys() == {ALIAS, day}
+    assert world.count() == 2500
+    entity = {"term": {"entity_id": pseudonyms.hash("entity_id", "070-69-2161")}}
+    assert world.count(entity) == 2500
+    assert not [one for one in due(client, clear=False) if one.name in (day, copy)]
+    sink.write([Document(day, f"{world.input}-0-1", {"fd": {"source": {"topic": world.input}}})])
+    client.indices.refresh(index=ALIAS)
+    assert world.count() == 2500
+    assert world.count(entity) == 2499
+    again = sink.migrate(copy, pseudonyms, lambda _: None)
+    assert world.count() == 2500
+    expired = find_expired(client, now_ms=system_clock(), keep_days=9000)
+    assert again in {one.name for one in expired}
+    delete_expired(client, now_ms=system_clock(), keep_days=9000)
+    assert not client.indices.exists(index=day)
+    client.close()
+
+
+def test_a_migration_that_fails_leaves_the_day_as_it_was(world: World) -> None:
+    """It can be written to, and nothing of the copy is left."""
+    client = connect(OpenSearchSettings(opensearch_url=world.url))
+    sink = a_sink(world.url)
+    day = "processed_transactions-1999.11.30"
+    client.indices.create(index=day, body={"mappings": {"_meta": {"version": 1}}})
+    client.index(index=day, id="odd", body={"event_time": "2026-03-01T00:00:00Z", "x": "y"})
+    client.indices.refresh(index=day)
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sink.migrate(day, Pseudonyms(b"k" * 32), interrupt)
+    assert client.indices.exists(index=day)
+    assert client.indices.get(index=f"migrated-{day}-*") == {}
+    client.index(index=day, id="later", body={"x": "z"})
+    client.indices.delete(index=day)
+    client.close()
+
+
+def test_retention_says_what_it_would_delete_and_deletes_it(
+    opensearch: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the day in the name, and by the age of labels and dead letters; the rest stays."""
     client = connect(OpenSearchSettings(opensearch_url=opensearch))
-    today_ms = system_clock()
-    sink = Sink(client, clock=lambda: today_ms, rng=random.Random(1), shards=1, replicas=0)
-    old, kept = index_name(0), index_name(today_ms)
+    sink = a_sink(opensearch)
+    old, kept = index_name(0), index_name(system_clock())
     sink.write([Document(old, "old", {}), Document(kept, "kept-by-retention", {})])
-    assert old in sink.delete_expired(20_000)
+    letters = [
+        Document(DEAD_LETTER_INDEX, f"retention-{year}", {"failed_at": f"{year}-01-01T00:00:00Z"})
+        for year in (1970, 2026)
+    ]
+    sink.write_dead_letters(letters)
+    client.indices.refresh(index=f"{ALIAS},{DEAD_LETTERS}")
+    monkeypatch.setenv("OPENSEARCH_URL", opensearch)
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    command = ["index", "retention", "--days", "15000"]
+    said = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert said.exit_code == 0, said.output
+    assert f"{old}: 1 documents" in said.output
+    assert "dead_letters: 1 documents would be deleted" in said.output
+    assert client.indices.exists(index=old)
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
     assert not client.indices.exists(index=old)
     assert client.indices.exists(index=kept)
+    assert not client.exists(index=DEAD_LETTERS, id="retention-1970")
+    assert client.exists(index=DEAD_LETTERS, id="retention-2026")
+    client.indices.refresh(index=DEAD_LETTERS)
+    assert "Nothing is older" in CliRunner().invoke(app, command).output
     client.delete(index=kept, id="kept-by-retention")
+    client.delete(index=DEAD_LETTER_INDEX, id="retention-2026")
     client.close()
+
+
+def test_what_is_asked_of_an_opensearch_that_is_not_there_ends_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENSEARCH_URL", f"http://127.0.0.1:{free_ports(1, '127.0.0.1')[0]}")
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    for command in ("retention", "migrate", "rebuild"):
+        result = CliRunner().invoke(app, ["index", command])
+        assert result.exit_code == 1
+        assert "OpenSearch" in result.output or "ConnectionError" in result.output

@@ -5,76 +5,21 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import orjson
 import pytest
 from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
-from opensearchpy.exceptions import ConnectionTimeout, NotFoundError, TransportError
+from opensearchpy.exceptions import ConnectionTimeout, TransportError
 
 from fraud.contracts.errors import Backpressure
 from fraud.kit.pseudonyms import Pseudonyms
+from indexer.bulk import MAX_TRIES, MIN_ITEMS
 from indexer.documents import Document, to_document
 from indexer.sink import Sink
+from indexer.template import VERSION, templates
 from tests.builders import START_MS, a_processed
+from tests.unit.indexer.cluster import FakeClient
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
-
-
-class FakeIndices:
-    """Templates, aliases and indexes."""
-
-    def __init__(self) -> None:
-        self.templates: dict[str, dict[str, Any]] = {}
-        self.names: list[str] = []
-
-    def get_index_template(self, name: str) -> dict[str, Any]:
-        if name not in self.templates:
-            raise NotFoundError(404, "resource_not_found_exception", {})
-        return {"index_templates": [{"index_template": self.templates[name]}]}
-
-    def put_index_template(self, name: str, body: dict[str, Any]) -> None:
-        self.templates[name] = body
-
-    def exists_alias(self, name: str) -> bool:
-        return bool(self.names)
-
-    def create(self, index: str, **_: Any) -> None:
-        self.names.append(index)
-
-    def get(self, index: str, params: dict[str, Any]) -> dict[str, Any]:
-        return {name: {} for name in self.names}
-
-    def delete(self, index: str, params: dict[str, Any]) -> None:
-        self.names.remove(index)
-
-
-class FakeClient:
-    """Keeps documents; answers as told, per document id or for whole requests."""
-
-    def __init__(self) -> None:
-        self.indices = FakeIndices()
-        self.documents: dict[tuple[str, str], dict[str, Any]] = {}
-        self.failures: list[Exception] = []
-        self.item_errors: dict[str, tuple[int, str]] = {}
-        self.bulks: list[int] = []
-
-    def bulk(self, body: bytes, params: dict[str, Any]) -> dict[str, Any]:
-        if self.failures:
-            raise self.failures.pop(0)
-        self.bulks.append(len(body))
-        lines = body.split(b"\n")[:-1]
-        items = []
-        for action_line, document in zip(lines[::2], lines[1::2], strict=True):
-            action = orjson.loads(action_line)["index"]
-            index, key = action["_index"], action["_id"]
-            error = self.item_errors.get(key) or self.item_errors.get(f"{index}/{key}")
-            if error and not (index.endswith("rejected") and key in self.item_errors):
-                status, kind = error
-                reason = {"type": kind, "reason": "field of ada@example.com"}
-                items.append({"index": {"status": status, "error": reason}})
-            else:
-                self.documents[index, key] = orjson.loads(document)
-                items.append({"index": {"status": 201}})
-        return {"items": items}
+REJECTED = "processed_transactions_rejected"
 
 
 @pytest.fixture
@@ -83,13 +28,19 @@ def client() -> FakeClient:
 
 
 @pytest.fixture
-def sink(client: FakeClient) -> Sink:
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def sink(client: FakeClient, pauses: list[float]) -> Sink:
     return Sink(
         client,
         clock=lambda: START_MS,
         rng=random.Random(1),
         shards=1,
         replicas=0,
+        pause=pauses.append,
     )
 
 
@@ -98,7 +49,7 @@ def documents(*offsets: int, **record: Any) -> list[Document]:
 
 
 def stored(client: FakeClient) -> set[str]:
-    return {key for index, key in client.documents if not index.endswith("rejected")}
+    return {key for index, key in client.documents if index != REJECTED}
 
 
 def test_a_batch_is_written_after_the_templates(client: FakeClient, sink: Sink) -> None:
@@ -122,11 +73,42 @@ def test_writing_again_changes_nothing(client: FakeClient, sink: Sink) -> None:
     assert client.documents == before
 
 
+def test_of_a_document_that_is_in_a_batch_twice_the_last_one_holds(
+    client: FakeClient, sink: Sink
+) -> None:
+    """Whichever of them a busy cluster takes first."""
+    twice = documents(1, product_category="first") + documents(1, product_category="last")
+    client.item_errors = {"transactions-0-1": [(429, "rejected_execution_exception")]}
+    sink.write(twice)
+    assert [d["product_category"] for d in client.documents.values()] == ["last"]
+
+
 def test_a_later_template_is_left_alone(client: FakeClient, sink: Sink) -> None:
     """An old process must not undo what a new one installed."""
     client.indices.templates["processed_transactions"] = {"version": 10_000}
     sink.prepare()
     assert client.indices.templates["processed_transactions"] == {"version": 10_000}
+
+
+def test_other_settings_reach_the_template_without_another_version(
+    client: FakeClient, sink: Sink
+) -> None:
+    """Such as the number of shards."""
+    other = templates(shards=3, replicas=1)
+    client.indices.templates = dict(other)
+    sink.prepare()
+    assert client.indices.templates == templates(shards=1, replicas=0)
+
+
+def test_indexes_of_an_earlier_version_get_the_new_fields(client: FakeClient, sink: Sink) -> None:
+    """So that what is written to them from now on is found; later ones are left alone."""
+    client.indices.versions = {
+        "processed_transactions-2026.02.27": 1,
+        "processed_transactions-2026.02.28": VERSION,
+        "processed_transactions-2026.03.01": VERSION + 1,
+    }
+    sink.prepare()
+    assert client.indices.new_mappings == ["processed_transactions-2026.02.27"]
 
 
 @pytest.mark.parametrize(
@@ -159,27 +141,90 @@ def test_a_cluster_that_cannot_is_waited_for(
     assert sink.problem is None
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (429, "rejected_execution_exception"),
-        (503, "unavailable_shards_exception"),
-        (403, "cluster_block_exception"),
-        (400, "validation_exception"),
-        (404, "index_not_found_exception"),
-    ],
-)
-def test_an_item_that_is_not_at_fault_is_waited_for(
-    client: FakeClient, sink: Sink, status: int, kind: str
+NOT_AT_FAULT = [
+    (429, "rejected_execution_exception"),
+    (503, "unavailable_shards_exception"),
+    (403, "cluster_block_exception"),
+    (400, "validation_exception"),
+    (404, "index_not_found_exception"),
+]
+
+
+@pytest.mark.parametrize("error", NOT_AT_FAULT)
+def test_an_item_that_is_not_at_fault_is_sent_again_by_itself(
+    client: FakeClient, sink: Sink, pauses: list[float], error: tuple[int, str]
+) -> None:
+    """Its neighbours are not; pauses grow."""
+    client.item_errors = {"transactions-0-2": [error, error]}
+    sink.write(documents(1, 2, 3))
+    assert stored(client) == {f"transactions-0-{number}" for number in (1, 2, 3)}
+    assert client.items == [3, 1, 1]
+    assert len(pauses) == 2
+    assert 0 < pauses[0] < pauses[1] < 1
+    assert sink.problem is None
+
+
+@pytest.mark.parametrize("error", NOT_AT_FAULT)
+def test_an_item_that_keeps_failing_is_waited_for(
+    client: FakeClient, sink: Sink, pauses: list[float], error: tuple[int, str]
 ) -> None:
     """A full disk or too many shards must not turn good documents into rejected ones."""
-    client.item_errors = {"transactions-0-2": (status, kind)}
-    with pytest.raises(Backpressure, match=kind):
+    client.item_errors = {"transactions-0-2": error}
+    with pytest.raises(Backpressure, match=error[1]):
         sink.write(documents(1, 2))
+    assert client.items == [2, *[1] * (MAX_TRIES - 1)]
+    assert sum(pauses) < 3
     client.item_errors = {}
     sink.write(documents(1, 2))
     assert stored(client) == {"transactions-0-1", "transactions-0-2"}
     assert len(client.documents) == 2
+
+
+def test_one_in_twenty_failing_at_random_loses_nothing(client: FakeClient, sink: Sink) -> None:
+    """And needs no batch to come again."""
+    rng = random.Random(5)
+    errors = {
+        f"transactions-0-{number}": [
+            rng.choice(NOT_AT_FAULT) for _ in range(10) if rng.random() < 0.05
+        ][:3]
+        for number in range(3000)
+    }
+    client.item_errors = dict(errors)
+    sink.write(documents(*range(3000)))
+    assert len(stored(client)) == len(client.documents) == 3000
+    assert sum(client.items) > 3000
+
+
+def test_requests_shrink_while_there_is_too_much_to_do(client: FakeClient, sink: Sink) -> None:
+    """By half each time, and grow again afterwards."""
+    busy = (429, "rejected_execution_exception")
+    client.item_errors = {"transactions-0-0": [busy] * 4}
+    sink.write(documents(*range(1000)))
+    client.items.clear()
+    sink.write(documents(*range(1000)))
+    assert MIN_ITEMS <= client.items[0] < 500
+    assert client.items[0] < client.items[1]
+    assert sum(client.items) == 1000
+
+
+def test_a_request_that_is_too_large_is_cut(client: FakeClient, sink: Sink) -> None:
+    """As by a proxy with a lower limit; a single document that is too large is refused."""
+    sink.prepare()
+    limit = 20_000
+    keep = client.bulk
+
+    def refuse_large(body: bytes, params: dict[str, Any]) -> dict[str, Any]:
+        if len(body) > limit:
+            raise TransportError(413, "too large", {})
+        return keep(body, params)
+
+    client.bulk = refuse_large  # type: ignore[method-assign]
+    huge = Document("processed_transactions-2026.03.01", "huge", {"x": "y" * 50_000})
+    sink.write([*documents(*range(100)), huge])
+    assert len(stored(client)) == 100
+    kept = client.documents[REJECTED, "huge"]
+    assert kept["reason"] == "request_entity_too_large"
+    assert "document" not in kept
 
 
 def test_a_document_at_fault_is_kept_with_the_reason(client: FakeClient, sink: Sink) -> None:
@@ -187,7 +232,7 @@ def test_a_document_at_fault_is_kept_with_the_reason(client: FakeClient, sink: S
     client.item_errors = {"transactions-0-2": (400, "mapper_parsing_exception")}
     sink.write(documents(1, 2, 3))
     assert stored(client) == {"transactions-0-1", "transactions-0-3"}
-    kept = client.documents["processed_transactions_rejected", "transactions-0-2"]
+    kept = client.documents[REJECTED, "transactions-0-2"]
     assert kept["reason"] == "mapper_parsing_exception"
     assert kept["detail"] == "field of [redacted]"
     assert kept["document"]["event_id"] == "evt-1"
@@ -199,16 +244,8 @@ def test_a_rejected_document_that_cannot_be_kept_is_waited_for(
     """Nothing is lost silently."""
     client.item_errors = {
         "transactions-0-2": (400, "mapper_parsing_exception"),
-        "processed_transactions_rejected/transactions-0-2": (429, "busy"),
+        f"{REJECTED}/transactions-0-2": (429, "busy"),
     }
-    keep = client.bulk
-
-    def refuse_rejected(body: bytes, params: dict[str, Any]) -> dict[str, Any]:
-        if b"_rejected" in body:
-            return {"items": [{"index": {"status": 429, "error": {"type": "busy"}}}]}
-        return keep(body, params)
-
-    client.bulk = refuse_rejected  # type: ignore[method-assign]
     with pytest.raises(Backpressure, match="busy"):
         sink.write(documents(1, 2))
 
@@ -223,23 +260,3 @@ def test_large_batches_are_split(client: FakeClient, sink: Sink) -> None:
     assert len(stored(client)) == 200
     assert len(client.bulks) == 3
     assert max(client.bulks) < 8.1 * 1_048_576
-
-
-def test_expired_days_are_deleted(client: FakeClient, sink: Sink) -> None:
-    """What is kept stays searchable."""
-    client.indices.names = [
-        "processed_transactions-2026.02.27",
-        "processed_transactions-2026.02.28",
-    ]
-    assert sink.delete_expired(1) == ["processed_transactions-2026.02.27"]
-    assert client.indices.names == ["processed_transactions-2026.02.28"]
-
-
-def test_retention_survives_an_outage(client: FakeClient, sink: Sink) -> None:
-    """The next round will do; the indexer goes on."""
-
-    def refuse(**_: Any) -> dict[str, Any]:
-        raise OpenSearchConnectionError("N/A", "refused", Exception("refused"))
-
-    client.indices.get = refuse  # type: ignore[method-assign]
-    assert sink.delete_expired(1) == []

@@ -1,0 +1,169 @@
+"""Commands on the search index: what is due to be migrated or deleted, and building it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+    from rich.progress import TaskID
+
+    from fraud.contracts.topics import Topic
+    from indexer.service import Settings
+
+# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
+
+index = typer.Typer(help="Look after the index of decisions in OpenSearch.", no_args_is_help=True)
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+@contextmanager
+def _opensearch() -> Iterator[tuple[Settings, OpenSearch]]:
+    """Connect; what goes wrong is said in one line (exit code 1)."""
+    import logging
+
+    from opensearchpy.exceptions import TransportError
+
+    from fraud.contracts.errors import Backpressure
+    from fraud.kit.lifecycle import load_settings
+    from fraudstream.environment import complete_environment
+    from indexer.bulk import connect, problem_of
+    from indexer.migration import MigrationFailed
+    from indexer.service import Settings
+
+    complete_environment()
+    settings = load_settings(Settings)
+    logging.getLogger("opensearch").setLevel(logging.ERROR)
+    client = connect(settings)
+    try:
+        yield settings, client
+    except TransportError as error:
+        typer.echo(
+            f"fraudstream: OpenSearch at {settings.opensearch_url}: {problem_of(error)}", err=True
+        )
+        raise typer.Exit(1) from None
+    except (Backpressure, MigrationFailed, TimeoutError, ValueError, OSError) as error:
+        typer.echo(f"fraudstream: {error}", err=True)
+        raise typer.Exit(1) from None
+    finally:
+        client.close()
+
+
+@index.command("migrate")
+def migrate(
+    dry_run: DryRun = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All days, also those that need no migration.")
+    ] = False,
+) -> None:
+    """Bring the indexes of past days to this version: fields, and how personal values are written.
+
+    Nothing is lost when it is interrupted; run it again. The indexer waits while the index that it
+    writes to is copied.
+    """
+    from rich.progress import Progress
+
+    from fraud.kit.pseudonyms import Pseudonyms
+    from indexer import migration
+    from indexer.service import sink_of
+    from indexer.template import VERSION
+
+    with _opensearch() as (settings, client):
+        pseudonyms = Pseudonyms.of(settings)
+        due = migration.due(client, clear=pseudonyms.clear, everything=everything)
+        if not due:
+            typer.echo(f"Nothing to do: all indexes are of version {VERSION}.")
+            return
+        for one in due:
+            typer.echo(f"{one.name}: {one.documents:,} documents, {one.why}")
+        if dry_run:
+            return
+        sink = sink_of(settings, client, pseudonyms)
+        sink.prepare()
+        with Progress(transient=True) as progress:
+            for one in due:
+                advance = partial(
+                    progress.advance, progress.add_task(one.name, total=one.documents)
+                )
+                copy = sink.migrate(one.name, pseudonyms, advance)
+                progress.console.print(f"{one.name} is now {copy}", soft_wrap=True)
+
+
+@index.command("retention")
+def retention(
+    dry_run: DryRun = False,
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Days to keep (default: INDEXER_RETENTION_DAYS)."),
+    ] = None,
+) -> None:
+    """Delete what is older than it is kept; the running indexer does so every hour."""
+    from fraud.kit.clock import system_clock
+    from indexer.retention import delete_expired, find_expired
+
+    with _opensearch() as (settings, client):
+        keep_days = settings.indexer_retention_days if days is None else days
+        act = find_expired if dry_run else delete_expired
+        expired = act(client, now_ms=system_clock(), keep_days=keep_days)
+        said = "would be deleted" if dry_run else "deleted"
+        for one in expired:
+            size = "" if one.size_bytes is None else f", {one.size_bytes / 1e6:,.1f} MB"
+            typer.echo(f"{one.name}: {one.documents:,} documents{size} {said}")
+        if not expired:
+            typer.echo(f"Nothing is older than {keep_days} days.")
+
+
+@index.command("rebuild")
+def rebuild(
+    delete: Annotated[
+        bool,
+        typer.Option(
+            "--delete",
+            help="Delete all indexes first. What is older than the topics remember is gone then.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Write labels, decisions and dead letters again, from the beginning of their topics.
+
+    The running indexer need not be stopped. Without --delete, documents that are older than the
+    topics remember stay as they are.
+    """
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from fraud.kit.pseudonyms import Pseudonyms
+    from indexer.rebuild import delete_all
+    from indexer.rebuild import rebuild as rebuild_all
+    from indexer.service import sink_of
+
+    with _opensearch() as (settings, client):
+        if delete:
+            if not yes:
+                typer.confirm(
+                    "Delete all indexes of decisions, labels and dead letters?", abort=True
+                )
+            for name in delete_all(client):
+                typer.echo(f"{name} deleted")
+        pseudonyms = Pseudonyms.of(settings)
+        sink = sink_of(settings, client, pseudonyms)
+        sink.prepare()
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f}"), transient=True
+        ) as progress:
+            tasks: dict[Topic, TaskID] = {}
+
+            def advance(topic: Topic, count: int) -> None:
+                if topic not in tasks:
+                    tasks[topic] = progress.add_task(topic.value, total=None)
+                progress.advance(tasks[topic], count)
+
+            done = rebuild_all(settings, sink, pseudonyms, progress=advance)
+        for one in done:
+            refused = f", {one.refused:,} of them unreadable" if one.refused else ""
+            typer.echo(f"{one.topic.value}: {one.records:,} records{refused}")

@@ -1,0 +1,287 @@
+"""Bulk writes to OpenSearch, its answers as verdicts, item by item."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+import structlog
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
+from opensearchpy.exceptions import TransportError
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.errors import Backpressure
+from fraud.kit.clock import Clock
+from fraud.kit.logs import mask
+from fraud.kit.metrics import BULK_SECONDS, DOCUMENTS_REFUSED, DOCUMENTS_RETRIED
+from fraud.kit.settings import OpenSearchSettings
+from indexer.documents import REJECTED
+
+MAX_ITEMS: Final = 1000
+"""Most items in one request."""
+MIN_ITEMS: Final = 50
+"""What a request shrinks to when OpenSearch has too much to do."""
+MAX_TRIES: Final = 6
+"""Tries of one item before the whole batch waits: within 2 s, and 5 % that fail at random pass."""
+
+_GROWTH: Final = 50
+_MAX_BULK_BYTES: Final = 8 * 1_048_576
+_FIRST_PAUSE_S: Final = 0.05
+_FIRST_WAIT_S: Final = 0.5
+_LONGEST_WAIT_S: Final = 10.0
+_REQUEST_S: Final = 30.0
+_CONFLICT: Final = 409
+_TOO_MANY: Final = 429
+_TOO_LARGE: Final = 413
+
+_DOCUMENT_FAULTS: Final = frozenset(
+    {
+        "mapper_parsing_exception", "document_parsing_exception", "parsing_exception",
+        "parse_exception", "illegal_argument_exception", "strict_dynamic_mapping_exception",
+        "max_bytes_length_exceeded_exception", "x_content_parse_exception",
+    }
+)  # fmt: skip
+"""Errors of one document with status 400 that no waiting will mend."""
+
+_log = structlog.get_logger("indexer")
+
+
+def connect(settings: OpenSearchSettings) -> OpenSearch:
+    """Make a client; nothing is sent yet. It never retries by itself: `Bulk` decides that."""
+    sign_in = (
+        (settings.opensearch_username, settings.opensearch_password.get_secret_value())
+        if settings.opensearch_username
+        else None
+    )
+    return OpenSearch(
+        hosts=[settings.opensearch_url],
+        http_auth=sign_in,
+        ca_certs=settings.opensearch_ca_certs or None,
+        timeout=_REQUEST_S,
+        max_retries=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One action of a bulk request.
+
+    Attributes:
+        index: Name of the index, or of an alias of one.
+        id: Of the document.
+        body: The document; of an update, the fields to change.
+        action: `index` replaces the document, `update` changes fields of one that is there.
+        condition: What must hold, such as `if_seq_no` or `version`; else it is a conflict.
+    """
+
+    index: str
+    id: str
+    body: dict[str, Any]
+    action: str = "index"
+    condition: dict[str, Any] = field(default_factory=dict)
+
+    def lines(self) -> bytes:
+        """Write the action as a bulk request has it."""
+        head = {self.action: {"_index": self.index, "_id": self.id, **self.condition}}
+        body = {"doc": self.body} if self.action == "update" else self.body
+        return orjson.dumps(head) + b"\n" + orjson.dumps(body) + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a batch: all else is in its index.
+
+    Attributes:
+        conflicts: Whose condition did not hold, or whose document is gone.
+        refused: Which no waiting will mend; they are among the rejected.
+    """
+
+    conflicts: list[Write]
+    refused: list[Write]
+
+
+class Bulk:
+    """Write items, again where that helps, and keep what can never be written.
+
+    An item that fails for the moment is tried again by itself, after growing pauses; its
+    neighbours are written. When some still fail, or OpenSearch is not there at all, the caller has
+    to wait. Requests shrink by half when OpenSearch has too much to do, and grow again.
+
+    Not thread-safe: one for each thread.
+
+    Args:
+        client: See `connect`.
+        clock: Time now.
+        rng: For the jitter of waits.
+        pause: Waits some seconds.
+    """
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.client = client
+        self._clock = clock
+        self._rng = rng
+        self._pause = pause
+        self._failures = 0
+        self._max_items = MAX_ITEMS
+        self._max_bytes = _MAX_BULK_BYTES
+        self.prepared = False
+        """Whether templates and indexes are known to be there; nobody knows after an outage."""
+        self.problem: str | None = "OpenSearch (not reached yet)"
+        """What keeps documents from being written; None when nothing does."""
+
+    def write(self, writes: Sequence[Write]) -> Written:
+        """Write a batch; when it returns, nothing of it is left to do.
+
+        Items of one document must not be in one batch: their order is not kept.
+
+        Raises:
+            Backpressure: OpenSearch is down, busy or blocked. Some may have been written.
+        """
+        done = Written([], [])
+        pending = list(writes)
+        for tries in range(MAX_TRIES):
+            pending, problem = self._round(pending, done)
+            if not pending:
+                self._failures = 0
+                self.problem = None
+                return done
+            if tries < MAX_TRIES - 1:
+                self._pause(_FIRST_PAUSE_S * 2.0**tries * self._rng.uniform(0.5, 1.0))
+        raise self.back_off(problem)
+
+    def _round(self, pending: list[Write], done: Written) -> tuple[list[Write], str]:
+        """Send each item once; give those to send again, and why."""
+        again: list[Write] = []
+        problem = ""
+        rejected: list[tuple[Write, str, str]] = []
+        for chunk, body in self._chunks(pending):
+            items = self._post(chunk, body)
+            busy = False
+            for write, item in zip(chunk, items, strict=True):
+                error = item.get("error")
+                if error is None:
+                    continue
+                status, kind = item["status"], str(error.get("type"))
+                if write.condition and (
+                    status == _CONFLICT or kind == "document_missing_exception"
+                ):
+                    done.conflicts.append(write)
+                elif status == _TOO_LARGE or (status == 400 and kind in _DOCUMENT_FAULTS):
+                    rejected.append((write, kind, mask(str(error.get("reason")))))
+                else:
+                    # Too many requests, a full disk, a closed index, too many shards: not its fault.
+                    again.append(write)
+                    problem = f"{status} {kind}"
+                    busy = busy or status == _TOO_MANY
+                    DOCUMENTS_RETRIED.labels(kind).inc()
+            self._adapt(len(chunk), busy=busy)
+        if rejected:
+            self._keep_rejected(rejected)
+            done.refused.extend(write for write, *_ in rejected)
+        return again, problem
+
+    def _chunks(self, writes: Sequence[Write]) -> Iterator[tuple[list[Write], bytes]]:
+        """Cut items into requests: each one's items and its body."""
+        chunk: list[Write] = []
+        lines: list[bytes] = []
+        size = 0
+        for write in writes:
+            line = write.lines()
+            if chunk and (len(chunk) >= self._max_items or size + len(line) > self._max_bytes):
+                yield chunk, b"".join(lines)
+                chunk, lines, size = [], [], 0
+            chunk.append(write)
+            lines.append(line)
+            size += len(line)
+        if chunk:
+            yield chunk, b"".join(lines)
+
+    def _adapt(self, sent: int, *, busy: bool) -> None:
+        if busy:
+            self._max_items = max(MIN_ITEMS, min(sent, self._max_items) // 2)
+        else:
+            self._max_items = min(MAX_ITEMS, self._max_items + _GROWTH)
+
+    def _post(self, chunk: Sequence[Write], body: bytes) -> list[dict[str, Any]]:
+        """Send one request and give what became of each item."""
+        try:
+            with BULK_SECONDS.time():
+                answer = self.client.bulk(
+                    body=body, params={"filter_path": "items.*.status,items.*.error"}
+                )
+        except TransportError as error:
+            if error.status_code == _TOO_LARGE:
+                return self._post_halves(chunk, body)
+            if error.status_code == _TOO_MANY:
+                self._adapt(len(chunk), busy=True)
+            raise self.wait_for(error) from error
+        return [item[write.action] for write, item in zip(chunk, answer["items"], strict=True)]
+
+    def _post_halves(self, chunk: Sequence[Write], body: bytes) -> list[dict[str, Any]]:
+        """Send in parts what is too large for OpenSearch, or for a proxy before it."""
+        if len(chunk) == 1:
+            fault = {"type": "request_entity_too_large", "reason": f"{len(body)} bytes"}
+            return [{"status": _TOO_LARGE, "error": fault}]
+        self._max_bytes = min(self._max_bytes, len(body) // 2)
+        middle = len(chunk) // 2
+        return [
+            item
+            for half in (chunk[:middle], chunk[middle:])
+            for item in self._post(half, b"".join(write.lines() for write in half))
+        ]
+
+    def _keep_rejected(self, rejected: Sequence[tuple[Write, str, str]]) -> None:
+        """Write refused documents where any document fits, with the reason."""
+        kept = []
+        for write, kind, detail in rejected:
+            DOCUMENTS_REFUSED.labels(kind).inc()
+            _log.error("indexer.document_refused", document=write.id, reason=kind, detail=detail)
+            kept.append(
+                Write(
+                    REJECTED,
+                    write.id,
+                    {
+                        "reason": kind,
+                        "detail": detail,
+                        "index": write.index,
+                        "rejected_at": utc_text(self._clock()),
+                        # One that is too large for a request is too large here as well.
+                        **({} if kind == "request_entity_too_large" else {"document": write.body}),
+                    },
+                )
+            )
+        for chunk, body in self._chunks(kept):
+            for item in self._post(chunk, body):
+                if "error" in item:
+                    raise self.back_off(f"{REJECTED}: {item['status']} {item['error'].get('type')}")
+
+    def wait_for(self, error: TransportError) -> Backpressure:
+        """Turn an error of a request into the verdict to wait."""
+        return self.back_off(problem_of(error))
+
+    def back_off(self, problem: str) -> Backpressure:
+        """Give the verdict to wait, longer each time in a row."""
+        self.prepared = False
+        self._failures += 1
+        self.problem = f"OpenSearch ({problem})"
+        wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures - 1, 10))
+        return Backpressure(round(wait_s * self._rng.uniform(0.5, 1.0), 2), problem)
+
+
+def problem_of(error: TransportError) -> str:
+    """Name an error without what it quotes, which may be a document."""
+    if isinstance(error, OpenSearchConnectionError):
+        return type(error).__name__
+    return f"{error.status_code} {mask(str(error.error))}"

@@ -1,0 +1,229 @@
+"""Bring the indexes of past days to what this version makes of a document.
+
+An index of a day that was made by an earlier version, or while personal values were in clear, is
+copied document by document into a new one, and then replaced by it in one step. Its name is an alias
+of the new one from then on, so that nobody who reads or writes notices; searches see each document
+once at any time. While it is copied nothing is written to it: the indexer waits and catches up. An
+interruption leaves the old index as it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from opensearchpy import OpenSearch
+from opensearchpy.helpers import scan
+
+from fraud.contracts.errors import Backpressure
+from fraud.contracts.transaction import DECISION_FIELD, PERSONAL_FIELDS, event_time_to_ms
+from fraud.kit.clock import Clock
+from fraud.kit.logs import mask
+from fraud.kit.pseudonyms import Pseudonyms, is_pseudonym
+from indexer.bulk import Bulk, Write
+from indexer.documents import (
+    ALIAS,
+    DECISION_MS,
+    EMAIL_DOMAIN,
+    MIGRATED,
+    Document,
+    day_of,
+    email_domain,
+    index_name_of,
+    place,
+)
+from indexer.template import VERSION
+
+_BATCH: Final = 1000
+_MASKED: Final = re.compile(r".?\*\*\*(@.*)?")
+"""An e-mail address as version 1 wrote it."""
+_log = structlog.get_logger("indexer")
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An index to migrate.
+
+    Attributes:
+        name: Of the index.
+        version: Of its mapping.
+        documents: How many it holds.
+        why: In words.
+    """
+
+    name: str
+    version: int
+    documents: int
+    why: str
+
+
+class MigrationFailed(Exception):  # noqa: N818 - said as it is
+    """An index could not be migrated, and is as it was."""
+
+
+def due(client: OpenSearch, *, clear: bool, everything: bool = False) -> list[Due]:
+    """Say which indexes of days are to be migrated, oldest first.
+
+    Args:
+        client: Of OpenSearch.
+        clear: Whether personal values may stay in clear.
+        everything: All of them, whatever they say of themselves.
+
+    Raises:
+        TransportError: OpenSearch is not there.
+    """
+    found = client.indices.get_mapping(index=f"{ALIAS}-*", params={"allow_no_indices": "true"})
+    indexes = []
+    for name in sorted(found):
+        if day_of(name) is None:
+            continue
+        meta = found[name]["mappings"].get("_meta", {})
+        version = int(meta.get("version", 1))
+        if version > VERSION:
+            continue
+        if version < VERSION:
+            why = f"version {version}, this one is {VERSION}"
+        elif meta.get("personal_fields") == "clear" and not clear:
+            why = "personal values in clear"
+        elif everything:
+            why = "asked for"
+        else:
+            continue
+        count = client.count(index=name)["count"]
+        indexes.append(Due(name, version, int(count), why))
+    return indexes
+
+
+def upgraded(body: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
+    """Give a document as this version would have written it, as far as what it holds allows.
+
+    Personal values become hashes, unless they may be clear; a mask stays a mask. What is as it
+    should be stays so: doing it again changes nothing.
+    """
+    body = {name: value for name, value in body.items() if name != "indexed_at"}
+    email = body.get("email_address")
+    if isinstance(email, str) and not is_pseudonym(email) and (domain := email_domain(email)):
+        body[EMAIL_DOMAIN] = domain
+    for name in PERSONAL_FIELDS & body.keys():
+        value = body[name]
+        if (
+            isinstance(value, str)
+            and not is_pseudonym(value)
+            and not (name == "email_address" and _MASKED.fullmatch(value))
+        ):
+            body[name] = pseudonyms.indexed(name, value)
+    place(body, clear=pseudonyms.clear)
+    decision = body.get(DECISION_FIELD)
+    if isinstance(decision, dict):
+        decision = {"lists": [], **decision}
+        if not pseudonyms.clear:
+            decision["reasons"] = [
+                reason | {"text": mask(reason["text"])} if reason.get("text") else reason
+                for reason in decision.get("reasons", [])
+            ]
+        scored_at, source = decision.get("scored_at"), decision.get("source", {})
+        if scored_at and "timestamp_ms" in source:
+            body[DECISION_MS] = max(0, event_time_to_ms(scored_at) - source["timestamp_ms"])
+        body[DECISION_FIELD] = decision
+    return body
+
+
+def migrate(
+    client: OpenSearch,
+    index: str,
+    *,
+    pseudonyms: Pseudonyms,
+    template: dict[str, Any],
+    bulk: Bulk,
+    clock: Clock,
+    progress: Callable[[int], object] = lambda _: None,
+) -> str:
+    """Replace the index of a day by one of this version.
+
+    Args:
+        client: Of OpenSearch.
+        index: Its real name, see `due`.
+        pseudonyms: How personal values are written.
+        template: Of the indexes of days.
+        bulk: Writes; waiting is not its business, so an outage ends the migration.
+        clock: Time now.
+        progress: Called with the number of documents just copied.
+
+    Returns:
+        The name of the new index.
+
+    Raises:
+        MigrationFailed: Documents are missing in the copy, or OpenSearch went away.
+        TransportError: OpenSearch refused a step.
+    """
+    day = day_of(index)
+    if day is None:
+        raise MigrationFailed(f"{index} is no index of a day")
+    name = index_name_of(day)
+    for left in client.indices.get(
+        index=f"{MIGRATED}{name}-*", params={"allow_no_indices": "true"}
+    ):
+        if left != index:
+            client.indices.delete(index=left)
+    copy = f"{MIGRATED}{name}-v{VERSION}-{clock()}"
+    inner = template["template"]
+    try:
+        client.indices.put_settings(index=index, body={"index.blocks.write": True})
+        client.indices.create(
+            index=copy, body={"settings": inner["settings"], "mappings": inner["mappings"]}
+        )
+        client.indices.refresh(index=index)
+        copied = 0
+        for batch in _batches(client, index):
+            written = bulk.write(
+                [
+                    Write(copy, document.id, upgraded(document.body, pseudonyms))
+                    for document in batch
+                ]
+            )
+            copied += len(batch) - len(written.refused)
+            progress(len(batch))
+        client.indices.refresh(index=copy)
+        wanted = client.count(index=index)["count"]
+        found = client.count(index=copy)["count"]
+        if found != wanted:
+            raise MigrationFailed(f"{index}: {found} of {wanted} documents could be copied")
+        client.indices.update_aliases(
+            body={
+                "actions": [
+                    {"remove_index": {"index": index}},
+                    {"add": {"index": copy, "alias": ALIAS}},
+                    {"add": {"index": copy, "alias": name}},
+                ]
+            }
+        )
+    except Backpressure as verdict:
+        _undo(client, index, copy)
+        raise MigrationFailed(f"{index}: {verdict}") from verdict
+    except BaseException:
+        _undo(client, index, copy)
+        raise
+    _log.info("indexer.index_migrated", index=index, copy=copy, documents=copied)
+    return copy
+
+
+def _batches(client: OpenSearch, index: str) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    for hit in scan(client, index=index, size=_BATCH, scroll="10m"):
+        batch.append(Document(index, hit["_id"], hit["_source"]))
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _undo(client: OpenSearch, index: str, copy: str) -> None:
+    """Let the old index be written again. Should that fail, the next migration does."""
+    client.indices.put_settings(
+        index=index, body={"index.blocks.write": None}, params={"ignore_unavailable": "true"}
+    )
+    client.indices.delete(index=copy, params={"ignore_unavailable": "true"})
