@@ -438,32 +438,19 @@ def _teller(*, offline: bool) -> Callable[[ModelRef], None]:
     """
     if offline:
         return lambda _: None
-    import getpass
-
-    from fraud.contracts.control import CHAMPION, MODEL, ControlDocument
-    from fraud.kit.clock import system_clock, to_datetime
+    from fraud.governance.book import ControlBook
+    from fraud.governance.desk import Desk
     from fraud.kit.control import CannotPublish, ControlPublisher
-    from fraud.kit.lifecycle import load_settings
+    from fraud.kit.lifecycle import load_settings, user_name
     from model.settings import PromoteSettings
 
     publisher = ControlPublisher(load_settings(PromoteSettings))
     publisher.check()
-    try:
-        author = getpass.getuser()
-    except (KeyError, OSError):  # no such user, as in a container
-        author = "unknown"
+    desk = Desk(publisher, ControlBook)
 
     def tell(ref: ModelRef) -> None:
-        document = ControlDocument(
-            kind=MODEL,
-            name=CHAMPION,
-            version=ref.version,
-            author=author,
-            time=to_datetime(system_clock()),
-            content=ref.model_dump(),
-        )
         try:
-            publisher.publish(document)
+            desk.champion(ref, user_name())
         except CannotPublish as error:
             raise CannotPublish(
                 f"{ref.name}@{ref.version} is the registry's champion, but running services were not "

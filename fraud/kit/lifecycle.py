@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import signal
 import sys
 import threading
@@ -42,6 +43,14 @@ def load_settings(settings: Callable[[], S]) -> S:
     except ValidationError as error:
         sys.stderr.write(complain(error) + "\n")
         raise SystemExit(2) from None
+
+
+def user_name() -> str:
+    """Give the name of who runs this process, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user, as in a container
+        return "unknown"
 
 
 @contextmanager

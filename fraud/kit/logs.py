@@ -94,6 +94,22 @@ def configure_logs(settings: ServiceSettings, service: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
+def configure_command_logs() -> None:
+    """Send a command's warnings and errors to stderr, redacted: stdout is for what it was asked."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
 def configure_worker_logs(service: str) -> None:
     """Send structlog's lines through the standard library, redacted, where that is set up already.
 

@@ -1,0 +1,79 @@
+"""Entries of lists as files: CSV with a header, or a value a line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.lists import ListEntry
+from fraud.governance.book import KeptEntry
+
+COLUMNS = ("value", "source", "reason", "expires_at")
+"""Columns that are read; written are these, and who added an entry when."""
+
+_WRITTEN = (*COLUMNS, "author", "added_at")
+
+
+class EntryFileError(ValueError):
+    """A file holds no entries; the text names the line and what was expected, and no value."""
+
+
+def read_entries(text: str) -> list[ListEntry]:
+    r"""Read entries from CSV whose header names `value` and others of `COLUMNS`, or from plain lines.
+
+    Other columns are passed over, and so are empty lines.
+
+    Raises:
+        EntryFileError: A line is no entry.
+
+    Example:
+        >>> [one.value for one in read_entries("10.0.0.1\n10.0.0.2\n")]
+        ['10.0.0.1', '10.0.0.2']
+        >>> read_entries("value,reason\n10.0.0.1,case 7\n")[0].reason
+        'case 7'
+    """
+    first = text.lstrip("\ufeff").split("\n", 1)[0].strip().lower().split(",")
+    if "value" not in first:
+        lines = enumerate(text.lstrip("\ufeff").splitlines(), start=1)
+        return [_entry(at, {"value": line.strip()}) for at, line in lines if line.strip()]
+    rows = csv.DictReader(io.StringIO(text.lstrip("\ufeff")))
+    rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+    return [
+        _entry(rows.line_num, {name: row[name] for name in COLUMNS if row.get(name)})
+        for row in rows
+        if any(row.get(name) for name in COLUMNS)
+    ]
+
+
+def _entry(line: int, row: dict[str, str]) -> ListEntry:
+    try:
+        return ListEntry.model_validate(row)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise EntryFileError(f"line {line}, {field}: {first['msg']}") from None
+
+
+def write_entries(entries: Iterable[KeptEntry]) -> str:
+    """Write entries as CSV that `read_entries` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_WRITTEN)
+    for kept in entries:
+        entry = kept.entry
+        ends = entry.expires_at
+        writer.writerow(
+            (
+                entry.value,
+                entry.source or "",
+                entry.reason or "",
+                ends.isoformat() if ends else "",
+                kept.author,
+                utc_text(kept.added_ms),
+            )
+        )
+    return text.getvalue()

@@ -1,0 +1,182 @@
+"""Commands on lists: make them, put entries on and take them off, in bulk too."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fraud.contracts.lists import ListType, ListUse
+
+lists = typer.Typer(
+    help="Lists of entities, addresses, networks and the like; changed while everything runs.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help="Name of the list.")]
+Values = Annotated[list[str], typer.Argument(help="Values, such as 203.0.113.0/24.")]
+
+
+@lists.command("create")
+def create(
+    name: Name,
+    kind: Annotated[ListType, typer.Option("--type", help="What it is of.")],
+    use: Annotated[
+        ListUse,
+        typer.Option(help="What being on it means; reference is for rules that ask `in @name`."),
+    ] = ListUse.REFERENCE,
+    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+) -> None:
+    """Make an empty list."""
+    from fraudstream.office import office
+
+    with office() as at:
+        at.desk.make_list(name, kind, use, at.author, description=description)
+    typer.echo(f"list {name} made: {kind}, {use}")
+
+
+@lists.command("list")
+def list_lists(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the lists."""
+    from fraudstream.office import office
+
+    with office() as at:
+        states = sorted(at.book.lists().values(), key=lambda one: one.name)
+    rows = [
+        {
+            "name": one.name,
+            "type": one.type.value,
+            "use": one.use.value,
+            "entries": len(one),
+            "version": one.version,
+            "description": one.description,
+        }
+        for one in states
+    ]
+    if json:
+        import orjson
+
+        typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "type", "use", "entries", "version", "description"):
+        table.add_column(title, justify="right" if title == "entries" else "left")
+    for row in rows:
+        table.add_row(
+            *(f"{value:,}" if isinstance(value, int) else value for value in row.values())
+        )
+    Console().print(table)
+
+
+@lists.command("add")
+def add(
+    name: Name,
+    values: Values,
+    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    source: Annotated[str | None, typer.Option(help="Whence: a case, a vendor.")] = None,
+    expires: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%z"], help="Until when it counts; a day is UTC."
+        ),
+    ] = None,
+) -> None:
+    """Put values on a list, or put them anew."""
+    from datetime import UTC
+
+    from fraud.contracts.lists import ListEntry
+    from fraudstream.office import office
+
+    ends = expires and (expires if expires.tzinfo else expires.replace(tzinfo=UTC))
+    with office() as at:
+        entries = [
+            ListEntry(value=value, reason=reason, source=source, expires_at=ends)
+            for value in values
+        ]
+        count = at.desk.change_list(name, at.author, add=entries)
+    typer.echo(f"{count:,} put on {name}")
+
+
+@lists.command("remove")
+def remove(name: Name, values: Values) -> None:
+    """Take values off a list."""
+    from fraudstream.office import office
+
+    with office() as at:
+        at.desk.change_list(name, at.author, remove=values)
+    typer.echo(f"{len(values):,} taken off {name}")
+
+
+@lists.command("import")
+def import_entries(
+    name: Name,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV with a column value (source, reason, expires_at too), or a value a line."
+        ),
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take off what is on the list before.")
+    ] = False,
+) -> None:
+    """Put the entries of a file on a list: all at once, or none."""
+    from fraud.governance.entryfiles import EntryFileError, read_entries
+    from fraudstream.office import office
+
+    with office() as at:
+        try:
+            entries = read_entries(file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            said = error.strerror if isinstance(error, OSError) else "expected UTF-8"
+            raise EntryFileError(f"{file}: {said}") from None
+        count = at.desk.change_list(name, at.author, add=entries, replace=replace)
+    typer.echo(f"{count:,} put on {name}")
+
+
+@lists.command("export")
+def export_entries(
+    name: Name,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
+) -> None:
+    """Write a list's entries as CSV, with who added each and when."""
+    from fraud.governance.desk import NoSuch
+    from fraud.governance.entryfiles import write_entries
+    from fraudstream.office import office
+
+    with office() as at:
+        state = at.book.lists().get(name)
+        if state is None:
+            raise NoSuch(f"there is no list {name}")
+        text = write_entries(state.entries.values())
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, "utf-8")
+
+
+@lists.command("use")
+def use_as(name: Name, use: Annotated[ListUse, typer.Argument(help="What being on it means.")]) -> None:  # fmt: skip
+    """Say what being on a list means from now on."""
+    from fraudstream.office import office
+
+    with office() as at:
+        at.desk.change_list(name, at.author, use=use)
+    typer.echo(f"list {name}: {use}")
+
+
+@lists.command("drop")
+def drop(name: Name) -> None:
+    """Take a list away; refused while rules that decide ask for it."""
+    from fraudstream.office import office
+
+    with office() as at:
+        at.desk.drop_list(name, at.author)
+    typer.echo(f"list {name} dropped")

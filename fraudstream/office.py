@@ -1,0 +1,68 @@
+"""Where the command line finds the desk: the topic read to its end, and a way to publish to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from fraud.governance.book import ControlBook
+    from fraud.governance.desk import Desk
+
+
+@dataclass(frozen=True)
+class Office:
+    """The desk, the book and who works here.
+
+    Attributes:
+        desk: Where things are changed.
+        book: What the topic said when the command began.
+        author: Who is told to have changed something.
+    """
+
+    desk: Desk
+    book: ControlBook
+    author: str
+
+
+@contextmanager
+def office() -> Iterator[Office]:
+    """Open the desk; end with one clear line and exit code 2 when something is not as needed."""
+    import threading
+
+    from fraud.contracts.errors import InvalidMessage
+    from fraud.decision.rulefiles import RuleFileError
+    from fraud.decision.rulesets import InvalidRules
+    from fraud.governance.desk import Conflict, Desk, NoSuch
+    from fraud.governance.entryfiles import EntryFileError
+    from fraud.governance.following import BookUnread, LiveBook, SeenPublisher
+    from fraud.kit.control import CannotPublish, ControlPublisher
+    from fraud.kit.lifecycle import load_settings, user_name
+    from fraud.kit.logs import configure_command_logs
+    from fraud.kit.settings import KafkaSettings
+    from fraudstream.environment import complete_environment
+
+    complete_environment()
+    configure_command_logs()
+    settings = load_settings(KafkaSettings)
+    try:
+        publisher = ControlPublisher(settings)
+        publisher.check()
+        with LiveBook(settings, service="fraudstream", stop=threading.Event()) as live:
+            book = live.wait_ready()
+            desk = Desk(SeenPublisher(publisher, live), live.current)
+            yield Office(desk, book, user_name())
+    except InvalidRules as error:
+        for problem in error.problems:
+            typer.secho(f"fraudstream: {problem}", fg="red", err=True)
+        raise typer.Exit(2) from None
+    except InvalidMessage as error:
+        typer.secho(f"fraudstream: {error.detail}", fg="red", err=True)
+        raise typer.Exit(2) from None
+    except (BookUnread, CannotPublish, Conflict, EntryFileError, NoSuch, RuleFileError) as error:
+        typer.secho(f"fraudstream: {error}", fg="red", err=True)
+        raise typer.Exit(2) from None

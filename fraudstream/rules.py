@@ -1,0 +1,191 @@
+"""Commands on rules: apply a file, see what changes, switch versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fraud.contracts.rules import RuleSet
+    from fraud.governance.book import ControlBook
+
+# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
+
+rules = typer.Typer(
+    help="Rules: read them, try them, switch them while everything runs.", no_args_is_help=True
+)
+
+RuleFile = Annotated[Path, typer.Argument(help="Rule set in TOML; `export` writes one.")]
+Version = Annotated[str, typer.Argument(help="Version of the rule set, as `list` shows it.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def read_file(path: Path) -> RuleSet:
+    """Read a rule set, or end with one clear line."""
+    from fraud.decision.rulefiles import RuleFileError, read_rule_file
+
+    try:
+        return read_rule_file(path.read_text("utf-8"))
+    except (OSError, RuleFileError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        typer.secho(f"fraudstream: {path}: {said}", fg="red", err=True)
+        raise typer.Exit(2) from None
+
+
+@rules.command("apply")
+def apply(
+    file: RuleFile,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Keep it as a draft; nothing decides by it yet.")
+    ] = False,
+    expect: Annotated[
+        str | None,
+        typer.Option(help="Version that must be active now; refused if another one is."),
+    ] = None,
+) -> None:
+    """Check a rule set and let it decide: the running job and API switch at once."""
+    from fraudstream.office import office
+
+    wanted = read_file(file)
+    with office() as at:
+        before = at.book.active_rules
+        kept = at.desk.draft(wanted, at.author)
+        if not draft:
+            at.desk.activate(kept.version, at.author, expected=expect)
+    for line in _differences(before, kept):
+        typer.echo(line)
+    state = "kept as a draft" if draft else "active"
+    typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, {state}")
+
+
+@rules.command("activate")
+def activate(
+    version: Version,
+    expect: Annotated[
+        str | None,
+        typer.Option(help="Version that must be active now; refused if another one is."),
+    ] = None,
+) -> None:
+    """Let a version decide that is kept: a draft, or one that decided before."""
+    from fraudstream.office import office
+
+    with office() as at:
+        before = at.book.active_rules
+        kept = at.desk.activate(version, at.author, expected=expect)
+    for line in _differences(before, kept):
+        typer.echo(line)
+    typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, active")
+
+
+@rules.command("list")
+def list_versions(json: JsonOption = False) -> None:
+    """List the versions of the rule set, and who made them."""
+    from fraud.contracts.dead_letter import utc_text
+    from fraudstream.office import office
+
+    with office() as at:
+        versions = at.book.rule_versions()
+        shadow = at.book.challenger_rules
+    rows = [
+        {
+            "version": one.rules.version,
+            "status": one.status.value,
+            "challenger": shadow is not None and shadow.version == one.rules.version,
+            "rules": len(one.rules.rules),
+            "author": one.author,
+            "created_at": utc_text(one.created_ms) if one.created_ms else None,
+            "activated_at": utc_text(one.activated_ms) if one.activated_ms else None,
+            "description": one.rules.description,
+        }
+        for one in versions
+    ]
+    if json:
+        _print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("version", "status", "rules", "author", "created", "activated", "description"):
+        table.add_column(title)
+    for row in rows:
+        status = str(row["status"]) + (" challenger" if row["challenger"] else "")
+        table.add_row(
+            str(row["version"]),
+            status,
+            str(row["rules"]),
+            str(row["author"]),
+            str(row["created_at"] or "shipped"),
+            str(row["activated_at"] or ""),
+            str(row["description"]),
+        )
+    Console().print(table)
+
+
+@rules.command("export")
+def export(
+    version: Annotated[str | None, typer.Argument(help="Version; without, the active one.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
+) -> None:
+    """Write a version as a file that `apply` reads."""
+    from fraud.decision.rulefiles import write_rule_file
+    from fraudstream.office import office
+
+    with office() as at:
+        text = write_rule_file(_version(at.book, version))
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, "utf-8")
+
+
+@rules.command("diff")
+def diff(
+    file: RuleFile,
+    against: Annotated[str | None, typer.Option(help="Version; without, the active one.")] = None,
+) -> None:
+    """Show what a file would change; exit code 1 when it would change something."""
+    from fraudstream.office import office
+
+    wanted = read_file(file)
+    with office() as at:
+        checked = at.desk.checked(wanted)
+        before = _version(at.book, against)
+    lines = _differences(before, checked)
+    for line in lines:
+        typer.echo(line)
+    if not lines:
+        typer.echo(f"the same as {before.version}")
+        return
+    raise typer.Exit(1)
+
+
+def _version(book: ControlBook, version: str | None) -> RuleSet:
+    from fraud.governance.desk import NoSuch
+
+    if version is None:
+        return book.active_rules
+    found = book.rule_version(version)
+    if found is None:
+        raise NoSuch(f"there is no version {version} of the rules")
+    return found.rules
+
+
+def _differences(before: RuleSet, after: RuleSet) -> list[str]:
+    """Say line by line what is another in the second set; versions follow from the rest."""
+    import difflib
+
+    from fraud.decision.rulefiles import write_rule_file
+
+    if before.version == after.version:
+        return []
+    old, new = (write_rule_file(one).splitlines() for one in (before, after))
+    return list(difflib.unified_diff(old, new, before.version, after.version, lineterm="", n=2))
+
+
+def _print_json(value: object) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
