@@ -5,7 +5,6 @@ It holds no personal data in clear: whoever records a change of some pseudonymis
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from fraud.kit.clock import Clock, system_clock, to_datetime
 from fraud.kit.files import locked
+from fraud.kit.lifecycle import user_name
 
 _FILE: Final = "audit.jsonl"
 _LOCK: Final = "audit.lock"
@@ -65,11 +65,7 @@ class AuditRecord(BaseModel):
 
 def at_the_command_line() -> Actor:
     """Give who runs this program, as the system knows them."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # no such user, as in a container
-        name = "unknown"
-    return Actor(name=name, via="cli")
+    return Actor(name=user_name(), via="cli")
 
 
 class AuditLog:
