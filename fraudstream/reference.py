@@ -15,6 +15,9 @@ from pydantic_settings import BaseSettings
 from dashboards import saved_objects
 from fraud.contracts.dead_letter import HEADERS
 from fraud.contracts.topics import TOPICS
+from fraud.contracts.transaction import FIELDS
+from fraud.decision.language.functions import FUNCTIONS
+from fraud.decision.language.variables import RESULTS, standard_variables
 from fraud.features.catalogue import FEATURES, KEYS
 
 SETTINGS: Final = (
@@ -108,6 +111,45 @@ def features_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def rule_reference_page() -> str:
+    """List the functions and the variables of the rule language."""
+    variables = standard_variables()
+    lines = [
+        "# Functions and variables of rules",
+        "",
+        f"{_GENERATED} Functions are declared in `fraud/decision/language/functions.py`; docs/rules.md",
+        "explains the language.",
+        "",
+        "## Functions",
+        "",
+        "Every example is true. A function of something that is not known is not known itself, but for",
+        "`is_null`, `exists` and `coalesce`. AFD marks those of Amazon Fraud Detector.",
+        "",
+        _row("function", "gives", "meaning", "example", "AFD"),
+        _row(*["---"] * 5),
+    ]
+    for function in FUNCTIONS:
+        lines.append(
+            _row(
+                f"`{function.signature}`",
+                function.result.value if function.result else "the type of its arguments",
+                function.meaning,
+                f"`{function.example}`",
+                "yes" if function.documented_by_afd else "",
+            )
+        )
+    lines += ["", "## Variables", "", _row("variable", "type", "meaning"), _row(*["---"] * 3)]
+    meanings = RESULTS | {field.name: field.meaning for field in FIELDS}
+    lines += [
+        _row(f"`${name}`", variables[name].value, meaning) for name, meaning in meanings.items()
+    ]
+    lines += [
+        "",
+        f"And each of the {len(FEATURES)} features in docs/features.md, of type single: `$entity_amount_sum_1h`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def topics_page() -> str:
     """List every topic, and the headers of a dead letter."""
     lines = ["# Topics", "", f"{_GENERATED} Declared in `fraud/contracts/topics.py`.", ""]
@@ -166,6 +208,7 @@ def pages() -> dict[Path, str]:
     return {
         Path(".env.example"): env_example(),
         Path("docs/features.md"): features_page(),
+        Path("docs/rule-reference.md"): rule_reference_page(),
         Path("docs/topics.md"): topics_page(),
         Path("docs/metrics.md"): metrics_page(),
         Path("dashboards") / saved_objects.FILE.name: saved_objects.ndjson().decode(),

@@ -419,5 +419,11 @@ def _single_text(value: float) -> str:
 
 
 def _nearest(name: str, names: Iterable[str], prefix: str) -> str:
-    near = difflib.get_close_matches(name[:100].lower(), names, n=3, cutoff=0.7)
-    return f": did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
+    """Suggest the nearest name, and those that are almost as near."""
+    searched = name[:100].lower()
+    near = [
+        (difflib.SequenceMatcher(None, searched, one).ratio(), prefix + one)
+        for one in difflib.get_close_matches(searched, names, n=3, cutoff=0.7)
+    ]
+    best = [one for ratio, one in near if ratio > near[0][0] - 0.05]
+    return f": did you mean {' or '.join(best)}?" if best else ""

@@ -58,6 +58,15 @@ _WORDS: Final = MappingProxyType(
 SCORED_AT: Final = "scored_at"
 """The time of the decision: what `getcurrentdatetime()` gives."""
 
+RESULTS: Final = MappingProxyType(
+    {
+        "score": "Score, 0 to 1000, high is fraud; also `$fd_score` and `$<any model>_insightscore`.",
+        "probability": "Probability of fraud, 0 to 1.",
+        SCORED_AT: "When it is decided: what `getcurrentdatetime()` gives.",
+    }
+)
+"""What the model and the engine add to a transaction, and what each is."""
+
 _OF_KIND: Final = MappingProxyType(
     {
         Kind.ID: Type.TEXT,
@@ -80,7 +89,8 @@ def standard_variables() -> dict[str, Type]:
     variables = {field.name: _OF_KIND[field.kind] for field in FIELDS}
     variables["ip_address"] = Type.IP
     variables |= {feature.name: Type.SINGLE for feature in FEATURES}
-    variables |= {"score": Type.NUMBER, "probability": Type.NUMBER, SCORED_AT: Type.TIME}
+    variables |= dict.fromkeys(RESULTS, Type.NUMBER)
+    variables[SCORED_AT] = Type.TIME
     return variables
 
 
