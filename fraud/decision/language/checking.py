@@ -422,8 +422,8 @@ def _nearest(name: str, names: Iterable[str], prefix: str) -> str:
     """Suggest the nearest name, and those that are almost as near."""
     searched = name[:100].lower()
     near = [
-        (difflib.SequenceMatcher(None, searched, one).ratio(), prefix + one)
+        (difflib.SequenceMatcher(None, one, searched).ratio(), prefix + one)
         for one in difflib.get_close_matches(searched, names, n=3, cutoff=0.7)
     ]
-    best = [one for ratio, one in near if ratio > near[0][0] - 0.05]
+    best = [one for ratio, one in near if ratio > near[0][0] - 0.02]
     return f": did you mean {' or '.join(best)}?" if best else ""
