@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from fraud.decision.language import ExpressionError, compile_expression, standard_variables
 
 PAGE = Path(__file__).parents[4] / "docs" / "rules.md"
