@@ -131,7 +131,9 @@ class Transaction:
     fields: dict[str, Any]
 
 
-_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+NUMERIC_TEXT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+"""A number as text, without the white space around it that is passed over."""
+
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -144,7 +146,7 @@ def _read_number(field: Field, value: object) -> float | None:
         text = value.strip()  # type: ignore[attr-defined]
         if not text:
             return None
-        if not _NUMBER.fullmatch(text):
+        if not NUMERIC_TEXT.fullmatch(text):
             raise InvalidMessage(
                 ErrorCode.WRONG_TYPE, f"{field.name}: expected a number or numeric text", field.name
             )

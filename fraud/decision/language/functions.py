@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from fraud.contracts.transaction import event_time_to_ms
+from fraud.contracts.transaction import NUMERIC_TEXT, event_time_to_ms
 from fraud.decision.language import plan
 from fraud.decision.language.patterns import matcher
 from fraud.decision.language.variables import Type
@@ -64,12 +63,11 @@ class Function:
 
 _HOUR_MS: Final = 3_600_000.0
 _DAY_MS: Final = 86_400_000.0
-_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 
 
 def _number_in(text: str) -> float:
     text = text.strip()
-    if not _NUMBER.fullmatch(text):
+    if not NUMERIC_TEXT.fullmatch(text):
         return math.nan
     number = float(text)
     return number if math.isfinite(number) else math.nan

@@ -344,7 +344,7 @@ def test_or_asks_no_further_once_all_rows_hold() -> None:
     assert columns.asked == ["score"]
 
 
-@pytest.mark.parametrize("name", ["fd_score", "fraud_model_insightscore", "a1_insightscore"])
+@pytest.mark.parametrize("name", ["fd_score", "fraud_model_insightscore", "2nd_insightscore"])
 def test_the_score_has_the_names_of_amazon_fraud_detector(name: str) -> None:
     expression = compile_expression(f"${name} > 900", VARIABLES)
     assert expression.variables == {"score"}
