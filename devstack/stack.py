@@ -95,6 +95,7 @@ def base_environment(settings: DevstackSettings) -> dict[str, str]:
     user = {**env_file_values(), **os.environ}
     defaults = {
         "MODEL_REGISTRY": str(state / "models"),
+        "PUBLIC_URL": f"http://{reach}:{settings.api_port}",
         "LOG_FORMAT": "json",
         "PYTHONUNBUFFERED": "1",
         # One arena per thread would cost the services some 100 MB.

@@ -6,7 +6,7 @@ import typer
 
 from dashboards.commands import app as dashboards_app
 from devstack import cli as devstack_cli
-from fraudstream import lists, models, rules, transactions, world
+from fraudstream import alerts, lists, models, rules, transactions, world
 from fraudstream.environment import complete_environment
 from fraudstream.index import index
 from fraudstream.keys import keys
@@ -30,6 +30,7 @@ app.add_typer(world.campaign, name="campaign")
 app.add_typer(world.drift, name="drift")
 app.add_typer(dashboards_app, name="dashboards", callback=complete_environment)
 app.add_typer(index, name="index")
+app.add_typer(alerts.app, name="alerts", callback=complete_environment)
 app.command("train")(models.train)
 app.command("evaluate")(models.evaluate)
 app.command("models")(models.list_models)

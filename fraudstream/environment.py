@@ -23,3 +23,7 @@ def complete_environment() -> None:
         os.environ["KAFKA_BOOTSTRAP_SERVERS"] = f"{host}:{os.environ.get('KAFKA_PORT') or 9092}"
     if not os.environ.get("OPENSEARCH_URL"):
         os.environ["OPENSEARCH_URL"] = f"http://{host}:{os.environ.get('OPENSEARCH_PORT') or 9200}"
+    if not os.environ.get("SMTP_HOST"):
+        os.environ["SMTP_HOST"] = host
+    if not os.environ.get("PUBLIC_URL"):
+        os.environ["PUBLIC_URL"] = f"http://{host}:{os.environ.get('API_PORT') or 8000}"

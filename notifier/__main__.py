@@ -1,36 +1,26 @@
-"""`python -m notifier` notifies; `python -m notifier --retry-failed` makes refused mails due again."""
+"""`python -m notifier` notifies; `fraudstream alerts` has the commands on what it did."""
 
 from __future__ import annotations
 
-import argparse
+import logging
 import sys
 
-from fraud.kit.clock import system_clock
-from fraud.kit.lifecycle import load_settings, log_bugs, stop_event
+from fraud.kit.lifecycle import log_bugs, stop_event
 from fraud.kit.logs import configure_logs
-from notifier.ledger import Ledger, LedgerInUse
-from notifier.service import Settings, run
+from notifier.commands import load
+from notifier.ledger import LedgerInUse
+from notifier.service import run
 
 
 def main() -> None:
     """Run the notifier until SIGTERM."""
-    arguments = argparse.ArgumentParser(prog="python -m notifier", description=__doc__)
-    arguments.add_argument(
-        "--retry-failed",
-        action="store_true",
-        help="make alerts whose mail was refused for good due again, and end",
-    )
-    retry_failed = arguments.parse_args().retry_failed
-    settings = load_settings(Settings)
-    if retry_failed:
-        with Ledger(settings.state_dir / "notifier.db") as ledger:
-            count = ledger.retry_failed(now_ms=system_clock())
-        sys.stdout.write(f"{count} alerts are due again\n")
-        return
+    settings, routing, wording = load()
     configure_logs(settings, "notifier")
+    # It tells of every request with its address, which may be a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     with log_bugs("notifier"):
         try:
-            run(settings, stop_event())
+            run(settings, routing, wording, stop_event())
         except LedgerInUse as error:
             sys.stderr.write(f"notifier: {error}; stop it first, or set another STATE_DIR\n")
             raise SystemExit(1) from None

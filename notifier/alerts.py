@@ -1,14 +1,17 @@
-"""What a mail says about a blocked transaction, with its customer masked. Pure."""
+"""What people are told about a decision, with its customer masked. Pure."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
+from collections.abc import Set
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import Outcome, decode_processed
@@ -18,10 +21,69 @@ from fraud.contracts.transaction import MAX_ID_LENGTH, event_time_to_ms
 _MAX_TEXT: Final = 120
 _SSN: Final = re.compile(r"(?<!\d)\d{3}([- ])\d{2}\1(\d{4})(?!\d)|^\d{3}(\d{2})(\d{4})$")
 _MAX_REASONS: Final = 10
+_MAX_LISTS: Final = 10
+_TAG_BYTES: Final = 16
+DEFAULT_OUTCOMES: Final = frozenset({Outcome.BLOCK})
+"""What alerts somebody unless the routes say otherwise."""
+
+
+class Severity(StrEnum):
+    """How urgent an alert is, from least to most: `low` < `medium` < `high`."""
+
+    LOW = "low"
+    """A review."""
+    MEDIUM = "medium"
+    """A block."""
+    HIGH = "high"
+    """A block that reaches one of the thresholds of `SeverityRule`."""
+
+    @property
+    def rank(self) -> int:
+        """Place in the order, 0 for low."""
+        return _RANK[self]
+
+
+_RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+class SeverityRule(BaseModel):
+    """From which score or amount on a block is of high severity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    high_score: int = Field(
+        990, ge=0, le=1001, description="Score from which on a block is high; 1001 = never."
+    )
+    high_amount_usd: float | None = Field(
+        None, gt=0, description="Amount in US dollars from which on a block is high; none = never."
+    )
+
+    def severity(self, outcome: Outcome, score: int | None, amount_usd: float | None) -> Severity:
+        """Judge one decision.
+
+        Args:
+            outcome: What was decided.
+            score: 0-1000, high = fraud; None when scoring failed.
+            amount_usd: Amount in the base currency, None when its rate is not known.
+
+        Example:
+            >>> SeverityRule().severity(Outcome.BLOCK, 995, 12.0)
+            <Severity.HIGH: 'high'>
+            >>> SeverityRule().severity(Outcome.REVIEW, 995, 12.0)
+            <Severity.LOW: 'low'>
+        """
+        if outcome != Outcome.BLOCK:
+            return Severity.LOW
+        by_score = score is not None and score >= self.high_score
+        by_amount = (
+            self.high_amount_usd is not None
+            and amount_usd is not None
+            and amount_usd >= self.high_amount_usd
+        )
+        return Severity.HIGH if by_score or by_amount else Severity.MEDIUM
 
 
 class ReasonLine(BaseModel):
-    """One reason, as the mail shows it."""
+    """One reason, as people are shown it."""
 
     model_config = ConfigDict(frozen=True)
     code: str
@@ -29,7 +91,7 @@ class ReasonLine(BaseModel):
 
 
 class Alert(BaseModel):
-    """All that a mail needs. Kept in the ledger until it is sent, so it holds masked data only."""
+    """All that people are told. Kept in the ledger until it is sent: it holds masked data only."""
 
     model_config = ConfigDict(frozen=True)
     event_id: str
@@ -51,19 +113,27 @@ class Alert(BaseModel):
     product_category: str | None
     channel: str | None
     source: str
+    # Not in ledgers of the first version, which held blocks only.
+    outcome: Outcome = Outcome.BLOCK
+    severity: Severity = Severity.MEDIUM
+    lists: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedAlert:
-    """An alert and the key that it is sent once for.
+    """An alert, the key that it is sent once for, and whom it is about.
 
     Attributes:
         key: See `alert_key`.
-        alert: What the mail says.
+        entity: See `entity_tag`.
+        alert: What people are told.
+        decided_ms: When Kafka got the decision, UTC epoch milliseconds; None when not known.
     """
 
     key: bytes
+    entity: bytes
     alert: Alert
+    decided_ms: int | None = None
 
 
 def alert_key(entity_id: str, event_id: str) -> bytes:
@@ -78,6 +148,16 @@ def alert_key(entity_id: str, event_id: str) -> bytes:
     entity = entity_id.encode(errors="surrogatepass")
     event = event_id.encode(errors="surrogatepass")
     return hashlib.sha256(len(entity).to_bytes(8, "big") + entity + event).digest()
+
+
+def entity_tag(entity_id: str) -> bytes:
+    """Give the bytes by which alerts of one entity find each other while they wait.
+
+    Example:
+        >>> len(entity_tag("070-69-2161"))
+        16
+    """
+    return hashlib.sha256(entity_id.encode(errors="surrogatepass")).digest()[:_TAG_BYTES]
 
 
 def one_line(value: object, at_most: int = _MAX_TEXT) -> str:
@@ -163,11 +243,23 @@ def _list(value: object) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def read_alert(raw: bytes | None) -> KeyedAlert | None:
+def read_alert(
+    raw: bytes | None,
+    *,
+    outcomes: Set[Outcome] = DEFAULT_OUTCOMES,
+    severities: SeverityRule | None = None,
+    decided_ms: int | None = None,
+) -> KeyedAlert | None:
     """Read one record of `processed_transactions`.
 
+    Args:
+        raw: The record's value.
+        outcomes: Those that alert somebody.
+        severities: How urgent an alert is; None = by the defaults.
+        decided_ms: When Kafka got the record, UTC epoch milliseconds.
+
     Returns:
-        The alert to send, None when the decision asks for none: it is no block, or a duplicate.
+        The alert, None when the decision asks for none: another outcome, or a duplicate.
 
     Raises:
         InvalidMessage: The value is no such record.
@@ -177,19 +269,39 @@ def read_alert(raw: bytes | None) -> KeyedAlert | None:
     for name, value in (("event_id", event_id), ("entity_id", entity_id)):
         if type(value) is not str or not value:
             raise InvalidMessage(ErrorCode.WRONG_TYPE, f"{name}: expected text", name)
-    if decision["outcome"] != Outcome.BLOCK or decision.get("duplicate") is True:
+    outcome = Outcome(decision["outcome"])
+    if outcome not in outcomes or decision.get("duplicate") is True:
         return None
     assert isinstance(event_id, str)  # noqa: S101 - checked above, for the type checker
     assert isinstance(entity_id, str)  # noqa: S101
-    return KeyedAlert(alert_key(entity_id, event_id), _alert(event_id, entity_id, record, decision))
+    alert = _alert(event_id, entity_id, record, decision, severities or SeverityRule())
+    return KeyedAlert(alert_key(entity_id, event_id), entity_tag(entity_id), alert, decided_ms)
+
+
+def _amount_usd(decision: dict[str, Any]) -> float | None:
+    amount = _reference(decision.get("features")).get("amount_base")
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        return None
+    return float(amount) if math.isfinite(amount) else None
+
+
+def _list_line(found: dict[str, Any]) -> str:
+    use = f"{found['use']} " if isinstance(found.get("use"), str) else ""
+    field = f" by {found['field']}" if isinstance(found.get("field"), str) else ""
+    return one_line(f"{use}list {found.get('name')}{field}")
 
 
 def _alert(
-    event_id: str, entity_id: str, record: dict[str, Any], decision: dict[str, Any]
+    event_id: str,
+    entity_id: str,
+    record: dict[str, Any],
+    decision: dict[str, Any],
+    severities: SeverityRule,
 ) -> Alert:
     email, name = _text(record.get("email_address")), _text(record.get("customer_name"))
     place = [_text(record.get(f"billing_{part}")) for part in ("city", "state", "country")]
-    score = decision.get("score")
+    score = decision["score"] if type(decision.get("score")) is int else None
+    outcome = Outcome(decision["outcome"])
     model, source = _reference(decision.get("model")), decision["source"]
     return Alert(
         event_id=one_line(event_id, MAX_ID_LENGTH),
@@ -197,7 +309,7 @@ def _alert(
         event_time=_event_time(record.get("event_time")),
         amount=_amount(record.get("transaction_amt")),
         currency=one_line(record.get("transaction_currency", "")).upper(),
-        score=score if type(score) is int else None,
+        score=score,
         reasons=tuple(
             ReasonLine(
                 code=one_line(reason.get("code", "")), text=one_line(reason.get("text", ""), 300)
@@ -219,4 +331,7 @@ def _alert(
         product_category=_text(record.get("product_category")),
         channel=_text(record.get("channel")),
         source=one_line(f"{source['topic']}-{source['partition']}-{source['offset']}"),
+        outcome=outcome,
+        severity=severities.severity(outcome, score, _amount_usd(decision)),
+        lists=tuple(_list_line(found) for found in _list(decision.get("lists"))[:_MAX_LISTS]),
     )

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
 
 from fraud.kit.clock import Clock
-from fraud.kit.metrics import MAIL_QUEUE, MAILS_FAILED, MAILS_SENT
-from notifier.ledger import Ledger, Pending
-from notifier.mails import render_alert
-from notifier.smtp import MailServer, Refused, ServerUnavailable, TryLater
+from fraud.kit.metrics import (
+    ALERTS_HELD,
+    ALERTS_UNTOLD,
+    DEAD_ALERTS,
+    FIRST_ALERT_SECONDS,
+    MESSAGES_FAILED,
+    MESSAGES_SENT,
+)
+from notifier.channels import Refused, ServerUnavailable, Transport, TryLater
+from notifier.ledger import Ledger, Message
+from notifier.planning import Hold, Kind
+from notifier.routing import Destination
 
 _BATCH: Final = 100
 _IDLE_S: Final = 0.5
@@ -22,6 +30,9 @@ _LONGEST_WAIT_S: Final = 30.0
 _LONGEST_POSTPONEMENT_S: Final = 600.0
 _DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
+_GIVE_UP_MS: Final = 5 * _DAY_MS
+"""A message that is put off for so long by a server that takes others is given up, as mail servers
+do (RFC 5321, 4.5.4.1)."""
 
 _log = structlog.get_logger("notifier")
 
@@ -39,16 +50,14 @@ def back_off_s(tries: int, *, longest_s: float, rng: random.Random) -> float:
 
 
 class Delivery:
-    """Send pending alerts until `stop` is set.
+    """Put messages together and send them until `stop` is set, over one transport.
 
     Args:
         ledger: This thread's own connection to the ledger.
-        server: Takes the mails.
-        stop: Ends the work between two mails.
+        transport: Takes the messages.
+        destinations: Those that the transport serves.
+        stop: Ends the work between two messages.
         wake: Set by who records alerts, so that they go out at once.
-        sender: Address of the sender.
-        recipients: Addresses, at least one.
-        keep_days: How long sent alerts are remembered, days.
         clock: Time now.
         rng: For the jitter of waits.
     """
@@ -56,110 +65,195 @@ class Delivery:
     def __init__(
         self,
         ledger: Ledger,
-        server: MailServer,
+        transport: Transport,
+        destinations: Sequence[Destination],
         *,
         stop: threading.Event,
         wake: threading.Event,
-        sender: str,
-        recipients: Sequence[str],
-        keep_days: int,
         clock: Clock,
         rng: random.Random,
     ) -> None:
         self._ledger = ledger
-        self._server = server
+        self._transport = transport
+        self._destinations = {one.id: one for one in destinations}
         self._stop = stop
         self._wake = wake
-        self._sender = sender
-        self._recipients = recipients
-        self._keep_days = keep_days
         self._clock = clock
         self._rng = rng
-        self._server_failures = 0
-        self._swept_ms: int | None = None
+        self._failures, self._retry_ms = ledger.back_off(transport.name)
         self.problem: str | None = None
-        """What keeps all mails from going out; None when nothing does."""
+        """What keeps all messages from going out this way; None when nothing does."""
 
     def run(self) -> None:
-        """Send until `stop` is set. Anything but the server's verdicts is a bug, and rises."""
+        """Send until `stop` is set. Anything but the transport's verdicts is a bug, and rises."""
         try:
             while not self._stop.is_set():
                 self._wake.clear()
                 wait_s = self.deliver()
-                self._sweep()
                 if wait_s > 0:
-                    # New alerts end the rest between mails, but no back-off.
-                    (self._stop if self._server_failures else self._wake).wait(wait_s)
+                    # New alerts end the rest between messages, but no back-off.
+                    (self._stop if self._failures else self._wake).wait(wait_s)
         finally:
-            self._server.rest()
+            self._transport.rest()
 
     def deliver(self) -> float:
-        """Send one batch.
+        """Put together what is due, and send one batch.
 
         Returns:
             How long to wait before the next, seconds.
         """
-        batch = self._ledger.pending(now_ms=self._clock(), at_most=_BATCH)
-        MAIL_QUEUE.set(self._ledger.count() if batch else 0)
+        for one in self._destinations.values():
+            while not self._stop.is_set() and self._ledger.compose(
+                one.id, one.policy, now_ms=self._clock()
+            ):
+                pass
+        now_ms = self._clock()
+        if self._retry_ms > now_ms:
+            return min(_IDLE_S, (self._retry_ms - now_ms) / 1000)
+        batch = self._ledger.pending(list(self._destinations), now_ms=now_ms, at_most=_BATCH)
         if not batch:
-            self._server.rest()
+            self._transport.rest()
             return _IDLE_S
-        for pending in batch:
+        for message in batch:
             if self._stop.is_set():
                 break
             try:
-                self._send(pending)
+                self._send(message)
             except ServerUnavailable as verdict:
-                self._server_failures += 1
-                self.problem = f"mail server unavailable ({verdict})"
-                MAILS_FAILED.labels("server").inc()
-                wait_s = back_off_s(self._server_failures, longest_s=_LONGEST_WAIT_S, rng=self._rng)
-                _log.warning(
-                    "notifier.mail_server_unavailable",
-                    code=str(verdict),
-                    retry_after_s=round(wait_s, 1),
-                )
-                return wait_s
-            self._server_failures = 0
-            self.problem = None
+                return self._back_off(verdict)
+            if self._failures:
+                self._failures, self._retry_ms, self.problem = 0, 0, None
+                self._ledger.set_back_off(self._transport.name, 0, 0)
+                _log.info("notifier.channel_available", channel=self._transport.name)
         return 0.0
 
-    def _send(self, pending: Pending) -> None:
-        bound = _log.bind(event_id=pending.alert.event_id, mail=pending.key.hex()[:8])
-        mail = render_alert(
-            pending.key,
-            pending.alert,
-            sender=self._sender,
-            recipients=self._recipients,
-            sent_at_ms=self._clock(),
+    def _back_off(self, verdict: ServerUnavailable) -> float:
+        self._failures += 1
+        what = "mail server" if self._transport.name == "email" else self._transport.name
+        self.problem = f"{what} unavailable ({verdict})"
+        MESSAGES_FAILED.labels(self._transport.name, "server").inc()
+        wait_s = max(
+            back_off_s(self._failures, longest_s=_LONGEST_WAIT_S, rng=self._rng),
+            verdict.retry_after_s or 0.0,
         )
+        self._retry_ms = self._clock() + int(wait_s * 1000)
+        self._ledger.set_back_off(self._transport.name, self._failures, self._retry_ms)
+        _log.warning(
+            "notifier.channel_unavailable",
+            channel=self._transport.name,
+            code=str(verdict),
+            retry_after_s=round(wait_s, 1),
+        )
+        return min(_IDLE_S, wait_s)
+
+    def _send(self, message: Message) -> None:
+        channel = self._destinations[message.destination].channel
+        bound = _log.bind(
+            channel=channel,
+            kind=str(message.kind),
+            message_id=message.id[:12],
+            alerts=len(message.alerts),
+        )
+        if len(message.alerts) == 1:
+            bound = bound.bind(event_id=message.alerts[0].event_id)
+        now_ms = self._clock()
         try:
-            refused = self._server.send(mail, sender=self._sender, recipients=self._recipients)
+            self._transport.send(message, self._destinations[message.destination], now_ms=now_ms)
         except TryLater as verdict:
-            wait_s = back_off_s(pending.tries + 1, longest_s=_LONGEST_POSTPONEMENT_S, rng=self._rng)
+            if now_ms - message.made_ms > _GIVE_UP_MS:
+                self._give_up(message, channel, f"{verdict} for too long", bound)
+                return
+            wait_s = back_off_s(message.tries + 1, longest_s=_LONGEST_POSTPONEMENT_S, rng=self._rng)
             self._ledger.postpone(
-                pending.key, str(verdict), due_ms=self._clock() + int(wait_s * 1000)
+                message.number, str(verdict), due_ms=self._clock() + int(wait_s * 1000)
             )
-            MAILS_FAILED.labels("temporary").inc()
+            MESSAGES_FAILED.labels(channel, "temporary").inc()
             bound.warning(
-                "notifier.email_postponed", code=str(verdict), retry_after_s=round(wait_s, 1)
+                "notifier.message_postponed", code=str(verdict), retry_after_s=round(wait_s, 1)
             )
         except Refused as verdict:
-            self._ledger.failed(pending.key, str(verdict), now_ms=self._clock())
-            MAILS_FAILED.labels("permanent").inc()
-            bound.error("notifier.email_refused", code=str(verdict))
+            self._give_up(message, channel, str(verdict), bound)
         else:
-            self._ledger.sent(pending.key, now_ms=self._clock())
-            MAILS_SENT.inc()
-            if refused:
-                MAILS_FAILED.labels("recipient").inc(refused)
-            bound.info("notifier.email_sent", recipients_refused=refused)
+            sent_ms = self._clock()
+            self._ledger.sent(message.number, now_ms=sent_ms)
+            MESSAGES_SENT.labels(channel, str(message.kind)).inc()
+            if message.kind == Kind.ALERT and message.decided_ms is not None:
+                FIRST_ALERT_SECONDS.labels(channel).observe(
+                    max(0, sent_ms - message.decided_ms) / 1000
+                )
+            bound.info("notifier.message_sent")
 
-    def _sweep(self) -> None:
-        """Forget old alerts, once an hour."""
+    def _give_up(
+        self,
+        message: Message,
+        channel: str,
+        problem: str,
+        bound: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self._ledger.failed(message.number, problem, now_ms=self._clock())
+        MESSAGES_FAILED.labels(channel, "permanent").inc()
+        bound.error("notifier.message_dead_lettered", code=problem)
+
+
+class Housekeeping:
+    """Keep the gauges true, and the ledger from growing for ever, until `stop` is set.
+
+    Args:
+        ledger: This thread's own connection.
+        destinations: All of them.
+        keep_days: How long told alerts are remembered, days.
+        stop: Ends the work.
+        clock: Time now.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        destinations: Mapping[str, Destination],
+        *,
+        keep_days: int,
+        stop: threading.Event,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._destinations = destinations
+        self._keep_days = keep_days
+        self._stop = stop
+        self._clock = clock
+        self._swept_ms: int | None = None
+
+    def run(self) -> None:
+        """Look twice a second."""
+        while not self._stop.is_set():
+            self.look()
+            self._stop.wait(_IDLE_S)
+
+    def look(self) -> None:
+        """Set the gauges; once an hour, forget what is old."""
+        accounts = self._ledger.accounts()
+        names = {one.channel for one in self._destinations.values()} | {_GONE}
+        of_channel = {name: [0, 0, *[0] * len(Hold)] for name in names}
+        for destination, account in accounts.items():
+            known = self._destinations.get(destination)
+            sums = of_channel[known.channel if known else _GONE]
+            sums[0] += account.queue
+            sums[1] += account.failed
+            for at, hold in enumerate(Hold, 2):
+                sums[at] += account.waiting.get(hold, 0)
+        for name, (queue, failed, *held) in of_channel.items():
+            ALERTS_UNTOLD.labels(name).set(queue)
+            DEAD_ALERTS.labels(name).set(failed)
+            for hold, count in zip(Hold, held, strict=True):
+                ALERTS_HELD.labels(name, str(hold)).set(count)
         now_ms = self._clock()
         if self._swept_ms is None or now_ms - self._swept_ms >= _HOUR_MS:
             self._swept_ms = now_ms
-            forgotten = self._ledger.forget(sent_before_ms=now_ms - self._keep_days * _DAY_MS)
+            forgotten = self._ledger.forget(
+                closed_before_ms=now_ms - self._keep_days * _DAY_MS, now_ms=now_ms
+            )
             if forgotten:
                 _log.info("notifier.alerts_forgotten", count=forgotten)
+
+
+_GONE: Final = "removed"
+"""Label of what belongs to channels that are there no more."""

@@ -1,38 +1,103 @@
-"""The ledger: every alert ever raised, and whether its mail went out. One SQLite file.
+"""The ledger: every alert ever raised, whom it goes to, and in which message. One SQLite file.
 
-It holds masked data only (see `notifier.alerts.Alert`), and the alert itself no longer than it
-takes to send it. Rows stay after that, so that a replay sends nothing, for a set number of days.
+An alert is recorded once, with one delivery for each recipient. A delivery waits until it is put
+into a message; a message is sent, or refused for good (a dead letter). What a message tells is fixed
+in the same transaction that makes it, so that it is the same, and has the same id, however often it
+is sent and whatever happens in between.
+
+It holds masked data only (see `notifier.alerts.Alert`), and what an alert says no longer than it
+takes to tell everybody. Rows stay after that, so that a replay tells nobody, for a set number of days.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from notifier.alerts import Alert, KeyedAlert
+from notifier.alerts import Alert, KeyedAlert, Severity
+from notifier.planning import COUNTED, HOUR_MS, Draft, Hold, Kind, Plan, Policy, Waiting, plan
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS alerts (
     number INTEGER PRIMARY KEY,     -- in the order of recording
     key BLOB NOT NULL UNIQUE,       -- see notifier.alerts.alert_key
+    entity BLOB,                    -- see notifier.alerts.entity_tag; NULL once everybody is told
+    alert TEXT,                     -- JSON, NULL once everybody is told
+    severity TEXT NOT NULL,
+    decided_ms INTEGER,             -- when Kafka got the decision
+    recorded_ms INTEGER NOT NULL,
+    closed_ms INTEGER               -- when the last one was told
+);
+CREATE INDEX IF NOT EXISTS alerts_closed ON alerts (closed_ms) WHERE closed_ms IS NOT NULL;
+CREATE TABLE IF NOT EXISTS messages (
+    number INTEGER PRIMARY KEY,     -- in the order of making
+    destination TEXT NOT NULL,      -- see notifier.routing.Destination.id
+    id TEXT NOT NULL,               -- the same however often it is sent
+    kind TEXT NOT NULL,             -- see notifier.planning.Kind
     state TEXT NOT NULL CHECK (state IN ('pending', 'sent', 'failed')),
-    alert TEXT,                     -- JSON, NULL once sent
     tries INTEGER NOT NULL DEFAULT 0,
     due_ms INTEGER NOT NULL,        -- pending: not to be tried before
-    recorded_ms INTEGER NOT NULL,
+    made_ms INTEGER NOT NULL,
     closed_ms INTEGER,              -- when it was sent or failed
     problem TEXT                    -- code of the last failed try
 );
-CREATE INDEX IF NOT EXISTS alerts_due ON alerts (due_ms, number) WHERE state = 'pending';
-CREATE INDEX IF NOT EXISTS alerts_closed ON alerts (closed_ms) WHERE state = 'sent';
-PRAGMA user_version = 1;
+CREATE INDEX IF NOT EXISTS messages_due ON messages (destination, due_ms, number) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS messages_made ON messages (destination, made_ms);
+CREATE INDEX IF NOT EXISTS messages_failed ON messages (number) WHERE state = 'failed';
+CREATE TABLE IF NOT EXISTS deliveries (
+    number INTEGER PRIMARY KEY,
+    alert INTEGER NOT NULL REFERENCES alerts (number) ON DELETE CASCADE,
+    destination TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'made', 'sent', 'failed')),
+    hold TEXT,                      -- waiting: what for, see notifier.planning.Hold; NULL = new
+    due_ms INTEGER NOT NULL,        -- waiting: until when
+    message INTEGER REFERENCES messages (number),
+    UNIQUE (alert, destination)
+);
+CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (destination, due_ms) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS deliveries_open ON deliveries (destination, state, hold) WHERE state <> 'sent';
+CREATE INDEX IF NOT EXISTS deliveries_message ON deliveries (message);
+CREATE TABLE IF NOT EXISTS windows (
+    destination TEXT NOT NULL,
+    entity BLOB NOT NULL,
+    until_ms INTEGER NOT NULL,      -- alerts of this entity are gathered until then
+    PRIMARY KEY (destination, entity)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS transports (
+    name TEXT PRIMARY KEY,
+    failures INTEGER NOT NULL,      -- failed tries in a row
+    retry_ms INTEGER NOT NULL       -- not to be tried before
+) WITHOUT ROWID;
+PRAGMA user_version = 2;
 """
-_VERSION: Final = 1
+_VERSION: Final = 2
+_BATCH: Final = 2000
+
+_FROM_1: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE alerts RENAME TO alerts_of_1;
+DROP INDEX IF EXISTS alerts_due;
+DROP INDEX IF EXISTS alerts_closed;
+CREATE TABLE alerts (
+    number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, entity BLOB, alert TEXT,
+    severity TEXT NOT NULL, decided_ms INTEGER, recorded_ms INTEGER NOT NULL, closed_ms INTEGER
+);
+INSERT INTO alerts (number, key, entity, alert, severity, recorded_ms, closed_ms)
+    SELECT number, key, CASE WHEN state = 'sent' THEN NULL ELSE substr(key, 1, 16) END, alert,
+        'medium', recorded_ms, CASE WHEN state = 'sent' THEN closed_ms END
+    FROM alerts_of_1;
+DROP TABLE alerts_of_1;
+PRAGMA user_version = 2;
+COMMIT;
+"""
+"""What the first version had pending or refused has no deliveries yet: see `Ledger.adopt`."""
 
 
 class LedgerInUse(Exception):  # noqa: N818 - said as it is
@@ -40,18 +105,69 @@ class LedgerInUse(Exception):  # noqa: N818 - said as it is
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """An alert whose mail has to be sent.
+class Message:
+    """What is to be sent to one destination.
 
     Attributes:
-        key: See `notifier.alerts.alert_key`.
-        alert: What the mail says.
+        number: Id in the ledger.
+        id: Stable id, hexadecimal.
+        destination: See `notifier.routing.Destination.id`.
+        kind: What it is.
+        alerts: What it tells, in the order of recording.
         tries: Failed tries so far.
+        made_ms: When it was put together, UTC epoch milliseconds.
+        decided_ms: When Kafka got the first of the decisions; None when not known.
     """
 
-    key: bytes
-    alert: Alert
+    number: int
+    id: str
+    destination: str
+    kind: Kind
+    alerts: tuple[Alert, ...]
     tries: int
+    made_ms: int
+    decided_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was refused for good.
+
+    Attributes:
+        number: Id in the ledger.
+        destination: Whom it was for.
+        kind: What it is.
+        problem: Code of the refusal.
+        failed_ms: When, UTC epoch milliseconds.
+        event_ids: What it tells about.
+    """
+
+    number: int
+    destination: str
+    kind: Kind
+    problem: str
+    failed_ms: int
+    event_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a destination has not been told, in alerts.
+
+    Attributes:
+        waiting: In no message yet, by what they wait for; None = new.
+        made: In a message that is not sent yet.
+        failed: In a dead letter.
+    """
+
+    waiting: Mapping[Hold | None, int]
+    made: int
+    failed: int
+
+    @property
+    def queue(self) -> int:
+        """Alerts that are still to come."""
+        return sum(self.waiting.values()) + self.made
 
 
 class LedgerLock:
@@ -97,7 +213,10 @@ class Ledger:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > _VERSION:
             raise RuntimeError(f"{path} was written by a later version of the notifier")
+        if version == 1:
+            self._db.executescript(_FROM_1)
         self._db.executescript(_SCHEMA)
+        self._db.execute("PRAGMA foreign_keys = ON")
 
     def __enter__(self) -> Self:
         return self
@@ -110,83 +229,402 @@ class Ledger:
     ) -> None:
         self._db.close()
 
-    def record(self, alerts: Sequence[KeyedAlert], *, now_ms: int) -> int:
-        """Record alerts as pending, but those that are known already.
-
-        Returns:
-            How many were new.
-        """
-        if not alerts:
-            return 0
-        before = self._db.total_changes
+    @contextmanager
+    def _change(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany(
-                "INSERT INTO alerts (key, state, alert, due_ms, recorded_ms)"
-                " VALUES (?, 'pending', ?, ?, ?) ON CONFLICT (key) DO NOTHING",
-                [(keyed.key, keyed.alert.model_dump_json(), now_ms, now_ms) for keyed in alerts],
-            )
+            yield
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
-        return self._db.total_changes - before
 
-    def pending(self, *, now_ms: int, at_most: int) -> list[Pending]:
-        """Give pending alerts whose time has come, those due longest first."""
-        rows = self._db.execute(
-            "SELECT key, alert, tries FROM alerts WHERE state = 'pending' AND due_ms <= ?"
-            " ORDER BY due_ms, number LIMIT ?",
-            (now_ms, at_most),
+    # Recording
+
+    def record(
+        self,
+        alerts: Sequence[KeyedAlert],
+        recipients: Callable[[Alert], Sequence[str]],
+        *,
+        now_ms: int,
+    ) -> int:
+        """Record alerts with their deliveries, but those that are known already.
+
+        Args:
+            alerts: What was decided.
+            recipients: Gives the destinations of an alert. One without any is not recorded.
+            now_ms: UTC epoch milliseconds.
+
+        Returns:
+            How many were new.
+        """
+        routed = [(keyed, recipients(keyed.alert)) for keyed in alerts]
+        if not any(ids for _, ids in routed):
+            return 0
+        new = 0
+        with self._change():
+            for keyed, ids in routed:
+                if ids:
+                    new += self._record(keyed, ids, now_ms)
+        return new
+
+    def _record(self, keyed: KeyedAlert, ids: Sequence[str], now_ms: int) -> bool:
+        row = (
+            keyed.key,
+            keyed.entity,
+            keyed.alert.model_dump_json(),
+            keyed.alert.severity,
+            keyed.decided_ms,
+            now_ms,
         )
-        return [Pending(key, Alert.model_validate_json(alert), tries) for key, alert, tries in rows]
+        found = self._db.execute(
+            "INSERT INTO alerts (key, entity, alert, severity, decided_ms, recorded_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING RETURNING number",
+            row,
+        ).fetchone()
+        if found is not None:
+            self._deliver(found[0], ids, now_ms)
+        return found is not None
 
-    def count(self, state: str = "pending") -> int:
-        """Count the alerts in a state: `pending`, `sent` or `failed`."""
-        row = self._db.execute("SELECT count(*) FROM alerts WHERE state = ?", (state,)).fetchone()
+    def _deliver(self, alert: int, ids: Sequence[str], now_ms: int) -> None:
+        self._db.executemany(
+            "INSERT INTO deliveries (alert, destination, state, due_ms)"
+            " VALUES (?, ?, 'waiting', ?)",
+            [(alert, destination, now_ms) for destination in ids],
+        )
+
+    def adopt(self, recipients: Callable[[Alert], Sequence[str]], *, now_ms: int) -> int:
+        """Give deliveries to what the first version of the ledger had not sent yet.
+
+        Returns:
+            How many alerts there were.
+        """
+        with self._change():
+            rows = self._db.execute(
+                "SELECT number, alert FROM alerts WHERE alert IS NOT NULL"
+                " AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.alert = alerts.number)"
+                " ORDER BY number"
+            ).fetchall()
+            for number, text in rows:
+                ids = recipients(Alert.model_validate_json(text))
+                self._deliver(number, ids, now_ms)
+                if not ids:
+                    self._close(number, now_ms)
+        return len(rows)
+
+    def _close(self, alert: int, now_ms: int) -> None:
+        self._db.execute(
+            "UPDATE alerts SET alert = NULL, entity = NULL, closed_ms = ? WHERE number = ?",
+            (now_ms, alert),
+        )
+
+    def strand(self, known: Sequence[str], *, now_ms: int) -> int:
+        """Make dead letters of what is open for destinations that are there no more.
+
+        Args:
+            known: Ids of the destinations that are there.
+            now_ms: UTC epoch milliseconds.
+
+        Returns:
+            How many alerts could not be delivered for that.
+        """
+        places = ",".join("?" * len(known))
+        elsewhere = f"destination NOT IN ({places})"
+        with self._change():
+            gone = self._db.execute(
+                "SELECT DISTINCT destination FROM deliveries"  # noqa: S608 - placeholders only
+                f" WHERE state IN ('waiting', 'made') AND {elsewhere}",
+                tuple(known),
+            ).fetchall()
+            count = 0
+            for (destination,) in gone:
+                count += self._strand(destination, now_ms)
+        return count
+
+    def _strand(self, destination: str, now_ms: int) -> int:
+        waiting = self._waiting(destination, None)
+        for at in range(0, len(waiting), _BATCH):
+            content = tuple(waiting[at : at + _BATCH])
+            kind = Kind.ALERT if len(content) == 1 else Kind.SUMMARY
+            self._make(destination, Draft(kind, content), now_ms)
+        count = self._db.execute(
+            "UPDATE deliveries SET state = 'failed' WHERE destination = ? AND state = 'made'",
+            (destination,),
+        ).rowcount
+        self._db.execute(
+            "UPDATE messages SET state = 'failed', closed_ms = ?, problem = 'destination removed'"
+            " WHERE destination = ? AND state = 'pending'",
+            (now_ms, destination),
+        )
+        return count
+
+    # Putting messages together
+
+    def compose(self, destination: str, policy: Policy, *, now_ms: int) -> int:
+        """Put what is due for a destination into messages, or have it wait for something else.
+
+        Returns:
+            How many deliveries were due: fewer than the most in one go when it is 0.
+        """
+        due = self._db.execute(
+            "SELECT 1 FROM deliveries WHERE destination = ? AND state = 'waiting' AND due_ms <= ?",
+            (destination, now_ms),
+        ).fetchone()
+        if due is None:
+            return 0
+        with self._change():
+            waiting = self._waiting(destination, now_ms)
+            found = plan(
+                waiting,
+                now_ms=now_ms,
+                policy=policy,
+                windows=self._windows(destination, now_ms),
+                sent_in_hour=self._sent_in_hour(destination, now_ms),
+                summary_due_ms=self._summary_due_ms(destination, now_ms),
+            )
+            self._apply(destination, found, now_ms)
+        return len(waiting)
+
+    def _waiting(self, destination: str, until_ms: int | None) -> list[Waiting]:
+        rows = self._db.execute(
+            "SELECT deliveries.number, key, entity, severity, hold"
+            " FROM deliveries JOIN alerts ON alerts.number = deliveries.alert"
+            " WHERE destination = ? AND state = 'waiting' AND due_ms <= ?"
+            " ORDER BY deliveries.number LIMIT ?",
+            (
+                destination,
+                2**62 if until_ms is None else until_ms,
+                -1 if until_ms is None else _BATCH,
+            ),
+        )
+        return [
+            Waiting(number, key, entity, Severity(severity), None if hold is None else Hold(hold))
+            for number, key, entity, severity, hold in rows
+        ]
+
+    def _windows(self, destination: str, now_ms: int) -> dict[bytes, int]:
+        return dict(
+            self._db.execute(
+                "SELECT entity, until_ms FROM windows WHERE destination = ? AND until_ms > ?",
+                (destination, now_ms),
+            ).fetchall()
+        )
+
+    def _sent_in_hour(self, destination: str, now_ms: int) -> int:
+        kinds = ",".join("?" * len(COUNTED))
+        row = self._db.execute(
+            "SELECT count(*) FROM messages"  # noqa: S608 - placeholders only
+            f" WHERE destination = ? AND made_ms > ? AND kind IN ({kinds})",
+            (destination, now_ms - HOUR_MS, *COUNTED),
+        ).fetchone()
         return int(row[0])
 
-    def sent(self, key: bytes, *, now_ms: int) -> None:
-        """Record that the mail server took the mail; what it said is forgotten."""
-        self._db.execute(
-            "UPDATE alerts SET state = 'sent', alert = NULL, closed_ms = ?, problem = NULL"
-            " WHERE key = ?",
-            (now_ms, key),
+    def _summary_due_ms(self, destination: str, now_ms: int) -> int | None:
+        row = self._db.execute(
+            "SELECT min(due_ms) FROM deliveries"
+            " WHERE destination = ? AND state = 'waiting' AND hold = ? AND due_ms > ?",
+            (destination, Hold.LIMIT, now_ms),
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def _apply(self, destination: str, found: Plan, now_ms: int) -> None:
+        for draft in found.drafts:
+            self._make(destination, draft, now_ms)
+        self._db.executemany(
+            "UPDATE deliveries SET hold = ?, due_ms = ? WHERE number = ?",
+            [(held.hold, held.due_ms, held.number) for held in found.held],
+        )
+        self._db.executemany(
+            "INSERT INTO windows (destination, entity, until_ms) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET until_ms = excluded.until_ms",
+            [(destination, entity, until_ms) for entity, until_ms in found.windows.items()],
         )
 
-    def failed(self, key: bytes, problem: str, *, now_ms: int) -> None:
-        """Record that the mail server refused the mail for good. The alert is kept."""
-        self._db.execute(
-            "UPDATE alerts SET state = 'failed', closed_ms = ?, tries = tries + 1, problem = ?"
-            " WHERE key = ?",
-            (now_ms, problem, key),
+    def _make(self, destination: str, draft: Draft, now_ms: int) -> None:
+        name = hashlib.sha256(destination.encode())
+        for one in draft.content:
+            name.update(one.key)
+        number = self._db.execute(
+            "INSERT INTO messages (destination, id, kind, state, due_ms, made_ms)"
+            " VALUES (?, ?, ?, 'pending', ?, ?)",
+            (destination, name.hexdigest()[:40], draft.kind, now_ms, now_ms),
+        ).lastrowid
+        self._db.executemany(
+            "UPDATE deliveries SET state = 'made', hold = NULL, message = ? WHERE number = ?",
+            [(number, one.number) for one in draft.content],
         )
 
-    def postpone(self, key: bytes, problem: str, *, due_ms: int) -> None:
+    # Sending
+
+    def pending(self, destinations: Sequence[str], *, now_ms: int, at_most: int) -> list[Message]:
+        """Give messages to some destinations whose time has come, those due longest first."""
+        places = ",".join("?" * len(destinations))
+        rows = self._db.execute(
+            "SELECT number, id, destination, kind, tries, made_ms FROM messages"  # noqa: S608 - placeholders only
+            f" WHERE state = 'pending' AND destination IN ({places}) AND due_ms <= ?"
+            " ORDER BY due_ms, number LIMIT ?",
+            (*destinations, now_ms, at_most),
+        ).fetchall()
+        return [self._message(*row) for row in rows]
+
+    def _message(
+        self, number: int, name: str, destination: str, kind: str, tries: int, made_ms: int
+    ) -> Message:
+        rows = self._content(number)
+        alerts = tuple(Alert.model_validate_json(text) for text, _ in rows)
+        decided_ms = min((ms for _, ms in rows if ms is not None), default=None)
+        return Message(number, name, destination, Kind(kind), alerts, tries, made_ms, decided_ms)
+
+    def _content(self, message: int) -> list[tuple[str, int | None]]:
+        return self._db.execute(
+            "SELECT alerts.alert, decided_ms FROM deliveries"
+            " JOIN alerts ON alerts.number = deliveries.alert"
+            " WHERE message = ? ORDER BY deliveries.number",
+            (message,),
+        ).fetchall()
+
+    def sent(self, message: int, *, now_ms: int) -> None:
+        """Record that a message was taken; what everybody has been told of is forgotten."""
+        with self._change():
+            self._db.execute(
+                "UPDATE messages SET state = 'sent', closed_ms = ?, problem = NULL"
+                " WHERE number = ?",
+                (now_ms, message),
+            )
+            self._db.execute("UPDATE deliveries SET state = 'sent' WHERE message = ?", (message,))
+            self._db.execute(
+                "UPDATE alerts SET alert = NULL, entity = NULL, closed_ms = ? WHERE number IN"
+                " (SELECT alert FROM deliveries WHERE message = ?) AND NOT EXISTS"
+                " (SELECT 1 FROM deliveries AS other WHERE other.alert = alerts.number"
+                " AND other.state <> 'sent')",
+                (now_ms, message),
+            )
+
+    def failed(self, message: int, problem: str, *, now_ms: int) -> None:
+        """Record that a message was refused for good. What it tells is kept."""
+        with self._change():
+            self._db.execute(
+                "UPDATE messages SET state = 'failed', closed_ms = ?, tries = tries + 1,"
+                " problem = ? WHERE number = ?",
+                (now_ms, problem, message),
+            )
+            self._db.execute("UPDATE deliveries SET state = 'failed' WHERE message = ?", (message,))
+
+    def postpone(self, message: int, problem: str, *, due_ms: int) -> None:
         """Record a failed try; the next one is not before `due_ms`."""
         self._db.execute(
-            "UPDATE alerts SET due_ms = ?, tries = tries + 1, problem = ? WHERE key = ?",
-            (due_ms, problem, key),
+            "UPDATE messages SET due_ms = ?, tries = tries + 1, problem = ? WHERE number = ?",
+            (due_ms, problem, message),
         )
 
-    def retry_failed(self, *, now_ms: int) -> int:
-        """Make all failed alerts pending again, once the cause is gone.
+    def back_off(self, transport: str) -> tuple[int, int]:
+        """Give how often a way of sending failed in a row, and when it may be tried again, ms."""
+        row = self._db.execute(
+            "SELECT failures, retry_ms FROM transports WHERE name = ?", (transport,)
+        ).fetchone()
+        return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+    def set_back_off(self, transport: str, failures: int, retry_ms: int) -> None:
+        """Keep the same, so that a restart goes on waiting."""
+        self._db.execute(
+            "INSERT INTO transports (name, failures, retry_ms) VALUES (?, ?, ?) ON CONFLICT"
+            " DO UPDATE SET failures = excluded.failures, retry_ms = excluded.retry_ms",
+            (transport, failures, retry_ms),
+        )
+
+    # Dead letters, accounts, age
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Give the messages that were refused for good, in the order of making."""
+        rows = self._db.execute(
+            "SELECT number, destination, kind, problem, closed_ms FROM messages"
+            " WHERE state = 'failed' ORDER BY number"
+        ).fetchall()
+        return [
+            DeadLetter(
+                number,
+                destination,
+                Kind(kind),
+                problem,
+                closed_ms,
+                tuple(
+                    Alert.model_validate_json(text).event_id for text, _ in self._content(number)
+                ),
+            )
+            for number, destination, kind, problem, closed_ms in rows
+        ]
+
+    def retry_failed(self, *, now_ms: int, message: int | None = None) -> int:
+        """Make dead letters due again, once their cause is gone.
+
+        Args:
+            now_ms: UTC epoch milliseconds.
+            message: Only this one; None = all.
 
         Returns:
             How many.
         """
-        return self._db.execute(
-            "UPDATE alerts SET state = 'pending', due_ms = ?, closed_ms = NULL"
-            " WHERE state = 'failed'",
-            (now_ms,),
-        ).rowcount
+        with self._change():
+            numbers = self._db.execute(
+                "UPDATE messages SET state = 'pending', due_ms = ?, closed_ms = NULL, tries = 0"
+                " WHERE state = 'failed' AND (? IS NULL OR number = ?) RETURNING number",
+                (now_ms, message, message),
+            ).fetchall()
+            self._db.executemany("UPDATE deliveries SET state = 'made' WHERE message = ?", numbers)
+        return len(numbers)
 
-    def forget(self, *, sent_before_ms: int) -> int:
-        """Delete alerts that were sent before a time: a replay of them would send again.
+    def accounts(self) -> dict[str, Account]:
+        """Give the account of every destination that has not been told everything."""
+        found: dict[str, dict[tuple[str, str | None], int]] = {}
+        for destination, state, hold, count in self._db.execute(
+            "SELECT destination, state, hold, count(*) FROM deliveries WHERE state <> 'sent'"
+            " GROUP BY destination, state, hold"
+        ):
+            found.setdefault(destination, {})[state, hold] = count
+        return {
+            destination: Account(
+                waiting={
+                    None if hold is None else Hold(hold): count
+                    for (state, hold), count in counts.items()
+                    if state == "waiting"
+                },
+                made=counts.get(("made", None), 0),
+                failed=counts.get(("failed", None), 0),
+            )
+            for destination, counts in found.items()
+        }
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """Give the alerts told and the messages sent to every destination, as far as remembered."""
+        alerts = self._db.execute(
+            "SELECT destination, count(*) FROM deliveries WHERE state = 'sent' GROUP BY 1"
+        ).fetchall()
+        messages = dict(
+            self._db.execute(
+                "SELECT destination, count(*) FROM messages WHERE state = 'sent' GROUP BY 1"
+            ).fetchall()
+        )
+        return {name: (count, messages.get(name, 0)) for name, count in alerts}
+
+    def forget(self, *, closed_before_ms: int, now_ms: int) -> int:
+        """Delete alerts that everybody was told of before a time: a replay would tell them again.
+
+        Args:
+            closed_before_ms: That time, UTC epoch milliseconds.
+            now_ms: Windows that ended before are deleted, too.
 
         Returns:
-            How many.
+            How many alerts.
         """
-        return self._db.execute(
-            "DELETE FROM alerts WHERE state = 'sent' AND closed_ms < ?", (sent_before_ms,)
-        ).rowcount
+        with self._change():
+            count = self._db.execute(
+                "DELETE FROM alerts WHERE closed_ms < ?", (closed_before_ms,)
+            ).rowcount
+            if count:
+                self._db.execute(
+                    "DELETE FROM messages WHERE state = 'sent' AND closed_ms < ? AND NOT EXISTS"
+                    " (SELECT 1 FROM deliveries WHERE message = messages.number)",
+                    (closed_before_ms,),
+                )
+            self._db.execute("DELETE FROM windows WHERE until_ms < ?", (now_ms,))
+        return count

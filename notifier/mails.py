@@ -1,83 +1,85 @@
-"""An alert as an e-mail, text and HTML. Pure but for the templates it loads."""
+"""A message as an e-mail, text and HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
-from typing import Final
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from fraud.kit.clock import to_datetime
-from notifier.alerts import Alert, one_line
-
-_TEMPLATES: Final = Environment(
-    loader=PackageLoader("notifier"),
-    autoescape=select_autoescape(["html.j2"]),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+from notifier.ledger import Message
+from notifier.routing import Destination
+from notifier.smtp import SmtpServer
+from notifier.wording import Templates
 
 
-def message_id(key: bytes, sender: str) -> str:
-    """Give the Message-ID of an alert: the same whenever and however often it is sent.
+def message_id(name: str, sender: str) -> str:
+    """Give the Message-ID: the same whenever and however often a message is sent.
 
     Args:
-        key: See `notifier.alerts.alert_key`.
+        name: See `notifier.ledger.Message.id`.
         sender: Address of the sender; its domain is used.
 
     Example:
-        >>> message_id(bytes(32), "alerts@example.com")
-        '<0000000000000000000000000000000000000000@example.com>'
+        >>> message_id("0f" * 20, "alerts@example.com")
+        '<0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f@example.com>'
     """
     domain = parseaddr(sender)[1].rpartition("@")[2] or "localhost"
-    return f"<{key.hex()[:40]}@{domain}>"
+    return f"<{name}@{domain}>"
 
 
-def render_alert(
-    key: bytes, alert: Alert, *, sender: str, recipients: Sequence[str], sent_at_ms: int
+def render_mail(
+    message: Message, templates: Templates, *, sender: str, recipient: str, sent_at_ms: int
 ) -> EmailMessage:
-    """Write the mail for an alert.
+    """Write a message as an e-mail.
 
     Args:
-        key: See `notifier.alerts.alert_key`.
-        alert: What to say.
+        message: What to say.
+        templates: How to say it.
         sender: Address of the sender.
-        recipients: Addresses, at least one.
+        recipient: Address of the recipient.
         sent_at_ms: For the header Date, UTC epoch milliseconds.
     """
+    wording = templates.mail(message)
     mail = EmailMessage(policy=SMTP)
-    score = "no score" if alert.score is None else f"score {alert.score}"
-    mail["Subject"] = one_line(
-        f"Payment blocked: {alert.amount} {alert.currency}, {score}, event {alert.event_id}", 150
-    )
+    mail["Subject"] = wording.subject
     mail["From"] = sender
-    mail["To"] = ", ".join(recipients)
+    mail["To"] = recipient
     mail["Date"] = format_datetime(to_datetime(sent_at_ms))
-    mail["Message-ID"] = message_id(key, sender)
+    mail["Message-ID"] = message_id(message.id, sender)
     mail["Auto-Submitted"] = "auto-generated"
-    facts = (
-        ("Event", alert.event_id),
-        ("When", alert.event_time),
-        ("Where", alert.place),
-        ("IP", alert.ip_address),
-        ("Merchant", alert.merchant),
-        ("Category", alert.product_category),
-        ("Channel", alert.channel),
-        ("Customer", alert.entity),
-        ("Name", alert.customer_name),
-        ("E-mail", alert.email_address),
-    )
-    shown = [(name, value) for name, value in facts if value]
-    mail.set_content(
-        _TEMPLATES.get_template("alert.txt.j2").render(alert=alert), cte="quoted-printable"
-    )
-    mail.add_alternative(
-        _TEMPLATES.get_template("alert.html.j2").render(alert=alert, facts=shown),
-        subtype="html",
-        cte="quoted-printable",
-    )
+    mail.set_content(wording.text, cte="quoted-printable")
+    mail.add_alternative(wording.html, subtype="html", cte="quoted-printable")
     return mail
+
+
+class MailTransport:
+    """E-mail by one mail server, see `notifier.channels.Transport`.
+
+    Args:
+        server: Takes the mails.
+        templates: What they say.
+        sender: Address of the sender.
+    """
+
+    name = "email"
+
+    def __init__(self, server: SmtpServer, templates: Templates, sender: str) -> None:
+        self._server = server
+        self._templates = templates
+        self._sender = sender
+
+    def send(self, message: Message, destination: Destination, *, now_ms: int) -> None:
+        """Hand over one mail, see `notifier.channels.Transport`."""
+        mail = render_mail(
+            message,
+            self._templates,
+            sender=self._sender,
+            recipient=destination.address,
+            sent_at_ms=now_ms,
+        )
+        self._server.send(mail, sender=self._sender, recipient=destination.address)
+
+    def rest(self) -> None:
+        """End the session."""
+        self._server.rest()

@@ -1,62 +1,34 @@
-"""The notifier as a process: settings, wiring, shutdown."""
+"""The notifier as a process: wiring and shutdown."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from email.utils import parseaddr
 from typing import Final
 
 import structlog
-from pydantic import Field, field_validator
 
 from fraud.contracts.topics import Topic
 from fraud.kit.background import Background
 from fraud.kit.clock import Clock, system_clock
 from fraud.kit.kafka import KafkaSource, Message, consume
 from fraud.kit.lifecycle import OpsServer
-from fraud.kit.settings import KafkaSettings, SmtpSettings
 from notifier.alerts import KeyedAlert, read_alert
-from notifier.delivery import Delivery
+from notifier.channels import Transport
+from notifier.delivery import Delivery, Housekeeping
 from notifier.ledger import Ledger, LedgerLock
+from notifier.mails import MailTransport
+from notifier.routing import Destination, Routing
+from notifier.settings import Settings
 from notifier.smtp import SmtpServer
+from notifier.webhooks import HttpTransport
+from notifier.wording import Links, Templates
 
 _SERVICE: Final = "notifier"
+LEDGER_FILE: Final = "notifier.db"
 _log = structlog.get_logger(_SERVICE)
-
-
-class Settings(KafkaSettings, SmtpSettings):
-    """What the notifier needs."""
-
-    notifier_from: str = Field(
-        "Fraudstream <alerts@fraudstream.example>", description="Sender of the alerts."
-    )
-    notifier_to: str = Field(
-        "fraud-team@fraudstream.example", description="Recipients of the alerts, comma-separated."
-    )
-    notifier_group: str = Field("notifier", min_length=1, description="Kafka consumer group.")
-    notifier_ledger_days: int = Field(
-        400, ge=31, description="How long a sent alert is remembered, so that a replay sends none, days."
-    )  # fmt: skip
-    notifier_ops_port: int = Field(
-        9103, ge=0, le=65535, description="Port of the notifier's metrics and health."
-    )
-
-    @field_validator("notifier_from", "notifier_to")
-    @classmethod
-    def _addresses(cls, value: str) -> str:
-        for address in value.split(","):
-            found = parseaddr(address.strip())[1]
-            if any(char in value for char in "\r\n") or "@" not in found.strip("@"):
-                raise ValueError("expected e-mail addresses, as in alerts@example.com")
-        return value
-
-    @property
-    def recipients(self) -> tuple[str, ...]:
-        """The recipients one by one."""
-        return tuple(address.strip() for address in self.notifier_to.split(","))
 
 
 class Recorder:
@@ -64,66 +36,132 @@ class Recorder:
 
     Args:
         ledger: This thread's own connection.
-        wake: Set when there is something to send.
+        routing: Who is told what.
+        wakes: Set when there is something to send.
         clock: Time now.
     """
 
-    def __init__(self, ledger: Ledger, wake: threading.Event, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, routing: Routing, wakes: Sequence[threading.Event], clock: Clock
+    ) -> None:
         self._ledger = ledger
-        self._wake = wake
+        self._routing = routing
+        self._wakes = wakes
         self._clock = clock
+
+    def read(self, message: Message) -> KeyedAlert | None:
+        """Read the alert out of one record, see `read_alert`."""
+        return read_alert(
+            message.value,
+            outcomes=self._routing.outcomes,
+            severities=self._routing.severities,
+            decided_ms=message.timestamp_ms if message.timestamp_ms >= 0 else None,
+        )
 
     def __call__(self, batch: Sequence[KeyedAlert | None]) -> None:
         """Make the alerts of one batch durable; None stands for a record without one."""
         alerts = [keyed for keyed in batch if keyed is not None]
         if not alerts:
             return
-        new = self._ledger.record(alerts, now_ms=self._clock())
+        new = self._ledger.record(alerts, self._routing.recipients, now_ms=self._clock())
         _log.info("notifier.alerts_recorded", alerts=len(alerts), new=new)
         if new:
-            self._wake.set()
+            for wake in self._wakes:
+                wake.set()
 
 
-def read(message: Message) -> KeyedAlert | None:
-    """Read the alert out of one record, see `read_alert`."""
-    return read_alert(message.value)
+def templates(settings: Settings, routing: Routing) -> Templates:
+    """Load the templates of the settings.
+
+    Raises:
+        TemplatesError: One of the user's is wrong.
+    """
+    return Templates(
+        Links(settings.public_url, settings.dashboards_public_url),
+        settings.notifier_templates,
+        {one.id: one.policy.limit_per_hour for one in routing.destinations.values()},
+    )
 
 
-def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
+def transports(
+    settings: Settings, routing: Routing, wording: Templates
+) -> Iterator[tuple[Transport, list[Destination]]]:
+    """Give each way of sending, and the destinations that it serves.
+
+    All mail goes through one server; every other address is a way of its own, so that one that
+    hangs holds up nobody else.
+    """
+    by_mail = routing.of_kind("email")
+    if by_mail:
+        server = SmtpServer(settings)
+        yield MailTransport(server, wording, settings.notifier_from), by_mail
+    for one in routing.of_kind("webhook", "slack"):
+        yield HttpTransport(one.id, wording), [one]
+
+
+def run(
+    settings: Settings,
+    routing: Routing,
+    wording: Templates,
+    stop: threading.Event,
+    *,
+    clock: Clock = system_clock,
+) -> None:
     """Notify until `stop` is set.
 
-    On the way out: stop reading, commit, finish the mail in hand, close.
+    On the way out: stop reading, commit, finish the messages in hand, close.
 
     Raises:
         LedgerInUse: Another notifier has the ledger.
     """
-    path = settings.state_dir / "notifier.db"
-    wake = threading.Event()
+    path = settings.state_dir / LEDGER_FILE
     with ExitStack() as stack:
         stack.enter_context(LedgerLock(path))
         ledger = stack.enter_context(Ledger(path))
-        delivery = Delivery(
+        _take_over(ledger, routing, clock)
+        deliveries, wakes = [], []
+        for transport, destinations in transports(settings, routing, wording):
+            wakes.append(threading.Event())
+            delivery = Delivery(
+                stack.enter_context(Ledger(path)),
+                transport,
+                destinations,
+                stop=stop,
+                wake=wakes[-1],
+                clock=clock,
+                rng=random.Random(),  # noqa: S311 - jitter
+            )
+            deliveries.append(delivery)
+        housekeeping = Housekeeping(
             stack.enter_context(Ledger(path)),
-            SmtpServer(settings),
-            stop=stop,
-            wake=wake,
-            sender=settings.notifier_from,
-            recipients=settings.recipients,
+            routing.destinations,
             keep_days=settings.notifier_ledger_days,
+            stop=stop,
             clock=clock,
-            rng=random.Random(),  # noqa: S311 - jitter
         )
-        stack.enter_context(Background("delivery", delivery.run, stop))
+        stack.enter_context(Background("housekeeping", housekeeping.run, stop))
+        for number, delivery in enumerate(deliveries):
+            stack.enter_context(Background(f"delivery-{number}", delivery.run, stop))
         source = stack.enter_context(
             KafkaSource(settings, Topic.PROCESSED, settings.notifier_group, service=_SERVICE, linger_s=0.1)
         )  # fmt: skip
-        stack.enter_context(
-            OpsServer(
-                settings.bind_host,
-                settings.notifier_ops_port,
-                lambda: source.waits_for() or delivery.problem,
-            )
-        )
-        _log.info("notifier.started")
-        consume(source, read, Recorder(ledger, wake, clock), stop, service=_SERVICE)
+
+        def waits_for() -> str | None:
+            problems = [delivery.problem for delivery in deliveries if delivery.problem]
+            return source.waits_for() or "; ".join(problems) or None
+
+        stack.enter_context(OpsServer(settings.bind_host, settings.notifier_ops_port, waits_for))
+        recorder = Recorder(ledger, routing, wakes, clock)
+        _log.info("notifier.started", channels=sorted({one.channel for one in routing.destinations.values()}))  # fmt: skip
+        consume(source, recorder.read, recorder, stop, service=_SERVICE)
         _log.info("notifier.stopping")
+
+
+def _take_over(ledger: Ledger, routing: Routing, clock: Clock) -> None:
+    """Bring what an earlier run left in line with who is there now."""
+    adopted = ledger.adopt(routing.recipients, now_ms=clock())
+    if adopted:
+        _log.info("notifier.alerts_adopted", count=adopted)
+    stranded = ledger.strand(list(routing.destinations), now_ms=clock())
+    if stranded:
+        _log.error("notifier.destination_removed", alerts_dead_lettered=stranded)

@@ -29,9 +29,24 @@ JOB_SUBMISSIONS = Counter(
     "fraudstream_job_submissions_total", "Times the Flink job was submitted.", ["restored"]
 )
 JOB_RUNNING = Gauge("fraudstream_job_running", "1 while the Flink job runs, else 0.")
-MAILS_SENT = Counter("fraudstream_mails_sent_total", "E-mails accepted by the mail server.")
-MAILS_FAILED = Counter("fraudstream_mails_failed_total", "Failed tries to send, by kind.", ["kind"])
-MAIL_QUEUE = Gauge("fraudstream_mail_queue", "Alerts recorded and not yet sent.")
+MESSAGES_SENT = Counter(
+    "fraudstream_messages_sent_total", "Messages about alerts that were taken, by channel and kind (alert, digest, summary, quiet).", ["channel", "kind"]
+)  # fmt: skip
+MESSAGES_FAILED = Counter(
+    "fraudstream_messages_failed_total", "Failed tries to send a message, by kind: server (nothing goes this way), temporary, permanent (a dead letter).", ["channel", "kind"]
+)  # fmt: skip
+ALERTS_UNTOLD = Gauge(
+    "fraudstream_alerts_untold", "Alerts recorded and not yet told, held back or not; an alert counts once for each recipient.", ["channel"]
+)  # fmt: skip
+ALERTS_HELD = Gauge(
+    "fraudstream_alerts_held", "Those of them that are held back: for their entity's digest, by the limit of messages, or by quiet hours.", ["channel", "hold"]
+)  # fmt: skip
+DEAD_ALERTS = Gauge(
+    "fraudstream_alerts_dead", "Alerts in messages that were refused for good: `fraudstream alerts failed` lists them.", ["channel"]
+)  # fmt: skip
+FIRST_ALERT_SECONDS = Histogram(
+    "fraudstream_alert_seconds", "From a decision's arrival in Kafka until its message was taken, alerts that went alone, seconds.", ["channel"], buckets=_LATENCY_BUCKETS_S
+)  # fmt: skip
 DOCUMENTS_INDEXED = Counter("fraudstream_documents_indexed_total", "Documents OpenSearch accepted.")
 DOCUMENTS_REFUSED = Counter(
     "fraudstream_documents_refused_total", "Documents OpenSearch refused for good, by reason.", ["reason"]

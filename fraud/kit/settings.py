@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud.contracts.topics import Topic
@@ -118,6 +118,21 @@ class SmtpSettings(ServiceSettings):
     smtp_username: str = Field("", description="User name at the mail server; empty = no sign-in.")
     smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail server.")
     smtp_security: Literal["none", "starttls", "tls"] = Field("none", description="Encryption of the connection.")  # fmt: skip
+    smtp_ca_certs: str = Field("", description="PEM file of its certificate authority; empty = the system's.")  # fmt: skip
+
+
+class LinkSettings(ServiceSettings):
+    """Where people find us, for links in what we write to them."""
+
+    public_url: str = Field("", description="Address under which people reach the live page (that of the API), for links; empty = no links, the local stack sets its own.")  # fmt: skip
+    dashboards_public_url: str = Field("", description="Address under which people reach OpenSearch Dashboards, for links; empty = no links, Compose sets its own.")  # fmt: skip
+
+    @field_validator("public_url", "dashboards_public_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("expected an address that starts with http:// or https://")
+        return value.rstrip("/")
 
 
 class ModelSettings(ServiceSettings):

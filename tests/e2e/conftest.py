@@ -37,7 +37,9 @@ def stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="fraudstream-e2e-") as folder:
         Path(folder).chmod(0o755)
         state = Path(folder) / "state"
-        env = {**os.environ, **ports, "STATE_DIR": str(state), "PRODUCER_RATE": "1"}
+        # One mail for each alert, so that each can be counted.
+        own = {"STATE_DIR": str(state), "PRODUCER_RATE": "1", "NOTIFIER_DIGEST_S": "0"}
+        env = {**os.environ, **ports, **own}
         command = [sys.executable, "-m", "devstack"]
         try:
             up = subprocess.run(

@@ -1,12 +1,17 @@
-"""The notifier between a real Kafka and a real mail server.
+"""The notifier between a real Kafka, a real mail server and a real HTTP server.
 
-- Each blocked transaction that is no duplicate is mailed once; nothing else is.
+- Each blocked transaction that is no duplicate is told once to each recipient; nothing else is.
+- Several alerts of one entity become a digest; a flood becomes a summary; everything is accounted for.
 - Replays, restarts and kill -9 make no second mail (but for the known limit: one, same Message-ID).
-- While the mail server is down, reading goes on; when it is back, every mail goes out.
+- While a server is down, reading goes on; when it is back, every message goes out.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,12 +19,19 @@ from typing import Any
 
 import httpx
 import pytest
+from standardwebhooks import Webhook
 
+from devstack.ports import free_ports
+from devstack.process import running
+from devstack.servers.mail import mail as mail_service
 from tests.builders import a_processed
+from tests.receiver import Receiver
 from tests.service.door import Door
 from tests.service.processes import OutputTopic, ServiceProcess, until
 
 pytestmark = pytest.mark.service
+
+UNTOLD = "fraudstream_alerts_untold"
 
 
 class Mailbox:
@@ -28,28 +40,44 @@ class Mailbox:
     def __init__(self, api_url: str, recipient: str) -> None:
         self._api_url = api_url
         self.recipient = recipient
+        self._known: dict[str, list[str]] = {}
 
-    def message_ids(self) -> Counter[str]:
-        """Count the mails by Message-ID."""
-        found: Counter[str] = Counter()
+    def _listed(self) -> list[dict[str, Any]]:
+        # By id: a message that comes meanwhile moves the pages, newest first.
+        found: dict[str, dict[str, Any]] = {}
         start = 0
         while True:
             page = self._get(f"/api/v1/messages?start={start}&limit=500")
-            for mail in page["messages"]:
-                if any(to["Address"] == self.recipient for to in mail["To"]):
-                    found[mail["MessageID"]] += 1
+            found |= {mail["ID"]: mail for mail in page["messages"]}
             start += 500
             if start >= page["total"]:
-                return found
+                return [
+                    mail
+                    for mail in found.values()
+                    if any(to["Address"] == self.recipient for to in mail["To"])
+                ]
+
+    def message_ids(self) -> Counter[str]:
+        """Count the mails by Message-ID."""
+        return Counter(mail["MessageID"] for mail in self._listed())
 
     def subjects(self) -> list[str]:
         """Give the subjects, in no order."""
-        page = self._get("/api/v1/messages?limit=5000")
-        return [
-            mail["Subject"]
-            for mail in page["messages"]
-            if any(to["Address"] == self.recipient for to in mail["To"])
-        ]
+        return [mail["Subject"].strip() for mail in self._listed()]
+
+    def events(self) -> dict[str, list[str]]:
+        """Give the events that each mail tells of, by Message-ID; repeats of a mail count once."""
+        found = {}
+        for mail in self._listed():
+            if mail["ID"] not in self._known:
+                text = self._get(f"/api/v1/message/{mail['ID']}")["Text"]
+                self._known[mail["ID"]] = re.findall(r"^ *Event: +(\S+)\r?$", text, re.MULTILINE)
+            found[mail["MessageID"]] = self._known[mail["ID"]]
+        return found
+
+    def told(self) -> Counter[str]:
+        """Count in how many mails each event is."""
+        return Counter(event for events in self.events().values() for event in events)
 
     def _get(self, path: str) -> Any:
         return httpx.get(self._api_url + path, timeout=30).raise_for_status().json()
@@ -62,6 +90,7 @@ class World:
         self.topic = OutputTopic(kafka)
         self.door = Door(smtp.host, smtp.port)
         self.mailbox = Mailbox(smtp.api_url, f"team-{self.topic.name}@example.com")
+        self.folder = folder
         self.log = folder / "notifier.log"
         self._env = {
             "KAFKA_BOOTSTRAP_SERVERS": kafka,
@@ -69,14 +98,15 @@ class World:
             "NOTIFIER_GROUP": f"notifier-of-{self.topic.name}",
             "NOTIFIER_FROM": "Fraudstream <alerts@example.com>",
             "NOTIFIER_TO": self.mailbox.recipient,
+            "NOTIFIER_DIGEST_S": "0",
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(self.door.port),
             "STATE_DIR": str(folder / "state"),
             "LOG_FORMAT": "json",
         }
 
-    def notifier(self) -> ServiceProcess:
-        return ServiceProcess("notifier", self._env, self.log)
+    def notifier(self, **settings: str) -> ServiceProcess:
+        return ServiceProcess("notifier", self._env | settings, self.log)
 
 
 @pytest.fixture
@@ -86,8 +116,16 @@ def world(kafka: str, smtp: Any, tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def blocks(numbers: Iterable[int]) -> list[bytes]:
-    return [a_processed({"event_id": f"evt-{number}"}, offset=number) for number in numbers]
+def blocks(numbers: Iterable[int], entities: int = 0) -> list[bytes]:
+    """Make blocks, of one entity or spread over some."""
+    return [
+        a_processed(
+            {"event_id": f"evt-{number}"}
+            | ({"entity_id": f"entity-{number % entities}"} if entities else {}),
+            offset=number,
+        )
+        for number in numbers
+    ]
 
 
 def test_each_block_is_mailed_once(world: World) -> None:
@@ -122,7 +160,7 @@ def test_no_log_line_holds_personal_data(world: World) -> None:
         until(lambda: len(world.mailbox.message_ids()) == 3, "3 mails")
         notifier.stop()
     text = world.log.read_text()
-    assert "notifier.email_sent" in text
+    assert "notifier.message_sent" in text
     for secret in ("070-69-2161", "jasonsnyder", "Dennis", "Zachary", world.mailbox.recipient):
         assert secret not in text
 
@@ -139,8 +177,13 @@ def test_a_replay_mails_nothing_again(world: World) -> None:
         world.topic.produce(blocks([99]))
         until(lambda: len(world.mailbox.message_ids()) == 11, "the new mail")
         until(lambda: notifier.metric("fraudstream_records_consumed_total") == 11, "reading")
-        until(lambda: notifier.metric("fraudstream_mail_queue") == 0, "sending")
         assert notifier.stop() == 0
+    # The whole topic once more, with the digests of a ledger that forgot its windows.
+    with world.notifier(NOTIFIER_GROUP=f"again-{world.topic.name}", NOTIFIER_DIGEST_S="1") as again:
+        until(lambda: again.metric("fraudstream_records_consumed_total") == 31, "reading")
+        until(lambda: again.metric(UNTOLD, channel="email") == 0, "sending")
+        assert again.stop() == 0
+    assert world.mailbox.told() == Counter(f"evt-{n}" for n in [*range(10), 99])
     assert set(world.mailbox.message_ids().values()) == {1}
 
 
@@ -163,7 +206,7 @@ def test_an_outage_of_the_mail_server_loses_nothing(world: World) -> None:
     world.door.shut()
     with world.notifier() as notifier:
         world.topic.produce(blocks(range(50)))
-        until(lambda: notifier.metric("fraudstream_mail_queue") == 50, "recording")
+        until(lambda: notifier.metric(UNTOLD, channel="email") == 50, "recording")
         until(lambda: "mail server" in (notifier.ready() or ""), "noticing the outage")
         assert notifier.metric("fraudstream_records_consumed_total") == 50
         assert notifier.stop() == 0
@@ -177,3 +220,156 @@ def test_an_outage_of_the_mail_server_loses_nothing(world: World) -> None:
         notifier.wait_ready()
     # Cut off between acceptance and answer, one mail may be repeated.
     assert sum(world.mailbox.message_ids().values()) <= 51
+
+
+def test_alerts_of_one_entity_become_a_digest(world: World) -> None:
+    """The first goes out by itself, the others together; another entity's are its own."""
+    with world.notifier(NOTIFIER_DIGEST_S="2") as notifier:
+        world.topic.produce(blocks(range(10), entities=2))
+        until(lambda: len(world.mailbox.told()) == 10, "two mails and two digests")
+        assert notifier.stop() == 0
+    sizes = sorted(len(events) for events in world.mailbox.events().values())
+    assert sizes == [1, 1, 4, 4]
+    assert world.mailbox.told() == Counter(f"evt-{n}" for n in range(10))
+
+
+def test_a_flood_ends_in_a_summary_with_everything_accounted_for(world: World) -> None:
+    """2,000 alerts of 400 customers: as many messages as are allowed, then summaries."""
+    settings = {
+        "NOTIFIER_DIGEST_S": "5",
+        "NOTIFIER_LIMIT_PER_HOUR": "25",
+        "NOTIFIER_SUMMARY_S": "2",
+    }
+    with world.notifier(**settings) as notifier:
+        world.topic.produce(blocks(range(2000), entities=400))
+        until(lambda: notifier.metric("fraudstream_records_consumed_total") == 2000, "reading")
+        until(lambda: notifier.metric(UNTOLD, channel="email") == 0, "telling everything")
+        sent = {
+            kind: notifier.metric("fraudstream_messages_sent_total", kind=kind)
+            for kind in ("alert", "digest", "summary")
+        }
+        assert notifier.stop() == 0
+    assert world.mailbox.told() == Counter(f"evt-{n}" for n in range(2000))
+    assert set(world.mailbox.message_ids().values()) == {1}
+    assert sent["alert"] + sent["digest"] == 25
+    assert len(world.mailbox.events()) == 25 + sent["summary"]
+    assert 1 <= sent["summary"] <= 12
+    assert any("above the limit" in subject for subject in world.mailbox.subjects())
+
+
+@pytest.mark.slow
+def test_a_notifier_killed_while_it_gathers_puts_each_event_into_one_message(world: World) -> None:
+    """Kill -9 four times, before and after digests and summaries are made."""
+    settings = {
+        "NOTIFIER_DIGEST_S": "2",
+        "NOTIFIER_LIMIT_PER_HOUR": "60",
+        "NOTIFIER_SUMMARY_S": "2",
+    }
+    for at in range(0, 400, 100):
+        before = len(world.mailbox.message_ids())
+        world.topic.produce(blocks(range(at, at + 100), entities=50))
+        # Another group reads all again, and need not wait until Kafka has given up the killed one.
+        settings["NOTIFIER_GROUP"] = f"{world.topic.name}-from-{at}"
+        with world.notifier(**settings) as notifier:
+            until(lambda n=before: len(world.mailbox.message_ids()) > n, "another mail")  # type: ignore[misc]
+            notifier.kill()
+    settings["NOTIFIER_GROUP"] = f"{world.topic.name}-last"
+    with world.notifier(**settings) as notifier:
+        until(lambda: len(world.mailbox.told()) == 400, "all events", 90)
+        until(lambda: notifier.metric(UNTOLD, channel="email") == 0, "telling everything")
+        assert notifier.stop() == 0
+    assert world.mailbox.told() == Counter(f"evt-{n}" for n in range(400))
+    repeats = world.mailbox.message_ids()
+    assert sum(repeats.values()) - len(repeats) <= 4
+
+
+@pytest.mark.slow
+def test_a_mail_server_that_is_stopped_and_started_gets_each_alert_once(
+    kafka: str, tmp_path: Path
+) -> None:
+    """Also when the notifier is killed meanwhile."""
+    smtp_port, ui_port = free_ports(2, "127.0.0.1")
+    server = mail_service(
+        tmp_path / "mail", host="127.0.0.1", smtp_port=smtp_port, ui_port=ui_port, env=os.environ
+    )
+
+    class Smtp:
+        host, port, api_url = "127.0.0.1", smtp_port, server.address
+
+    world = World(kafka, Smtp, tmp_path)
+    settings = {"SMTP_PORT": str(smtp_port)}
+    with running(server, tmp_path), world.notifier(**settings):
+        world.topic.produce(blocks(range(20)))
+        until(lambda: len(world.mailbox.message_ids()) >= 5, "some mails")
+        # Here the notifier is killed, and then the server stopped.
+    world.topic.produce(blocks(range(20, 60)))
+    settings["NOTIFIER_GROUP"] = f"again-{world.topic.name}"
+    with world.notifier(**settings) as notifier:
+        until(lambda: "mail server" in (notifier.ready() or ""), "noticing the outage")
+        until(lambda: notifier.metric(UNTOLD, channel="email") >= 40, "recording")
+        with running(server, tmp_path):
+            until(lambda: len(world.mailbox.told()) == 60, "all mails")
+            notifier.wait_ready()
+            assert world.mailbox.told() == Counter(f"evt-{n}" for n in range(60))
+            # The known limit: killed between acceptance and our record of it.
+            assert sum(world.mailbox.message_ids().values()) <= 61
+            assert notifier.stop() == 0
+
+
+def test_routes_lead_to_webhooks_and_slack(world: World) -> None:
+    """By outcome and severity; one that is down holds up nobody, and gets all when it is back."""
+    routes = world.folder / "routes.toml"
+    secret = base64.b64encode(bytes(range(32))).decode()
+    with Receiver() as cases, Receiver() as chat:
+        routes.write_text(
+            f"""
+            [channels.cases]
+            kind = "webhook"
+            url = "{cases.url}"
+            secret_env = "CASES_SECRET"
+            [channels.chat]
+            kind = "slack"
+            url_env = "CHAT_URL"
+            [[routes]]
+            severities = ["high"]
+            channels = ["email", "chat"]
+            [[routes]]
+            outcomes = ["review", "block"]
+            channels = ["cases"]
+            """
+        )
+        settings = {
+            "NOTIFIER_ROUTES": str(routes),
+            "CASES_SECRET": f"whsec_{secret}",
+            "CHAT_URL": chat.url,
+        }
+        cases.status = 503
+        decisions = [
+            {"outcome": "review", "score": 910},
+            {"outcome": "block", "score": 960},
+            {"outcome": "block", "score": 999},
+            {"outcome": "approve", "score": 10},
+        ]
+        with world.notifier(**settings) as notifier:
+            world.topic.produce(
+                a_processed({"event_id": f"evt-{n}"}, decision, offset=n)
+                for n, decision in enumerate(decisions)
+            )
+            until(lambda: len(world.mailbox.told()) == 1, "the mail")
+            until(lambda: len(chat.requests) == 1, "the message to Slack")
+            until(lambda: "webhook:cases" in (notifier.ready() or ""), "noticing the outage")
+            cases.status = 200
+            until(lambda: notifier.metric(UNTOLD, channel="cases") == 0, "the webhook")
+            notifier.wait_ready()
+            assert notifier.stop() == 0
+    assert world.mailbox.told() == Counter(["evt-2"])
+    assert "evt-2" in json.loads(chat.requests[0][1])["text"]
+    verify = Webhook(secret).verify
+    told: dict[str, list[str]] = {}
+    for headers, body in cases.requests:
+        document = verify(body, headers)
+        told[headers["webhook-id"]] = [alert["event_id"] for alert in document["alerts"]]
+    assert sorted(told.values()) == [["evt-0"], ["evt-1"], ["evt-2"]]
+    assert "503" in world.log.read_text()
+    for secret_text in (chat.url, secret, world.mailbox.recipient):
+        assert secret_text not in world.log.read_text()

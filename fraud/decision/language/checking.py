@@ -279,15 +279,15 @@ class Checker:
             raise ExpressionError(
                 f"unknown function {node.name}{_nearest(node.name, FUNCTION_BY_NAME, '')}", *node.at
             )
-        count, given = len(function.parameters), len(node.arguments)
-        if given != count and not (function.repeated and given > count):
+        count, most = len(function.parameters), len(node.arguments)
+        if most != count and not (function.repeated and most > count):
             raise ExpressionError(
-                f"expected {function.signature}, found {given} argument{'' if given == 1 else 's'}",
+                f"expected {function.signature}, found {most} argument{'' if most == 1 else 's'}",
                 *node.at,
             )
         if node.name == "getcurrentdatetime":
             return self._variable(SCORED_AT, node)
-        parameters = (*function.parameters, *function.parameters[-1:] * (given - count))
+        parameters = (*function.parameters, *function.parameters[-1:] * (most - count))
         pairs = list(zip(parameters, node.arguments, strict=True))
         arguments = [self._argument(function, parameter, one) for parameter, one in pairs]
         kind = function.result or _common(arguments, function)

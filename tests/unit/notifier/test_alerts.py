@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fraud.contracts.decision import Outcome
 from fraud.contracts.errors import InvalidMessage
-from notifier.alerts import Alert, alert_key, one_line, read_alert
+from notifier.alerts import Alert, Severity, SeverityRule, alert_key, one_line, read_alert
 from tests.builders import a_decision, a_processed, a_record
 
 
@@ -28,6 +29,27 @@ def the_alert(
 def test_only_a_block_is_an_alert(outcome: str) -> None:
     """Approvals and reviews alert nobody."""
     assert read_alert(a_processed(decision={"outcome": outcome})) is None
+
+
+def test_a_review_is_an_alert_where_someone_asks_for_it() -> None:
+    """Of low severity."""
+    keyed = read_alert(
+        a_processed(decision={"outcome": "review"}), outcomes={Outcome.REVIEW, Outcome.BLOCK}
+    )
+    assert keyed is not None
+    assert (keyed.alert.outcome, keyed.alert.severity) == (Outcome.REVIEW, Severity.LOW)
+
+
+@pytest.mark.parametrize(
+    ("amount", "severity"),
+    [(99.0, "medium"), (100.0, "high"), (None, "medium"), ("100", "medium"), (True, "medium")],
+)
+def test_the_amount_in_dollars_makes_a_block_high(amount: Any, severity: str) -> None:
+    """By the feature that is in every decision, whatever the currency."""
+    raw = a_processed(decision={"features": {"amount_base": amount}})
+    keyed = read_alert(raw, severities=SeverityRule(high_amount_usd=100.0))
+    assert keyed is not None
+    assert keyed.alert.severity == severity
 
 
 def test_a_duplicate_is_no_alert() -> None:
@@ -95,7 +117,7 @@ odd_values = st.sampled_from(
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["score", "reasons", "rules", "model", "policy_version", "scored_at", "features"]
+            ["score", "reasons", "rules", "model", "policy_version", "scored_at", "features", "lists"]
         ),
         odd_values,
     ),

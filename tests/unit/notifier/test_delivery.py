@@ -1,154 +1,188 @@
-"""Delivery goes on until the server has every mail, or refused it for good."""
+"""Delivery goes on until the other side has every message, or refused it for good."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
-from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.alerts import read_alert
-from notifier.delivery import Delivery, back_off_s
-from notifier.ledger import Ledger
-from notifier.smtp import Refused, ServerUnavailable, TryLater
-from tests.builders import a_processed
+from notifier.channels import Refused, ServerUnavailable, TryLater
+from notifier.delivery import Delivery, Housekeeping, back_off_s
+from notifier.planning import Kind
+from tests.unit.notifier.desk import TEAM, Desk, FakeTransport, a_policy, an_alert
 
 DAY_MS = 86_400_000
 
 
-class FakeServer:
-    """A mail server that answers as told, in turn, and then takes everything."""
-
-    def __init__(self, *answers: Exception | None) -> None:
-        self.answers = list(answers)
-        self.taken: list[str] = []
-        self.rests = 0
-
-    def send(self, mail: EmailMessage, *, sender: str, recipients: Sequence[str]) -> int:
-        answer = self.answers.pop(0) if self.answers else None
-        if answer is not None:
-            raise answer
-        self.taken.append(mail["Subject"].rsplit(" ", 1)[1])
-        return 0
-
-    def rest(self) -> None:
-        self.rests += 1
-
-
-class Desk:
-    """A delivery with its surroundings."""
-
-    def __init__(self, path: Path) -> None:
-        self.now_ms = 0
-        self.ledger = Ledger(path / "notifier.db")
-        self.stop = threading.Event()
-        self.wake = threading.Event()
-
-    def record(self, *numbers: int) -> None:
-        alerts = [read_alert(a_processed({"event_id": f"evt-{number}"})) for number in numbers]
-        self.ledger.record([alert for alert in alerts if alert], now_ms=self.now_ms)
-
-    def delivery(self, server: FakeServer) -> Delivery:
-        return Delivery(
-            self.ledger,
-            server,
-            stop=self.stop,
-            wake=self.wake,
-            sender="alerts@example.com",
-            recipients=["team@example.com"],
-            keep_days=400,
-            clock=lambda: self.now_ms,
-            rng=random.Random(1),
-        )
+def a_delivery(desk: Desk, transport: Any) -> Delivery:
+    return Delivery(
+        desk.ledger,
+        transport,
+        [desk.destination],
+        stop=desk.stop,
+        wake=desk.wake,
+        clock=lambda: desk.now_ms,
+        rng=random.Random(1),
+    )
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
-    with desk.ledger:
-        yield desk
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def account(desk: Desk) -> tuple[int, int]:
+    found = desk.ledger.accounts().get(TEAM)
+    return (0, 0) if found is None else (found.queue, found.failed)
 
 
 def test_pending_alerts_go_out_in_order_and_once(desk: Desk) -> None:
     """Then there is nothing more to send, and the session ends."""
     desk.record(1, 2, 3)
-    server = FakeServer()
-    delivery = desk.delivery(server)
+    transport = FakeTransport()
+    delivery = a_delivery(desk, transport)
     assert delivery.deliver() == 0
     assert delivery.deliver() > 0
-    assert server.taken == ["evt-1", "evt-2", "evt-3"]
-    assert server.rests == 1
-    assert desk.ledger.count("sent") == 3
+    assert transport.events == ["evt-1", "evt-2", "evt-3"]
+    assert transport.rests == 1
+    assert account(desk) == (0, 0)
 
 
-def test_an_outage_keeps_every_alert_pending(desk: Desk) -> None:
+def test_a_flood_becomes_messages_digests_and_a_summary(tmp_path: Path) -> None:
+    """2,000 alerts in a minute: each is told once, in few messages."""
+    desk = Desk(tmp_path, a_policy(limit_per_hour=50))
+    transport = FakeTransport()
+    delivery = a_delivery(desk, transport)
+    for at in range(0, 2000, 50):
+        desk.now_ms += 1500
+        desk.record_all([an_alert(n, f"entity-{n % 400}") for n in range(at, at + 50)])
+        delivery.deliver()
+    for _ in range(100):
+        desk.now_ms += 10_000
+        delivery.deliver()
+    assert sorted(transport.events) == sorted(f"evt-{number}" for number in range(2000))
+    kinds = [kind for kind, _ in transport.taken]
+    assert kinds.count(Kind.ALERT) + kinds.count(Kind.DIGEST) == 50
+    assert 1 <= kinds.count(Kind.SUMMARY) <= 4
+    assert len(set(transport.ids)) == len(transport.ids)
+    assert account(desk) == (0, 0)
+
+
+def test_an_outage_keeps_every_alert(desk: Desk) -> None:
     """The waits grow, and one success ends the alarm."""
     desk.record(1, 2)
-    server = FakeServer(*[ServerUnavailable("ConnectionRefusedError")] * 4)
-    delivery = desk.delivery(server)
-    waits = [delivery.deliver() for _ in range(4)]
-    assert desk.ledger.count() == 2
+    transport = FakeTransport(*[ServerUnavailable("ConnectionRefusedError")] * 4)
+    delivery = a_delivery(desk, transport)
+    waits = []
+    for _ in range(4):
+        delivery.deliver()
+        waits.append(delivery._retry_ms - desk.now_ms)
+        assert delivery.deliver() > 0, "not tried before the wait is over"
+        desk.now_ms = delivery._retry_ms
+    assert transport.answers == []
+    assert account(desk) == (2, 0)
     assert delivery.problem == "mail server unavailable (ConnectionRefusedError)"
     assert waits[3] > waits[0] > 0
     assert delivery.deliver() == 0
-    assert server.taken == ["evt-1", "evt-2"]
+    assert transport.events == ["evt-1", "evt-2"]
     assert delivery.problem is None
 
 
-def test_a_refused_mail_does_not_hold_up_the_others(desk: Desk) -> None:
-    """It is marked failed and not tried again."""
+def test_a_restart_goes_on_waiting(desk: Desk) -> None:
+    """How often it failed is known, too."""
+    desk.record(1)
+    down = FakeTransport(ServerUnavailable("x"), ServerUnavailable("x"))
+    first = a_delivery(desk, down)
+    first.deliver()
+    desk.now_ms = first._retry_ms
+    first.deliver()
+    transport = FakeTransport()
+    second = a_delivery(desk, transport)
+    assert second.deliver() > 0
+    assert transport.events == []
+    assert second._failures == 2
+    desk.now_ms = second._retry_ms
+    second.deliver()
+    assert transport.events == ["evt-1"]
+
+
+def test_a_server_that_names_a_time_is_obeyed(desk: Desk) -> None:
+    """Retry-After, when it is longer than our own wait."""
+    desk.record(1)
+    delivery = a_delivery(desk, FakeTransport(ServerUnavailable("429", 120.0)))
+    delivery.deliver()
+    assert delivery._retry_ms == desk.now_ms + 120_000
+
+
+def test_a_refused_message_does_not_hold_up_the_others(desk: Desk) -> None:
+    """It is a dead letter and not tried again."""
     desk.record(1, 2)
-    server = FakeServer(Refused("550"))
-    delivery = desk.delivery(server)
+    transport = FakeTransport(Refused("550"))
+    delivery = a_delivery(desk, transport)
     delivery.deliver()
     desk.now_ms = DAY_MS
     delivery.deliver()
-    assert server.taken == ["evt-2"]
-    assert desk.ledger.count("failed") == 1
+    assert transport.events == ["evt-2"]
+    assert account(desk) == (0, 1)
 
 
-def test_a_postponed_mail_goes_out_later(desk: Desk) -> None:
-    """A temporary refusal of one mail lets the others pass, and comes again by itself."""
+def test_a_postponed_message_goes_out_later(desk: Desk) -> None:
+    """A temporary refusal of one lets the others pass, and comes again by itself."""
     desk.record(1, 2)
-    server = FakeServer(TryLater("451"))
-    delivery = desk.delivery(server)
+    transport = FakeTransport(TryLater("451"))
+    delivery = a_delivery(desk, transport)
     delivery.deliver()
-    assert server.taken == ["evt-2"]
     delivery.deliver()
-    assert server.taken == ["evt-2"]
-    desk.now_ms = 1000
+    assert transport.events == ["evt-2"]
+    desk.now_ms += 1000
     delivery.deliver()
-    assert server.taken == ["evt-2", "evt-1"]
+    assert transport.events == ["evt-2", "evt-1"]
 
 
-def test_stop_is_obeyed_between_two_mails(desk: Desk) -> None:
-    """What was not sent stays pending for the next start."""
+def test_a_message_that_is_put_off_for_days_is_given_up(desk: Desk) -> None:
+    """As a dead letter, while the server takes others."""
+    desk.record(1)
+    delivery = a_delivery(desk, FakeTransport(*[TryLater("451")] * 3))
+    delivery.deliver()
+    desk.now_ms += 6 * DAY_MS
+    delivery.deliver()
+    (letter,) = desk.ledger.dead_letters()
+    assert letter.problem == "451 for too long"
+
+
+def test_stop_is_obeyed_between_two_messages(desk: Desk) -> None:
+    """What was not sent stays for the next start."""
     desk.record(1, 2, 3)
 
-    class Stopping(FakeServer):
-        def send(self, mail: EmailMessage, *, sender: str, recipients: Sequence[str]) -> int:
+    class Stopping(FakeTransport):
+        def send(self, *arguments: Any, **more: Any) -> None:
             desk.stop.set()
-            return super().send(mail, sender=sender, recipients=recipients)
+            super().send(*arguments, **more)
 
-    server = Stopping()
-    desk.delivery(server).run()
-    assert server.taken == ["evt-1"]
-    assert desk.ledger.count() == 2
+    transport = Stopping()
+    a_delivery(desk, transport).run()
+    assert transport.events == ["evt-1"]
+    assert account(desk) == (2, 0)
 
 
-def test_sent_alerts_are_forgotten_after_their_days(desk: Desk) -> None:
+def test_told_alerts_are_forgotten_after_their_days(desk: Desk) -> None:
     """The ledger does not grow for ever."""
     desk.record(1)
-    delivery = desk.delivery(FakeServer())
-    delivery.deliver()
-    desk.now_ms = 401 * DAY_MS
-    delivery._sweep()
-    assert desk.ledger.count("sent") == 0
+    a_delivery(desk, FakeTransport()).deliver()
+    desk.now_ms += 401 * DAY_MS
+    Housekeeping(
+        desk.ledger,
+        {TEAM: desk.destination},
+        keep_days=400,
+        stop=threading.Event(),
+        clock=lambda: desk.now_ms,
+    ).look()
+    assert desk.ledger.totals() == {}
 
 
 @given(st.integers(1, 10_000), st.integers(0, 2**32))

@@ -1,0 +1,155 @@
+"""Commands on alerts: what waits, what was refused for good, who is told what."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.kit.clock import system_clock
+from fraud.kit.lifecycle import load_settings
+from notifier.alerts import Severity
+from notifier.channels import Refused, ServerUnavailable, TryLater
+from notifier.ledger import Ledger, Message
+from notifier.planning import Hold, Kind
+from notifier.routing import RoutesError, Routing, load_routing
+from notifier.service import LEDGER_FILE, templates, transports
+from notifier.settings import Settings
+from notifier.wording import Templates, TemplatesError, sample_alert
+
+_WIDE = 160
+
+
+def load() -> tuple[Settings, Routing, Templates]:
+    """Read settings, routes and templates, or end the process saying what is wrong (exit code 2)."""
+    settings = load_settings(Settings)
+    try:
+        routing = load_routing(settings, os.environ)
+        return settings, routing, templates(settings, routing)
+    except (RoutesError, TemplatesError) as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+
+
+def _ledger(settings: Settings) -> Ledger:
+    path = settings.state_dir / LEDGER_FILE
+    if not path.exists():
+        sys.stderr.write(f"{path}: no notifier has run here; is STATE_DIR right?\n")
+        raise SystemExit(2)
+    return Ledger(path)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDE)
+
+
+def status() -> None:
+    """Show per recipient how many alerts were told, wait, or were refused for good."""
+    settings = load_settings(Settings)
+    with _ledger(settings) as ledger:
+        accounts, totals = ledger.accounts(), ledger.totals()
+    table = Table("recipient", title="alerts", title_justify="left")
+    for column in ("told", "in messages", "to be sent", *(f"waiting for {hold}" for hold in Hold), "dead letters"):  # fmt: skip
+        table.add_column(column, justify="right")
+    for name in sorted({*accounts, *totals}):
+        told, messages = totals.get(name, (0, 0))
+        account = accounts.get(name)
+        open_counts = (
+            (
+                account.made + account.waiting.get(None, 0),
+                *(account.waiting.get(hold, 0) for hold in Hold),
+                account.failed,
+            )
+            if account
+            else (0,) * (len(Hold) + 2)
+        )
+        table.add_row(name, *(f"{count:,}" for count in (told, messages, *open_counts)))
+    _console().print(table)
+
+
+def failed() -> None:
+    """List the messages that were refused for good (dead letters), with the events they tell of."""
+    settings = load_settings(Settings)
+    with _ledger(settings) as ledger:
+        letters = ledger.dead_letters()
+    table = Table("number", "recipient", "kind", "problem", "refused at", "events")
+    for letter in letters:
+        table.add_row(
+            str(letter.number),
+            letter.destination,
+            letter.kind,
+            letter.problem,
+            utc_text(letter.failed_ms),
+            ", ".join(letter.event_ids),
+        )
+    _console().print(table if letters else "no message was refused for good")
+
+
+def retry(number: int | None) -> None:
+    """Make messages that were refused for good due again, one or all."""
+    settings = load_settings(Settings)
+    with _ledger(settings) as ledger:
+        count = ledger.retry_failed(now_ms=system_clock(), message=number)
+    typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} due again")
+
+
+def routes() -> None:
+    """Check settings, routes and templates, and show who is told what."""
+    _, routing, _ = load()
+    table = Table("outcomes", "severities", "recipients")
+    for route in routing.routes:
+        recipients = [one for one in routing.destinations.values() if one.channel in route.channels]
+        table.add_row(
+            ", ".join(sorted(route.outcomes)),
+            ", ".join(severity for severity in Severity if severity in route.severities),
+            "\n".join(f"{one.channel}: {one.id}" for one in recipients),
+        )
+    limits = Table("recipient", "digest", "messages an hour", "summary", "quiet hours", "told in quiet hours")  # fmt: skip
+    for one in routing.destinations.values():
+        policy = one.policy
+        spans = policy.quiet.spans if policy.quiet else ()
+        limits.add_row(
+            one.id,
+            f"{policy.digest_ms / 1000:g} s" if policy.digest_ms else "none",
+            str(policy.limit_per_hour or "no limit"),
+            f"{policy.summary_ms / 1000:g} s",
+            ", ".join(f"{start:%H:%M}-{end:%H:%M}" for start, end in spans) or "none",
+            f"{policy.breakthrough} and above" if policy.breakthrough and spans else "",
+        )
+    console = _console()
+    console.print(table if routing.routes else "nobody is told of anything: no channel is declared")
+    console.print(limits)
+
+
+def send_sample(channel: str) -> int:
+    """Send a sample alert to every recipient now, past the ledger, and say what came of it.
+
+    Args:
+        channel: Only this one; empty = all.
+
+    Returns:
+        How many did not take it.
+    """
+    settings, routing, wording = load()
+    now_ms = system_clock()
+    wrong = 0
+    for transport, destinations in transports(settings, routing, wording):
+        for one in destinations:
+            if channel and one.channel != channel:
+                continue
+            # Another id each time: this one is meant to be seen again.
+            name = f"{now_ms:040x}"
+            message = Message(0, name, one.id, Kind.ALERT, (sample_alert(),), 0, now_ms, None)
+            try:
+                transport.send(message, one, now_ms=now_ms)
+                typer.echo(f"{one.id}: taken")
+            except (ServerUnavailable, TryLater, Refused) as verdict:
+                wrong += 1
+                typer.echo(f"{one.id}: {type(verdict).__name__} ({verdict})", err=True)
+        transport.rest()
+    return wrong

@@ -1,0 +1,310 @@
+"""Who is told what, over which channel, and how much of it: from settings and one TOML file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fraud.contracts.decision import Outcome
+from notifier.alerts import Alert, Severity, SeverityRule
+from notifier.planning import Policy
+from notifier.quiet import QuietHours
+from notifier.settings import Settings, addresses
+
+_MAX_ALERTS: Final = {"email": 1000, "webhook": 500, "slack": 150}
+"""Most alerts in one message. Slack takes 50 blocks of 3,000 characters."""
+_SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the published prefix
+_MIN_SECRET_BYTES: Final = 24
+_WEBHOOK_SECRET: Final = "NOTIFIER_WEBHOOK_SECRET"  # noqa: S105 - a variable's name
+DEFAULT_LIMIT_PER_HOUR: Final = 300
+
+Kind = Literal["email", "webhook", "slack"]
+
+
+class RoutesError(ValueError):
+    """The routes or the channels of the settings are wrong; the text names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One recipient of one channel: what is sent, counted and limited by itself.
+
+    Attributes:
+        id: Name in the ledger; holds no secret.
+        channel: The channel's name.
+        kind: How it is reached.
+        address: E-mail address, or URL (which is a secret).
+        secret: Key of a webhook's signatures.
+        policy: How much it bears.
+    """
+
+    id: str
+    channel: str
+    kind: Kind
+    address: str = field(repr=False)
+    policy: Policy
+    secret: bytes = field(default=b"", repr=False)
+
+
+def _addresses(value: Any) -> tuple[str, ...]:
+    given = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(given, list | tuple)
+        or not given
+        or not all(isinstance(one, str) for one in given)
+    ):
+        raise ValueError("expected a list of e-mail addresses, as in alerts@example.com")
+    return addresses(given)
+
+
+class _Channel(BaseModel):
+    """What every channel may set for itself; what it does not is the setting's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    digest_s: float | None = Field(None, ge=0)
+    limit_per_hour: int | None = Field(None, ge=0)
+    summary_s: float | None = Field(None, gt=0)
+    quiet_hours: str | None = None
+    quiet_breakthrough: Severity | Literal["none"] | None = None
+    time_zone: str | None = None
+
+
+class EmailChannel(_Channel):
+    """E-mail; each address is a recipient of its own."""
+
+    kind: Literal["email"]
+    to: Annotated[tuple[str, ...], BeforeValidator(_addresses)]
+
+
+class _HttpChannel(_Channel):
+    """An address to post to, given as it is or as the name of an environment variable."""
+
+    url: str | None = None
+    url_env: str | None = None
+
+
+class WebhookChannel(_HttpChannel):
+    """JSON of our own, signed."""
+
+    kind: Literal["webhook"]
+    secret_env: str
+
+
+class SlackChannel(_HttpChannel):
+    """An incoming webhook of Slack, or of what takes the same JSON."""
+
+    kind: Literal["slack"]
+
+
+Channel = Annotated[EmailChannel | WebhookChannel | SlackChannel, Field(discriminator="kind")]
+
+
+class Route(BaseModel):
+    """Which alerts go to which channels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    outcomes: frozenset[Literal[Outcome.REVIEW, Outcome.BLOCK]] = Field(
+        frozenset({Outcome.BLOCK}), min_length=1
+    )
+    severities: frozenset[Severity] = Field(frozenset(Severity), min_length=1)
+    channels: tuple[str, ...] = Field(min_length=1)
+
+
+class RoutesFile(BaseModel):
+    """The TOML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    severity: SeverityRule = SeverityRule()
+    channels: dict[str, Channel] = {}
+    routes: tuple[Route, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Who is told what.
+
+    Attributes:
+        destinations: All recipients, by their ids.
+        routes: The first rule of a route is its outcome and severity; all that match apply.
+        severities: How urgent an alert is.
+    """
+
+    destinations: Mapping[str, Destination]
+    routes: Sequence[Route]
+    severities: SeverityRule
+
+    @property
+    def outcomes(self) -> frozenset[Outcome]:
+        """The outcomes that are told to anybody."""
+        return frozenset(outcome for route in self.routes for outcome in route.outcomes)
+
+    def recipients(self, alert: Alert) -> list[str]:
+        """Give the ids of the destinations that an alert goes to, each once."""
+        channels = {
+            channel
+            for route in self.routes
+            if alert.outcome in route.outcomes and alert.severity in route.severities
+            for channel in route.channels
+        }
+        return [one.id for one in self.destinations.values() if one.channel in channels]
+
+    def of_kind(self, *kinds: Kind) -> list[Destination]:
+        """Give the destinations that are reached in some way."""
+        return [one for one in self.destinations.values() if one.kind in kinds]
+
+
+def load_routing(settings: Settings, environ: Mapping[str, str]) -> Routing:
+    """Put settings and the file together.
+
+    Args:
+        settings: The channels `email`, `webhook` and `slack` come from here, and what each
+            channel bears unless the file says otherwise.
+        environ: Where secrets are that the file names.
+
+    Raises:
+        RoutesError: Something is wrong; the text names the field.
+    """
+    routes = _read(settings.notifier_routes) if settings.notifier_routes else RoutesFile()
+    channels = _channels_of(settings) | dict(routes.channels)
+    for route_number, route in enumerate(routes.routes):
+        for name in route.channels:
+            if name not in channels:
+                raise RoutesError(
+                    f"NOTIFIER_ROUTES: routes.{route_number}.channels: expected one of "
+                    f"{', '.join(channels) or 'no channel, as none is declared'}; got {name!r}"
+                )
+    destinations: dict[str, Destination] = {}
+    for name, channel in channels.items():
+        for one in _destinations(name, channel, settings, environ):
+            known = destinations.get(one.id)
+            if known is not None:
+                raise RoutesError(
+                    f"NOTIFIER_ROUTES: channels.{name}.to: an address is in the channel "
+                    f"{known.channel}, too; each belongs to one channel, and routes may name several"
+                )
+            destinations[one.id] = one
+    default = (Route(channels=tuple(channels)),) if channels else ()
+    return Routing(destinations, routes.routes or default, routes.severity)
+
+
+def _read(path: Path) -> RoutesFile:
+    try:
+        return RoutesFile.model_validate(tomllib.loads(path.read_text("utf-8-sig")))
+    except OSError as error:
+        raise RoutesError(f"NOTIFIER_ROUTES: {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RoutesError(f"NOTIFIER_ROUTES: {path}: expected TOML: {error}") from None
+    except ValidationError as error:
+        lines = [
+            f"NOTIFIER_ROUTES: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise RoutesError("\n".join(lines)) from None
+
+
+def _channels_of(settings: Settings) -> dict[str, EmailChannel | WebhookChannel | SlackChannel]:
+    """Give the channels that settings alone declare."""
+    found: dict[str, EmailChannel | WebhookChannel | SlackChannel] = {}
+    if settings.recipients:
+        found["email"] = EmailChannel(kind="email", to=settings.recipients)
+    if settings.notifier_webhook_url:
+        found["webhook"] = WebhookChannel(
+            kind="webhook", url=settings.notifier_webhook_url, secret_env=_WEBHOOK_SECRET
+        )
+    if settings.notifier_slack_url.get_secret_value():
+        found["slack"] = SlackChannel(
+            kind="slack", url=settings.notifier_slack_url.get_secret_value()
+        )
+    return found
+
+
+def _destinations(
+    name: str,
+    channel: EmailChannel | WebhookChannel | SlackChannel,
+    settings: Settings,
+    environ: Mapping[str, str],
+) -> Iterable[Destination]:
+    policy = _policy(name, channel, settings)
+    if isinstance(channel, EmailChannel):
+        for address in channel.to:
+            own = f"email:{parseaddr(address)[1].lower()}"
+            yield Destination(own, name, "email", address, policy)
+        return
+    secret = b""
+    if isinstance(channel, WebhookChannel):
+        known = {**environ}
+        if settings.notifier_webhook_secret.get_secret_value():
+            known[_WEBHOOK_SECRET] = settings.notifier_webhook_secret.get_secret_value()
+        secret = _secret(channel.secret_env, known)
+    url = _url(name, channel, environ)
+    yield Destination(f"{channel.kind}:{name}", name, channel.kind, url, policy, secret)
+
+
+def _url(name: str, channel: _HttpChannel, environ: Mapping[str, str]) -> str:
+    place = f"channels.{name}.url"
+    if (channel.url is None) == (channel.url_env is None):
+        raise RoutesError(f"NOTIFIER_ROUTES: {place}: expected url or url_env, one of the two")
+    url = channel.url if channel.url_env is None else environ.get(channel.url_env, "")
+    if not url:
+        raise RoutesError(f"environment variable {channel.url_env}: expected the URL of {name}")
+    if not url.startswith(("http://", "https://")):
+        raise RoutesError(f"{place}: expected an address that starts with http:// or https://")
+    return url
+
+
+def _secret(variable: str, environ: Mapping[str, str]) -> bytes:
+    text = environ.get(variable, "")
+    problem = RoutesError(
+        f"environment variable {variable}: expected whsec_ and at least {_MIN_SECRET_BYTES} bytes "
+        "in base64; make one with: echo whsec_$(openssl rand -base64 32)"
+    )
+    if not text.startswith(_SECRET_PREFIX):
+        raise problem
+    try:
+        secret = base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True)
+    except binascii.Error:
+        raise problem from None
+    if len(secret) < _MIN_SECRET_BYTES:
+        raise problem
+    return secret
+
+
+def _policy(
+    name: str, channel: EmailChannel | WebhookChannel | SlackChannel, settings: Settings
+) -> Policy:
+    digest_s = settings.notifier_digest_s if channel.digest_s is None else channel.digest_s
+    limit = channel.limit_per_hour
+    if limit is None:
+        limit = settings.notifier_limit_per_hour
+    if limit is None:
+        # Who asks for one message per alert gets it.
+        limit = DEFAULT_LIMIT_PER_HOUR if digest_s else 0
+    summary_s = settings.notifier_summary_s if channel.summary_s is None else channel.summary_s
+    hours = settings.notifier_quiet_hours if channel.quiet_hours is None else channel.quiet_hours
+    zone = settings.notifier_time_zone if channel.time_zone is None else channel.time_zone
+    least = channel.quiet_breakthrough or settings.notifier_quiet_breakthrough
+    try:
+        quiet = QuietHours.parse(hours, ZoneInfo(zone))
+    except (ZoneInfoNotFoundError, OSError):
+        raise RoutesError(
+            f"channels.{name}.time_zone: expected a time zone as in Europe/Berlin"
+        ) from None
+    except ValueError as error:
+        raise RoutesError(f"channels.{name}.quiet_hours: {error}") from None
+    return Policy(
+        digest_ms=int(digest_s * 1000),
+        limit_per_hour=limit,
+        summary_ms=int(summary_s * 1000),
+        quiet=quiet,
+        breakthrough=None if least == "none" else Severity(least),
+        max_alerts=_MAX_ALERTS[channel.kind],
+    )

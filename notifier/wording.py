@@ -1,0 +1,275 @@
+"""What messages say: templates, ours or the user's, and what they are given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import structlog
+from jinja2 import (
+    BaseLoader,
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    PackageLoader,
+    StrictUndefined,
+    TemplateError,
+    select_autoescape,
+)
+
+from fraud.contracts.decision import Outcome
+from notifier.alerts import Alert, ReasonLine, Severity, one_line
+from notifier.ledger import Message
+from notifier.planning import Kind
+
+_TEMPLATE_OF: Final = {
+    Kind.ALERT: "alert",
+    Kind.DIGEST: "digest",
+    Kind.SUMMARY: "summary",
+    Kind.QUIET: "summary",
+}
+PARTS: Final = ("subject.j2", "txt.j2", "html.j2", "slack.j2")
+"""Of each message: subject, text and HTML of mails; Slack's text."""
+_MAX_SUBJECT: Final = 150
+_TOP: Final = 5
+
+_log = structlog.get_logger("notifier")
+
+
+class TemplatesError(ValueError):
+    """A template of the user's is wrong; the text names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Addresses that people may open.
+
+    Attributes:
+        public_url: Of the API, which serves the live page; empty = no link.
+        dashboards_url: Of OpenSearch Dashboards; empty = no link.
+    """
+
+    public_url: str = ""
+    dashboards_url: str = ""
+
+    def live(self, alert: Alert | None = None) -> str:
+        """Give the address of the live page, of one event when an alert is given."""
+        if not self.public_url:
+            return ""
+        # In the fragment, as the page has it: no server's log gets to see it.
+        fragment = f"#{urlencode({'event': alert.event_id})}" if alert else ""
+        return f"{self.public_url}/live{fragment}"
+
+    def dashboards(self, alert: Alert | None = None) -> str:
+        """Give the address of Dashboards, of the search for one event when an alert is given."""
+        if not self.dashboards_url or alert is None:
+            return self.dashboards_url
+        # As Dashboards writes them: rison, whose text escapes ! and ' by !; then KQL, whose escapes " by \.
+        query = 'event_id:"' + alert.event_id.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        text = query.replace("!", "!!").replace("'", "!'")
+        state = f"(filters:!(),query:(language:kuery,query:'{text}'))"
+        since = "(time:(from:now-90d,to:now))"
+        return (
+            f"{self.dashboards_url}/app/data-explorer/discover#"
+            f"?_g={quote(since, safe='(),:!')}&_q={quote(state, safe='(),:!')}"
+        )
+
+
+def _slack(value: Any) -> str:
+    """Escape what Slack reads as markup."""
+    text = str(value)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _environments(folder: Path | None) -> tuple[Environment, Environment]:
+    """Make two readers of the same templates, for text and HTML and for Slack, whose escapes differ."""
+    ours = PackageLoader("notifier")
+    loader: BaseLoader = ChoiceLoader([FileSystemLoader(folder), ours]) if folder else ours
+
+    def make(finalize: Callable[[Any], Any] | None) -> Environment:
+        return Environment(
+            loader=loader,
+            autoescape=select_autoescape(["html.j2"]),
+            undefined=StrictUndefined,
+            finalize=finalize,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    return make(None), make(_slack)
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What a message says.
+
+    Attributes:
+        subject: One line.
+        text: Plain text.
+        html: The same as a page.
+    """
+
+    subject: str
+    text: str
+    html: str
+
+
+class Templates:
+    """Writes messages.
+
+    Args:
+        links: Addresses that people may open.
+        folder: Files there replace ours of the same name; None = ours.
+        limits: Most messages in an hour by destination, for summaries to say so.
+
+    Raises:
+        TemplatesError: A file there is no template, or cannot write a message.
+    """
+
+    def __init__(
+        self, links: Links, folder: Path | None = None, limits: Mapping[str, int] | None = None
+    ) -> None:
+        self._links = links
+        self._limits = limits or {}
+        self._ours = _environments(None)
+        self._text, self._slack = self._ours
+        if folder is not None:
+            self._text, self._slack = _environments(folder)
+            self._check(folder)
+
+    def mail(self, message: Message) -> Wording:
+        """Write a message as an e-mail."""
+        return Wording(
+            one_line(self._render(message, "subject.j2"), _MAX_SUBJECT),
+            self._render(message, "txt.j2"),
+            self._render(message, "html.j2"),
+        )
+
+    def slack(self, message: Message) -> str:
+        """Write a message as Slack's text, escaped."""
+        return self._render(message, "slack.j2")
+
+    def subject(self, message: Message) -> str:
+        """Write the one line that says it all."""
+        return one_line(self._render(message, "subject.j2"), _MAX_SUBJECT)
+
+    def _render(self, message: Message, part: str) -> str:
+        """Write one part, by our own template when the user's fails on this message."""
+        at = 1 if part == "slack.j2" else 0
+        environment = (self._text, self._slack)[at]
+        name = f"{_TEMPLATE_OF[message.kind]}.{part}"
+        context = self._context(message)
+        try:
+            return environment.get_template(name).render(context)
+        except Exception as error:
+            if environment is self._ours[at]:
+                raise
+            _log.error(
+                "notifier.template_failed",
+                template=name,
+                error=type(error).__name__,
+                message=message.number,
+            )
+            return self._ours[at].get_template(name).render(context)
+
+    def _context(self, message: Message) -> dict[str, Any]:
+        alerts, first = message.alerts, message.alerts[0]
+        blocked = sum(alert.outcome == Outcome.BLOCK for alert in alerts)
+        reasons = Counter(
+            reason.text or reason.code for alert in alerts for reason in alert.reasons[:1]
+        )
+        return {
+            "kind": str(message.kind),
+            "alerts": alerts,
+            "alert": first,
+            "facts": _facts(first),
+            "count": len(alerts),
+            "blocked": blocked,
+            "reviews": len(alerts) - blocked,
+            "severities": [
+                (str(severity), number)
+                for severity in reversed(Severity)
+                if (number := sum(alert.severity == severity for alert in alerts))
+            ],
+            "entities": Counter(alert.entity for alert in alerts).most_common(_TOP),
+            "reasons": reasons.most_common(_TOP),
+            "limit": self._limits.get(message.destination, 0),
+            "links": self._links,
+        }
+
+    def _check(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise TemplatesError(f"NOTIFIER_TEMPLATES: {folder}: expected a folder")
+        known = set(PackageLoader("notifier").list_templates())
+        for file in sorted(folder.glob("*.j2")):
+            if file.name not in known:
+                raise TemplatesError(
+                    f"NOTIFIER_TEMPLATES: {file}: expected one of {', '.join(sorted(known))}"
+                )
+        for message in _samples():
+            context = self._context(message)
+            for part in PARTS:
+                name = f"{_TEMPLATE_OF[message.kind]}.{part}"
+                environment = self._slack if part == "slack.j2" else self._text
+                try:
+                    environment.get_template(name).render(context)
+                except TemplateError as error:
+                    line = getattr(error, "lineno", None)
+                    where = f" line {line}" if line else ""
+                    raise TemplatesError(
+                        f"NOTIFIER_TEMPLATES: {folder / name}{where}: {error}"
+                    ) from None
+
+
+def _facts(alert: Alert) -> list[tuple[str, str]]:
+    facts = (
+        ("Event", alert.event_id),
+        ("When", alert.event_time),
+        ("Where", alert.place),
+        ("IP", alert.ip_address),
+        ("Merchant", alert.merchant),
+        ("Category", alert.product_category),
+        ("Channel", alert.channel),
+        ("Customer", alert.entity),
+        ("Name", alert.customer_name),
+        ("E-mail", alert.email_address),
+        ("Lists", ", ".join(alert.lists)),
+    )
+    return [(name, value) for name, value in facts if value]
+
+
+def sample_alert(**changes: Any) -> Alert:
+    """Make an alert about nobody, to try channels and templates with."""
+    return Alert(
+        event_id="sample-event", entity="sample-customer", event_time="2026-01-01T12:00:00.000Z",
+        amount="1,234.50", currency="EUR", score=995,
+        reasons=(ReasonLine(code="SAMPLE", text="This is a sample, no payment was made."),),
+        rules=("R001_high_score version 1: block",), model="sample 000000000000",
+        policy_version="sample", scored_at="2026-01-01T12:00:00.100Z", customer_name="S. C.",
+        email_address="s***@e***.com", ip_address="203.0.113.7", place="Sample Town",
+        merchant="sample-merchant", product_category="sample", channel="web",
+        source="transactions-0-0", severity=Severity.HIGH,
+    ).model_copy(update=changes)  # fmt: skip
+
+
+def _samples() -> list[Message]:
+    bare = sample_alert(
+        score=None, reasons=(), rules=(), customer_name=None, email_address=None, ip_address=None,
+        place=None, merchant=None, product_category=None, channel=None,
+        outcome=Outcome.REVIEW, severity=Severity.LOW,
+    )  # fmt: skip
+    contents = {
+        Kind.ALERT: ((sample_alert(),), (bare,)),
+        Kind.DIGEST: ((sample_alert(), bare),),
+        Kind.SUMMARY: ((sample_alert(), bare),),
+        Kind.QUIET: ((bare,),),
+    }
+    return [
+        Message(0, "0" * 40, "email:sample", kind, alerts, 0, 0, None)
+        for kind, several in contents.items()
+        for alerts in several
+    ]
