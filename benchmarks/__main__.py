@@ -1,8 +1,9 @@
-"""`python -m benchmarks`: measure the stream, REST, features, training and rules. Nothing here asserts; people read it."""
+"""`python -m benchmarks`: measure the stream, REST, features, training, rules and alerts. Nothing here asserts; people read it."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -214,6 +215,57 @@ def indexer(
     publish("indexer-outage", [outage_figures], command=_command(), beside=beside, console=console)
 
 
+@app.command()
+def notifier(
+    quick: Quick = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="stream, flood or outage; repeatable. All without.")
+    ] = None,
+    outage_s: Annotated[
+        float, typer.Option(help="How long the mail server is down, seconds.")
+    ] = 600.0,
+) -> None:
+    """From produce to mail accepted at 500/s; 2,000 alerts in a minute; the mail server down."""
+    from benchmarks import notifier as alerts
+
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    scale = 0.1 if quick else 1.0
+    parts = only or ["stream", "flood", "outage"]
+    figures = []
+    if "stream" in parts:
+        workload = history_file(_DATA, days=60, customers=5000, seed=7)
+        source = records(workload, run=f"bench-{time.time():.0f}")
+        with (
+            own_stack(workload, console) as own,
+            tempfile.TemporaryDirectory(prefix="fraudstream-bench-") as folder,
+            console.status("500 transactions a second"),
+        ):
+            figures.append(
+                alerts.stream_figures(
+                    own.bootstrap_servers,
+                    source,
+                    rate=500.0,
+                    seconds=120 * scale,
+                    folder=Path(folder),
+                )
+            )
+    if "flood" in parts:
+        with alerts.own_broker(console) as (servers, place), console.status("a flood of alerts"):
+            figures.append(
+                alerts.flood_figures(servers, place, alerts=int(2000 * scale), seconds=60 * scale)
+            )
+    if "outage" in parts:
+        with alerts.own_broker(console) as (servers, place), console.status("an outage"):
+            figures.append(
+                alerts.outage_figures(servers, place, rate=500.0, outage_s=outage_s * scale)
+            )
+    beside = (
+        "broker, mail server and load generator on the same machine; with the stream Flink, too"
+    )
+    publish("notifier", figures, command=_command(), beside=beside, console=console)
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
@@ -226,6 +278,7 @@ def everything(context: typer.Context) -> None:
         training()
         rules()
         indexer()
+        notifier()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ class Arrival:
     due_ms: int
     sent_ms: int
     decided_ms: int
+    event_id: str
+    outcome: str
+    duplicate: bool
 
 
 class Stream:
@@ -112,8 +115,17 @@ class Stream:
                     raise RuntimeError(str(message.error()))
                 record = orjson.loads(message.value() or b"")
                 if "due_ms" in record:
-                    sent_ms = record["fd"]["source"]["timestamp_ms"]
-                    arrivals.append(Arrival(record["due_ms"], sent_ms, message.timestamp()[1]))
+                    fd = record["fd"]
+                    arrivals.append(
+                        Arrival(
+                            record["due_ms"],
+                            fd["source"]["timestamp_ms"],
+                            message.timestamp()[1],
+                            record["event_id"],
+                            fd["outcome"],
+                            fd["duplicate"],
+                        )
+                    )
             if messages:
                 last = time.monotonic()
             elif time.monotonic() - last > _PATIENCE_S:
