@@ -29,6 +29,7 @@ from devstack.state import LockedError, Phase, StackRecord
 from devstack.supervisor import Supervisor
 from devstack.tables import address_table, progress_line, progress_table, status_table
 from fraud.kit.api_keys import FIRST_KEY, first_key
+from fraud.kit.aws_credentials import FILE_NAME as AWS_CREDENTIALS
 
 _LOOK_S: Final = 0.2
 _ARRIVAL_LOOK_S: Final = 1.0
@@ -163,6 +164,9 @@ def _print_key(settings: DevstackSettings, names: Sequence[str], console: Consol
     if "scoring_api" in names and (key := first_key(settings.state_dir)):
         console.print(f"API key of role admin, kept in {settings.state_dir / FIRST_KEY}:", highlight=False)  # fmt: skip
         console.print(key, highlight=False, markup=False)
+    access_keys = settings.state_dir / AWS_CREDENTIALS
+    if "scoring_api" in names and access_keys.exists():
+        console.print(f"access key for clients of Amazon Fraud Detector: {access_keys}", highlight=False)  # fmt: skip
 
 
 def _watch(

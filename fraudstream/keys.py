@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from fraud.kit.api_keys import KeyStore
     from fraud.kit.audit import AuditLog
+    from fraud.kit.aws_credentials import AwsCredentials
 
 keys = typer.Typer(help="Make, list and revoke keys of the REST API.", no_args_is_help=True)
 
@@ -90,3 +91,76 @@ def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -
     except LastAdminKey:
         raise _fail("it is the last key of role admin: make another first") from None
     typer.echo(f"{key_id} ({key.name}) is revoked.")
+
+
+access_keys = typer.Typer(
+    help="Access keys of clients of Amazon Fraud Detector.", no_args_is_help=True
+)
+keys.add_typer(access_keys, name="aws")
+
+
+def _access_keys() -> tuple[AwsCredentials, AuditLog]:
+    from fraud.kit.audit import AuditLog
+    from fraud.kit.aws_credentials import AwsCredentials, CredentialsUnreadable
+    from fraud.kit.lifecycle import load_settings
+    from fraud.kit.settings import ServiceSettings
+    from fraudstream.environment import complete_environment
+
+    complete_environment()
+    settings = load_settings(ServiceSettings)
+    try:
+        return AwsCredentials(settings.state_dir), AuditLog(settings.state_dir)
+    except CredentialsUnreadable as problem:
+        raise _fail(str(problem)) from None
+
+
+@access_keys.command("create")
+def create_access_key(
+    profile: Annotated[str, typer.Argument(help="Name of the profile in the file.")],
+    role: Annotated[str, typer.Option(help="score, analyst or admin.")] = "score",
+) -> None:
+    """Make an access key and say in which file its profile is."""
+    from fraud.kit.api_keys import Role
+    from fraud.kit.audit import at_the_command_line
+    from fraud.kit.aws_credentials import ProfileTaken
+
+    if role not in set(Role):
+        raise _fail(f"--role: expected one of {', '.join(Role)}")
+    store, audit = _access_keys()
+    after = {"profile": profile, "role": role}
+    try:
+        with audit.change(at_the_command_line(), "access_key.created", f"access_key/{profile}", after=after):  # fmt: skip
+            made = store.create(profile, Role(role))
+    except ProfileTaken:
+        raise _fail(f"profile: expected one that is not there yet, {profile} is") from None
+    except ValueError as problem:
+        raise _fail(str(problem)) from None
+    typer.echo(f"{made.access_key_id}, profile {profile} of {store.path}")
+
+
+@access_keys.command("list")
+def list_access_keys() -> None:
+    """Show the access keys there are, without their secrets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    store, _ = _access_keys()
+    table = Table("profile", "access key id", "role")
+    for one in store.all():
+        table.add_row(one.profile, one.access_key_id, one.role)
+    Console().print(table)
+
+
+@access_keys.command("revoke")
+def revoke_access_key(profile: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
+    """Take an access key away; running APIs refuse it from the next request on."""
+    from fraud.kit.audit import at_the_command_line
+    from fraud.kit.aws_credentials import NoSuchProfile
+
+    store, audit = _access_keys()
+    try:
+        with audit.change(at_the_command_line(), "access_key.revoked", f"access_key/{profile}"):
+            store.revoke(profile)
+    except NoSuchProfile:
+        raise _fail(f"there is no profile {profile}; see fraudstream keys aws list") from None
+    typer.echo(f"{profile} is revoked.")
