@@ -18,8 +18,9 @@ from fraud.contracts.decision import decode_processed
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.transaction import DECISION_FIELD, Transaction, from_mapping
 from fraud.features.catalogue import KEYS
-from fraud.features.history import Histories
+from fraud.features.history import Histories, remember
 from fraud.features.packing import Packed, pack
+from scoring_api.expected import Expected, event_of
 
 _COPIED_AT_ONCE: Final = 1000
 _MARK: Final = struct.Struct("<iqq")  # partition, offset, timestamp_ms
@@ -100,6 +101,8 @@ class RecentHistory:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self.expected = Expected()
+        """What was sent to the stream and has not come back; it counts as if it had."""
         self.clear()
 
     def clear(self) -> None:
@@ -129,6 +132,9 @@ class RecentHistory:
                 was_there = histories.remember(value, rows[at * size : at * size + size])
                 if key is KEYS[0]:
                     known[at] = was_there
+        if len(self.expected):
+            for record in packed.records[KEYS[0].name]:
+                self.expected.came(event_of(record.tobytes()))
         return len(new)
 
     def _advance(self, one: Processed) -> bool:
@@ -162,6 +168,7 @@ class RecentHistory:
         """
         rings: dict[str, list[bytes]] = {}
         known = [False] * len(packed)
+        self.expected.look()
         for key in KEYS:
             histories, size = self._rings[key.name], key.dtype.itemsize
             rows = packed.records[key.name].tobytes()
@@ -169,15 +176,14 @@ class RecentHistory:
             for at, value in enumerate(packed.keys[key.name]):
                 if value is None:
                     found.append(b"")
-                elif known[at]:
-                    found.append(histories.ring(value))
-                else:
-                    ring, was_there = histories.with_record(
-                        value, rows[at * size : at * size + size]
-                    )
-                    found.append(ring)
+                    continue
+                ring = self.expected.behind(key, value, histories.ring(value))
+                if not known[at]:
+                    record = rows[at * size : at * size + size]
+                    ring, was_there = remember(ring, record, key.rows)
                     if key is KEYS[0]:
                         known[at] = was_there
+                found.append(ring)
         return rings, known
 
     def content(self) -> Content:

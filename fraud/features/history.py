@@ -110,13 +110,6 @@ class Histories:
         """Give the ring of a value, empty when nothing is known of it."""
         return self._rings.get(value, b"")
 
-    def with_record(self, value: str, record: bytes) -> tuple[bytes, bool]:
-        """Give the ring as it would be after `remember`, and whether the event is there already.
-
-        Nothing is remembered: this is how one asks what the score of a transaction would be.
-        """
-        return remember(self._rings.get(value, b""), record, self.key.rows)
-
     def remember(self, value: str, record: bytes) -> bool:
         """Add a record to the ring of a value; see `remember`.
 
