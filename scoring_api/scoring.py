@@ -117,6 +117,17 @@ class Scoring:
         (decided,) = await self._decide([transaction])
         return _answer(transaction, decided)
 
+    async def decide(self, transaction: Transaction) -> Decided:
+        """Decide one transaction as `answer` does.
+
+        Raises:
+            NotReady: See there.
+        """
+        if waiting := self.waits_for():
+            raise NotReady(waiting)
+        (decided,) = await self._decide([transaction])
+        return decided
+
     async def _answer_many(self, body: bytes) -> bytes:
         records = parse_many(body)
         if len(records) > MAX_RECORDS:

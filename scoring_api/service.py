@@ -6,24 +6,31 @@ import gc
 import socket
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Final
 
 import structlog
 import uvicorn
 
 from fraud.contracts.topics import Topic
+from fraud.governance.following import LiveBook, SeenPublisher
 from fraud.kit.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
 from fraud.kit.audit import AuditLog
+from fraud.kit.aws_credentials import FILE_NAME, AwsCredentials, CredentialsUnreadable
 from fraud.kit.background import Background
+from fraud.kit.control import ControlPublisher
 from fraud.kit.feed import TopicFeed
 from fraud.kit.metrics import CONSUMER_LAG
+from fraud.kit.opensearch import connect
 from model.live import LiveEngine
 from model.registry import Registry
 from scoring_api.access import Access, RateLimit
+from scoring_api.afd.shelf import KIND, Shelf
+from scoring_api.afd.wiring import Parts, UnusableSetting, afd
 from scoring_api.app import create_app
 from scoring_api.follower import SERVICE, Follower
 from scoring_api.history import RecentHistory
+from scoring_api.publisher import Publisher
 from scoring_api.routes.audit import audit_routes
 from scoring_api.routes.keys import key_routes
 from scoring_api.scoring import Scoring
@@ -34,6 +41,7 @@ _SWITCH_S: Final = 0.0005
 """How long the follower's thread may keep a request from going on; Python's default is 5 ms."""
 
 _BACKLOG: Final = 2048
+_SEARCH_S: Final = 10.0
 _log = structlog.get_logger(SERVICE)
 
 
@@ -70,6 +78,19 @@ def _keys(settings: Settings) -> KeyStore | None:
     return keys
 
 
+def _access_keys(settings: Settings) -> AwsCredentials | None:
+    """Give the access keys of Amazon Fraud Detector's protocol likewise."""
+    if settings.api_keys == "off":
+        return None
+    try:
+        credentials = AwsCredentials(settings.state_dir)
+    except CredentialsUnreadable as problem:
+        raise CannotStart(str(problem)) from None
+    if credentials.ensure_first():
+        _log.info("scoring_api.first_access_key_made", file=str(settings.state_dir / FILE_NAME))
+    return credentials
+
+
 def serve(
     settings: Settings, registry: Registry, listener: socket.socket, stop: threading.Event
 ) -> None:
@@ -79,10 +100,11 @@ def serve(
 
     Raises:
         ModelError: There is no champion, or it cannot be used.
-        CannotStart: The API keys cannot be read.
+        CannotStart: The API keys or a mapping file cannot be read.
     """
     sys.setswitchinterval(_SWITCH_S)
     keys = _keys(settings)
+    access_keys = _access_keys(settings)
     history = RecentHistory(settings.api_history_keys)
     with ExitStack() as stack:
         engine = stack.enter_context(LiveEngine(registry, settings, service=SERVICE, stop=stop))
@@ -99,11 +121,35 @@ def serve(
         routes = [audit_routes(audit)]
         if keys is not None:
             routes.append(key_routes(keys, audit))
-        app = create_app(
-            Scoring(engine.current, history, lambda: engine.waits_for() or follower.waits_for()),
-            Access(keys, RateLimit(settings.api_rate_limit)),
-            *routes,
+        limit = RateLimit(settings.api_rate_limit)
+        scoring = Scoring(
+            engine.current, history, lambda: engine.waits_for() or follower.waits_for()
         )
+        publisher = stack.enter_context(Publisher(settings))
+        search = stack.enter_context(closing(connect(settings, timeout_s=_SEARCH_S)))
+        shelf = Shelf()
+        book = stack.enter_context(
+            LiveBook(settings, service=SERVICE, stop=stop, beside={KIND: shelf})
+        )
+        parts = Parts(
+            scoring,
+            history,
+            registry,
+            lambda: engine.current().scorer.ref,
+            publisher,
+            search,
+            shelf,
+            book.current,
+            SeenPublisher(ControlPublisher(settings), book),
+            audit,
+            access_keys,
+            limit,
+        )
+        try:
+            routes.append(afd(settings, parts))
+        except UnusableSetting as problem:
+            raise CannotStart(str(problem)) from None
+        app = create_app(scoring, Access(keys, limit), *routes)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

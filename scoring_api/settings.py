@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from fraud.kit.settings import KafkaSettings, ModelSettings
+from fraud.kit.settings import KafkaSettings, ModelSettings, OpenSearchSettings
 
 
-class Settings(KafkaSettings, ModelSettings):
+class Settings(KafkaSettings, ModelSettings, OpenSearchSettings):
     """What the API needs."""
 
     api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API.")
@@ -24,4 +25,16 @@ class Settings(KafkaSettings, ModelSettings):
     )  # fmt: skip
     api_rate_limit: int = Field(
         1000, ge=0, description="Requests a second of one API key, beyond which it is answered 429; 0 = no limit."
+    )  # fmt: skip
+    afd_publish_events: bool = Field(
+        True, description="Whether GetEventPrediction and SendEvent of Amazon Fraud Detector's protocol send the event to the topic transactions too."
+    )  # fmt: skip
+    afd_mapping: Path | None = Field(
+        None, description="Mapping file (TOML) of that protocol's variables and labels, as fraudstream replay takes it; empty = names equal to ours, and declared variables' types."
+    )  # fmt: skip
+    afd_model_id: str = Field(
+        "", pattern=r"^[0-9a-z_]{0,64}$", description="Name under which that protocol's clients know the model: scores are called <name>_insightscore; empty = the model's own."
+    )  # fmt: skip
+    afd_outcomes: str = Field(
+        "", description="What outcomes of that protocol's rules mean where their names do not say it: name=approve, name=review or name=block, separated by commas."
     )  # fmt: skip

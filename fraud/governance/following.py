@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Final, Protocol, Self
 
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.topics import Topic
@@ -25,6 +26,18 @@ class BookUnread(Exception):  # noqa: N818 - said as it is
     """The control topic could not be read to its end; the text says what it waits for."""
 
 
+class Keeper(Protocol):
+    """Keeps what documents of a kind say, as the book does for its own."""
+
+    def take(self, document: ControlDocument) -> None:
+        """Take the next document; raises `InvalidMessage` for a broken one."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything: the topic was made anew."""
+        ...
+
+
 class LiveBook:
     """A book that follows `fraud_control` in a thread of its own, as a context manager.
 
@@ -32,15 +45,24 @@ class LiveBook:
         settings: How to reach Kafka.
         service: Label of the metrics.
         stop: Set when following ends, by leaving or because it failed.
+        beside: By further kinds, who keeps their documents; told of each, and when all is void.
     """
 
-    def __init__(self, settings: KafkaSettings, *, service: str, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        service: str,
+        stop: threading.Event,
+        beside: Mapping[str, Keeper] = MappingProxyType({}),
+    ) -> None:
         self._settings = settings
         self._service = service
         self._stop = stop
         self._stack = ExitStack()
         self._book = ControlBook()
         self._seen: dict[bytes, datetime] = {}
+        self._beside = beside
         self._follower: ControlFollower | None = None
 
     def __enter__(self) -> Self:
@@ -56,7 +78,7 @@ class LiveBook:
             follower = ControlFollower(
                 feed,
                 {},
-                fold=dict.fromkeys(KINDS, self._take),
+                fold=dict.fromkeys((*KINDS, *self._beside), self._take),
                 restart=self._restart,
                 service=f"{self._service}_book",
             )
@@ -71,11 +93,14 @@ class LiveBook:
         self._stack.close()
 
     def _take(self, document: ControlDocument) -> None:
-        self._book.take(document)
+        keeper = self._beside.get(document.kind, self._book)
+        keeper.take(document)
         self._seen[document.key] = document.time
 
     def _restart(self) -> None:
         self._book, self._seen = ControlBook(), {}
+        for keeper in self._beside.values():
+            keeper.clear()
 
     def current(self) -> ControlBook:
         """Give the book as far as it was read."""

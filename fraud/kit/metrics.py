@@ -90,3 +90,6 @@ KEYS_REFUSED = Counter(
 RATE_LIMITED = Counter(
     "fraudstream_rate_limited_total", "Requests over REST refused because their API key asked too often.", ["key_id"]
 )  # fmt: skip
+AFD_CALLS = Counter(
+    "fraudstream_afd_calls_total", "Calls by Amazon Fraud Detector's protocol, by operation, and by ok or the error's code.", ["operation", "code"]
+)  # fmt: skip

@@ -1,0 +1,28 @@
+"""How OpenSearch is reached."""
+
+from __future__ import annotations
+
+from opensearchpy import OpenSearch
+
+from fraud.kit.settings import OpenSearchSettings
+
+
+def connect(settings: OpenSearchSettings, *, timeout_s: float) -> OpenSearch:
+    """Make a client; nothing is sent yet. It never retries by itself: who asks decides that.
+
+    Args:
+        settings: Where it is, and how to sign in.
+        timeout_s: How long an answer may take.
+    """
+    sign_in = (
+        (settings.opensearch_username, settings.opensearch_password.get_secret_value())
+        if settings.opensearch_username
+        else None
+    )
+    return OpenSearch(
+        hosts=[settings.opensearch_url],
+        http_auth=sign_in,
+        ca_certs=settings.opensearch_ca_certs or None,
+        timeout=timeout_s,
+        max_retries=0,
+    )

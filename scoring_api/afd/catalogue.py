@@ -1,0 +1,185 @@
+"""How clients know what decides: detectors, their versions, rules and outcomes, by shelf and book."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fraud.contracts.decision import Outcome
+from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.governance.book import ControlBook, RuleVersion
+from model.datasets import ColumnMapping
+from scoring_api.afd.errors import ResourceNotFoundException, ValidationException
+from scoring_api.afd.events import EventReader, Variable
+from scoring_api.afd.shelf import Shelf, Thing, Value
+
+OURS: Final = "fraudstream"
+"""Id of the detector that shows the rule sets that no client made: they can be read as its versions."""
+
+ENTITY_TYPE: Final = "customer"
+EVENT_TYPE: Final = "transaction"
+"""What there is as long as nothing of its kind was declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A detector's version.
+
+    Attributes:
+        detector: Its id.
+        number: The version's.
+    """
+
+    detector: str
+    number: str
+
+    @property
+    def key(self) -> str:
+        """Its key on the shelf."""
+        return f"{self.detector}/{self.number}"
+
+
+class Catalogue:
+    """Reads both.
+
+    Args:
+        shelf: What clients declared.
+        book: Gives what decides, and what did.
+        mapping: The mapping file, if there is one.
+        chosen: What outcomes mean, set by hand.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        book: Callable[[], ControlBook],
+        mapping: ColumnMapping | None,
+        chosen: Mapping[str, Outcome],
+    ) -> None:
+        self.shelf = shelf
+        self.book = book
+        self.mapping = mapping
+        self.chosen = chosen
+        self._variables: tuple[Mapping[str, Value] | None, EventReader] = (None, EventReader(mapping))  # fmt: skip
+
+    def reader(self) -> EventReader:
+        """Give what reads events, with the variables that there are now."""
+        declared = self.shelf.all(Thing.VARIABLE)
+        if self._variables[0] is not declared:
+            variables = {
+                name: Variable(one.get("variableType"), one.get("defaultValue"))
+                for name, one in declared.items()
+            }
+            self._variables = (declared, EventReader(self.mapping, variables))
+        return self._variables[1]
+
+    def names(self) -> dict[str, str]:
+        """Give our field by their variable."""
+        return self.reader().names()
+
+    def outcomes(self, rule_id: str, version: int, outcome: str) -> Sequence[str]:
+        """Give the outcomes of a rule by their names: those that it was made with, else ours."""
+        for rule in self.shelf.all(Thing.RULE).values():
+            if rule["ruleId"] == rule_id and str(version) in rule["versions"]:
+                outcomes: Sequence[str] = rule["versions"][str(version)]["outcomes"]
+                return outcomes
+        return [outcome]
+
+    def entity_type(self) -> str:
+        """Give the type of entities."""
+        return min(self.shelf.all(Thing.ENTITY_TYPE), default=ENTITY_TYPE)
+
+    def event_type(self) -> str:
+        """Give the type of events."""
+        return min(self.shelf.all(Thing.EVENT_TYPE), default=EVENT_TYPE)
+
+    def event_type_of(self, detector: str) -> str:
+        """Give the type of events of a detector."""
+        known = self.shelf.get(Thing.DETECTOR, detector)
+        return str(known["eventTypeName"]) if known else self.event_type()
+
+    def is_another_event_type(self, name: str) -> bool:
+        """Whether types were declared, and this is none of them."""
+        known = self.shelf.all(Thing.EVENT_TYPE)
+        return bool(known) and name not in known
+
+    def detectors(self) -> list[str]:
+        """Give the ids of all detectors."""
+        return [*self.shelf.all(Thing.DETECTOR), OURS]
+
+    def check_decides(self, detector: str, number: str | None) -> None:
+        """Check that a detector, and a version if one is named, is what decides.
+
+        Until a detector is declared any name will do: the rule set that is active decides.
+
+        Raises:
+            ResourceNotFoundException: There is no such detector or version.
+            ValidationException: The version is not the active one.
+        """
+        if not self.shelf.all(Thing.DETECTOR):
+            return
+        if detector not in self.detectors():
+            raise ResourceNotFoundException(f"there is no detector {detector}")
+        if number is None:
+            return
+        place = Place(detector, number)
+        if self.rules_of(place) is None:
+            raise ResourceNotFoundException(f"there is no version {number} of the detector {detector}")  # fmt: skip
+        if (status := self.status(place)) != RuleStatus.ACTIVE:
+            raise ValidationException(f"version {number} of the detector {detector} is {status}: only the one that is ACTIVE decides")  # fmt: skip
+
+    def numbered(self) -> dict[str, RuleVersion]:
+        """Give our own rule sets as versions of the detector `OURS`: 1 is the shipped one."""
+        theirs = {one["rules_version"] for one in self.shelf.all(Thing.DETECTOR_VERSION).values()}
+        own = [one for one in reversed(self.book().rule_versions()) if one.rules.version not in theirs]  # fmt: skip
+        return {str(number): one for number, one in enumerate(own, start=1)}
+
+    def place_of(self, rules_version: str | None) -> Place:
+        """Give the detector's version that a rule set is; of several the newest."""
+        found = [
+            Place(one["detectorId"], one["detectorVersionId"])
+            for one in self.shelf.all(Thing.DETECTOR_VERSION).values()
+            if one["rules_version"] == rules_version
+        ]
+        if found:
+            return max(found, key=lambda place: (int(place.number), place.detector))
+        for number, one in self.numbered().items():
+            if one.rules.version == rules_version:
+                return Place(OURS, number)
+        return Place(OURS, "1")
+
+    def rules_of(self, place: Place) -> RuleVersion | None:
+        """Give the rule set of a detector's version, None when there is none."""
+        if place.detector == OURS:
+            return self.numbered().get(place.number)
+        known = self.shelf.get(Thing.DETECTOR_VERSION, place.key)
+        return None if known is None else self.book().rule_version(known["rules_version"])
+
+    def status(self, place: Place) -> str:
+        """Give the status of a detector's version."""
+        found = self.rules_of(place)
+        return RuleStatus.DRAFT.value if found is None else found.status.value
+
+    def versions_of(self, detector: str) -> list[Place]:
+        """Give a detector's versions, the newest first."""
+        if detector == OURS:
+            numbers = list(self.numbered())
+        else:
+            numbers = [
+                one["detectorVersionId"]
+                for one in self.shelf.all(Thing.DETECTOR_VERSION).values()
+                if one["detectorId"] == detector
+            ]
+        return [Place(detector, number) for number in sorted(numbers, key=int, reverse=True)]
+
+    def rule_set(self, version: str | None) -> RuleSet | None:
+        """Give a rule set by its version, None when it is not known."""
+        found = self.book().rule_version(version) if version else None
+        return found.rules if found else None
+
+
+def arn(kind: str, name: str) -> str:
+    """Name a thing as AWS would; it is nowhere in AWS."""
+    # Whatever is longer than the protocol allows is cut.
+    return f"arn:aws:frauddetector:local:000000000000:{kind}/{name}"[:256]

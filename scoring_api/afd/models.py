@@ -1,0 +1,140 @@
+"""Operations on models, which are those of the registry: they are trained elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from fraud.contracts.decision import ModelRef
+from fraud.kit.api_keys import Role
+from model.registry import Manifest, Registry
+from scoring_api.access import Principal
+from scoring_api.afd.catalogue import Catalogue, arn
+from scoring_api.afd.errors import ResourceNotFoundException
+from scoring_api.afd.operations import Answer, Operation, Request, in_a_thread
+from scoring_api.afd.pages import page
+from scoring_api.afd.predictions import MODEL_TYPE, Names
+
+_PAGE: Final = 10
+
+
+class ModelNumbers:
+    """Numbers the versions of each model in the order in which they were made: 1.0, 2.0 and so on.
+
+    Args:
+        registry: Where models are.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._known: dict[tuple[str, str], str] = {}
+
+    def number(self, name: str, version: str) -> str:
+        """Give the number of a version."""
+        found = self._known.get((name, version))
+        if found is None:
+            counts: dict[str, int] = {}
+            for manifest in self._registry.models():
+                counts[manifest.name] = counts.get(manifest.name, 0) + 1
+                self._known[manifest.name, manifest.version] = f"{counts[manifest.name]}.0"
+            found = self._known.setdefault((name, version), NO_NUMBER)
+        return found
+
+
+NO_NUMBER: Final = "0.0"
+"""Of a model that the registry does not have any more."""
+
+
+class Models:
+    """Answers them.
+
+    Args:
+        registry: Where models are.
+        names: How clients know them.
+        catalogue: What clients have declared.
+        champion: Gives the model that decides.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        names: Names,
+        catalogue: Catalogue,
+        champion: Callable[[], ModelRef],
+    ) -> None:
+        self._registry = registry
+        self._names = names
+        self._catalogue = catalogue
+        self._champion = champion
+
+    def operations(self) -> dict[str, Operation]:
+        """Give what this answers."""
+        return {
+            "GetModels": Operation(Role.ANALYST, in_a_thread(self.get_models)),
+            "GetModelVersion": Operation(Role.ANALYST, in_a_thread(self.get_model_version)),
+            "DescribeModelVersions": Operation(Role.ANALYST, in_a_thread(self.describe_versions)),
+        }
+
+    def get_models(self, request: Request, _caller: Principal) -> Answer:
+        """Give the models by their names."""
+        known: dict[str, Answer] = {}
+        for manifest in self._registry.models():
+            model_id = self._names.model(manifest.name)
+            first = known.get(model_id, {}).get("createdTime", manifest.created_at)
+            known[model_id] = {
+                "modelId": model_id,
+                "modelType": MODEL_TYPE,
+                "eventTypeName": self._catalogue.event_type(),
+                "createdTime": first[:30],
+                "lastUpdatedTime": manifest.created_at[:30],
+                "arn": arn("model", model_id),
+            }
+        if (wanted := request.get("modelId")) is not None:
+            if wanted not in known or request.get("modelType", MODEL_TYPE) != MODEL_TYPE:
+                raise ResourceNotFoundException(f"there is no model {wanted} of that type")
+            return {"models": [known[wanted]]}
+        names, token = page(sorted(known), request.get("nextToken"), request.get("maxResults", _PAGE))  # fmt: skip
+        return {"models": [known[name] for name in names]} | ({"nextToken": token} if token else {})
+
+    def get_model_version(self, request: Request, _caller: Principal) -> Answer:
+        """Give a version; its address ends in the version as we write it."""
+        found = self._versions(request)
+        if not found:
+            raise ResourceNotFoundException("there is no such version of the model")
+        return self._version(found[0])
+
+    def describe_versions(self, request: Request, _caller: Principal) -> Answer:
+        """Give versions with their figures."""
+        found = {f"{at:06d}": one for at, one in enumerate(self._versions(request))}
+        names, token = page(sorted(found), request.get("nextToken"), request.get("maxResults", _PAGE))  # fmt: skip
+        details = []
+        for name in names:
+            manifest = found[name]
+            made = manifest.created_at[:30]
+            detail = self._version(manifest) | {"createdTime": made, "lastUpdatedTime": made}
+            area = manifest.metrics.get("auc")
+            if isinstance(area, int | float):
+                detail["trainingResult"] = {"trainingMetrics": {"auc": float(area)}}
+            details.append(detail)
+        return {"modelVersionDetails": details} | ({"nextToken": token} if token else {})
+
+    def _versions(self, request: Request) -> list[Manifest]:
+        asked = {
+            member: request[member]
+            for member in ("modelId", "modelType", "modelVersionNumber")
+            if member in request
+        }
+        return [
+            one for one in self._registry.models() if asked.items() <= self._version(one).items()
+        ]
+
+    def _version(self, manifest: Manifest) -> Answer:
+        champion = self._champion()
+        decides = (champion.name, champion.version) == (manifest.name, manifest.version)
+        return {
+            "modelId": self._names.model(manifest.name),
+            "modelType": MODEL_TYPE,
+            "modelVersionNumber": self._names.model_number(manifest.name, manifest.version),
+            "status": "ACTIVE" if decides else "INACTIVE",
+            "arn": arn("model-version", f"{manifest.name}/{manifest.version}"),
+        }

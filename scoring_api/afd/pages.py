@@ -1,0 +1,42 @@
+"""Pages of things that are all in memory: the next one begins behind a name."""
+
+from __future__ import annotations
+
+import base64
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from scoring_api.afd.errors import ValidationException
+
+
+def page(names: Sequence[str], token: str | None, size: int) -> tuple[Sequence[str], str | None]:
+    """Give a page of names, and the token of the next one, None when there is none.
+
+    What is added or taken away meanwhile makes no page miss or repeat another name.
+
+    Args:
+        names: In ascending order.
+        token: As the page before gave it, None for the first.
+        size: Most names.
+
+    Raises:
+        ValidationException: The token is none of ours.
+
+    Example:
+        >>> first, token = page(["a", "b", "c"], None, 2)
+        >>> first, page(["a", "b", "bb", "c"], token, 2)
+        (['a', 'b'], (['bb', 'c'], None))
+    """
+    start = 0 if not token else bisect_right(names, _name(token))
+    some = names[start : start + size]
+    more = start + size < len(names)
+    return some, base64.urlsafe_b64encode(some[-1].encode()).decode() if more else None
+
+
+def _name(token: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(token.encode("ascii")).decode()
+    except ValueError:
+        raise ValidationException(
+            "Value at 'nextToken': expected one that an answer gave"
+        ) from None

@@ -1,0 +1,169 @@
+"""What was decided before: found in OpenSearch, the record itself read from Kafka where it still is."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import NotFoundError, OpenSearchException, TransportError
+
+from dashboards.panels import Index
+from fraud.kit.settings import KafkaSettings
+from scoring_api.afd.errors import InternalServerException, ValidationException
+
+Document = dict[str, Any]
+
+_READ_S: Final = 5.0
+_SORT: Final = [
+    {"fd.scored_at": "desc"},
+    {"fd.source.timestamp_ms": "desc"},
+    {"fd.source.partition": "asc"},
+    {"fd.source.offset": "desc"},
+]
+"""The newest prediction first, and no two alike, so that pages neither miss nor repeat one."""
+
+_MAY_BE_MISSING: Final = {"ignore_unavailable": True, "allow_no_indices": True}
+_log = structlog.get_logger("scoring_api")
+
+
+class Past:
+    """Finds decisions. Its calls block: they are made in a thread.
+
+    Args:
+        client: OpenSearch.
+        kafka: How to reach the topic `transactions`.
+    """
+
+    def __init__(self, client: OpenSearch, kafka: KafkaSettings) -> None:
+        self._client = client
+        self._kafka = kafka
+
+    def decision(self, event_id: str, scored_at: str | None = None) -> Document | None:
+        """Give the document of an event, the newest, None when there is none.
+
+        Args:
+            event_id: Its id.
+            scored_at: Of that time only, ISO 8601.
+        """
+        wanted: list[dict[str, Any]] = [{"term": {"event_id": event_id}}]
+        if scored_at is not None:
+            wanted.append({"term": {"fd.scored_at": scored_at}})
+        # A repeat of an event is no event of its own; asked for by its time it is a prediction.
+        spurned = [{"term": {"fd.duplicate": True}}] if scored_at is None else []
+        found = self._search(
+            {"query": {"bool": {"filter": wanted, "must_not": spurned}}, "sort": _SORT, "size": 1}
+        )
+        return found[0]["_source"] if found else None
+
+    def decisions(
+        self, filters: list[dict[str, Any]], *, size: int, after: str | None
+    ) -> tuple[list[Document], str | None]:
+        """Give a page of decisions, the newest first, and where the next one begins.
+
+        Raises:
+            ValidationException: `after` is of no page of ours.
+        """
+        body: dict[str, Any] = {
+            "query": {"bool": {"filter": filters}},
+            "sort": _SORT,
+            # One more tells whether there is a next page.
+            "size": size + 1,
+            "_source": ["event_id", "event_time", "fd.scored_at", "fd.versions"],
+        }
+        if after:
+            body["search_after"] = _place(after)
+        found = self._search(body)
+        page = found[:size]
+        token = _token(page[-1]["sort"]) if len(found) > size else None
+        return [hit["_source"] for hit in page], token
+
+    def record(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Give the record of a document as it was sent, None when the topic has it no more.
+
+        The index holds personal values as hashes and no field that it does not know.
+        """
+        source = document["fd"]["source"]
+        consumer = Consumer(
+            {
+                **self._kafka.librdkafka(),
+                "group.id": "scoring_api",  # the client asks for a name; nothing is committed
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "log_level": 0,
+            },
+            logger=logging.getLogger("librdkafka"),
+        )
+        try:
+            consumer.assign(
+                [TopicPartition(source["topic"], source["partition"], source["offset"])]
+            )
+            until_s = time.monotonic() + _READ_S
+            while time.monotonic() < until_s:
+                message = consumer.poll(0.1)
+                if message is None:
+                    continue
+                error = message.error()
+                if error is not None:
+                    if error.code() in _GONE:
+                        return None
+                    continue
+                # A later offset: this one was deleted. Another id: the topic was made anew.
+                if message.offset() != source["offset"]:
+                    return None
+                record = orjson.loads(message.value() or b"null")
+                same = isinstance(record, dict) and record.get("event_id") == document["event_id"]
+                return record if same else None
+        except (KafkaException, orjson.JSONDecodeError):
+            pass
+        finally:
+            consumer.close()
+        return None
+
+    def _search(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        try:
+            answer = self._client.search(
+                index=Index.DECISIONS.value, body=body, params=_MAY_BE_MISSING
+            )
+        except NotFoundError:
+            return []
+        except TransportError as problem:
+            code = str(problem.status_code)
+            _log.warning("scoring_api.search_failed", code=code)
+            raise InternalServerException(f"OpenSearch could not be asked ({code})") from None
+        except OpenSearchException as problem:
+            raise InternalServerException(
+                f"OpenSearch could not be asked ({type(problem).__name__})"
+            ) from None
+        hits: list[dict[str, Any]] = answer["hits"]["hits"]
+        return hits
+
+
+_GONE: Final = frozenset(
+    {
+        KafkaError._AUTO_OFFSET_RESET,
+        KafkaError.OFFSET_OUT_OF_RANGE,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+
+
+def _token(place: list[Any]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(place)).decode()
+
+
+def _place(token: str) -> list[Any]:
+    try:
+        place = orjson.loads(base64.urlsafe_b64decode(token))
+    except ValueError:
+        place = None
+    if not isinstance(place, list) or [type(one) for one in place] != [int] * len(_SORT):
+        raise ValidationException("Value at 'nextToken': expected one that an answer gave")
+    return place

@@ -1,0 +1,106 @@
+"""Our decisions as their predictions. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+MODEL_TYPE: Final = "TRANSACTION_FRAUD_INSIGHTS"
+NO_RULE: Final = "no_rule_matched"
+"""Id of the rule result that there is when no rule and no list has said anything: clients look at the first one."""
+
+LIST_RULE: Final = "list_"
+"""What the id of a rule result begins with that stands for a list; the list's name follows."""
+
+SCORING_FAILED: Final = "scoring_failed"
+
+_NOT_IN_IDS: Final = re.compile(r"[^0-9a-z_]")
+_USES: Final[Mapping[str, str]] = {"allow": "approve", "block": "block", "watch": "review"}
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How clients know what decided.
+
+    Attributes:
+        model_id: Of every model; empty takes the model's own name.
+        model_number: Gives a model's version as they write it, such as `3.0`, by its name and version.
+        outcomes: Gives a rule's outcomes by their names, by the rule's id and version and our outcome.
+    """
+
+    model_id: str
+    model_number: Callable[[str, str], str]
+    outcomes: Callable[[str, int, str], Sequence[str]]
+
+    def model(self, name: str) -> str:
+        """Give the id of a model.
+
+        Example:
+            >>> Names("", lambda *_: "1.0", lambda *_: []).model("Card-fraud")
+            'card_fraud'
+        """
+        return _NOT_IN_IDS.sub("_", (self.model_id or name).lower())[:64]
+
+    def score(self, name: str) -> str:
+        """Give the name of a model's score, which is also its variable in rules."""
+        return f"{self.model(name)}_insightscore"
+
+
+def prediction(decision: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """Make the answer of GetEventPrediction.
+
+    Args:
+        decision: The field `fd`.
+        names: See there.
+    """
+    return {
+        "modelScores": model_scores(decision, names),
+        "ruleResults": rule_results(decision, names),
+        "externalModelOutputs": [],
+    }
+
+
+def model_scores(decision: Mapping[str, Any], names: Names) -> list[dict[str, Any]]:
+    """Give the model and its score; none when scoring failed."""
+    if decision["score"] is None:
+        return []
+    model = decision["model"]
+    return [
+        {
+            "modelVersion": {
+                "modelId": names.model(model["name"]),
+                "modelType": MODEL_TYPE,
+                "modelVersionNumber": names.model_number(model["name"], model["version"]),
+            },
+            "scores": {names.score(model["name"]): float(decision["score"])},
+        }
+    ]
+
+
+def rule_results(decision: Mapping[str, Any], names: Names) -> list[dict[str, Any]]:
+    """Give what lists and rules said, in the order of their precedence; never empty.
+
+    The outcome that won is always among them: clients act on the outcomes that they find here.
+    """
+    results: list[dict[str, Any]] = []
+    ours: set[str] = set()
+    for one in decision.get("lists", ()):
+        outcome = _USES.get(one["use"])
+        if outcome is not None:
+            ours.add(outcome)
+            results.append({"ruleId": LIST_RULE + one["name"], "outcomes": [outcome]})
+    for rule in decision["rules"]:
+        ours.add(rule["outcome"])
+        results.append(
+            {
+                "ruleId": rule["id"],
+                "outcomes": list(names.outcomes(rule["id"], rule["version"], rule["outcome"])),
+            }
+        )
+    outcome = decision["outcome"]
+    if outcome not in ours:
+        rule_id = SCORING_FAILED if decision["score"] is None else NO_RULE
+        results.append({"ruleId": rule_id, "outcomes": [outcome]})
+    return results

@@ -1,0 +1,147 @@
+"""`POST /`: from a call to its answer in the protocol of JSON 1.1 over HTTP."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import structlog
+from fastapi import APIRouter, Request, Response
+
+from fraud.kit.aws_credentials import AwsCredential, AwsCredentials
+from fraud.kit.clock import Clock, system_clock
+from fraud.kit.metrics import AFD_CALLS
+from scoring_api.access import ANYONE, Principal, RateLimit, RateLimited, request_id
+from scoring_api.afd.errors import (
+    AccessDeniedException,
+    AfdError,
+    InternalServerException,
+    SerializationException,
+    ThrottlingException,
+    UnknownOperationException,
+    ValidationException,
+)
+from scoring_api.afd.events import PAGE
+from scoring_api.afd.operations import Operation
+from scoring_api.afd.protocol import CONTENT_TYPE, TARGET_PREFIX, check_request, operations
+from scoring_api.afd.signature import Call, verify
+from scoring_api.scoring import NotReady
+
+_NONE: Final = "none"
+_FRAMES: Final = 8
+
+_log = structlog.get_logger("scoring_api")
+
+
+class AfdDoor:
+    """Lets calls in and answers them.
+
+    Args:
+        operations: What we answer.
+        credentials: The access keys; None lets anyone in, as for the rest of the API.
+        limit: How often each may ask.
+        clock: Time now, UTC epoch milliseconds.
+    """
+
+    def __init__(
+        self,
+        operations: Mapping[str, Operation],
+        credentials: AwsCredentials | None,
+        limit: RateLimit,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._operations = operations
+        self._credentials = credentials
+        self._limit = limit
+        self._clock = clock
+
+    async def answer(self, call: Call, target: str) -> dict[str, Any]:
+        """Answer a call.
+
+        Raises:
+            AfdError: See there.
+        """
+        principal = self._admitted(call)
+        name = target.removeprefix(TARGET_PREFIX)
+        if not target.startswith(TARGET_PREFIX) or name not in operations():
+            raise UnknownOperationException("The requested operation is not recognized by the service.")  # fmt: skip
+        operation = self._operations.get(name)
+        if operation is None:
+            raise ValidationException(f"{name} has nothing of ours that it maps to, see {PAGE}")
+        if not principal.role.covers(operation.role):
+            raise AccessDeniedException(f"User: {principal.name} is not authorized to perform: frauddetector:{name}; it needs the role {operation.role}")  # fmt: skip
+        try:
+            body = orjson.loads(call.body or b"{}")
+        except orjson.JSONDecodeError:
+            raise SerializationException("expected a JSON object in UTF-8") from None
+        try:
+            return await operation.handle(check_request(name, body), principal)
+        except NotReady as waiting:
+            raise InternalServerException(f"not ready: waiting for {waiting}") from None
+
+    def _admitted(self, call: Call) -> Principal:
+        if self._credentials is None:
+            return ANYONE
+        credential = verify(call, self._credentials.find, now_ms=self._clock())
+        try:
+            self._limit.take(credential.access_key_id)
+        except RateLimited:
+            raise ThrottlingException("Rate exceeded") from None
+        return _principal(credential)
+
+
+def _principal(credential: AwsCredential) -> Principal:
+    return Principal(credential.profile, credential.role, credential.access_key_id)
+
+
+def afd_routes(door: AfdDoor) -> APIRouter:
+    """Make the route. It is in no OpenAPI document: the protocol has a model of its own."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.post("/")
+    async def afd(request: Request) -> Response:
+        target = request.headers.get("x-amz-target", "")
+        name = target.removeprefix(TARGET_PREFIX)
+        body = await request.body()
+        call = Call(
+            request.method,
+            request.scope.get("raw_path", b"/").decode("latin-1"),
+            request.scope["query_string"].decode("latin-1"),
+            request.headers.raw,
+            body,
+        )
+        code = "ok"
+        try:
+            response = _response(request, await door.answer(call, target), HTTPStatus.OK)
+        except AfdError as error:
+            response, code = _error(request, error), error.code
+        except Exception as bug:
+            # The type alone and where: a message may hold what was asked.
+            _log.error("scoring_api.afd_call_failed", operation=name[:64], error=type(bug).__name__, at=_place(bug))  # fmt: skip
+            failure = InternalServerException("something failed that should not have")
+            response, code = _error(request, failure), failure.code
+        AFD_CALLS.labels(name if name in operations() else _NONE, code).inc()
+        return response
+
+    return routes
+
+
+def _place(bug: Exception) -> list[str]:
+    frames = traceback.extract_tb(bug.__traceback__)[-_FRAMES:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _error(request: Request, error: AfdError) -> Response:
+    response = _response(request, {"__type": error.code, "message": error.message}, error.status)
+    response.headers["x-amzn-ErrorType"] = error.code
+    return response
+
+
+def _response(request: Request, body: Mapping[str, Any], status: int) -> Response:
+    response = Response(orjson.dumps(body), status, media_type=CONTENT_TYPE)
+    response.headers["x-amzn-RequestId"] = request_id(request)
+    return response

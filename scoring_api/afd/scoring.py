@@ -1,0 +1,119 @@
+"""Operations on events: GetEventPrediction, SendEvent, UpdateEventLabel."""
+
+from __future__ import annotations
+
+import orjson
+
+from fraud.contracts.topics import Topic
+from fraud.features.packing import pack
+from fraud.kit.api_keys import Role
+from scoring_api.access import Principal
+from scoring_api.afd import predictions
+from scoring_api.afd.catalogue import Catalogue
+from scoring_api.afd.errors import (
+    InternalServerException,
+    ResourceNotFoundException,
+    ValidationException,
+)
+from scoring_api.afd.events import PAGE
+from scoring_api.afd.operations import Answer, Operation, Request
+from scoring_api.history import RecentHistory
+from scoring_api.publisher import NotPublished, Publisher
+from scoring_api.scoring import Scoring
+
+
+class Events:
+    """Scoring, and what it publishes.
+
+    Args:
+        scoring: Decides.
+        history: Expects back what was published.
+        catalogue: What clients have declared.
+        names: How clients know what decided.
+        publisher: Writes to Kafka.
+        publishes_events: Whether events are sent to the stream.
+    """
+
+    def __init__(
+        self,
+        scoring: Scoring,
+        history: RecentHistory,
+        catalogue: Catalogue,
+        names: predictions.Names,
+        publisher: Publisher,
+        *,
+        publishes_events: bool,
+    ) -> None:
+        self._scoring = scoring
+        self._history = history
+        self._catalogue = catalogue
+        self._names = names
+        self._publisher = publisher
+        self._publishes_events = publishes_events
+
+    def operations(self) -> dict[str, Operation]:
+        """Give what this answers."""
+        return {
+            "GetEventPrediction": Operation(Role.SCORE, self.get_event_prediction),
+            "SendEvent": Operation(Role.SCORE, self.send_event),
+            "UpdateEventLabel": Operation(Role.SCORE, self.update_event_label),
+        }
+
+    async def get_event_prediction(self, request: Request, _caller: Principal) -> Answer:
+        """Decide an event as the stream will, and send it there."""
+        if request.get("externalModelEndpointDataBlobs"):
+            raise ValidationException(f"externalModelEndpointDataBlobs: there are no external models, see {PAGE}")  # fmt: skip
+        self._check(request)
+        transaction, raw = self._catalogue.reader().read(request)
+        decided = await self._scoring.decide(transaction)
+        if self._publishes_events:
+            packed = pack([transaction])
+            self._history.expected.add(packed)
+            try:
+                await self._send(Topic.TRANSACTIONS, transaction.entity_id, raw)
+            except InternalServerException:
+                self._history.expected.give_up(packed)
+                raise
+        return predictions.prediction(orjson.loads(decided.json), self._names)
+
+    async def send_event(self, request: Request, caller: Principal) -> Answer:
+        """Send an event to the stream, and its label if it has one."""
+        if not self._publishes_events:
+            raise ValidationException("events are not taken: AFD_PUBLISH_EVENTS is false")
+        self._check(request)
+        reader = self._catalogue.reader()
+        transaction, raw = reader.read(request)
+        label, label_time = request.get("assignedLabel"), request.get("labelTimestamp")
+        if (label is None) != (label_time is None):
+            raise ValidationException("expected assignedLabel and labelTimestamp together, or neither")  # fmt: skip
+        known = reader.label(transaction.event_id, label, label_time, caller.name) if label and label_time else None  # fmt: skip
+        await self._send(Topic.TRANSACTIONS, transaction.entity_id, raw)
+        if known is not None:
+            await self._send(Topic.LABELS, transaction.event_id, known)
+        return {}
+
+    async def update_event_label(self, request: Request, caller: Principal) -> Answer:
+        """Send a label; the event need not be known."""
+        event_id = request["eventId"]
+        label = self._catalogue.reader().label(
+            event_id, request["assignedLabel"], request["labelTimestamp"], caller.name
+        )
+        await self._send(Topic.LABELS, event_id, label)
+        return {}
+
+    def _check(self, request: Request) -> None:
+        """Check that the detector and the type of event are those that decide.
+
+        Names count once some were declared; until then any will do.
+        """
+        event_type = request["eventTypeName"]
+        if self._catalogue.is_another_event_type(event_type):
+            raise ResourceNotFoundException(f"there is no event type {event_type}")
+        if (detector := request.get("detectorId")) is not None:
+            self._catalogue.check_decides(detector, request.get("detectorVersionId"))
+
+    async def _send(self, topic: Topic, key: str, value: bytes) -> None:
+        try:
+            await self._publisher.send(topic, key, value)
+        except NotPublished as problem:
+            raise InternalServerException(str(problem)) from None

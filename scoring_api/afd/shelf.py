@@ -1,0 +1,146 @@
+"""What clients have declared to us and only their protocol knows: variables, outcomes, detectors.
+
+Each is a control document of kind `afd`, so that all API processes have the same, and its history
+and author are kept as those of rules are. What decides is not here: a detector's version names a
+rule set of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+import orjson
+
+from fraud.contracts.control import ControlDocument
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.kit.clock import Clock, system_clock, to_datetime
+
+KIND: Final = "afd"
+"""Kind of the control documents."""
+
+CREATED: Final = "createdTime"
+UPDATED: Final = "lastUpdatedTime"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_.@-]{1,128}", re.ASCII)
+
+Value = dict[str, Any]
+"""A thing, in the form that its `Get` operation answers, and what we keep beside."""
+
+
+class Thing(StrEnum):
+    """What there is on the shelf."""
+
+    VARIABLE = "variable"
+    OUTCOME = "outcome"
+    LABEL = "label"
+    ENTITY_TYPE = "entity-type"
+    EVENT_TYPE = "event-type"
+    LIST = "list"
+    DETECTOR = "detector"
+    RULE = "rule"
+    """Under detector/rule, with all its versions."""
+    DETECTOR_VERSION = "detector-version"
+    """Under detector/number."""
+
+
+class Shelf:
+    """All of it, folded from the control topic. One thread takes while others look."""
+
+    def __init__(self) -> None:
+        self._things: dict[Thing, dict[str, Value]] = {thing: {} for thing in Thing}
+
+    def clear(self) -> None:
+        """Forget everything: the topic was made anew."""
+        self._things = {thing: {} for thing in Thing}
+
+    def take(self, document: ControlDocument) -> None:
+        """Take the next document.
+
+        Raises:
+            InvalidMessage: It is none of these.
+        """
+        thing, key, value = (document.content.get(part) for part in ("thing", "key", "value"))
+        if thing not in set(Thing) or type(key) is not str or type(value) not in (dict, type(None)):
+            raise InvalidMessage(ErrorCode.WRONG_TYPE, "content: expected thing, key and value", "content")  # fmt: skip
+        before = self._things[Thing(thing)]
+        after = {name: one for name, one in before.items() if name != key}
+        if value is not None:
+            after[key] = value
+        self._things[Thing(thing)] = after
+
+    def get(self, thing: Thing, key: str) -> Value | None:
+        """Give a thing, None when there is none."""
+        return self._things[thing].get(key)
+
+    def all(self, thing: Thing) -> Mapping[str, Value]:
+        """Give all of a kind, by their keys."""
+        return self._things[thing]
+
+
+class Publisher(Protocol):
+    """Puts control documents on the topic; returns once they can be read from the shelf."""
+
+    def publish(self, document: ControlDocument) -> None:
+        """Write one."""
+        ...
+
+
+class Clerk:
+    """Puts things on the shelf and takes them off.
+
+    Args:
+        shelf: See there.
+        publisher: Writes the documents.
+        clock: Time now, UTC epoch milliseconds.
+    """
+
+    def __init__(self, shelf: Shelf, publisher: Publisher, clock: Clock = system_clock) -> None:
+        self.shelf = shelf
+        self._publisher = publisher
+        self._clock = clock
+
+    def now(self) -> str:
+        """Give the time as the protocol writes it."""
+        return utc_text(self._clock())
+
+    def put(self, thing: Thing, key: str, value: Value, author: str) -> None:
+        """Put a thing there, or put it anew; its times are set here."""
+        before = self.shelf.get(thing, key)
+        created = before[CREATED] if before else self.now()
+        self._publish(thing, key, value | {CREATED: created, UPDATED: self.now()}, author)
+
+    def drop(self, thing: Thing, key: str, author: str) -> None:
+        """Take a thing off."""
+        self._publish(thing, key, None, author)
+
+    def _publish(self, thing: Thing, key: str, value: Value | None, author: str) -> None:
+        content = {"thing": thing.value, "key": key, "value": value}
+        time = to_datetime(self._clock())
+        # The time makes each version one of its own: compaction keeps them all.
+        marked = orjson.dumps([content, time], option=orjson.OPT_SORT_KEYS)
+        document = ControlDocument(
+            kind=KIND,
+            name=_name(thing, key),
+            version=hashlib.sha256(marked).hexdigest()[:12],
+            author=author,
+            time=time,
+            content=content,
+        )
+        self._publisher.publish(document)
+
+
+def _name(thing: Thing, key: str) -> str:
+    name = f"{thing.value}.{key.replace('/', '.')}"
+    if _NAME.fullmatch(name):
+        return name
+    return f"{thing.value}.{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+
+def without_ours(value: Value, *members: str) -> Value:
+    """Give the members of a thing that the protocol has."""
+    return {member: value[member] for member in members if value.get(member) is not None}

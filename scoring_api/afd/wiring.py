@@ -1,0 +1,110 @@
+"""The protocol, put together from the API's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+from opensearchpy import OpenSearch
+
+from fraud.contracts.decision import ModelRef
+from fraud.governance.book import ControlBook
+from fraud.governance.desk import Desk, Publisher
+from fraud.kit.audit import AuditLog
+from fraud.kit.aws_credentials import AwsCredentials
+from model.datasets import ColumnMapping, DatasetError
+from model.registry import Registry
+from scoring_api.access import RateLimit
+from scoring_api.afd.administration import Administration
+from scoring_api.afd.catalogue import Catalogue
+from scoring_api.afd.decided import Decided
+from scoring_api.afd.models import ModelNumbers, Models
+from scoring_api.afd.past import Past
+from scoring_api.afd.predictions import Names
+from scoring_api.afd.routes import AfdDoor, afd_routes
+from scoring_api.afd.scoring import Events
+from scoring_api.afd.shelf import Clerk, Shelf
+from scoring_api.afd.translation import read_outcomes
+from scoring_api.history import RecentHistory
+from scoring_api.publisher import Publisher as RecordPublisher
+from scoring_api.scoring import Scoring
+from scoring_api.settings import Settings
+
+
+class UnusableSetting(Exception):  # noqa: N818 - said as it is
+    """A setting of the protocol cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the API has and the protocol needs.
+
+    Attributes:
+        scoring: Decides.
+        history: What it decides by.
+        registry: Where models are.
+        champion: Gives the model that decides.
+        records: Writes events and labels.
+        search: OpenSearch.
+        shelf: What clients declared; follows the control topic with the book.
+        book: Gives what decides, and did.
+        documents: Writes control documents; returns once book and shelf have them.
+        audit: Keeps who changed what.
+        access_keys: None lets anyone in.
+        limit: How often each may ask.
+    """
+
+    scoring: Scoring
+    history: RecentHistory
+    registry: Registry
+    champion: Callable[[], ModelRef]
+    records: RecordPublisher
+    search: OpenSearch
+    shelf: Shelf
+    book: Callable[[], ControlBook]
+    documents: Publisher
+    audit: AuditLog
+    access_keys: AwsCredentials | None
+    limit: RateLimit
+
+
+def afd(settings: Settings, parts: Parts) -> APIRouter:
+    """Make the route.
+
+    Raises:
+        UnusableSetting: See there.
+    """
+    try:
+        mapping = ColumnMapping.read(settings.afd_mapping) if settings.afd_mapping else None
+    except DatasetError as problem:
+        raise UnusableSetting(f"AFD_MAPPING: {problem}") from None
+    try:
+        chosen = read_outcomes(settings.afd_outcomes)
+    except ValueError as problem:
+        raise UnusableSetting(f"AFD_OUTCOMES: {problem}") from None
+    catalogue = Catalogue(parts.shelf, parts.book, mapping, chosen)
+    names = Names(settings.afd_model_id, ModelNumbers(parts.registry).number, catalogue.outcomes)
+    events = Events(
+        parts.scoring,
+        parts.history,
+        catalogue,
+        names,
+        parts.records,
+        publishes_events=settings.afd_publish_events,
+    )
+    decided = Decided(Past(parts.search, settings), catalogue, names)
+    administration = Administration(
+        catalogue,
+        Clerk(parts.shelf, parts.documents),
+        Desk(parts.documents, parts.book),
+        parts.audit,
+    )
+    models = Models(parts.registry, names, catalogue, parts.champion)
+    operations = (
+        events.operations()
+        | decided.operations()
+        | administration.operations()
+        | models.operations()
+    )
+    return afd_routes(AfdDoor(operations, parts.access_keys, parts.limit))
