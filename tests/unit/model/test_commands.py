@@ -195,17 +195,13 @@ def test_score_writes_what_the_stream_would_decide(state: Path) -> None:
     with (state / "out.csv").open(newline="") as file:
         scored = list(csv.DictReader(file))
     assert [one["event_id"] for one in scored] == [f"e{at}" for at in range(300) if at != 7]
-    thresholds = {"block": 950, "review": 900}
     for one in scored:
         score = int(one["score"])
-        expected = (
-            "block"
-            if score >= thresholds["block"]
-            else "review"
-            if score >= thresholds["review"]
-            else "approve"
-        )
-        assert one["outcome"] == expected
+        # Rules on other things than the score may ask for a review, too.
+        expected = {"approve", "review"}
+        if score >= 900:
+            expected = {"block"} if score >= 950 else {"review"}
+        assert one["outcome"] in expected
         assert 0 < float(one["probability"]) < 1
     lines = [orjson.loads(line) for line in (state / "out.jsonl").read_bytes().splitlines()]
     assert [{name: str(value) for name, value in line.items()} for line in lines] == scored
