@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks import rest as rest_load
 from benchmarks.features import offline_figures
+from benchmarks.governance import measure as measure_governance
 from benchmarks.own_stack import own_stack
 from benchmarks.report import publish
 from benchmarks.rules import rule_figures
@@ -191,6 +192,29 @@ def rules(
 
 
 @app.command()
+def governance(
+    quick: Quick = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 3,
+) -> None:
+    """Twenty rules and three lists of 100,000 entries against none, on the stream and over REST, in turns."""
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    workload = history_file(_DATA, days=60, customers=5000, seed=7)
+    source = records(workload, run=f"bench-{time.time():.0f}")
+    with own_stack(workload, console) as own:
+        figures = measure_governance(
+            own,
+            source,
+            rounds=1 if quick else rounds,
+            backlog=10_000 if quick else 60_000,
+            seconds=3 if quick else 20,
+            console=console,
+        )
+    beside = "broker, Flink, API and load generator on the same machine, nothing else"
+    publish("governance", figures, command=_command(), beside=beside, console=console)
+
+
+@app.command()
 def indexer(
     quick: Quick = False,
     rate: Annotated[float, typer.Option(help="Documents a second.")] = 500.0,
@@ -277,6 +301,7 @@ def everything(context: typer.Context) -> None:
         features()
         training()
         rules()
+        governance()
         indexer()
         notifier()
 

@@ -35,6 +35,7 @@ class Arrival:
     event_id: str
     outcome: str
     duplicate: bool
+    policy_version: str
 
 
 class Stream:
@@ -124,6 +125,7 @@ class Stream:
                             record["event_id"],
                             fd["outcome"],
                             fd["duplicate"],
+                            fd["policy_version"],
                         )
                     )
             if messages:

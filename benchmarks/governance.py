@@ -1,0 +1,119 @@
+"""What rules and lists cost: stream and REST with them and without, in turns, on one stack.
+
+With them: the twenty rules of `benchmarks.rules`, and three lists of 100,000 entries each, of which
+two mean something by themselves and one is asked for by a rule.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice
+from typing import Any, Final
+
+from rich.console import Console
+
+from benchmarks import rest
+from benchmarks.own_stack import OwnStack
+from benchmarks.rules import RULES
+from benchmarks.stream import Stream, backlog_figures
+from benchmarks.workload import take
+from fraud.contracts.lists import ListEntry, ListType, ListUse
+from fraud.contracts.rules import RuleSet
+from fraud.governance.desk import Desk
+from fraud.governance.following import LiveBook, SeenPublisher
+from fraud.kit.control import ControlPublisher
+from fraud.kit.settings import KafkaSettings
+
+_ENTRIES: Final = 100_000
+_AUTHOR: Final = "benchmark"
+_SETTLED_S: Final = 3.0
+"""Longer than a switch takes; the run checks that there was no other policy in it."""
+
+
+def _rule_set(expressions: list[str]) -> RuleSet:
+    outcomes = cycle(("review", "block"))
+    return RuleSet.model_validate(
+        {
+            "rules": [
+                {"id": f"R{at:03}", "when": when, "outcome": next(outcomes), "reason": "Because."}
+                for at, when in enumerate(expressions)
+            ]
+        }
+    )
+
+
+def _lists() -> Iterator[tuple[str, ListType, ListUse, list[ListEntry]]]:
+    numbers = range(_ENTRIES)
+    yield "blocked_ips", ListType.IP, ListUse.BLOCK, [ListEntry(value=f"198.{18 + (n >> 16)}.{n >> 8 & 255}.{n & 255}") for n in numbers]  # fmt: skip
+    yield "watched", ListType.ENTITY, ListUse.WATCH, [ListEntry(value=f"watched-{n:06}") for n in numbers]  # fmt: skip
+    yield "blocked_emails", ListType.EMAIL, ListUse.REFERENCE, [ListEntry(value=f"user{n}@example.com") for n in numbers]  # fmt: skip
+
+
+def measure(
+    own: OwnStack,
+    source: Iterator[tuple[bytes, bytes]],
+    *,
+    rounds: int,
+    backlog: int,
+    seconds: float,
+    console: Console,
+) -> list[dict[str, Any]]:
+    """Measure in turns: without rules and lists, and with them.
+
+    Args:
+        own: A running stack.
+        source: Records that it has not seen.
+        rounds: How often each is measured.
+        backlog: Records of a backlog.
+        seconds: How long REST is asked each time.
+        console: Where progress goes.
+
+    Returns:
+        A row for each turn.
+    """
+    settings = KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers)
+    stream, rows = Stream(own.bootstrap_servers), []
+    asked = [value for _, value in take(source, 5_000)]
+    with (
+        rest.own_api(own.env) as (address, key),
+        LiveBook(settings, service="benchmark", stop=threading.Event()) as book,
+    ):
+        book.wait_ready()
+        desk = Desk(SeenPublisher(ControlPublisher(settings), book), book.current)
+        without = desk.draft(_rule_set([]), _AUTHOR).version
+        kept: str | None = None
+        for turn in islice(cycle(("without", "with")), 2 * rounds):
+            if turn == "without":
+                for name in list(book.current().lists()):
+                    desk.activate(without, _AUTHOR)
+                    desk.drop_list(name, _AUTHOR)
+                desk.activate(without, _AUTHOR)
+            else:
+                for name, kind, use, entries in _lists():
+                    desk.make_list(name, kind, use, _AUTHOR)
+                    desk.change_list(name, _AUTHOR, add=entries)
+                kept = kept or desk.draft(_rule_set([when for _, when in RULES]), _AUTHOR).version
+                desk.activate(kept, _AUTHOR)
+            time.sleep(_SETTLED_S)
+            with console.status(f"stream {turn} rules and lists"):
+                stream.at_rate(take(source, 1000), 500)
+                arrivals = stream.backlog(take(source, backlog))
+            policies = {one.policy_version for one in arrivals}
+            if len(policies) != 1:
+                raise RuntimeError(f"expected one policy in a turn, saw {len(policies)}")
+            body = rest.bodies(asked, run=f"{time.time():.0f}")
+            with console.status(f"REST {turn} rules and lists"):
+                rest.load(f"{address}/v1/score", key, body, rate=200, seconds=seconds / 5)
+                answered = rest.load(f"{address}/v1/score", key, body, rate=200, seconds=seconds)
+            rows.append(
+                {
+                    "scenario": f"{turn} 20 rules and 3 lists",
+                    "stream_per_s": backlog_figures(arrivals)["out_per_s"],
+                    "rest_p50_ms": answered["p50_ms"],
+                    "rest_p99_ms": answered["p99_ms"],
+                    "rest_failed": answered["failed"],
+                }
+            )
+    return rows
