@@ -16,6 +16,7 @@ from opensearchpy.exceptions import TransportError
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import Backpressure
+from fraud.kit import opensearch as kit_opensearch
 from fraud.kit.clock import Clock
 from fraud.kit.logs import mask
 from fraud.kit.metrics import BULK_SECONDS, DOCUMENTS_REFUSED, DOCUMENTS_RETRIED
@@ -52,19 +53,8 @@ _log = structlog.get_logger("indexer")
 
 
 def connect(settings: OpenSearchSettings) -> OpenSearch:
-    """Make a client; nothing is sent yet. It never retries by itself: `Bulk` decides that."""
-    sign_in = (
-        (settings.opensearch_username, settings.opensearch_password.get_secret_value())
-        if settings.opensearch_username
-        else None
-    )
-    return OpenSearch(
-        hosts=[settings.opensearch_url],
-        http_auth=sign_in,
-        ca_certs=settings.opensearch_ca_certs or None,
-        timeout=_REQUEST_S,
-        max_retries=0,
-    )
+    """Make a client that never retries by itself: `Bulk` decides that."""
+    return kit_opensearch.connect(settings, timeout_s=_REQUEST_S)
 
 
 @dataclass(frozen=True, slots=True)

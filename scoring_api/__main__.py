@@ -17,6 +17,8 @@ def main() -> None:
     settings = load_settings(Settings)
     configure_logs(settings, "scoring_api")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # The client logs every failed request; what matters of it, the answers say.
+    logging.getLogger("opensearch").setLevel(logging.ERROR)
     stop = stop_event()
     with log_bugs("scoring_api"):
         try:

@@ -17,6 +17,8 @@ from starlette.exceptions import HTTPException
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.kit.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys
 from scoring_api.access import NotAuthenticated, RateLimited, RoleNeeded
+from scoring_api.live.board import NoSuchDecision, SearchAway
+from scoring_api.live.session import ForeignRequest
 from scoring_api.scoring import (
     MAX_RECORDS,
     InvalidRecords,
@@ -113,6 +115,21 @@ def _rate_limited(error: RateLimited) -> Response:
     )
 
 
+def _search_away(error: SearchAway) -> Response:
+    return _problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "search_away",
+        f"OpenSearch does not answer: {error}",
+        headers={"Retry-After": _RETRY_AFTER_S},
+    )
+
+
+def _foreign(_error: ForeignRequest) -> Response:
+    return _problem(
+        HTTPStatus.FORBIDDEN, "foreign_request", "expected a request of the page itself"
+    )
+
+
 def _not_found(what: str) -> Callable[[Exception], Response]:
     return lambda _error: _problem(HTTPStatus.NOT_FOUND, "not_found", f"there is no such {what}")
 
@@ -191,6 +208,9 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
         "last_admin_key", "it is the last key of role admin: make another first"
     ),  # 409
     TooManyKeys: _conflict("too_many_keys", f"expected at most {MAX_KEYS} keys"),  # 409
+    SearchAway: _search_away,  # 503
+    NoSuchDecision: _not_found("decision"),  # 404
+    ForeignRequest: _foreign,  # 403
     HTTPException: _http,  # 404, 405
     Exception: _bug,  # 500
 }

@@ -11,6 +11,8 @@ from typing import Final
 
 import structlog
 import uvicorn
+from fastapi import APIRouter
+from opensearchpy import OpenSearch
 
 from fraud.contracts.topics import Topic
 from fraud.governance.following import LiveBook, SeenPublisher
@@ -18,10 +20,12 @@ from fraud.kit.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
 from fraud.kit.audit import AuditLog
 from fraud.kit.aws_credentials import FILE_NAME, AwsCredentials, CredentialsUnreadable
 from fraud.kit.background import Background
+from fraud.kit.clock import system_clock
 from fraud.kit.control import ControlPublisher
 from fraud.kit.feed import TopicFeed
 from fraud.kit.metrics import CONSUMER_LAG
 from fraud.kit.opensearch import connect
+from fraud.kit.pseudonyms import Pseudonyms, kept_key
 from model.live import LiveEngine
 from model.registry import Registry
 from scoring_api.access import Access, RateLimit
@@ -30,6 +34,9 @@ from scoring_api.afd.wiring import Parts, UnusableSetting, afd
 from scoring_api.app import create_app
 from scoring_api.follower import SERVICE, Follower
 from scoring_api.history import RecentHistory
+from scoring_api.live.board import Board
+from scoring_api.live.routes import live_routes
+from scoring_api.live.session import Sessions
 from scoring_api.publisher import Publisher
 from scoring_api.routes.audit import audit_routes
 from scoring_api.routes.keys import key_routes
@@ -91,6 +98,20 @@ def _access_keys(settings: Settings) -> AwsCredentials | None:
     return credentials
 
 
+def _live(settings: Settings, access: Access, search: OpenSearch) -> APIRouter:
+    """Make the routes of the live page.
+
+    Raises:
+        CannotStart: A key that it needs cannot be read.
+    """
+    try:
+        pseudonyms = Pseudonyms.of(settings)
+        secret = kept_key(settings.state_dir / SERVICE / "session-key")
+    except (ValueError, OSError) as problem:
+        raise CannotStart(str(problem)) from None
+    return live_routes(Board(search, pseudonyms, system_clock), Sessions(access, secret))
+
+
 def serve(
     settings: Settings, registry: Registry, listener: socket.socket, stop: threading.Event
 ) -> None:
@@ -100,7 +121,7 @@ def serve(
 
     Raises:
         ModelError: There is no champion, or it cannot be used.
-        CannotStart: The API keys or a mapping file cannot be read.
+        CannotStart: Keys or a mapping file cannot be read.
     """
     sys.setswitchinterval(_SWITCH_S)
     keys = _keys(settings)
@@ -149,7 +170,9 @@ def serve(
             routes.append(afd(settings, parts))
         except UnusableSetting as problem:
             raise CannotStart(str(problem)) from None
-        app = create_app(scoring, Access(keys, limit), *routes)
+        access = Access(keys, limit)
+        routes.append(_live(settings, access, search))
+        app = create_app(scoring, access, *routes)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

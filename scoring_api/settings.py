@@ -7,10 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from fraud.kit.pseudonyms import PersonalDataSettings
 from fraud.kit.settings import KafkaSettings, ModelSettings, OpenSearchSettings
 
 
-class Settings(KafkaSettings, ModelSettings, OpenSearchSettings):
+class Settings(KafkaSettings, ModelSettings, OpenSearchSettings, PersonalDataSettings):
     """What the API needs."""
 
     api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API.")

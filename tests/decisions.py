@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import orjson
 
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.dead_letter import (
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    FAILED_AT,
+    SOURCE_OFFSET,
+    SOURCE_PARTITION,
+    SOURCE_TOPIC,
+    utc_text,
+)
+from fraud.kit.kafka import Message
 from fraud.kit.pseudonyms import Pseudonyms
-from indexer.documents import DEAD_LETTERS, Document, to_document
-from indexer.template import DEAD_LETTER_INDEX
+from indexer.dead_letters import to_dead_letter
+from indexer.documents import Document, to_document
 from tests.builders import a_decision, a_record
 
 PSEUDONYMS = Pseudonyms(b"a key of the tests, long enough to be one")
@@ -138,11 +146,25 @@ def dead_letters(
     made = []
     for number in range(count):
         code, message = rng.choices(errors, [3, 2, 1])[0]
-        body: dict[str, Any] = {
-            "error_code": code,
-            "error_message": message,
-            "failed_at": utc_text(start_ms + rng.randrange(length_ms)),
-            "source": {"topic": topic, "partition": number % 4, "offset": 10_000 + number},
+        headers = {
+            ERROR_CODE: code,
+            ERROR_MESSAGE: message,
+            SOURCE_TOPIC: topic,
+            SOURCE_PARTITION: str(number % 4),
+            SOURCE_OFFSET: str(10_000 + number),
+            FAILED_AT: utc_text(start_ms + rng.randrange(length_ms)),
         }
-        made.append(Document(DEAD_LETTER_INDEX, f"{DEAD_LETTERS}-{topic}-{number}", body))
+        made.append(
+            to_dead_letter(
+                Message(
+                    "transactions.dlq",
+                    0,
+                    number,
+                    start_ms,
+                    None,
+                    b"{",
+                    tuple((name, text.encode()) for name, text in headers.items()),
+                )
+            )
+        )
     return made

@@ -1,0 +1,243 @@
+"""What the live page shows, asked of OpenSearch by the panels' own requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Final, Protocol
+
+import orjson
+import structlog
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import NotFoundError, OpenSearchException, TransportError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from dashboards.panels import LISTINGS, NOT_APPROVED, PANELS, Index, Match, OverTime, Panel
+from dashboards.requests import Span, columns, interval_ms, listing_request, request, rows
+from fraud.contracts.decision import Outcome
+from fraud.contracts.transaction import MAX_ID_LENGTH
+from fraud.kit.clock import Clock, to_datetime
+
+MAX_ALERTS: Final = 200
+
+_SEARCHED: Final = (
+    "entity_id", "event_id", "email_address", "phone", "customer_name", "ip_address", "merchant_id", "device_id",
+)  # fmt: skip
+_SHOWN: Final = [
+    "event_id", "entity_id", "event_time", "transaction_amt", "transaction_currency", "merchant_id",
+    "billing_city", "billing_state", "fd.outcome", "fd.score", "fd.reasons.text", "fd.rules.id",
+    "fd.source.timestamp_ms", "label.label",
+]  # fmt: skip
+_ALERTS: Final = next(listing for listing in LISTINGS if listing.id == "recent_alerts")
+_MAY_BE_MISSING: Final = {"ignore_unavailable": True, "allow_no_indices": True}
+
+_log = structlog.get_logger("scoring_api")
+
+
+class SearchAway(Exception):  # noqa: N818 - said as it is
+    """OpenSearch cannot be asked."""
+
+
+class NoSuchDecision(Exception):  # noqa: N818 - a verdict
+    """No decision is indexed under that id."""
+
+
+class Range(StrEnum):
+    """How far the page looks back."""
+
+    QUARTER = "15m"
+    HOUR = "1h"
+    SIX_HOURS = "6h"
+    DAY = "24h"
+    WEEK = "7d"
+    MONTH = "30d"
+
+
+_LENGTHS: Final = {
+    Range.QUARTER: timedelta(minutes=15),
+    Range.HOUR: timedelta(hours=1),
+    Range.SIX_HOURS: timedelta(hours=6),
+    Range.DAY: timedelta(days=1),
+    Range.WEEK: timedelta(days=7),
+    Range.MONTH: timedelta(days=30),
+}
+
+
+class Filters(BaseModel):
+    """What is looked at; a time of its own, both ends, goes before the range."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    range: Annotated[Range, Field(description="How far back from now.")] = Range.HOUR
+    start: AwareDatetime | None = None
+    end: AwareDatetime | None = None
+    outcomes: Annotated[list[Outcome], Field(max_length=len(Outcome), description="Empty: all.")] = []  # fmt: skip
+    find: Annotated[str, Field(max_length=MAX_ID_LENGTH, description="An entity, IP address, merchant, event, e-mail address, phone or name, exactly.")] = ""  # fmt: skip
+
+    @model_validator(mode="after")
+    def _both_ends(self) -> Filters:
+        if (self.start is None) != (self.end is None):
+            raise ValueError("expected both start and end, or neither")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ValueError("expected a start before the end")
+        return self
+
+    def span(self, now: datetime) -> Span:
+        """Give the range of time."""
+        if self.start is not None and self.end is not None:
+            return Span(self.start.astimezone(UTC), self.end.astimezone(UTC))
+        return Span.last(_LENGTHS[self.range], now)
+
+
+class Searched(Protocol):
+    """Says what the index may hold for a value (`fraud.kit.pseudonyms.Pseudonyms`)."""
+
+    def searched(self, field: str, value: str) -> list[str]:
+        """Give the values to look for."""
+        ...
+
+
+def describe() -> list[dict[str, Any]]:
+    """Give the panels as the page draws them."""
+    return [
+        {
+            "id": panel.id,
+            "title": panel.title,
+            "text": panel.text,
+            "chart": panel.chart,
+            "columns": [{"label": one.label, "unit": one.unit} for one in columns(panel)],
+            "over_time": any(isinstance(bucket, OverTime) for bucket in panel.buckets),
+            "splits": len(panel.buckets),
+            "place": {"x": panel.place.x, "y": panel.place.y, "w": panel.place.w, "h": panel.place.h},
+        }
+        for panel in PANELS
+    ]  # fmt: skip
+
+
+class Board:
+    """Asks OpenSearch; may be used by several threads.
+
+    Args:
+        client: Of OpenSearch; it does not retry.
+        searched: How personal values are written in the index.
+        clock: Time now.
+    """
+
+    def __init__(self, client: OpenSearch, searched: Searched, clock: Clock) -> None:
+        self._client = client
+        self._searched = searched
+        self._clock = clock
+
+    def panels(self, filters: Filters) -> dict[str, Any]:
+        """Run every panel's request at once.
+
+        Returns:
+            `panels` with the rows of each by id, `total` of the decisions that there are at all,
+            and the range of time in epoch milliseconds with the width of its bars.
+
+        Raises:
+            SearchAway: See there.
+        """
+        span = filters.span(to_datetime(self._clock()))
+        searches: list[tuple[Index, dict[str, Any]]] = [
+            (panel.index, request(panel, span, self._more(panel, filters))) for panel in PANELS
+        ]
+        ever = {"size": 0, "track_total_hits": True, "query": {"match_all": {}}}
+        answers = self._ask([*searches, (Index.DECISIONS, ever)])
+        return {
+            "panels": {
+                panel.id: rows(panel, answer)
+                for panel, answer in zip(PANELS, answers[:-1], strict=True)
+            },
+            "total": answers[-1]["hits"]["total"]["value"],
+            "start_ms": _epoch_ms(span.start),
+            "end_ms": _epoch_ms(span.end),
+            "interval_ms": interval_ms(span),
+        }
+
+    def alerts(self, filters: Filters, size: int) -> dict[str, Any]:
+        """Give the newest decisions: those not approved, unless outcomes are asked for.
+
+        Raises:
+            SearchAway: See there.
+        """
+        span = filters.span(to_datetime(self._clock()))
+        listing = _ALERTS
+        if filters.outcomes:
+            chosen = Match(NOT_APPROVED.field, tuple(filters.outcomes))
+            listing = replace(_ALERTS, where=(chosen,))
+        body = listing_request(listing, span, size, self._found(filters))
+        (answer,) = self._ask([(_ALERTS.index, body | {"_source": _SHOWN})])
+        return {
+            "total": answer["hits"]["total"]["value"],
+            "items": [{"id": hit["_id"], **hit["_source"]} for hit in answer["hits"]["hits"]],
+        }
+
+    def decision(self, decision_id: str) -> dict[str, Any]:
+        """Give a decision's full record by the id of its document.
+
+        Raises:
+            NoSuchDecision: See there.
+            SearchAway: See there.
+        """
+        return self._one({"ids": {"values": [decision_id]}})
+
+    def decision_of_event(self, event_id: str) -> dict[str, Any]:
+        """Give the newest decision on an event.
+
+        Raises:
+            NoSuchDecision: See there.
+            SearchAway: See there.
+        """
+        return self._one({"term": {"event_id": event_id}})
+
+    def _one(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        newest = [{Index.DECISIONS.time_field: {"order": "desc", "unmapped_type": "date"}}]
+        (answer,) = self._ask([(Index.DECISIONS, {"size": 1, "query": wanted, "sort": newest})])
+        for hit in answer["hits"]["hits"]:
+            return {"id": hit["_id"], "record": hit["_source"]}
+        raise NoSuchDecision
+
+    def _more(self, panel: Panel, filters: Filters) -> list[dict[str, Any]]:
+        """Give the page's filters for a panel; dead letters have nothing to filter by."""
+        if panel.index is Index.DEAD_LETTERS:
+            return []
+        more = self._found(filters)
+        if filters.outcomes:
+            more.append({"terms": {NOT_APPROVED.field: list(filters.outcomes)}})
+        return more
+
+    def _found(self, filters: Filters) -> list[dict[str, Any]]:
+        value = filters.find.strip()
+        if not value:
+            return []
+        # As it stands too: who clicks on a hash looks for the hash.
+        each = [
+            {"terms": {field: sorted({value, *self._searched.searched(field, value)})}}
+            for field in _SEARCHED
+        ]
+        return [{"bool": {"should": each, "minimum_should_match": 1}}]
+
+    def _ask(self, searches: list[tuple[Index, dict[str, Any]]]) -> list[dict[str, Any]]:
+        lines = [
+            orjson.dumps(part)
+            for index, body in searches
+            for part in ({"index": index.value, **_MAY_BE_MISSING}, body)
+        ]
+        try:
+            answers = self._client.msearch(body=b"\n".join(lines) + b"\n")["responses"]
+        except NotFoundError:
+            raise SearchAway("it has no such index") from None
+        except (TransportError, OpenSearchException) as error:
+            raise SearchAway(type(error).__name__) from None
+        for answer in answers:
+            if "error" in answer:
+                _log.warning("scoring_api.search_failed", reason=answer["error"].get("type"))
+                raise SearchAway(str(answer["error"].get("type")))
+        found: list[dict[str, Any]] = answers
+        return found
+
+
+def _epoch_ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
