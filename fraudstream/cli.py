@@ -6,7 +6,7 @@ import typer
 
 from dashboards.commands import app as dashboards_app
 from devstack import cli as devstack_cli
-from fraudstream import alerts, lists, models, rules, transactions, world
+from fraudstream import afd, alerts, lists, models, rules, transactions, world
 from fraudstream.environment import complete_environment
 from fraudstream.index import index
 from fraudstream.keys import keys
@@ -38,5 +38,6 @@ app.command("score")(models.score)
 app.command("promote")(models.promote)
 app.command("rollback")(models.rollback)
 app.add_typer(keys, name="keys")
+app.command("import-afd")(afd.import_afd)
 app.add_typer(rules.rules, name="rules")
 app.add_typer(lists.lists, name="lists")

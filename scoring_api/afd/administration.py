@@ -21,7 +21,7 @@ from fraud.kit.audit import Actor, AuditLog
 from fraud.kit.clock import Clock, system_clock
 from fraud.kit.control import CannotPublish
 from scoring_api.access import Principal
-from scoring_api.afd.catalogue import OURS, Catalogue, Place, arn
+from scoring_api.afd.catalogue import OURS, Catalogue, Place, arn, ours_of
 from scoring_api.afd.errors import (
     AfdError,
     ConflictException,
@@ -281,10 +281,9 @@ class Administration:
     def _rule_versions(self, detector: str, rule_id: str) -> Value | None:
         return self._shelf.get(Thing.RULE, f"{detector}/{rule_id}")
 
-    def _checked_rule(self, rule_id: str, version: int, request: Request, description: str) -> Value:  # fmt: skip
+    def _checked_rule(self, rule_id: str, request: Request, description: str) -> Value:
         rule_of(
             rule_id,
-            version,
             request["expression"],
             request["outcomes"],
             description,
@@ -309,7 +308,7 @@ class Administration:
         if self._rule_versions(detector, rule_id) is not None:
             raise ValidationException(f"there is a rule {rule_id} already: UpdateRuleVersion makes its next version")  # fmt: skip
         description = request.get("description", "")
-        version = self._checked_rule(rule_id, 1, request, description)
+        version = self._checked_rule(rule_id, request, description)
         self._put_rule(detector, rule_id, description, {"1": version}, author)
         return {"rule": _reference(detector, rule_id, "1")}
 
@@ -329,7 +328,7 @@ class Administration:
         self._version_of(known, request["rule"]["ruleVersion"])
         number = max(map(int, known["versions"])) + 1
         description = request.get("description", known["description"])
-        version = self._checked_rule(rule_id, number, request, description)
+        version = self._checked_rule(rule_id, request, description)
         versions = known["versions"] | {str(number): version}
         self._put_rule(detector, rule_id, description, versions, author)
         return {"rule": _reference(detector, rule_id, str(number))}
@@ -513,7 +512,6 @@ class Administration:
             rules.append(
                 rule_of(
                     one["ruleId"],
-                    int(one["ruleVersion"]),
                     version["expression"],
                     version["outcomes"],
                     version["description"],
@@ -548,7 +546,7 @@ class Administration:
             "modelVersions": list(request.get("modelVersions", ())),
             "ruleExecutionMode": drafted.matching.value,
             "rules": list(request["rules"]),
-            "rules_version": drafted.version,
+            **ours_of(drafted),
         }
         if request.get("description"):
             value["description"] = request["description"]

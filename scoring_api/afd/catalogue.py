@@ -79,10 +79,21 @@ class Catalogue:
         return self.reader().names()
 
     def outcomes(self, rule_id: str, version: int, outcome: str) -> Sequence[str]:
-        """Give the outcomes of a rule by their names: those that it was made with, else ours."""
-        for rule in self.shelf.all(Thing.RULE).values():
-            if rule["ruleId"] == rule_id and str(version) in rule["versions"]:
-                outcomes: Sequence[str] = rule["versions"][str(version)]["outcomes"]
+        """Give the outcomes of a rule by their names: those that it was made with, else ours.
+
+        Where detectors share a rule, by the one that decides.
+        """
+        found = [
+            one
+            for one in self.shelf.all(Thing.DETECTOR_VERSION).values()
+            if one["rule_versions"].get(rule_id) == version
+        ]
+        active = self.book().active_rules.version
+        for one in sorted(found, key=lambda one: one["rules_version"] != active):
+            rule = self.shelf.get(Thing.RULE, f"{one['detectorId']}/{rule_id}")
+            number = next(rule_["ruleVersion"] for rule_ in one["rules"] if rule_["ruleId"] == rule_id)  # fmt: skip
+            if rule is not None and number in rule["versions"]:
+                outcomes: Sequence[str] = rule["versions"][number]["outcomes"]
                 return outcomes
         return [outcome]
 
@@ -177,6 +188,14 @@ class Catalogue:
         """Give a rule set by its version, None when it is not known."""
         found = self.book().rule_version(version) if version else None
         return found.rules if found else None
+
+
+def ours_of(rules: RuleSet) -> Value:
+    """Give what a detector's version keeps of the rule set that it is."""
+    return {
+        "rules_version": rules.version,
+        "rule_versions": {rule.id: rule.version for rule in rules.rules},
+    }
 
 
 def arn(kind: str, name: str) -> str:

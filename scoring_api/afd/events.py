@@ -129,12 +129,7 @@ class EventReader:
             # Those of whom nothing is known are not one and the same.
             entity_id = (NOBODY + event_id)[:MAX_ID_LENGTH]
         time = request["eventTimestamp"]
-        row = {
-            name: variable.default
-            for name, variable in self.variables.items()
-            if variable.default not in (None, "")
-        }
-        row |= request["eventVariables"]
+        row = request["eventVariables"]
         own = dict(zip(_EVENT, (event_id, entity_id, f"{time}T00:00:00Z" if len(time) == 10 else time), strict=True))  # fmt: skip
         if reserved := sorted({*_EVENT, *_COLUMNS.values()} & row.keys()):
             raise ValidationException(f"Value at 'eventVariables.{reserved[0]}': expected no variable of that name, the event itself has it")  # fmt: skip
@@ -147,6 +142,9 @@ class EventReader:
                 record[target] = value
             elif name in row and name not in record:
                 record[name] = value
+        for name, variable in self.variables.items():
+            if variable.default:
+                record.setdefault(names.get(name, name), variable.default)
         record = own | record
         # The id by which the event is asked for is the one that it was sent with.
         record["event_id"] = event_id

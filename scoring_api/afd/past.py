@@ -22,10 +22,10 @@ Document = dict[str, Any]
 
 _READ_S: Final = 5.0
 _SORT: Final = [
-    {"fd.scored_at": "desc"},
-    {"fd.source.timestamp_ms": "desc"},
-    {"fd.source.partition": "asc"},
-    {"fd.source.offset": "desc"},
+    {"fd.scored_at": {"order": "desc", "unmapped_type": "date"}},
+    {"fd.source.timestamp_ms": {"order": "desc", "unmapped_type": "date"}},
+    {"fd.source.partition": {"order": "asc", "unmapped_type": "integer"}},
+    {"fd.source.offset": {"order": "desc", "unmapped_type": "long"}},
 ]
 """The newest prediction first, and no two alike, so that pages neither miss nor repeat one."""
 
@@ -128,9 +128,7 @@ class Past:
 
     def _search(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         try:
-            answer = self._client.search(
-                index=Index.DECISIONS.value, body=body, params=_MAY_BE_MISSING
-            )
+            answer = self._client.search(index=Index.DECISIONS.value, body=body, **_MAY_BE_MISSING)
         except NotFoundError:
             return []
         except TransportError as problem:

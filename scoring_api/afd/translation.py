@@ -125,7 +125,6 @@ def expression_of(expression: str, names: Mapping[str, str]) -> str:
 
 def rule_of(
     rule_id: str,
-    version: int,
     expression: str,
     outcomes: Sequence[str],
     description: str,
@@ -134,11 +133,10 @@ def rule_of(
     chosen: Mapping[str, Outcome],
     lists: Collection[str] | None,
 ) -> Rule:
-    """Make a rule of ours.
+    """Make a rule of ours, without a version: ids are those of one detector there, and of all here.
 
     Args:
         rule_id: Their id, and ours.
-        version: Their version, and ours.
         expression: In their language, which ours contains.
         outcomes: Their names; the most severe counts.
         description: What it is for.
@@ -157,7 +155,6 @@ def rule_of(
         compile_expression(when, standard_variables(), lists)
         return Rule(
             id=rule_id,
-            version=version,
             when=when,
             outcome=outcome,
             description=description,

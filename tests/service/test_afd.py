@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -34,11 +35,20 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from devstack.ports import free_ports
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import decode
+from fraud.decision.rulefiles import read_rule_file
+from fraud.decision.rulesets import default_rules
 from fraud.kit.api_keys import Role
 from fraud.kit.aws_credentials import FILE_NAME, AwsCredentials
+from fraud.kit.clock import system_clock, to_datetime
+from fraud.kit.opensearch import connect
+from fraud.kit.pseudonyms import Pseudonyms
+from fraud.kit.settings import OpenSearchSettings
+from indexer.documents import to_document
+from indexer.sink import Sink
 from scoring_api.afd.protocol import check_answer
-from tests.builders import a_registry
+from tests.builders import START_MS, a_decision, a_registry
 from tests.service.processes import until
+from tests.unit.scoring_api.afd.test_translation import write_export
 
 pytestmark = pytest.mark.service
 
@@ -50,8 +60,9 @@ RATE = 10
 class Afd:
     """The API as a process, and boto3's clients of it."""
 
-    def __init__(self, kafka: str, folder: Path, **settings: str) -> None:
+    def __init__(self, kafka: str, search: str, folder: Path) -> None:
         self.kafka = kafka
+        self.search = search
         self.folder = folder
         mark = uuid.uuid4().hex[:8]
         self.topics = {topic: f"{topic.value}-{mark}" for topic in Topic}
@@ -62,19 +73,22 @@ class Afd:
         (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "api.log"
-        env = {
+        self.env = {
             "KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "OPENSEARCH_URL": search,
             "MODEL_REGISTRY": str(a_registry(folder / "models")),
             "STATE_DIR": str(folder),
             "LOG_FORMAT": "json",
             "API_PORT": str(self.port),
             "API_RATE_LIMIT": str(RATE),
             **{f"TOPIC_{topic.value.replace('.', '_').upper()}": name for topic, name in self.topics.items()},
-            **settings,
         }  # fmt: skip
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "scoring_api"], env=os.environ | env, stdout=log, stderr=log
+                [sys.executable, "-m", "scoring_api"],
+                env=os.environ | self.env,
+                stdout=log,
+                stderr=log,
             )
 
     def is_ready(self) -> bool:
@@ -97,17 +111,17 @@ class Afd:
         """Give all records of a topic: key and value."""
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "test"})
         partition = TopicPartition(self.topics[topic], 0, 0)
-        _, end = consumer.get_watermark_offsets(partition, timeout=30)
-        consumer.assign([partition])
-        found = consumer.consume(end, timeout=30) if end else []
+        start, end = consumer.get_watermark_offsets(partition, timeout=30)
+        consumer.assign([TopicPartition(self.topics[topic], 0, start)])
+        found = consumer.consume(end - start, timeout=30) if end > start else []
         consumer.close()
-        assert len(found) == end
+        assert len(found) == end - start
         return [(one.key().decode(), orjson.loads(one.value())) for one in found]
 
 
 @pytest.fixture(scope="module")
-def afd(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Afd]:
-    started = Afd(kafka, tmp_path_factory.mktemp("afd"))
+def afd(kafka: str, opensearch: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Afd]:
+    started = Afd(kafka, opensearch, tmp_path_factory.mktemp("afd"))
     try:
         until(started.is_ready, "readiness")
         yield started
@@ -303,6 +317,79 @@ def test_an_access_key_has_a_role_a_limit_and_an_end(afd: Afd) -> None:
     assert code_of(error) == "UnrecognizedClientException"
 
 
+def test_what_was_decided_is_found_again(afd: Afd) -> None:
+    """The event as it was sent while the topic has it, from the index after that; and why it was decided so."""
+    client = afd.client()
+    sent = [event(eventVariables={"transaction_amt": "9", "transaction_currency": "USD", "email_address": f"ada{n}@example.com", "basket_size": "3"}) for n in range(12)]  # fmt: skip
+    for one in sent:
+        client.get_event_prediction(**one)
+    rule = default_rules().rules[0]
+    documents = []
+    for offset, (_, record) in enumerate(afd.records(Topic.TRANSACTIONS)):
+        place = {"topic": afd.topics[Topic.TRANSACTIONS], "partition": 0, "offset": offset, "timestamp_ms": START_MS + offset}  # fmt: skip
+        scored_at = to_datetime(START_MS + offset).isoformat(timespec="milliseconds")
+        reasons = [{"code": "AMOUNT", "text": "It is much.", "contribution": 0.8}]
+        decision = a_decision(source=place, scored_at=scored_at, reasons=reasons, outcome="review", rules=[{"id": rule.id, "version": rule.version, "outcome": "review"}], versions={"rules": default_rules().version, "lists": {}})  # fmt: skip
+        if record["event_id"] in {one["eventId"] for one in sent}:
+            documents.append(to_document(orjson.dumps(record | {"fd": decision}), Pseudonyms(b"k" * 32)))  # fmt: skip
+    search = connect(OpenSearchSettings(opensearch_url=afd.search), timeout_s=30)
+    sink = Sink(search, clock=system_clock, rng=random.Random(1), shards=1, replicas=0)
+    sink.prepare()
+    sink.write(documents)
+    search.indices.refresh(index="processed_transactions")
+
+    first = sent[0]
+    found = answer(client.get_event(eventId=first["eventId"], eventTypeName="purchase"), "GetEvent")
+    assert found["event"] == {
+        "eventId": first["eventId"],
+        "eventTypeName": "purchase",
+        "eventTimestamp": "2026-03-01T09:30:00.000Z",
+        "eventVariables": first["eventVariables"],
+        "entities": first["entities"],
+    }
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_event(eventId="never-sent", eventTypeName="purchase")
+
+    span = {"startTime": "2026-03-01T00:00:00Z", "endTime": "2026-03-01T23:00:00Z"}
+    summaries: list[dict[str, Any]] = []
+    token: dict[str, str] = {}
+    while True:
+        listed = answer(client.list_event_predictions(predictionTimeRange=span, detectorId={"value": "fraudstream"}, **token), "ListEventPredictions")  # fmt: skip
+        summaries += listed["eventPredictionSummaries"]
+        if "nextToken" not in listed:
+            break
+        token = {"nextToken": listed["nextToken"]}
+    ours = [one for one in summaries if one["eventId"] in {one["eventId"] for one in sent}]
+    assert [one["eventId"] for one in ours] == [one["eventId"] for one in reversed(sent)]
+    with pytest.raises(client.exceptions.ValidationException, match="nextToken"):
+        client.list_event_predictions(predictionTimeRange=span, nextToken="none")
+    (one,) = client.list_event_predictions(eventId={"value": first["eventId"]})["eventPredictionSummaries"]  # fmt: skip
+    explained = client.get_event_prediction_metadata(
+        eventId=one["eventId"],
+        eventTypeName=one["eventTypeName"],
+        detectorId=one["detectorId"],
+        detectorVersionId=one["detectorVersionId"],
+        predictionTimestamp=one["predictionTimestamp"],
+    )
+    # The ids of our own rules have capitals, which the protocol's own do not.
+    matched = {one["ruleId"]: one["matched"] for one in explained.pop("rules")}
+    assert matched == {one.id: one is rule for one in default_rules().rules}
+    answer(explained, "GetEventPredictionMetadata")
+    assert explained["outcomes"] == ["review"]
+    (evaluation,) = explained["evaluatedModelVersions"][0]["evaluations"]
+    assert evaluation["evaluationScore"] == "973"
+    assert evaluation["predictionExplanations"]["variableImpactExplanations"] == [
+        {"eventVariableName": "amount", "relativeImpact": "2 increased", "logOddsImpact": pytest.approx(0.8)}
+    ]  # fmt: skip
+    # What the topic has no more, the index has: personal values as hashes, no field that is not ours.
+    upto = TopicPartition(afd.topics[Topic.TRANSACTIONS], 0, -1)
+    admin = AdminClient({"bootstrap.servers": afd.kafka})
+    admin.delete_records([upto])[upto].result(30)
+    left = client.get_event(eventId=first["eventId"], eventTypeName="purchase")["event"]
+    assert left["eventVariables"].keys() == {"transaction_amt", "transaction_currency", "email_address"}  # fmt: skip
+    assert left["eventVariables"]["email_address"].startswith("h_")
+
+
 def test_a_detector_made_by_its_client_decides(afd: Afd) -> None:
     """Lists, variables, outcomes and rules as a script of theirs makes them, and what is not there."""
     client = afd.client()
@@ -495,6 +582,46 @@ def test_a_detector_made_by_its_client_decides(afd: Afd) -> None:
     ]
     assert "afd.UpdateDetectorVersionStatus" in actions
     assert "203.0.113.0" not in (afd.folder / "audit.jsonl").read_text()
+
+
+def test_an_export_is_taken_over(afd: Afd, tmp_path: Path) -> None:
+    """Nothing without --apply; then lists, and a draft that decides once it is activated."""
+    folder = write_export(tmp_path, detector="imported", ips="imported_ips")
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fraudstream", "import-afd", str(folder), *options],
+            env=os.environ | afd.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    client = afd.client()
+    rules = tmp_path / "rules.toml"
+    shown = run("--rules", str(rules))
+    assert shown.returncode == 0, shown.stderr
+    assert "nothing was changed" in shown.stdout
+    assert [rule.id for rule in read_rule_file(rules.read_text()).rules] == ["dear", "rest"]
+    for _ in range(2):
+        applied = run("--apply")
+        assert applied.returncode == 0, applied.stderr
+    until(lambda: "imported" in {one["detectorId"] for one in client.get_detectors()["detectors"]}, "the import")  # fmt: skip
+    (version,) = client.describe_detector(detectorId="imported")["detectorVersionSummaries"]
+    assert version["status"] == "DRAFT"
+    (details,) = client.get_rules(detectorId="imported", ruleId="dear", ruleVersion="4")["ruleDetails"]  # fmt: skip
+    assert details["expression"] == "$order_price > 500 and $ip_address in @imported_ips"
+    assert client.get_list_elements(name="imported_ips")["elements"] == ["198.51.100.9", "203.0.113.0/24"]  # fmt: skip
+    client.update_detector_version_status(detectorId="imported", detectorVersionId="1", status="ACTIVE")  # fmt: skip
+    asked = event(detectorId="imported", eventVariables={"transaction_amt": "900", "transaction_currency": "USD", "ip_address": "203.0.113.5"})  # fmt: skip
+    expected = [{"ruleId": "dear", "outcomes": ["deny_order"]}]
+    until(lambda: client.get_event_prediction(**asked)["ruleResults"] == expected, "the switch")
+    (folder / "outcomes-1.json").write_bytes(orjson.dumps({"outcomes": [{"name": "vip"}]}))
+    refused = run("--apply")
+    assert refused.returncode == 2
+    assert "--partial" in refused.stderr
+    assert run("--apply", "--outcome", "vip=approve").returncode == 0
 
 
 def test_no_personal_value_is_in_the_logs(afd: Afd) -> None:

@@ -86,6 +86,7 @@ def test_a_declared_variable_is_mapped_by_its_type_and_has_its_default() -> None
     assert record["ip_address"] == "10.1.1.1"
     assert record["second_ip"] == "10.1.1.2"
     assert record["transaction_currency"] == "EUR"
+    assert record_of(reader, event(OURS))["transaction_amt"] == "24.90"
 
 
 def test_nobody_known_is_somebody_else_each_time() -> None:

@@ -1,0 +1,105 @@
+"""`fraudstream import-afd`: rules, lists and variables of Amazon Fraud Detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from scoring_api.afd.exports import Plan
+    from scoring_api.settings import Settings
+
+
+def import_afd(
+    path: Annotated[Path, typer.Argument(help="File or folder with what the AWS CLI printed; docs/migrating-from-amazon-fraud-detector.md has the commands.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Make it: lists, and a draft of the rule set, which decides nothing yet.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Make it although some of it does not map, without that.")] = False,
+    detector: Annotated[str | None, typer.Option(help="Detector whose rules are taken, if there are several.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="Mapping file of variables; AFD_MAPPING by default.")] = None,
+    outcome: Annotated[list[str] | None, typer.Option(help="What an outcome means, as vip=approve; repeatable, besides AFD_OUTCOMES.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="Also write the rule set to this file, to be kept in git.")] = None,
+) -> None:  # fmt: skip
+    """Show what an export of Amazon Fraud Detector becomes here, and make it with --apply."""
+    from fraud.decision.rulefiles import write_rule_file
+    from fraud.kit.lifecycle import load_settings
+    from fraudstream.environment import complete_environment
+    from model.datasets import ColumnMapping, DatasetError
+    from scoring_api.afd.exports import ExportError, plan, read_export
+    from scoring_api.afd.translation import read_outcomes
+    from scoring_api.settings import Settings
+
+    complete_environment()
+    settings = load_settings(Settings)
+    mapping = mapping or settings.afd_mapping
+    try:
+        chosen = read_outcomes(",".join([settings.afd_outcomes, *(outcome or ())]))
+        found = plan(
+            read_export(path),
+            mapping=ColumnMapping.read(mapping) if mapping else None,
+            chosen=chosen,
+            detector=detector,
+        )
+    except (ExportError, DatasetError) as problem:
+        raise _fail(str(problem)) from None
+    except ValueError as problem:
+        raise _fail(f"--outcome: {problem}") from None
+    _show(found)
+    if rules is not None and found.rules is not None:
+        rules.write_text(write_rule_file(found.rules), "utf-8")
+        typer.echo(f"the rule set is in {rules}")
+    if not apply:
+        typer.echo("nothing was changed; --apply makes the lists and a draft of the rule set")
+        return
+    if found.problems and not partial:
+        raise _fail(f"{len(found.problems)} things do not map, see above; --partial goes on without them")  # fmt: skip
+    version = _make(settings, found)
+    typer.echo(f"made: {len(found.lists)} lists, {len(found.findings) - len(found.problems)} things in all")  # fmt: skip
+    if version is not None:
+        typer.echo(f"the rule set is kept as the draft {version}; it decides once it is activated")
+
+
+def _show(found: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("what", "there", "here", "but")
+    for one in found.findings:
+        table.add_row(one.kind, one.name, one.ours or "[red]-[/red]", one.problem)
+    Console().print(table)
+
+
+def _make(settings: Settings, found: Plan) -> str | None:
+    from threading import Event
+
+    from fraud.contracts.errors import InvalidMessage
+    from fraud.decision.rulesets import InvalidRules
+    from fraud.governance.desk import Desk
+    from fraud.governance.following import BookUnread, LiveBook, SeenPublisher
+    from fraud.kit.audit import AuditLog, at_the_command_line
+    from fraud.kit.control import CannotPublish, ControlPublisher
+    from scoring_api.afd.exports import take_over
+    from scoring_api.afd.shelf import KIND, Clerk, Shelf
+
+    who = at_the_command_line()
+    shelf = Shelf()
+    publisher = ControlPublisher(settings)
+    try:
+        publisher.check()
+        with LiveBook(settings, service="fraudstream", stop=Event(), beside={KIND: shelf}) as live:
+            live.wait_ready()
+            documents = SeenPublisher(publisher, live)
+            desk = Desk(documents, live.current)
+            counted = {"lists": len(found.lists), "rules": len(found.rules.rules) if found.rules else 0}  # fmt: skip
+            with AuditLog(settings.state_dir).change(who, "afd.imported", f"detector/{found.detector or 'none'}", after=counted):  # fmt: skip
+                return take_over(found, Clerk(shelf, documents), desk, live.current(), who.name)
+    except InvalidMessage as verdict:
+        raise _fail(verdict.detail) from None
+    except (CannotPublish, BookUnread, InvalidRules) as problem:
+        raise _fail(str(problem)) from None
+
+
+def _fail(problem: str) -> typer.Exit:
+    typer.echo(f"fraudstream: {problem}", err=True)
+    return typer.Exit(2)

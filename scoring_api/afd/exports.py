@@ -1,0 +1,419 @@
+"""An export of Amazon Fraud Detector: read, held against what we have, and taken over.
+
+An export is what the AWS CLI prints: the answers of `get-rules`, `get-detector-version`,
+`get-variables`, `get-outcomes`, `get-lists-metadata`, `get-list-elements` and the like, as files of a
+folder, or together in one. Elements do not say whose they are, so their file's name does:
+`elements-LIST.json`, or `elements-LIST-2.json` for a further page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from fraud.contracts.decision import Outcome
+from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse, normal
+from fraud.contracts.rules import Matching, Rule, RuleSet
+from fraud.contracts.transaction import FIELD_BY_NAME
+from fraud.governance.book import ControlBook
+from fraud.governance.desk import Desk
+from model.datasets import ColumnMapping
+from scoring_api.afd.catalogue import OURS, Place, ours_of
+from scoring_api.afd.errors import AfdError
+from scoring_api.afd.events import EventReader, Variable
+from scoring_api.afd.protocol import check_shape
+from scoring_api.afd.shelf import Clerk, Thing, Value, without_ours
+from scoring_api.afd.translation import NotTranslated, list_type_of, outcome_of, rule_of
+
+_PARTS: Final[Mapping[str, tuple[str, str]]] = {
+    "variables": ("Variable", "name"),
+    "outcomes": ("Outcome", "name"),
+    "labels": ("Label", "name"),
+    "entityTypes": ("EntityType", "name"),
+    "eventTypes": ("EventType", "name"),
+    "detectors": ("Detector", "detectorId"),
+    "lists": ("AllowDenyList", "name"),
+    "ruleDetails": ("RuleDetail", ""),
+}
+"""Members of answers, the shape of what they hold, and what each is known by."""
+
+_ELEMENTS: Final = "elements"
+_ELEMENTS_FILE: Final = re.compile(r"elements-([0-9a-z_]+?)(?:-[0-9]+)?", re.ASCII)
+_VERSION: Final = "GetDetectorVersionResult"
+_SHOWN: Final = 3
+
+
+class ExportError(Exception):
+    """A file is no export; the message names it and what was expected."""
+
+
+@dataclass
+class Export:
+    """What an export holds.
+
+    Attributes:
+        things: By member of an answer, values by what they are known by.
+        rules: All rules, in their order.
+        versions: Detectors' versions.
+        elements: Values by list.
+    """
+
+    things: dict[str, dict[str, Value]] = field(default_factory=lambda: {name: {} for name in _PARTS})  # fmt: skip
+    rules: list[Value] = field(default_factory=list)
+    versions: list[Value] = field(default_factory=list)
+    elements: dict[str, list[str]] = field(default_factory=dict)
+
+
+def read_export(path: Path) -> Export:
+    """Read a file, or all files `*.json` of a folder.
+
+    Raises:
+        ExportError: See there.
+    """
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise ExportError(f"{path}: expected files *.json in it")
+    export = Export()
+    for file in files:
+        try:
+            loaded = orjson.loads(file.read_bytes())
+        except OSError as error:
+            raise ExportError(f"{file}: {error.strerror}") from None
+        except orjson.JSONDecodeError as error:
+            raise ExportError(f"{file.name}: expected JSON (line {error.lineno}, column {error.colno})") from None  # fmt: skip
+        for answer in loaded if isinstance(loaded, list) else [loaded]:
+            _take(export, answer, file)
+    return export
+
+
+def _take(export: Export, answer: Any, file: Path) -> None:
+    if not isinstance(answer, dict):
+        raise ExportError(f"{file.name}: expected what the AWS CLI prints, a JSON object, or a list of them")  # fmt: skip
+    known = False
+    try:
+        if "detectorVersionId" in answer and "rules" in answer:
+            export.versions.append(check_shape(_VERSION, answer))
+            known = True
+        for member, (shape, name) in _PARTS.items():
+            for one in _list(answer, member, file):
+                value = check_shape(shape, one)
+                if member == "ruleDetails":
+                    export.rules.append(value)
+                else:
+                    export.things[member][value[name]] = value
+            known = known or member in answer
+        if _ELEMENTS in answer:
+            _take_elements(export, answer[_ELEMENTS], file)
+            known = True
+    except (AfdError, KeyError) as problem:
+        text = problem.message if isinstance(problem, AfdError) else f"expected a member {problem}"
+        raise ExportError(f"{file.name}: {text}") from None
+    if not known and answer:
+        expected = ", ".join((*_PARTS, _ELEMENTS, "detectorVersionId and rules"))
+        raise ExportError(f"{file.name}: expected an object with one of {expected}")
+
+
+def _list(answer: Mapping[str, Any], member: str, file: Path) -> list[Any]:
+    found = answer.get(member, [])
+    if not isinstance(found, list):
+        raise ExportError(f"{file.name}: {member}: expected a list")
+    return found
+
+
+def _take_elements(export: Export, elements: Any, file: Path) -> None:
+    if isinstance(elements, dict):
+        by_list = elements
+    else:
+        match = _ELEMENTS_FILE.fullmatch(file.stem)
+        if match is None:
+            raise ExportError(f"{file.name}: elements do not say of which list they are; expected the name elements-LIST.json")  # fmt: skip
+        by_list = {match[1]: elements}
+    for name, values in by_list.items():
+        export.elements.setdefault(name, []).extend(check_shape("ElementsList", values))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What becomes of one thing.
+
+    Attributes:
+        kind: Such as rule.
+        name: Its name there.
+        ours: What it is here; empty when it is nothing.
+        problem: Why not, or what is lost; empty when nothing is.
+    """
+
+    kind: str
+    name: str
+    ours: str
+    problem: str = ""
+
+
+@dataclass
+class Plan:
+    """What an export becomes.
+
+    Attributes:
+        export: The export.
+        detector: The detector whose rules are taken; empty without rules.
+        findings: What becomes of each thing.
+        rules: The rule set, None when there are no rules that map.
+        numbers: Their version of each of its rules.
+        lists: Type and values by list.
+    """
+
+    export: Export
+    detector: str
+    findings: list[Finding]
+    rules: RuleSet | None
+    numbers: dict[str, str]
+    lists: dict[str, tuple[ListType, list[str]]]
+
+    @property
+    def problems(self) -> list[Finding]:
+        """What does not map, or not wholly."""
+        return [one for one in self.findings if one.problem]
+
+
+def plan(
+    export: Export,
+    *,
+    mapping: ColumnMapping | None,
+    chosen: Mapping[str, Outcome],
+    detector: str | None = None,
+    known_lists: Collection[str] = (),
+) -> Plan:
+    """Hold an export against what we have. Nothing is changed.
+
+    Args:
+        export: See there.
+        mapping: A mapping file of their variables.
+        chosen: What outcomes mean, set by hand.
+        detector: The detector whose rules are taken; None where there is one only.
+        known_lists: Lists that are here already.
+
+    Raises:
+        ExportError: It has rules of several detectors, and none was chosen.
+    """
+    detectors = sorted({rule["detectorId"] for rule in export.rules})
+    if detector is None:
+        if len(detectors) > 1:
+            raise ExportError(f"expected --detector, one of {', '.join(detectors)}: rules of one detector are taken at a time")  # fmt: skip
+        detector = detectors[0] if detectors else ""
+    elif detector not in detectors:
+        raise ExportError(f"there are no rules of the detector {detector}; there are of: {', '.join(detectors) or 'none'}")  # fmt: skip
+    if detector == OURS:
+        raise ExportError(f"a detector cannot be called {OURS} here")
+    findings: list[Finding] = []
+    variables = {
+        name: Variable(one.get("variableType"), one.get("defaultValue"))
+        for name, one in export.things["variables"].items()
+    }
+    reader = EventReader(mapping, variables)
+    names = reader.names()
+    for name in variables:
+        ours = names.get(name) or (name if name in FIELD_BY_NAME else "")
+        findings.append(Finding("variable", name, ours or "passed through; rules cannot ask it"))
+    for name in export.things["outcomes"]:
+        findings.append(_found("outcome", name, chosen))
+    lists = _lists(export, findings)
+    rules, numbers = _rules(export, detector, names, chosen, {*lists, *known_lists}, findings)
+    return Plan(export, detector, findings, rules, numbers, lists)
+
+
+def _found(kind: str, name: str, chosen: Mapping[str, Outcome]) -> Finding:
+    try:
+        return Finding(kind, name, outcome_of(name, chosen).value)
+    except NotTranslated as verdict:
+        return Finding(kind, name, "", str(verdict))
+
+
+def _lists(export: Export, findings: list[Finding]) -> dict[str, tuple[ListType, list[str]]]:
+    lists: dict[str, tuple[ListType, list[str]]] = {}
+    for name in sorted({*export.things["lists"], *export.elements}):
+        kind = list_type_of(export.things["lists"].get(name, {}).get("variableType"))
+        values, wrong = [], []
+        for at, value in enumerate(export.elements.get(name, ()), start=1):
+            try:
+                normal(kind, value)
+                values.append(value)
+            except ValueError as fault:
+                wrong.append((at, str(fault)))
+        problem = ""
+        if not re.fullmatch(LIST_NAME.strip("^$"), name):
+            findings.append(Finding("list", name, "", "expected a name that begins with a letter or a digit"))  # fmt: skip
+            continue
+        if wrong:
+            places = ", ".join(str(at) for at, _ in wrong[:_SHOWN])
+            problem = (
+                f"{len(wrong)} elements are left out ({wrong[0][1]}), the first ones: {places}"
+            )
+        elif name not in export.elements:
+            problem = f"its elements are not in the export: elements-{name}.json"
+        lists[name] = (kind, values)
+        findings.append(Finding("list", name, f"{kind}, {len(values):,} entries", problem))
+    return lists
+
+
+def _chosen_rules(export: Export, detector: str) -> tuple[list[Value], Matching, str]:
+    """Give the rules in their order, how they match, and what had to be guessed."""
+    known = {(one["ruleId"], one["ruleVersion"]): one for one in export.rules if one["detectorId"] == detector}  # fmt: skip
+    versions = [one for one in export.versions if one["detectorId"] == detector]
+    if versions:
+        # The one that decides, else the newest.
+        version = max(versions, key=lambda one: (one.get("status") == "ACTIVE", int(one["detectorVersionId"])))  # fmt: skip
+        wanted = [(one["ruleId"], one["ruleVersion"]) for one in version["rules"]]
+        missing = [f"{rule}, version {number}" for rule, number in wanted if (rule, number) not in known]  # fmt: skip
+        if missing:
+            raise ExportError(f"version {version['detectorVersionId']} of the detector has rules that are not in the export: {'; '.join(missing)}")  # fmt: skip
+        matching = Matching(version.get("ruleExecutionMode", Matching.FIRST))
+        return [known[one] for one in wanted], matching, ""
+    newest: dict[str, Value] = {}
+    for (rule, number), one in known.items():
+        if rule not in newest or int(number) > int(newest[rule]["ruleVersion"]):
+            newest[rule] = one
+    guessed = "the export has no detector version: the order of rules and FIRST_MATCHED are guessed"
+    return list(newest.values()), Matching.FIRST, guessed if newest else ""
+
+
+def _rules(
+    export: Export,
+    detector: str,
+    names: Mapping[str, str],
+    chosen: Mapping[str, Outcome],
+    lists: Collection[str],
+    findings: list[Finding],
+) -> tuple[RuleSet | None, dict[str, str]]:
+    details, matching, guessed = _chosen_rules(export, detector)
+    if guessed:
+        findings.append(Finding("detector", detector, matching.value, guessed))
+    made: list[Rule] = []
+    numbers: dict[str, str] = {}
+    for one in details:
+        rule_id, number = one["ruleId"], one["ruleVersion"]
+        try:
+            rule = rule_of(
+                rule_id,
+                one["expression"],
+                one["outcomes"],
+                one.get("description", ""),
+                names=names,
+                chosen=chosen,
+                lists=lists,
+            )
+        except NotTranslated as verdict:
+            findings.append(Finding("rule", f"{rule_id} {number}", "", str(verdict)))
+        else:
+            made.append(rule)
+            numbers[rule_id] = number
+            findings.append(Finding("rule", f"{rule_id} {number}", f"{rule.outcome} when {rule.when}"))  # fmt: skip
+    if not made:
+        return None, {}
+    description = f"Imported from the detector {detector}."
+    return RuleSet(matching=matching, description=description, rules=tuple(made)), numbers
+
+
+_KEPT: Final = {
+    "variables": (Thing.VARIABLE, ("name", "dataType", "dataSource", "defaultValue", "description", "variableType")),
+    "outcomes": (Thing.OUTCOME, ("name", "description")),
+    "labels": (Thing.LABEL, ("name", "description")),
+    "entityTypes": (Thing.ENTITY_TYPE, ("name", "description")),
+    "eventTypes": (Thing.EVENT_TYPE, ("name", "description", "eventVariables", "labels", "entityTypes", "eventIngestion")),
+}  # fmt: skip
+
+
+def take_over(plan: Plan, clerk: Clerk, desk: Desk, book: ControlBook, author: str) -> str | None:
+    """Make what a plan says. Done again, it ends in the same.
+
+    Lists get the values of the export and no others; nothing of what decides changes.
+
+    Returns:
+        Version of the rule set that is kept as a draft, None without rules.
+
+    Raises:
+        InvalidRules: The set cannot be kept, as when one of its rules has a version here already
+            that says something else.
+        InvalidMessage: A list is here already, and of another type.
+    """
+    export = plan.export
+    for member, (thing, members) in _KEPT.items():
+        for name, one in export.things[member].items():
+            clerk.put(thing, name, without_ours(one, *members), author)
+    for name, (kind, values) in plan.lists.items():
+        metadata = export.things["lists"].get(name, {})
+        description = metadata.get("description", "")
+        if name not in book.lists():
+            desk.make_list(name, kind, ListUse.REFERENCE, author, description=description)
+        entries = [ListEntry(value=value, source="Amazon Fraud Detector") for value in values]
+        desk.change_list(name, author, add=entries, replace=True)
+        clerk.put(Thing.LIST, name, {"name": name} | without_ours(metadata, "variableType"), author)
+    if plan.rules is None:
+        return None
+    drafted = desk.draft(plan.rules, author)
+    _keep_detector(plan, drafted, clerk, author)
+    return drafted.version
+
+
+def _keep_detector(plan: Plan, drafted: RuleSet, clerk: Clerk, author: str) -> None:
+    export, detector = plan.export, plan.detector
+    event_type = next(iter(export.things["eventTypes"]), "transaction")
+    known = export.things["detectors"].get(detector) or {"detectorId": detector, "eventTypeName": event_type}  # fmt: skip
+    clerk.put(Thing.DETECTOR, detector, without_ours(known, "detectorId", "description", "eventTypeName"), author)  # fmt: skip
+    by_id: dict[str, list[Value]] = {}
+    for one in export.rules:
+        if one["detectorId"] == detector:
+            by_id.setdefault(one["ruleId"], []).append(one)
+    for rule_id, details in by_id.items():
+        key = f"{detector}/{rule_id}"
+        before = clerk.shelf.get(Thing.RULE, key)
+        versions = (before["versions"] if before else {}) | {
+            one["ruleVersion"]: {
+                "expression": one["expression"],
+                "language": one.get("language", "DETECTORPL"),
+                "outcomes": one["outcomes"],
+                "description": one.get("description", ""),
+                "createdTime": one.get("createdTime", clerk.now()),
+            }
+            for one in details
+        }
+        newest = max(details, key=lambda one: int(one["ruleVersion"]))
+        rule = {"detectorId": detector, "ruleId": rule_id, "description": newest.get("description", ""), "versions": versions}  # fmt: skip
+        clerk.put(Thing.RULE, key, rule, author)
+    place = _place(clerk, detector, drafted.version)
+    rules = [{"detectorId": detector, "ruleId": rule.id, "ruleVersion": plan.numbers[rule.id]} for rule in drafted.rules]  # fmt: skip
+    clerk.put(
+        Thing.DETECTOR_VERSION,
+        place.key,
+        {
+            "detectorId": detector,
+            "detectorVersionId": place.number,
+            "externalModelEndpoints": [],
+            "modelVersions": [],
+            "ruleExecutionMode": drafted.matching.value,
+            "rules": rules,
+            **ours_of(drafted),
+        },
+        author,
+    )
+
+
+def _place(clerk: Clerk, detector: str, rules_version: str) -> Place:
+    """Give the version that has this rule set, or the next."""
+    known = [
+        one
+        for one in clerk.shelf.all(Thing.DETECTOR_VERSION).values()
+        if one["detectorId"] == detector
+    ]
+    for one in known:
+        if one["rules_version"] == rules_version:
+            return Place(detector, one["detectorVersionId"])
+    return Place(detector, str(max(_numbers(known), default=0) + 1))
+
+
+def _numbers(versions: Iterable[Value]) -> list[int]:
+    return [int(one["detectorVersionId"]) for one in versions]
