@@ -131,6 +131,11 @@ def _id(name: str) -> str:
     return f"{DASHBOARD_ID}-{name.replace('_', '-')}"
 
 
+def index_pattern_id(index: Index) -> str:
+    """Give the id of an index pattern's saved object, for links into Dashboards."""
+    return _id(index.value)
+
+
 def _index_pattern(index: Index) -> dict[str, Any]:
     scripts = SCRIPTS if index is Index.DECISIONS else ()
     fields = [

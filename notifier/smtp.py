@@ -37,9 +37,7 @@ class SmtpServer:
             Refused: This mail will never be taken (5xx).
         """
         try:
-            self._open().send_message(
-                mail, from_addr=parseaddr(sender)[1], to_addrs=[parseaddr(recipient)[1]]
-            )
+            self._send(self._open(), mail, parseaddr(sender)[1], parseaddr(recipient)[1])
         except smtplib.SMTPSenderRefused as error:
             raise self._verdict(error.smtp_code) from error
         except smtplib.SMTPRecipientsRefused as error:
@@ -65,6 +63,14 @@ class SmtpServer:
                 session.quit()
             except (OSError, smtplib.SMTPException):
                 session.close()
+
+    @staticmethod
+    def _send(session: smtplib.SMTP, mail: EmailMessage, sender: str, recipient: str) -> None:
+        try:
+            session.send_message(mail, from_addr=sender, to_addrs=[recipient])
+        except smtplib.SMTPNotSupportedError as error:
+            # The address has other letters than ASCII, which this server does not take.
+            raise Refused("SMTPUTF8") from error
 
     def _open(self) -> smtplib.SMTP:
         if self._session is not None:

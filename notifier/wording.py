@@ -21,6 +21,8 @@ from jinja2 import (
     select_autoescape,
 )
 
+from dashboards.panels import Index
+from dashboards.saved_objects import index_pattern_id
 from fraud.contracts.decision import Outcome
 from notifier.alerts import Alert, ReasonLine, Severity, one_line
 from notifier.ledger import Message
@@ -35,6 +37,7 @@ _TEMPLATE_OF: Final = {
 PARTS: Final = ("subject.j2", "txt.j2", "html.j2", "slack.j2")
 """Of each message: subject, text and HTML of mails; Slack's text."""
 _MAX_SUBJECT: Final = 150
+_PATTERN: Final = index_pattern_id(Index.DECISIONS)
 _TOP: Final = 5
 
 _log = structlog.get_logger("notifier")
@@ -71,12 +74,13 @@ class Links:
         # As Dashboards writes them: rison, whose text escapes ! and ' by !; then KQL, whose escapes " by \.
         query = 'event_id:"' + alert.event_id.replace("\\", "\\\\").replace('"', '\\"') + '"'
         text = query.replace("!", "!!").replace("'", "!'")
-        state = f"(filters:!(),query:(language:kuery,query:'{text}'))"
-        since = "(time:(from:now-90d,to:now))"
-        return (
-            f"{self.dashboards_url}/app/data-explorer/discover#"
-            f"?_g={quote(since, safe='(),:!')}&_q={quote(state, safe='(),:!')}"
-        )
+        parts = {
+            "_a": f"(metadata:(indexPattern:'{_PATTERN}',view:discover))",
+            "_g": "(time:(from:now-90d,to:now))",
+            "_q": f"(filters:!(),query:(language:kuery,query:'{text}'))",
+        }
+        state = "&".join(f"{name}={quote(part, safe='(),:!')}" for name, part in parts.items())
+        return f"{self.dashboards_url}/app/data-explorer/discover#?{state}"
 
 
 def _slack(value: Any) -> str:

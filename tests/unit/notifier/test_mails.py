@@ -94,6 +94,7 @@ def test_a_mail_leads_to_the_live_page_and_dashboards() -> None:
     assert live in body(mail, "html")
     assert "https://dash.example.com/app/data-explorer/discover#?" in body(mail, "plain")
     assert "event_id:%22a!%27b%5C%22%26c%22" in body(mail, "plain")
+    assert "indexPattern:%27fraudstream-processed-transactions%27" in body(mail, "plain")
     without = as_read(a_message(), Templates(Links()))
     assert "http" not in body(without, "plain")
     assert "<a " not in body(without, "html")

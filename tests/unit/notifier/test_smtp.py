@@ -128,6 +128,24 @@ def test_a_refused_recipient_is_about_that_recipient(
     server.rest()
 
 
+def test_an_address_that_the_server_cannot_take_holds_up_nobody(script: Script) -> None:
+    """Letters beyond ASCII need a server that says it takes them."""
+    controller = Controller(
+        script,
+        hostname="127.0.0.1",
+        port=free_ports(1, "127.0.0.1")[0],
+        enable_SMTPUTF8=False,
+    )
+    controller.start()
+    server = SmtpServer(SmtpSettings(smtp_host="127.0.0.1", smtp_port=controller.port))
+    with pytest.raises(Refused, match="SMTPUTF8"):
+        send(server, "jürgen@example.com")
+    send(server)
+    server.rest()
+    controller.stop()
+    assert script.taken == 1
+
+
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     """Connection refused is no error of the mail."""
     with socket.socket() as probe:
