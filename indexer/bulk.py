@@ -12,7 +12,7 @@ import orjson
 import structlog
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
-from opensearchpy.exceptions import TransportError
+from opensearchpy.exceptions import ConnectionTimeout, TransportError
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import Backpressure
@@ -35,7 +35,7 @@ _MAX_BULK_BYTES: Final = 8 * 1_048_576
 _FIRST_PAUSE_S: Final = 0.05
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 10.0
-_REQUEST_S: Final = 30.0
+_REQUEST_S: Final = 60.0
 _CONFLICT: Final = 409
 _TOO_MANY: Final = 429
 _TOO_LARGE: Final = 413
@@ -144,6 +144,8 @@ class Bulk:
         for tries in range(MAX_TRIES):
             pending, problem = self._round(pending, done)
             if not pending:
+                if tries == 0:
+                    self._max_items = min(MAX_ITEMS, self._max_items + _GROWTH)
                 self._failures = 0
                 self.problem = None
                 return done
@@ -176,7 +178,8 @@ class Bulk:
                     problem = f"{status} {kind}"
                     busy = busy or status == _TOO_MANY
                     DOCUMENTS_RETRIED.labels(kind).inc()
-            self._adapt(len(chunk), busy=busy)
+            if busy:
+                self._shrink()
         if rejected:
             self._keep_rejected(rejected)
             done.refused.extend(write for write, *_ in rejected)
@@ -198,11 +201,8 @@ class Bulk:
         if chunk:
             yield chunk, b"".join(lines)
 
-    def _adapt(self, sent: int, *, busy: bool) -> None:
-        if busy:
-            self._max_items = max(MIN_ITEMS, min(sent, self._max_items) // 2)
-        else:
-            self._max_items = min(MAX_ITEMS, self._max_items + _GROWTH)
+    def _shrink(self) -> None:
+        self._max_items = max(MIN_ITEMS, self._max_items // 2)
 
     def _post(self, chunk: Sequence[Write], body: bytes) -> list[dict[str, Any]]:
         """Send one request and give what became of each item."""
@@ -214,8 +214,9 @@ class Bulk:
         except TransportError as error:
             if error.status_code == _TOO_LARGE:
                 return self._post_halves(chunk, body)
-            if error.status_code == _TOO_MANY:
-                self._adapt(len(chunk), busy=True)
+            if error.status_code == _TOO_MANY or isinstance(error, ConnectionTimeout):
+                # Sent again as it is, it might time out for ever.
+                self._shrink()
             raise self.wait_for(error) from error
         return [item[write.action] for write, item in zip(chunk, answer["items"], strict=True)]
 

@@ -376,8 +376,11 @@ def _numbers(value: object, known: frozenset[str]) -> dict[str, float]:
         return {}
     kept: dict[str, float] = {}
     for name, entry in value.items():
-        # A feature that is not known is null: the usual case needs no call.
+        # A feature that is not known is null; the usual cases need no call.
         if entry is None or name not in known:
+            continue
+        if type(entry) is float and math.isfinite(entry):
+            kept[name] = entry
             continue
         found = number(entry) if type(entry) is not str else None
         if found is not None:

@@ -8,7 +8,6 @@ hash a list of known values and compare, so the key is as secret as the values.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import hmac
 import os
 import re
@@ -126,7 +125,7 @@ class Pseudonyms:
 
     def _digest(self, field: str, text: str) -> str:
         message = f"{field}\0{text}".encode("utf-8", "surrogatepass")
-        return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:_HEX_DIGITS]
+        return hmac.digest(self._key, message, "sha256").hex()[:_HEX_DIGITS]
 
 
 def is_pseudonym(value: object) -> bool:

@@ -202,9 +202,39 @@ def test_requests_shrink_while_there_is_too_much_to_do(client: FakeClient, sink:
     sink.write(documents(*range(1000)))
     client.items.clear()
     sink.write(documents(*range(1000)))
-    assert MIN_ITEMS <= client.items[0] < 500
-    assert client.items[0] < client.items[1]
+    first = client.items[0]
+    assert MIN_ITEMS <= first < 500
     assert sum(client.items) == 1000
+    client.items.clear()
+    sink.write(documents(*range(1000)))
+    assert first < client.items[0] < 500
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ConnectionTimeout("TIMEOUT", "slow", Exception("slow")),
+        TransportError(429, "rejected_execution_exception", {}),
+    ],
+)
+def test_requests_shrink_when_a_whole_one_is_too_much(
+    client: FakeClient, sink: Sink, failure: Exception
+) -> None:
+    """Sent again as it is, it might time out for ever."""
+    sink.prepare()
+    keep = client.bulk
+
+    def refuse_long(body: bytes, params: dict[str, Any]) -> dict[str, Any]:
+        if body.count(b"\n") > 2 * 200:
+            raise failure
+        return keep(body, params)
+
+    client.bulk = refuse_long  # type: ignore[method-assign]
+    for _ in range(3):
+        with pytest.raises(Backpressure):
+            sink.write(documents(*range(1000)))
+    sink.write(documents(*range(1000)))
+    assert len(stored(client)) == 1000
 
 
 def test_a_request_that_is_too_large_is_cut(client: FakeClient, sink: Sink) -> None:
