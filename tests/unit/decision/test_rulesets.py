@@ -40,7 +40,7 @@ def test_what_is_written_is_read() -> None:
     ("text", "told"),
     [
         ("[[rules]", "expected TOML"),
-        (RULE + 'reson = "x"', "rule R1.reson"),
+        (RULE + 'because = "x"', "rule R1.because"),
         (RULE.replace("review", "deny"), "rule R1.outcome"),
         (RULE + RULE, "rule id R1: expected each id once"),
         (RULE.replace('id = "R1"', "id = 1"), "rules.0.id"),
