@@ -62,6 +62,8 @@ _MAX_TEXT: Final = 1024
 _MAX_ENTRIES: Final = 200
 _SHORTEST_SECRET: Final = 4
 """A personal value of fewer characters is not looked for in reasons: it would be found in any."""
+_MAX_FLOAT: Final = 3.4e38
+_NUMERIC: Final = frozenset({int, float})
 _FEATURES: Final = frozenset(feature.name for feature in FEATURES)
 _KEYS: Final = frozenset(key.name for key in KEYS)
 
@@ -376,15 +378,12 @@ def _numbers(value: object, known: frozenset[str]) -> dict[str, float]:
         return {}
     kept: dict[str, float] = {}
     for name, entry in value.items():
-        # A feature that is not known is null; the usual cases need no call.
+        # A feature that is not known is null.
         if entry is None or name not in known:
             continue
-        if type(entry) is float and math.isfinite(entry):
-            kept[name] = entry
-            continue
-        found = number(entry) if type(entry) is not str else None
-        if found is not None:
-            kept[name] = found
+        # What is larger is no number to an index of floats, nor to a model.
+        if type(entry) in _NUMERIC and -_MAX_FLOAT <= entry <= _MAX_FLOAT:
+            kept[name] = float(entry)
     return kept
 
 

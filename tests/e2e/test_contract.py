@@ -9,7 +9,7 @@ import uuid
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
-from tests.e2e.stack import Stack, wait_for
+from tests.e2e.stack import Stack, get_json, wait_for
 from tests.unit.contracts.test_transaction import REFUSED
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
@@ -127,3 +127,9 @@ def test_ten_thousand_bad_records_cost_no_good_one(stack: Stack) -> None:
         assert int(letter.headers["source_offset"]) >= 0
     assert stack.python_worker().pid == worker, "a bad record must not restart the job"
     wait_for("the index", lambda: len(stack.indexed(good[-3:])) == 3)
+    first = min(int(letter.headers["source_offset"]) for letter in letters)
+    query = {"query": {"range": {"source.offset": {"gte": first}}}}
+    wait_for(
+        "the dead letters in the index",
+        lambda: get_json(f"{stack.opensearch}/dead_letters/_count", query)["count"] >= 10_000,
+    )

@@ -204,7 +204,10 @@ def test_fields_have_the_types_that_searches_rely_on(world: World) -> None:
         assert world.count(query) == 1 + (query == found[-1]), query
     near = {"geo_distance": {"distance": "50km", "billing_location": {"lat": 42.3, "lon": -79.4}}}
     assert world.count(near) == 2
-    assert world.count({"range": {"fd.features.amount_base": {"gte": 24, "lte": 25}}}) == 2
+    for feature, value in (("amount_base", 24.9), ("entity_tx_count_1h", 3)):
+        near_it = {"gte": value - 0.01, "lte": value + 0.01}
+        assert world.count({"range": {f"fd.features.{feature}": near_it}}) == 2
+        assert world.count({"exists": {"field": f"fd.features.{feature}"}}) == 2
     assert world.count({"term": {"fd.outcome": "block"}}) == 2
     assert world.count({"match": {"fd.reasons.text": "payments"}}) == 2
     stats = world.search(aggs={"mean": {"avg": {"field": "fd.ttdf"}}})["aggregations"]
