@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from fraud.kit.lifecycle import load_settings, log_bugs, stop_event
 from fraud.kit.logs import configure_logs
+from fraud.kit.pseudonyms import Pseudonyms
 from indexer.service import Settings, run
 
 
@@ -16,7 +18,12 @@ def main() -> None:
     # The client logs every request; what matters of it, the sink says.
     logging.getLogger("opensearch").setLevel(logging.ERROR)
     with log_bugs("indexer"):
-        run(settings, stop_event())
+        try:
+            pseudonyms = Pseudonyms.of(settings)
+        except (ValueError, OSError) as problem:
+            sys.stderr.write(f"indexer: {problem}\n")
+            raise SystemExit(1) from None
+        run(settings, pseudonyms, stop_event())
 
 
 if __name__ == "__main__":

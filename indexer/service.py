@@ -94,13 +94,18 @@ def sink_of(
     )
 
 
-def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
+def run(
+    settings: Settings,
+    pseudonyms: Pseudonyms,
+    stop: threading.Event,
+    *,
+    clock: Clock = system_clock,
+) -> None:
     """Index until `stop` is set.
 
     Decisions in this thread, labels and dead letters each in one of their own: none waits for the
     others. On the way out: stop reading, finish the writes in hand, commit, close.
     """
-    pseudonyms = Pseudonyms.of(settings)
     client = connect(settings)
     decisions, labels, dead_letters = (
         sink_of(settings, client, pseudonyms, clock=clock, pause=stop.wait) for _ in range(3)
