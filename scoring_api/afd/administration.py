@@ -20,6 +20,7 @@ from fraud.kit.api_keys import Role
 from fraud.kit.audit import Actor, AuditLog
 from fraud.kit.clock import Clock, system_clock
 from fraud.kit.control import CannotPublish
+from fraud.kit.logs import mask
 from scoring_api.access import Principal
 from scoring_api.afd.catalogue import OURS, Catalogue, Place, arn, ours_of
 from scoring_api.afd.errors import (
@@ -768,9 +769,9 @@ def _target(request: Request) -> str:
 
 
 def _summary(request: Request) -> dict[str, Any]:
-    """Say what was asked without the values on lists, which may be personal."""
+    """Say what was asked without values on lists and in expressions that may be personal."""
     return {
-        name: len(value) if name in _COUNTED else value
+        name: len(value) if name in _COUNTED else mask(value) if isinstance(value, str) else value
         for name, value in request.items()
         if name != "tags"
     }

@@ -70,12 +70,6 @@ class ConflictException(AfdError):
     """Something else stands against it."""
 
 
-class RequestEntityTooLargeException(AfdError):
-    """The body is too long."""
-
-    status = 413
-
-
 class InternalServerException(AfdError):
     """It failed on our side; clients try again by themselves."""
 

@@ -45,6 +45,7 @@ def _model() -> dict[str, Any]:
     return orjson.loads(gzip.decompress(packed))  # type: ignore[no-any-return]
 
 
+@cache
 def operations() -> frozenset[str]:
     """Give the names of all operations that the service has."""
     return frozenset(_model()["operations"])

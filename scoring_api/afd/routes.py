@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 import structlog
 from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
 
 from fraud.kit.aws_credentials import AwsCredential, AwsCredentials
 from fraud.kit.clock import Clock, system_clock
@@ -28,7 +29,7 @@ from scoring_api.afd.errors import (
 from scoring_api.afd.events import PAGE
 from scoring_api.afd.operations import Operation
 from scoring_api.afd.protocol import CONTENT_TYPE, TARGET_PREFIX, check_request, operations
-from scoring_api.afd.signature import Call, verify
+from scoring_api.afd.signature import Call, Headers, check_claim, verify
 from scoring_api.scoring import NotReady
 
 _NONE: Final = "none"
@@ -58,6 +59,15 @@ class AfdDoor:
         self._credentials = credentials
         self._limit = limit
         self._clock = clock
+
+    def check_claim(self, headers: Headers) -> None:
+        """Check that whoever calls names an access key of ours, before the body is read.
+
+        Raises:
+            AfdError: See there.
+        """
+        if self._credentials is not None:
+            check_claim(headers, self._credentials.find)
 
     async def answer(self, call: Call, target: str) -> dict[str, Any]:
         """Answer a call.
@@ -106,19 +116,21 @@ def afd_routes(door: AfdDoor) -> APIRouter:
     async def afd(request: Request) -> Response:
         target = request.headers.get("x-amz-target", "")
         name = target.removeprefix(TARGET_PREFIX)
-        body = await request.body()
-        call = Call(
-            request.method,
-            request.scope.get("raw_path", b"/").decode("latin-1"),
-            request.scope["query_string"].decode("latin-1"),
-            request.headers.raw,
-            body,
-        )
         code = "ok"
         try:
+            door.check_claim(request.headers.raw)
+            call = Call(
+                request.method,
+                request.scope.get("raw_path", b"/").decode("latin-1"),
+                request.scope["query_string"].decode("latin-1"),
+                request.headers.raw,
+                await request.body(),
+            )
             response = _response(request, await door.answer(call, target), HTTPStatus.OK)
         except AfdError as error:
             response, code = _error(request, error), error.code
+        except HTTPException:
+            raise  # a body that is too long, which the door answers
         except Exception as bug:
             # The type alone and where: a message may hold what was asked.
             _log.error("scoring_api.afd_call_failed", operation=name[:64], error=type(bug).__name__, at=_place(bug))  # fmt: skip

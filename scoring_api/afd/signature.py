@@ -39,6 +39,10 @@ _MISMATCH: Final = (
 )
 
 
+Headers = Iterable[tuple[bytes, bytes]]
+"""Names and values, in their order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A call as it arrived.
@@ -54,7 +58,7 @@ class Call:
     method: str
     path: str
     query: str
-    headers: Iterable[tuple[bytes, bytes]]
+    headers: Headers
     body: bytes
 
 
@@ -85,12 +89,8 @@ def verify(
         UnrecognizedClientException: There is no such access key.
         InvalidSignatureException: It is not the signature of this call, or not of this time.
     """
-    headers = _joined(call.headers)
-    given = _authorization(headers)
+    headers, given, credential = _claimed(call.headers, find)
     signed_at = _signed_at(headers, given)
-    credential = find(given.key_id)
-    if credential is None:
-        raise UnrecognizedClientException("The security token included in the request is invalid.")
     _check_time(signed_at, now_ms)
     to_sign = "\n".join(
         (
@@ -109,7 +109,29 @@ def verify(
     return credential
 
 
-def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, bytes]:
+def check_claim(headers: Headers, find: Callable[[str], AwsCredential | None]) -> None:
+    """Check that a call names an access key of ours, before its body is read.
+
+    Raises:
+        MissingAuthenticationTokenException: It is not signed.
+        IncompleteSignatureException: The signature lacks a part.
+        UnrecognizedClientException: There is no such access key.
+    """
+    _claimed(headers, find)
+
+
+def _claimed(
+    headers: Headers, find: Callable[[str], AwsCredential | None]
+) -> tuple[dict[str, bytes], _Authorization, AwsCredential]:
+    joined = _joined(headers)
+    given = _authorization(joined)
+    credential = find(given.key_id)
+    if credential is None:
+        raise UnrecognizedClientException("The security token included in the request is invalid.")
+    return joined, given, credential
+
+
+def _joined(headers: Headers) -> dict[str, bytes]:
     """Give each header's value as it is signed: trimmed, spaces as one, several with commas."""
     found: dict[str, bytes] = {}
     for name, value in headers:

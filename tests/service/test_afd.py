@@ -100,12 +100,10 @@ class Afd:
             return False
 
     def client(self, profile: str = "default", *, attempts: int = 10, **config: Any) -> Any:
-        """Make a client as the migration page says: an address and a profile, nothing else."""
+        """Make a client as there was one for AWS: `_aws` has the address and the keys."""
         session = boto3.Session(profile_name=profile, region_name="us-east-1")
         retries = {"total_max_attempts": attempts, "mode": "standard"}
-        return session.client(
-            "frauddetector", endpoint_url=self.url, config=Config(retries=retries, **config)
-        )
+        return session.client("frauddetector", config=Config(retries=retries, **config))
 
     def records(self, topic: Topic) -> list[tuple[str, dict[str, Any]]]:
         """Give all records of a topic: key and value."""
@@ -133,11 +131,12 @@ def afd(kafka: str, opensearch: str, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(autouse=True)
 def _aws(afd: Afd, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a client of AWS has in its environment; nothing leads to AWS itself."""
+    """What the migration page puts into a client's environment; nothing leads to AWS itself."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(afd.folder / FILE_NAME))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(afd.folder / "none"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_FRAUDDETECTOR", afd.url)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
