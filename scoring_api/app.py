@@ -22,6 +22,7 @@ from scoring_api.documentation import (
 )
 from scoring_api.door import Door
 from scoring_api.errors import answer_errors
+from scoring_api.idempotency import Answers
 from scoring_api.scoring import Scoring
 
 
@@ -66,16 +67,21 @@ def _open(scoring: Scoring) -> APIRouter:
     return routes
 
 
-def create_app(scoring: Scoring, access: Access, *more: APIRouter) -> FastAPI:
+def create_app(
+    scoring: Scoring, access: Access, *more: APIRouter, answers: Answers | None = None
+) -> FastAPI:
     """Make the app.
 
     Args:
         scoring: Answers `POST /v1/score`.
         access: Who may ask; `require` in routes refers to it.
         more: Further routes.
+        answers: What was answered to requests with an `Idempotency-Key`; needed by routes of
+            `OnceRoute`.
     """
     app = FastAPI(title="Fraudstream", docs_url=None, redoc_url=None)
     app.state.access = access
+    app.state.answers = answers
     app.add_middleware(Door, access=access)
     answer_errors(app)
     app.include_router(_score(scoring))

@@ -13,12 +13,16 @@ from starlette.responses import HTMLResponse
 
 from fraud.contracts.decision import Decision
 from fraud.contracts.json_schema import EXAMPLE_FOLDER, transaction_schema
-from scoring_api.errors import PROBLEM_TYPE
 from scoring_api.scoring import MAX_BODY_BYTES, MAX_RECORDS
 
 DESCRIPTION: Final = """\
 Scores transactions ad hoc, with the same code and the same recent history as the stream. A transaction scored here and then sent to the topic `transactions` next gets the same probability, to the last bit.
 """
+PROBLEM_TYPE: Final = "application/problem+json"
+ONE: Final = "(one)"
+MANY: Final = "(list)"
+"""Tags of a body that is one thing or a list of them; pydantic puts them into places of errors."""
+
 _REFERENCE: Final = "#/components/schemas/{model}"
 ASSETS_PATH: Final = "/docs/assets"
 
@@ -45,7 +49,8 @@ async def docs() -> HTMLResponse:
     )
 
 
-def _reference(name: str) -> dict[str, str]:
+def reference(name: str) -> dict[str, str]:
+    """Refer to one of `components`."""
     return {"$ref": _REFERENCE.format(model=name)}
 
 
@@ -81,7 +86,33 @@ def components() -> dict[str, Any]:
         "Scored": {
             "type": "object",
             "required": ["event_id", "fd"],
-            "properties": {"event_id": text, "fd": _reference("Decision")},
+            "properties": {"event_id": text, "fd": reference("Decision")},
+        },
+        "IndexedDecision": {
+            "type": "object",
+            "description": "A document as docs/indexer.md lists it: personal values are keyed hashes.",
+            "required": ["id", "event_id", "fd"],
+            "properties": {
+                "id": text | {"description": "Coordinates of the input record."},
+                "event_id": text,
+                "entity_id": text,
+                "fd": {
+                    "type": "object",
+                    "description": "The decision; on pages without `features`.",
+                },
+                "label": {"type": "object", "description": "What it turned out to be, once known."},
+            },
+        },
+        "DecisionPage": {
+            "type": "object",
+            "required": ["items", "next_cursor"],
+            "properties": {
+                "items": {"type": "array", "items": reference("IndexedDecision")},
+                "next_cursor": {
+                    "type": ["string", "null"],
+                    "description": "Gives the next page; null if this is the last.",
+                },
+            },
         },
         "Problem": {
             "type": "object",
@@ -117,10 +148,15 @@ def problems(*status: int) -> dict[int | str, dict[str, Any]]:
     return {one: _problem_answer(_PROBLEMS[one]) for one in status or _ALWAYS}
 
 
+def answers(description: str, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer 200 whose model FastAPI does not know."""
+    return {200: {"description": description, "content": {"application/json": {"schema": schema}}}}
+
+
 def _problem_answer(description: str) -> dict[str, Any]:
     return {
         "description": description,
-        "content": {PROBLEM_TYPE: {"schema": _reference("Problem")}},
+        "content": {PROBLEM_TYPE: {"schema": reference("Problem")}},
     }
 
 
@@ -135,8 +171,8 @@ def score_operation() -> dict[str, Any]:
                 "application/json": {
                     "schema": {
                         "oneOf": [
-                            _reference("Transaction"),
-                            {**lists, "items": _reference("Transaction")},
+                            reference("Transaction"),
+                            {**lists, "items": reference("Transaction")},
                         ]
                     },
                     "examples": _examples(),
@@ -150,8 +186,8 @@ def score_operation() -> dict[str, Any]:
                     "application/json": {
                         "schema": {
                             "oneOf": [
-                                _reference("Scored"),
-                                {**lists, "items": _reference("Scored")},
+                                reference("Scored"),
+                                {**lists, "items": reference("Scored")},
                             ]
                         }
                     }

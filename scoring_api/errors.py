@@ -17,8 +17,11 @@ from starlette.exceptions import HTTPException
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.kit.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys
 from scoring_api.access import NotAuthenticated, RateLimited, RoleNeeded
-from scoring_api.live.board import NoSuchDecision, SearchAway
+from scoring_api.decisions import InvalidCursor, NoSuchDecision, SearchAway
+from scoring_api.documentation import MANY, ONE, PROBLEM_TYPE
+from scoring_api.idempotency import HEADER, KeyReused, ShownOnce, StillWorking
 from scoring_api.live.session import ForeignRequest
+from scoring_api.publisher import NotPublished
 from scoring_api.scoring import (
     MAX_RECORDS,
     InvalidRecords,
@@ -27,7 +30,6 @@ from scoring_api.scoring import (
     TooManyRecords,
 )
 
-PROBLEM_TYPE: Final = "application/problem+json"
 _RETRY_AFTER_S: Final = "2"
 
 _UNREADABLE: Final = frozenset({ErrorCode.NULL_VALUE, ErrorCode.EMPTY_VALUE, ErrorCode.NOT_JSON})
@@ -130,6 +132,24 @@ def _foreign(_error: ForeignRequest) -> Response:
     )
 
 
+def _not_published(_error: NotPublished) -> Response:
+    return _problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "not_published",
+        "Kafka did not acknowledge it: send it again",
+        headers={"Retry-After": _RETRY_AFTER_S},
+    )
+
+
+def _at_fault(field: str, code: str, detail: str) -> Callable[[Exception], Response]:
+    return lambda _error: _problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        code,
+        detail,
+        errors=[{"field": field, "code": code, "detail": detail}],
+    )
+
+
 def _not_found(what: str) -> Callable[[Exception], Response]:
     return lambda _error: _problem(HTTPStatus.NOT_FOUND, "not_found", f"there is no such {what}")
 
@@ -157,7 +177,9 @@ def _invalid_request(error: RequestValidationError) -> Response:
 
 def _request_fault(error: dict[str, Any]) -> dict[str, Any]:
     """Name the field and what was expected; what pydantic says of it holds no value."""
-    where = ".".join(str(part) for part in error["loc"][1:])[:_LONGEST_FIELD] or None
+    parts = [part for part in error["loc"][1:] if part not in (ONE, MANY)]
+    index = {"index": parts.pop(0)} if parts and isinstance(parts[0], int) else {}
+    where = ".".join(map(str, parts))[:_LONGEST_FIELD] or None
     kind: str = error["type"]
     if kind == _MISSING:
         code, detail = ErrorCode.MISSING_FIELD, "expected a value, it is missing"
@@ -165,7 +187,7 @@ def _request_fault(error: dict[str, Any]) -> dict[str, Any]:
         code, detail = ErrorCode.WRONG_TYPE, _expected(error)
     else:
         code, detail = ErrorCode.OUT_OF_RANGE, _expected(error)
-    return {"field": where, "code": str(code), "detail": f"{where or 'body'}: {detail}"}
+    return index | {"field": where, "code": str(code), "detail": f"{where or 'body'}: {detail}"}
 
 
 def _expected(error: dict[str, Any]) -> str:
@@ -207,9 +229,25 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
     LastAdminKey: _conflict(
         "last_admin_key", "it is the last key of role admin: make another first"
     ),  # 409
-    TooManyKeys: _conflict("too_many_keys", f"expected at most {MAX_KEYS} keys"),  # 409
+    NoSuchDecision: _not_found("decision in the index"),  # 404
+    InvalidCursor: _at_fault(
+        "cursor", "out_of_range", "cursor: expected the next_cursor of a page"
+    ),  # 422
     SearchAway: _search_away,  # 503
-    NoSuchDecision: _not_found("decision"),  # 404
+    NotPublished: _not_published,  # 503
+    KeyReused: _at_fault(
+        HEADER,
+        "idempotency_key_reused",
+        f"{HEADER}: expected a new one, it was used for another request",
+    ),  # 422
+    StillWorking: _conflict(
+        "still_working", "the first request of this Idempotency-Key is not answered yet"
+    ),  # 409
+    ShownOnce: _conflict(
+        "shown_once",
+        "the first request of this Idempotency-Key was done, and its answer held a secret, which is shown once",
+    ),  # 409
+    TooManyKeys: _conflict("too_many_keys", f"expected at most {MAX_KEYS} keys"),  # 409
     ForeignRequest: _foreign,  # 403
     HTTPException: _http,  # 404, 405
     Exception: _bug,  # 500

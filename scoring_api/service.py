@@ -32,14 +32,19 @@ from scoring_api.access import Access, RateLimit
 from scoring_api.afd.shelf import KIND, Shelf
 from scoring_api.afd.wiring import Parts, UnusableSetting, afd
 from scoring_api.app import create_app
+from scoring_api.decisions import REQUEST_S, Decisions
 from scoring_api.follower import SERVICE, Follower
 from scoring_api.history import RecentHistory
+from scoring_api.idempotency import Answers
 from scoring_api.live.board import Board
 from scoring_api.live.routes import live_routes
 from scoring_api.live.session import Sessions
 from scoring_api.publisher import Publisher
 from scoring_api.routes.audit import audit_routes
+from scoring_api.routes.decisions import decision_routes
 from scoring_api.routes.keys import key_routes
+from scoring_api.routes.labels import label_routes
+from scoring_api.routes.models import model_routes
 from scoring_api.scoring import Scoring
 from scoring_api.settings import Settings
 from scoring_api.snapshot import SnapshotFile
@@ -48,7 +53,6 @@ _SWITCH_S: Final = 0.0005
 """How long the follower's thread may keep a request from going on; Python's default is 5 ms."""
 
 _BACKLOG: Final = 2048
-_SEARCH_S: Final = 10.0
 _log = structlog.get_logger(SERVICE)
 
 
@@ -98,14 +102,15 @@ def _access_keys(settings: Settings) -> AwsCredentials | None:
     return credentials
 
 
-def _live(settings: Settings, access: Access, search: OpenSearch) -> APIRouter:
+def _live(
+    settings: Settings, access: Access, search: OpenSearch, pseudonyms: Pseudonyms
+) -> APIRouter:
     """Make the routes of the live page.
 
     Raises:
         CannotStart: A key that it needs cannot be read.
     """
     try:
-        pseudonyms = Pseudonyms.of(settings)
         secret = kept_key(settings.state_dir / SERVICE / "session-key")
     except (ValueError, OSError) as problem:
         raise CannotStart(str(problem)) from None
@@ -126,6 +131,10 @@ def serve(
     sys.setswitchinterval(_SWITCH_S)
     keys = _keys(settings)
     access_keys = _access_keys(settings)
+    try:
+        pseudonyms = Pseudonyms.of(settings)
+    except (ValueError, OSError) as problem:
+        raise CannotStart(f"the key of personal data cannot be used: {problem}") from None
     history = RecentHistory(settings.api_history_keys)
     with ExitStack() as stack:
         engine = stack.enter_context(LiveEngine(registry, settings, service=SERVICE, stop=stop))
@@ -139,15 +148,20 @@ def serve(
             snapshot_s=settings.api_snapshot_s,
         )
         audit = AuditLog(settings.state_dir)
-        routes = [audit_routes(audit)]
+        publisher = stack.enter_context(Publisher(settings))
+        search = stack.enter_context(closing(connect(settings, timeout_s=REQUEST_S)))
+        routes = [
+            decision_routes(Decisions(search, pseudonyms)),
+            label_routes(publisher, audit),
+            model_routes(registry, engine.current),
+            audit_routes(audit),
+        ]
         if keys is not None:
             routes.append(key_routes(keys, audit))
         limit = RateLimit(settings.api_rate_limit)
         scoring = Scoring(
             engine.current, history, lambda: engine.waits_for() or follower.waits_for()
         )
-        publisher = stack.enter_context(Publisher(settings))
-        search = stack.enter_context(closing(connect(settings, timeout_s=_SEARCH_S)))
         shelf = Shelf()
         book = stack.enter_context(
             LiveBook(settings, service=SERVICE, stop=stop, beside={KIND: shelf})
@@ -171,8 +185,13 @@ def serve(
         except UnusableSetting as problem:
             raise CannotStart(str(problem)) from None
         access = Access(keys, limit)
-        routes.append(_live(settings, access, search))
-        app = create_app(scoring, access, *routes)
+        routes.append(_live(settings, access, search, pseudonyms))
+        app = create_app(
+            scoring,
+            access,
+            *routes,
+            answers=Answers(settings.state_dir / SERVICE / "idempotency.sqlite"),
+        )
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -18,6 +18,7 @@ from dashboards.requests import Span, columns, interval_ms, listing_request, req
 from fraud.contracts.decision import Outcome
 from fraud.contracts.transaction import MAX_ID_LENGTH
 from fraud.kit.clock import Clock, to_datetime
+from scoring_api.decisions import NoSuchDecision, SearchAway
 
 MAX_ALERTS: Final = 200
 
@@ -33,14 +34,6 @@ _ALERTS: Final = next(listing for listing in LISTINGS if listing.id == "recent_a
 _MAY_BE_MISSING: Final = {"ignore_unavailable": True, "allow_no_indices": True}
 
 _log = structlog.get_logger("scoring_api")
-
-
-class SearchAway(Exception):  # noqa: N818 - said as it is
-    """OpenSearch cannot be asked."""
-
-
-class NoSuchDecision(Exception):  # noqa: N818 - a verdict
-    """No decision is indexed under that id."""
 
 
 class Range(StrEnum):

@@ -12,6 +12,7 @@ from fraud.kit.api_keys import ApiKey, KeyName, KeyStore, Role
 from fraud.kit.audit import AuditLog
 from scoring_api.access import Principal, request_id, require
 from scoring_api.documentation import problems
+from scoring_api.idempotency import OnceRoute, idempotent, show_once
 
 _Admin = Annotated[Principal, Depends(require(Role.ADMIN))]
 
@@ -46,14 +47,22 @@ def shown(key: ApiKey) -> dict[str, Any]:
 
 def key_routes(keys: KeyStore, audit: AuditLog) -> APIRouter:
     """Make the routes."""
-    routes = APIRouter(prefix="/v1/keys", tags=["keys"], responses=problems())
+    routes = APIRouter(
+        prefix="/v1/keys", tags=["keys"], route_class=OnceRoute, responses=problems()
+    )
 
     @routes.get("", summary="List the keys")
     def list_keys(_who: _Admin) -> Keys:
         """All keys, the oldest first; never their secrets."""
         return Keys(items=keys.all_keys())
 
-    @routes.post("", summary="Make a key", status_code=HTTPStatus.CREATED, responses=problems(409))
+    @routes.post(
+        "",
+        summary="Make a key",
+        status_code=HTTPStatus.CREATED,
+        responses=problems(409),
+        dependencies=[Depends(idempotent)],
+    )
     def create_key(new: NewKey, who: _Admin, request: Request) -> MadeKey:
         """The answer is the only place that ever shows the secret."""
         with audit.change(
@@ -64,6 +73,7 @@ def key_routes(keys: KeyStore, audit: AuditLog) -> APIRouter:
             request_id=request_id(request),
         ):
             key, secret = keys.create(new.name, new.role, who.name)
+        show_once(request)
         return MadeKey(**key.model_dump(), secret=secret)
 
     @routes.delete(

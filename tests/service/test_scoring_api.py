@@ -113,8 +113,12 @@ def topic(kafka: str) -> Topic:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry with a champion."""
-    registry = Registry(tmp_path_factory.mktemp("registry"))
+    return a_registry(tmp_path_factory.mktemp("registry"))
+
+
+def a_registry(folder: Path) -> Path:
+    """Make a registry with a champion."""
+    registry = Registry(folder)
     scale = ScoreScale([0.0, 0.5, 1.0], [0.0, 950.0, 1000.0])
     model = registry.add("fraud", train_booster(), scale, metrics={}, training={})
     registry.promote("fraud", model.version)
@@ -181,6 +185,11 @@ def api(env: dict[str, str]) -> Iterator[Api]:
 
 @pytest.fixture
 def env(topic: Topic, registry: Path, tmp_path: Path) -> dict[str, str]:
+    return settings_of(topic, registry, tmp_path)
+
+
+def settings_of(topic: Topic, registry: Path, tmp_path: Path) -> dict[str, str]:
+    """Give the settings of an API."""
     return {
         "KAFKA_BOOTSTRAP_SERVERS": topic.bootstrap,
         "TOPIC_PROCESSED_TRANSACTIONS": topic.name,

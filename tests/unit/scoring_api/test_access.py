@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,66 +11,22 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from fraud.kit.api_keys import KeyStore, Role
-from fraud.kit.audit import AuditLog
-from scoring_api.access import Access, RateLimit, RateLimited
-from scoring_api.app import create_app
-from scoring_api.history import RecentHistory
-from scoring_api.routes.audit import audit_routes
-from scoring_api.routes.keys import key_routes
-from scoring_api.scoring import MAX_BODY_BYTES, Scoring
+from fraud.kit.api_keys import Role
+from scoring_api.access import RateLimit, RateLimited
+from scoring_api.scoring import MAX_BODY_BYTES
 from tests.builders import a_record
-from tests.unit.scoring_api.fakes import an_engine
+from tests.unit.scoring_api.an_api import AnApi
 
 PROBLEM = "application/problem+json"
 
 
-class Api:
-    """The app with a key of each role.
-
-    Args:
-        folder: Its state folder.
-        limit: Requests a second of each key.
-    """
-
-    def __init__(self, folder: Path, limit: int = 0) -> None:
-        self.store = KeyStore(folder)
-        self.audit = AuditLog(folder)
-        self.secrets = {
-            role: self.store.create(f"the {role.value}", role, "ada")[1] for role in Role
-        }
-        engine = an_engine()
-        self.app = create_app(
-            Scoring(lambda: engine, RecentHistory(10), lambda: None),
-            Access(self.store, RateLimit(limit, lambda: 0.0)),
-            key_routes(self.store, self.audit),
-            audit_routes(self.audit),
-        )
-
-    def __call__(
-        self, method: str, path: str, secret: str | None = None, **more: Any
-    ) -> httpx.Response:
-        headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
-        headers |= more.pop("headers", {})
-
-        async def send() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
-                return await http.request(method, path, headers=headers, **more)
-
-        return asyncio.run(send())
-
-    def asked_as(self, role: Role) -> Callable[..., httpx.Response]:
-        return lambda method, path, **more: self(method, path, self.secrets[role], **more)
+@pytest.fixture
+def api(tmp_path: Path) -> AnApi:
+    return AnApi(tmp_path)
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    return Api(tmp_path)
-
-
-@pytest.fixture
-def admin(api: Api) -> Callable[..., httpx.Response]:
+def admin(api: AnApi) -> Callable[..., httpx.Response]:
     return api.asked_as(Role.ADMIN)
 
 
@@ -79,7 +34,7 @@ def admin(api: Api) -> Callable[..., httpx.Response]:
     "authorization",
     [None, "", "Bearer", "Bearer ", "Bearer fs_wrong", "Basic YTpi", "Bearer \xff", "fs_wrong"],
 )
-def test_without_a_key_that_is_in_use_it_answers_401(api: Api, authorization: str | None) -> None:
+def test_without_a_key_that_is_in_use_it_answers_401(api: AnApi, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
     response = api("POST", "/v1/score", headers=headers, json=a_record())
     assert response.status_code == 401
@@ -89,12 +44,12 @@ def test_without_a_key_that_is_in_use_it_answers_401(api: Api, authorization: st
     assert "wrong" not in response.text
 
 
-def test_a_path_that_is_not_there_is_told_to_keys_only(api: Api) -> None:
+def test_a_path_that_is_not_there_is_told_to_keys_only(api: AnApi) -> None:
     assert api("GET", "/v1/nothing").status_code == 401
     assert api.asked_as(Role.SCORE)("GET", "/v1/nothing").status_code == 404
 
 
-def test_a_body_is_not_read_before_the_key_is(api: Api) -> None:
+def test_a_body_is_not_read_before_the_key_is(api: AnApi) -> None:
     read = 0
 
     async def chunks() -> Any:
@@ -109,7 +64,7 @@ def test_a_body_is_not_read_before_the_key_is(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/docs"])
-def test_health_metrics_and_the_docs_page_are_open(api: Api, path: str) -> None:
+def test_health_metrics_and_the_docs_page_are_open(api: AnApi, path: str) -> None:
     assert api("GET", path).status_code == 200
 
 
@@ -121,10 +76,15 @@ def test_health_metrics_and_the_docs_page_are_open(api: Api, path: str) -> None:
         ("POST", "/v1/keys", Role.ADMIN),
         ("DELETE", "/v1/keys/key_1", Role.ADMIN),
         ("GET", "/v1/audit", Role.ADMIN),
+        ("GET", "/v1/decisions", Role.ANALYST),
+        ("GET", "/v1/decisions/e-1", Role.ANALYST),
+        ("POST", "/v1/decisions/search", Role.ANALYST),
+        ("GET", "/v1/models", Role.ANALYST),
+        ("POST", "/v1/labels", Role.SCORE),
     ],
 )
 def test_a_role_too_low_is_told_which_one_is_needed(
-    api: Api, method: str, path: str, needed: Role
+    api: AnApi, method: str, path: str, needed: Role
 ) -> None:
     for role in Role:
         response = api.asked_as(role)(method, path)
@@ -137,7 +97,7 @@ def test_a_role_too_low_is_told_which_one_is_needed(
             assert f"role {needed.value}" in response.json()["detail"]
 
 
-def test_a_key_is_made_used_and_revoked(api: Api, admin: Callable[..., httpx.Response]) -> None:
+def test_a_key_is_made_used_and_revoked(api: AnApi, admin: Callable[..., httpx.Response]) -> None:
     """Revoked, it is refused by the next request."""
     made = admin("POST", "/v1/keys", json={"name": "checkout", "role": "score"})
     assert made.status_code == 201
@@ -162,7 +122,7 @@ def test_a_key_is_made_used_and_revoked(api: Api, admin: Callable[..., httpx.Res
 
 
 def test_keys_contradict_each_other_with_409(
-    api: Api, admin: Callable[..., httpx.Response]
+    api: AnApi, admin: Callable[..., httpx.Response]
 ) -> None:
     again = admin("POST", "/v1/keys", json={"name": "the score", "role": "score"})
     assert (again.status_code, again.json()["code"]) == (409, "name_taken")
@@ -213,7 +173,7 @@ def test_the_audit_log_is_paged(admin: Callable[..., httpx.Response]) -> None:
 
 def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
     """Others are not kept from asking."""
-    api = Api(tmp_path, limit=3)
+    api = AnApi(tmp_path, limit=3)
     score = api.asked_as(Role.SCORE)
     answers = [score("POST", "/v1/score", json=a_record()).status_code for _ in range(5)]
     assert answers == [200, 200, 200, 429, 429]
@@ -246,7 +206,7 @@ def test_the_limit_is_a_rate() -> None:
     assert taken() == 10
 
 
-def test_a_request_has_an_id_of_its_own_or_the_callers(api: Api) -> None:
+def test_a_request_has_an_id_of_its_own_or_the_callers(api: AnApi) -> None:
     score = api.asked_as(Role.SCORE)
     one, two = (score("POST", "/v1/score").headers["x-request-id"] for _ in range(2))
     assert one != two

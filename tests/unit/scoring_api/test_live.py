@@ -18,9 +18,10 @@ from fraud.kit.api_keys import KeyStore, Role
 from fraud.kit.pseudonyms import Pseudonyms
 from scoring_api.access import Access, RateLimit
 from scoring_api.app import create_app
+from scoring_api.decisions import NoSuchDecision
 from scoring_api.history import RecentHistory
 from scoring_api.live import session as session_module
-from scoring_api.live.board import Board, NoSuchDecision
+from scoring_api.live.board import Board
 from scoring_api.live.routes import live_routes
 from scoring_api.live.session import COOKIE, Sessions
 from scoring_api.scoring import Scoring

@@ -1,0 +1,209 @@
+"""Past decisions, found in OpenSearch. Personal values are looked for by their pseudonyms."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import orjson
+import structlog
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import OpenSearchException, TransportError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from dashboards.panels import Index
+from fraud.contracts.decision import Outcome
+from fraud.contracts.label import LabelValue
+from fraud.contracts.transaction import EVENT_TIME_END_MS, FIELDS, MAX_ID_LENGTH, Kind
+from fraud.kit.pseudonyms import Pseudonyms
+
+MAX_DECISIONS: Final = 200
+"""Most decisions on a page."""
+
+REQUEST_S: Final = 10.0
+"""How long OpenSearch may take."""
+
+_ENTITY: Final = "entity_id"
+_MAX_VALUE: Final = 1024
+_LARGEST: Final = 2**63
+_SORT: Final = [
+    # The newest first; coordinates tell those of the same millisecond apart.
+    {"fd.source.timestamp_ms": {"order": "desc", "unmapped_type": "date"}},
+    {"fd.source.partition": {"order": "desc", "unmapped_type": "integer"}},
+    {"fd.source.offset": {"order": "desc", "unmapped_type": "long"}},
+]
+
+_log = structlog.get_logger("scoring_api")
+
+SearchedField = StrEnum(  # type: ignore[misc]  # of the fields declared once, elsewhere
+    "SearchedField", {field.name: field.name for field in FIELDS if field.kind in (Kind.ID, Kind.TEXT)}
+)  # fmt: skip
+
+
+class SearchAway(Exception):  # noqa: N818 - a verdict
+    """OpenSearch cannot be asked now; the text says why."""
+
+
+class NoSuchDecision(Exception):  # noqa: N818 - a verdict
+    """No decision of that event is indexed."""
+
+
+class InvalidCursor(Exception):  # noqa: N818 - a verdict
+    """The cursor is none that a page gave."""
+
+
+class Filters(BaseModel):
+    """Which decisions; of several conditions all must hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    from_: Annotated[AwareDatetime | None, Field(alias="from", description="Not before; by arrival in Kafka.")] = None  # fmt: skip
+    to: Annotated[AwareDatetime | None, Field(description="Before.")] = None
+    outcome: Outcome | None = None
+    entity_id: Annotated[str | None, Field(min_length=1, max_length=MAX_ID_LENGTH)] = None
+    min_score: Annotated[int | None, Field(ge=0, le=1000, description="At least this score.")] = None  # fmt: skip
+    rule: Annotated[str | None, Field(min_length=1, max_length=128, description="Id of a rule that matched.")] = None  # fmt: skip
+    reason: Annotated[str | None, Field(min_length=1, max_length=128, description="Code of a reason.")] = None  # fmt: skip
+    label: Annotated[LabelValue | None, Field(description="What it turned out to be.")] = None
+    limit: Annotated[int, Field(ge=1, le=MAX_DECISIONS, description="Most decisions.")] = 50
+    cursor: Annotated[str | None, Field(max_length=256, description="`next_cursor` of the page before.")] = None  # fmt: skip
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Filters:
+        if self.from_ and self.to and self.from_ >= self.to:
+            raise ValueError("expected a time `from` before `to`")
+        return self
+
+
+class Search(Filters):
+    """Which decisions, also by values that may be personal: those belong in no address."""
+
+    fields: Annotated[
+        dict[SearchedField, Annotated[str, Field(min_length=1, max_length=_MAX_VALUE)]],
+        Field(max_length=10, description="Exact values of the transaction's fields, such as e-mail addresses, as they were sent."),
+    ] = {}  # fmt: skip
+
+
+class Decisions:
+    """Finds decisions. Its calls block: they are made in a thread.
+
+    Args:
+        client: OpenSearch.
+        pseudonyms: How the index holds personal values.
+    """
+
+    def __init__(self, client: OpenSearch, pseudonyms: Pseudonyms) -> None:
+        self._client = client
+        self._pseudonyms = pseudonyms
+
+    def of_event(self, event_id: str, entity_id: str | None) -> dict[str, Any]:
+        """Give the decision of an event; of several the newest that is no repetition.
+
+        Raises:
+            NoSuchDecision: See there.
+            SearchAway: See there.
+        """
+        wanted: list[dict[str, Any]] = [{"term": {"event_id": event_id}}]
+        if entity_id is not None:
+            wanted.append(self._value(_ENTITY, entity_id))
+        sort = [{"fd.duplicate": {"order": "asc", "unmapped_type": "boolean"}}, *_SORT]
+        hits = self._ask({"query": {"bool": {"filter": wanted}}, "sort": sort, "size": 1})
+        if not hits:
+            raise NoSuchDecision
+        return shown(hits[0])
+
+    def search(self, asked: Filters) -> tuple[list[dict[str, Any]], str | None]:
+        """Give a page of decisions without their feature vectors, the newest first, and its cursor.
+
+        Raises:
+            InvalidCursor: See there.
+            SearchAway: See there.
+        """
+        body: dict[str, Any] = {
+            "query": {"bool": {"filter": self._conditions(asked)}},
+            "sort": _SORT,
+            "size": asked.limit + 1,
+            "_source": {"excludes": ["fd.features"]},
+        }
+        if asked.cursor is not None:
+            body["search_after"] = _read_cursor(asked.cursor)
+        hits = self._ask(body)
+        page = hits[: asked.limit]
+        more = len(hits) > asked.limit
+        return [shown(hit) for hit in page], _cursor(page[-1]["sort"]) if more else None
+
+    def _conditions(self, asked: Filters) -> list[dict[str, Any]]:
+        terms = {
+            "fd.outcome": asked.outcome,
+            "fd.rules.id": asked.rule,
+            "fd.reasons.code": asked.reason,
+            "label.label": asked.label,
+        }
+        found: list[dict[str, Any]] = [
+            {"term": {field: str(value)}} for field, value in terms.items() if value is not None
+        ]
+        if asked.min_score is not None:
+            found.append({"range": {"fd.score": {"gte": asked.min_score}}})
+        span = {"gte": _ms(asked.from_), "lt": _ms(asked.to)}
+        if limits := {name: at for name, at in span.items() if at is not None}:
+            found.append({"range": {"fd.source.timestamp_ms": limits}})
+        if asked.entity_id is not None:
+            found.append(self._value(_ENTITY, asked.entity_id))
+        if isinstance(asked, Search):
+            found += [self._value(str(field), value) for field, value in asked.fields.items()]
+        return found
+
+    def _value(self, field: str, value: str) -> dict[str, Any]:
+        return {"terms": {field: self._pseudonyms.searched(field, value)}}
+
+    def _ask(self, body: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+        try:
+            answer = self._client.search(
+                index=Index.DECISIONS.value,
+                body=dict(body, track_total_hits=False),
+                # Nothing was decided yet.
+                ignore_unavailable=True,
+                allow_no_indices=True,
+                # Half an answer would look like a whole one.
+                allow_partial_search_results=False,
+            )
+        except OpenSearchException as error:
+            # Their messages may hold what was searched for; status and kind do not.
+            kind = error.error if isinstance(error, TransportError) else type(error).__name__
+            status = error.status_code if isinstance(error, TransportError) else None
+            _log.warning("scoring_api.search_failed", status=status, error=kind)
+            raise SearchAway(str(kind)) from None
+        hits: list[dict[str, Any]] = answer["hits"]["hits"]
+        return hits
+
+
+def shown(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a document as the API shows it: the indexed fields, and its id."""
+    return {"id": hit["_id"], **hit["_source"]}
+
+
+def _ms(time: datetime | None) -> int | None:
+    if time is None:
+        return None
+    return min(max(0, int(time.timestamp() * 1000)), EVENT_TIME_END_MS)
+
+
+def _cursor(sort: Sequence[int]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(sort)).decode().rstrip("=")
+
+
+def _read_cursor(text: str) -> list[int]:
+    try:
+        values = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except ValueError:
+        raise InvalidCursor from None
+    if (
+        not isinstance(values, list)
+        or len(values) != len(_SORT)
+        or any(type(one) is not int or not 0 <= one < _LARGEST for one in values)
+    ):
+        raise InvalidCursor
+    return values

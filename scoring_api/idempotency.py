@@ -1,0 +1,207 @@
+"""`Idempotency-Key`: a request sent again with the same key is answered again, and done once.
+
+As the IETF's draft on that header says: the same key with another body is 422, one that is still
+being worked on 409. Answers are kept in one SQLite file of the state folder, for a day, of the
+newest `MAX_KEPT` requests; those of processes that share the folder are one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Coroutine
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import Header, Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from fraud.kit.clock import Clock, system_clock
+from scoring_api.access import admitted
+
+HEADER: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
+MAX_KEPT: Final = 100_000
+_KEPT_MS: Final = 24 * 3600 * 1000
+_LEASE_MS: Final = 60_000
+"""For how long a request counts as being worked on: its process may have died."""
+_BUSY_S: Final = 5.0
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS answers (
+    caller TEXT NOT NULL,           -- id of the API key
+    key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,      -- of method, path and body
+    at_ms INTEGER NOT NULL,
+    status INTEGER,                 -- NULL while it is worked on
+    body BLOB,
+    media_type TEXT,
+    PRIMARY KEY (caller, key)
+);
+CREATE INDEX IF NOT EXISTS answers_at ON answers (at_ms);
+"""
+
+
+class KeyReused(Exception):  # noqa: N818 - a verdict
+    """The key was used for another request."""
+
+
+class StillWorking(Exception):  # noqa: N818 - a verdict
+    """The first request of this key is not answered yet."""
+
+
+class ShownOnce(Exception):  # noqa: N818 - a verdict
+    """The first request of this key was done, and its answer held a secret, which is not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer that was given.
+
+    Attributes:
+        status: Its HTTP status.
+        body: None when it may not be shown again.
+        media_type: Of the body.
+    """
+
+    status: int
+    body: bytes | None
+    media_type: str | None
+
+
+class Answers:
+    """The answers that are kept; may be used by several threads and processes.
+
+    Args:
+        path: The file; its folder is made when needed.
+        clock: Time now, UTC epoch milliseconds.
+    """
+
+    def __init__(self, path: Path, clock: Clock = system_clock) -> None:
+        self._path = path
+        self._clock = clock
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+        with closing(self._open()) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.executescript(_SCHEMA)
+
+    def begin(self, caller: str, key: str, fingerprint: bytes) -> Kept | None:
+        """Take a key for a request, or give the answer that it had.
+
+        Raises:
+            KeyReused: See there.
+            StillWorking: See there.
+        """
+        now_ms = self._clock()
+        with closing(self._open()) as database, database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("DELETE FROM answers WHERE at_ms < ?", (now_ms - _KEPT_MS,))
+            database.execute(
+                "DELETE FROM answers WHERE status IS NULL AND at_ms < ?", (now_ms - _LEASE_MS,)
+            )
+            found = database.execute(
+                "SELECT fingerprint, status, body, media_type FROM answers WHERE caller = ? AND key = ?",
+                (caller, key),
+            ).fetchone()
+            if found is None:
+                database.execute(
+                    "INSERT INTO answers (caller, key, fingerprint, at_ms) VALUES (?, ?, ?, ?)",
+                    (caller, key, fingerprint, now_ms),
+                )
+                database.execute(
+                    "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
+                    (MAX_KEPT,),
+                )
+                return None
+        known, status, body, media_type = found
+        if known != fingerprint:
+            raise KeyReused
+        if status is None:
+            raise StillWorking
+        return Kept(status, body, media_type)
+
+    def keep(self, caller: str, key: str, answer: Kept) -> None:
+        """Keep the answer to the request that took the key."""
+        with closing(self._open()) as database, database:
+            database.execute(
+                "UPDATE answers SET status = ?, body = ?, media_type = ? WHERE caller = ? AND key = ?",
+                (answer.status, answer.body, answer.media_type, caller, key),
+            )
+
+    def forget(self, caller: str, key: str) -> None:
+        """Free a key: its request was not done."""
+        with closing(self._open()) as database, database:
+            database.execute("DELETE FROM answers WHERE caller = ? AND key = ?", (caller, key))
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+        database.execute("PRAGMA synchronous = NORMAL")
+        return database
+
+
+def idempotent(
+    key: Annotated[
+        str | None,
+        Header(
+            alias=HEADER,
+            min_length=1,
+            max_length=200,
+            pattern=r"^[\x21-\x7e]+$",
+            description="Chosen by you, of this one change: sent again with it, it is answered again and done once.",
+        ),
+    ] = None,
+) -> None:
+    """Declare and check the header, as a dependency of routes of `OnceRoute`."""
+
+
+def show_once(request: Request) -> None:
+    """Say that the answer holds a secret and may not be kept."""
+    request.state.shown_once = True
+
+
+class OnceRoute(APIRoute):
+    """A route whose changes are done once per `Idempotency-Key`; needs `app.state.answers`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Give the handler, wrapped."""
+        handle = super().get_route_handler()
+
+        async def once(request: Request) -> Response:
+            key = request.headers.get(HEADER)
+            if request.method != "POST" or not key:
+                return await handle(request)
+            answers: Answers = request.app.state.answers
+            caller = admitted(request).key_id or ""
+            fingerprint = _fingerprint(request, await request.body())
+            kept = await run_in_threadpool(answers.begin, caller, key, fingerprint)
+            if kept is not None:
+                return _again(kept)
+            try:
+                answer = await handle(request)
+            except Exception:
+                with suppress(sqlite3.Error):
+                    await run_in_threadpool(answers.forget, caller, key)
+                raise
+            body = None if getattr(request.state, "shown_once", False) else bytes(answer.body)
+            given = Kept(answer.status_code, body, answer.media_type)
+            await run_in_threadpool(answers.keep, caller, key, given)
+            return answer
+
+        return once
+
+
+def _fingerprint(request: Request, body: bytes) -> bytes:
+    text = f"{request.method}\0{request.url.path}\0{request.url.query}\0".encode()
+    return hashlib.sha256(text + body).digest()
+
+
+def _again(kept: Kept) -> Response:
+    if kept.body is None:
+        raise ShownOnce
+    return Response(
+        kept.body, HTTPStatus(kept.status), {REPLAYED: "true"}, media_type=kept.media_type
+    )

@@ -1,0 +1,128 @@
+"""`/v1/labels`: what transactions turned out to be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import datetime
+from typing import Annotated, Any
+
+from anyio import from_thread
+from fastapi import APIRouter, Depends, Request
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.label import Label, LabelValue
+from fraud.contracts.topics import Topic
+from fraud.contracts.transaction import EVENT_TIME_END_MS, MAX_ID_LENGTH
+from fraud.kit.api_keys import Role
+from fraud.kit.audit import AuditLog
+from fraud.kit.clock import Clock, system_clock
+from scoring_api.access import Principal, request_id, require
+from scoring_api.documentation import MANY, ONE, problems
+from scoring_api.idempotency import OnceRoute, idempotent
+from scoring_api.publisher import Publisher
+
+MAX_LABELS = 1000
+"""Most labels in a list."""
+
+_Sender = Annotated[Principal, Depends(require(Role.SCORE))]
+
+
+def _in_range(time: datetime | None) -> datetime | None:
+    if time is not None and not 0 <= time.timestamp() * 1000 < EVENT_TIME_END_MS:
+        raise ValueError("expected a time from 1970 to 2099")
+    return time
+
+
+class NewLabel(BaseModel):
+    """A label."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"event_id": "try-1", "label": "fraud", "source": "chargeback"}]},
+    )  # fmt: skip
+
+    event_id: Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+    label: LabelValue
+    label_time: Annotated[
+        AwareDatetime | None,
+        AfterValidator(_in_range),
+        Field(description="When it became known, from 1970 to 2099; now if it is left out."),
+    ] = None
+    source: Annotated[
+        str | None,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$", description="Who says so, such as chargeback or analyst; the key's name if it is left out."),
+    ] = None  # fmt: skip
+
+
+def _shape(body: Any) -> str:
+    return MANY if isinstance(body, list) else ONE
+
+
+_Body = Annotated[
+    Annotated[NewLabel, Tag(ONE)]
+    | Annotated[list[NewLabel], Tag(MANY), Field(min_length=1, max_length=MAX_LABELS)],
+    Discriminator(_shape),
+]
+
+
+class Accepted(BaseModel):
+    """What was taken."""
+
+    accepted: Annotated[int, Field(description="Labels on the topic.")]
+
+
+def label_routes(publisher: Publisher, audit: AuditLog, clock: Clock = system_clock) -> APIRouter:
+    """Make the routes."""
+    routes = APIRouter(
+        prefix="/v1/labels",
+        tags=["labels"],
+        route_class=OnceRoute,
+        dependencies=[Depends(idempotent)],
+        responses=problems() | problems(409, 503),
+    )
+
+    @routes.post("", summary="Send labels")
+    def send(labels: _Body, who: _Sender, request: Request) -> Accepted:
+        """One, or a list. They are on the topic `labels`, acknowledged, when this answers."""
+        now_ms = clock()
+        records = [
+            Label(
+                event_id=one.event_id,
+                label=one.label,
+                label_time=utc_text(
+                    now_ms if one.label_time is None else int(one.label_time.timestamp() * 1000)
+                ),
+                source=one.source or who.name,
+            )
+            for one in (labels if isinstance(labels, list) else [labels])
+        ]
+
+        async def publish() -> None:
+            await asyncio.gather(
+                *(
+                    publisher.send(Topic.LABELS, record.event_id, record.model_dump_json().encode())
+                    for record in records
+                )
+            )
+
+        with audit.change(
+            who.actor,
+            "labels.sent",
+            "labels",
+            after={"labels": len(records), **Counter(one.label.value for one in records)},
+            request_id=request_id(request),
+        ):
+            from_thread.run(publish)
+        return Accepted(accepted=len(records))
+
+    return routes

@@ -1,0 +1,124 @@
+"""The app with all its routes and a key of each role, over HTTP without a socket or a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
+
+from fraud.contracts.topics import Topic
+from fraud.decision.scale import ScoreScale
+from fraud.kit.api_keys import KeyStore, Role
+from fraud.kit.audit import AuditLog
+from fraud.kit.pseudonyms import Pseudonyms
+from model.registry import Registry
+from scoring_api.access import Access, RateLimit
+from scoring_api.app import create_app
+from scoring_api.decisions import Decisions
+from scoring_api.history import RecentHistory
+from scoring_api.idempotency import Answers
+from scoring_api.publisher import NotPublished
+from scoring_api.routes.audit import audit_routes
+from scoring_api.routes.decisions import decision_routes
+from scoring_api.routes.keys import key_routes
+from scoring_api.routes.labels import label_routes
+from scoring_api.routes.models import model_routes
+from scoring_api.scoring import Scoring
+from tests.unit.scoring_api.fakes import NOW_MS, an_engine
+
+PSEUDONYMS = Pseudonyms(b"a key of the tests, long enough to be one")
+Hit = dict[str, Any]
+
+
+class ScriptedSearch:
+    """OpenSearch that gives what it was told to, or is away.
+
+    Attributes:
+        asked: Bodies of the requests so far.
+        hits: What the next ones are answered.
+        away: Whether nobody answers.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.hits: Sequence[Hit] = ()
+        self.away = False
+
+    def search(self, *, index: str, body: dict[str, Any], **options: bool) -> dict[str, Any]:
+        assert index == "processed_transactions"
+        if self.away:
+            raise OpenSearchConnectionError("N/A", "refused", None)
+        self.asked.append(body)
+        return {"hits": {"hits": list(self.hits[: body["size"]])}}
+
+
+class ListPublisher:
+    """Kafka that keeps what it gets, or is away."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Topic, str, bytes]] = []
+        self.away = False
+
+    async def send(self, topic: Topic, key: str, value: bytes) -> None:
+        if self.away:
+            raise NotPublished("no answer")
+        self.sent.append((topic, key, value))
+
+
+class AnApi:
+    """The app, asked by calling this.
+
+    Args:
+        folder: Its state folder.
+        limit: Requests a second of each key.
+    """
+
+    def __init__(self, folder: Path, limit: int = 0) -> None:
+        self.store = KeyStore(folder)
+        self.audit = AuditLog(folder)
+        self.search = ScriptedSearch()
+        self.publisher = ListPublisher()
+        self.registry = Registry(folder / "models")
+        self.secrets = {
+            role: self.store.create(f"the {role.value}", role, "ada")[1] for role in Role
+        }
+        engine = an_engine()
+        self.app = create_app(
+            Scoring(lambda: engine, RecentHistory(10), lambda: None),
+            Access(self.store, RateLimit(limit, lambda: 0.0)),
+            key_routes(self.store, self.audit),
+            audit_routes(self.audit),
+            decision_routes(Decisions(self.search, PSEUDONYMS)),  # type: ignore[arg-type]
+            label_routes(self.publisher, self.audit, lambda: NOW_MS),  # type: ignore[arg-type]
+            model_routes(self.registry, lambda: engine),
+            answers=Answers(folder / "idempotency.sqlite"),
+        )
+
+    def __call__(
+        self, method: str, path: str, secret: str | None = None, **more: Any
+    ) -> httpx.Response:
+        """Send a request, with an API key if one is given."""
+        headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+        headers |= more.pop("headers", {})
+
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+                return await http.request(method, path, headers=headers, **more)
+
+        return asyncio.run(send())
+
+    def asked_as(self, role: Role) -> Callable[..., httpx.Response]:
+        """Give the same with the key of a role."""
+        return lambda method, path, **more: self(method, path, self.secrets[role], **more)
+
+    def with_models(self) -> None:
+        """Put a model into the registry."""
+        from tests.unit.model.conftest import train_booster
+
+        scale = ScoreScale([0.0, 1.0], [0.0, 1000.0])
+        self.registry.add("fraud", train_booster(), scale, metrics={"auc": 0.9}, training={})

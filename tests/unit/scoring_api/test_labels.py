@@ -1,0 +1,139 @@
+"""`POST /v1/labels`, and that a request sent again is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from fraud.contracts.label import Label
+from fraud.contracts.topics import Topic
+from fraud.kit.api_keys import Role
+from scoring_api.idempotency import Answers, Kept, KeyReused, StillWorking
+from tests.unit.scoring_api.an_api import AnApi
+
+Ask = Callable[..., httpx.Response]
+FRAUD = {"event_id": "e-1", "label": "fraud", "source": "chargeback"}
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> AnApi:
+    return AnApi(tmp_path)
+
+
+@pytest.fixture
+def send(api: AnApi) -> Ask:
+    ask = api.asked_as(Role.SCORE)
+    return lambda body, **headers: ask("POST", "/v1/labels", json=body, headers=headers)
+
+
+def test_a_label_goes_to_its_topic(api: AnApi, send: Ask) -> None:
+    answer = send(FRAUD)
+    assert (answer.status_code, answer.json()) == (200, {"accepted": 1})
+    ((topic, key, value),) = api.publisher.sent
+    assert (topic, key) == (Topic.LABELS, "e-1")
+    label = Label.model_validate_json(value)
+    assert (label.event_id, label.label, label.source) == ("e-1", "fraud", "chargeback")
+    assert label.label_time == "2026-03-01T00:01:00.000Z"
+    ((record,), _) = api.audit.page(10)
+    assert (record.action, record.after) == ("labels.sent", {"labels": 1, "fraud": 1})
+
+
+def test_a_list_goes_in_its_order(api: AnApi, send: Ask) -> None:
+    labels = [
+        {"event_id": f"e-{n}", "label": "legitimate", "label_time": "2026-03-01T02:00:00+02:00"}
+        for n in range(1000)
+    ]
+    assert send(labels).json() == {"accepted": 1000}
+    sent = [orjson.loads(value) for _, _, value in api.publisher.sent]
+    assert [one["event_id"] for one in sent] == [one["event_id"] for one in labels]
+    assert {(one["source"], one["label_time"]) for one in sent} == {("the score", "2026-03-01T00:00:00.000Z")}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "index", "field"),
+    [
+        ([], None, None),
+        ([FRAUD] * 1001, None, None),
+        ([FRAUD, {"event_id": "e-2", "label": "maybe"}], 1, "label"),
+        ({"event_id": "", "label": "fraud"}, None, "event_id"),
+        ({"label": "fraud"}, None, "event_id"),
+        (FRAUD | {"label_time": "2026-03-01T00:00:00"}, None, "label_time"),
+        (FRAUD | {"label_time": "0001-01-01T00:00:00+14:00"}, None, "label_time"),
+        (FRAUD | {"label_time": 1e300}, None, "label_time"),
+        (FRAUD | {"source": "ada@example.com"}, None, "source"),
+        (FRAUD | {"note": "?"}, None, "note"),
+        (17, None, None),
+    ],
+)
+def test_a_bad_label_is_named_and_none_is_sent(
+    api: AnApi, send: Ask, body: Any, index: int | None, field: str | None
+) -> None:
+    answer = send(body)
+    assert answer.status_code == 422, answer.text
+    (error,) = answer.json()["errors"]
+    assert (error.get("index"), error["field"]) == (index, field)
+    assert not api.publisher.sent
+
+
+def test_kafka_away_is_503_and_on_record(api: AnApi, send: Ask) -> None:
+    api.publisher.away = True
+    answer = send(FRAUD, **{"Idempotency-Key": "k-1"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_published")
+    assert [one.result for one in api.audit.page(10)[0]] == ["failed", "recorded"]
+    api.publisher.away = False
+    assert send(FRAUD, **{"Idempotency-Key": "k-1"}).status_code == 200
+
+
+def test_sent_again_it_is_answered_again_and_done_once(api: AnApi, send: Ask) -> None:
+    first = send(FRAUD, **{"Idempotency-Key": "k-1"})
+    again = send(FRAUD, **{"Idempotency-Key": "k-1"})
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert (first.headers.get("idempotency-replayed"), again.headers["idempotency-replayed"]) == (None, "true")  # fmt: skip
+    assert len(api.publisher.sent) == 1
+    other = send(FRAUD | {"event_id": "e-2"}, **{"Idempotency-Key": "k-1"})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    # Another caller's keys are their own.
+    api.asked_as(Role.ADMIN)("POST", "/v1/labels", json=FRAUD, headers={"Idempotency-Key": "k-1"})
+    assert len(api.publisher.sent) == 2
+    assert send(FRAUD, **{"Idempotency-Key": "a b"}).status_code == 422
+
+
+def test_a_secret_is_shown_once(api: AnApi) -> None:
+    admin = api.asked_as(Role.ADMIN)
+    new = {"name": "checkout", "role": "score"}
+    made = admin("POST", "/v1/keys", json=new, headers={"Idempotency-Key": "k-1"})
+    again = admin("POST", "/v1/keys", json=new, headers={"Idempotency-Key": "k-1"})
+    assert (made.status_code, again.status_code, again.json()["code"]) == (201, 409, "shown_once")
+    assert len(api.store.all_keys()) == 4
+
+
+def test_answers_are_kept_for_a_day_and_not_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ms = 0
+    answers = Answers(tmp_path / "a.sqlite", lambda: now_ms)
+    kept = Kept(200, b"{}", "application/json")
+    assert answers.begin("a", "k", b"1") is None
+    with pytest.raises(StillWorking):
+        answers.begin("a", "k", b"1")
+    answers.keep("a", "k", kept)
+    assert Answers(tmp_path / "a.sqlite", lambda: now_ms).begin("a", "k", b"1") == kept
+    with pytest.raises(KeyReused):
+        answers.begin("a", "k", b"2")
+    now_ms = 24 * 3600 * 1000 + 1
+    assert answers.begin("a", "k", b"2") is None
+    # Its process died: somebody may try again.
+    now_ms += 60_001
+    assert answers.begin("a", "k", b"2") is None
+    monkeypatch.setattr("scoring_api.idempotency.MAX_KEPT", 2)
+    for number in range(4):
+        now_ms += 1
+        answers.begin("a", f"n{number}", b"")
+        answers.keep("a", f"n{number}", kept)
+    assert answers.begin("a", "n3", b"") == kept
+    assert answers.begin("a", "n0", b"") is None
