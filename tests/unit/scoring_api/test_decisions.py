@@ -98,7 +98,7 @@ def test_pages_go_on_where_the_one_before_ended(api: AnApi, ask: Ask) -> None:
         ("limit=0", "limit"), ("limit=201", "limit"), ("min_score=1001", "min_score"),
         ("outcome=maybe", "outcome"), ("from=yesterday", "from"), ("from=2026-03-01T00:00:00", "from"),
         ("cursor=x", "cursor"), ("cursor=WzEsMl0", "cursor"), ("cursor=ZmFsc2U", "cursor"),
-        ("cursor=%C3%A4", "cursor"), ("cursor=WzEsMiwtM10", "cursor"), ("entity_id=", "entity_id"), ("lable=fraud", "lable"),
+        ("cursor=%C3%A4", "cursor"), ("cursor=WzEsMiwtM10", "cursor"), ("entity_id=", "entity_id"), ("labels=fraud", "labels"),
         ("from=2026-03-02T00:00:00Z&to=2026-03-01T00:00:00Z", None),
     ],
 )  # fmt: skip
