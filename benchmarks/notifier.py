@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -182,14 +182,15 @@ def stream_figures(
     settings = {"NOTIFIER_LIMIT_PER_HOUR": "0", "NOTIFIER_DIGEST_S": "300"}
     with server.up(), _notifier(bootstrap_servers, server, folder / "told", settings) as address:
         _settle(server)
-        warm_up = server.count()
+        warm_up, held_before = server.count(), _untold(address)
         arrivals = stream.at_rate(take(source, int(rate * seconds)), rate)
         _settle(server)
         due_ms = {arrival.event_id: arrival.due_ms for arrival in arrivals}
         mails = [one for one in server.mails() if len(one.events) == 1 and one.events[0] in due_ms]
         latencies_ms = [one.accepted_ms - due_ms[one.events[0]] for one in mails]
         blocks = sum(a.outcome == "block" and not a.duplicate for a in arrivals)
-        held = _untold(address)
+        time.sleep(_LOOK_S)
+        held = _untold(address) - held_before
     return {
         "scenario": f"stream, {rate:g}/s for {seconds:g} s",
         "alerts": blocks,
@@ -257,7 +258,7 @@ class _Topic:
         admin.create_topics([NewTopic(name, 2, 1)])[name].result(30)
         self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 1})
 
-    def send(self, values: Sequence[tuple[str, bytes]], rate: float) -> None:
+    def send(self, values: Iterable[tuple[str, bytes]], rate: float) -> None:
         """Send on a fixed schedule."""
         start = time.time()
         for number, (entity, value) in enumerate(values):
@@ -309,11 +310,10 @@ def outage_figures(servers: str, folder: Path, *, rate: float, outage_s: float) 
     topic = _Topic(servers, "outage")
     every = int(1 / _BLOCKED)
 
-    def values(first: int, count: int) -> list[tuple[str, bytes]]:
-        return [
-            (f"entity-{n}", _decision("outage", n, entity=f"entity-{n}", blocked=n % every == 0))
-            for n in range(first, first + count)
-        ]
+    def values(first: int, count: int) -> Iterator[tuple[str, bytes]]:
+        for n in range(first, first + count):
+            entity = f"entity-{n}"
+            yield entity, _decision("outage", n, entity=entity, blocked=n % every == 0)
 
     before, during = int(rate * 10), int(rate * outage_s)
     server = Mail(folder)
