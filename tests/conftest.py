@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import structlog
 from hypothesis import settings as hypothesis_settings
 from rich.console import Console
 
@@ -185,6 +186,14 @@ def pytest_runtest_makereport(
         for log in sorted(logs.glob("*.log")):
             report.sections.append((f"end of {log.name}", tail(log, _SHOWN_LINES)))
     return report
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Commands and services set up logs for their whole process, and here that is all tests'."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
