@@ -179,7 +179,7 @@ def simulate(
     from fraud.kit.lifecycle import load_settings
     from fraudstream.environment import complete_environment
     from producer.history import write_history_shown
-    from producer.injections import read_injections
+    from producer.reactions import Log, read_log
     from producer.settings import ProducerSettings
     from producer.simulation import fraud_rate_of
 
@@ -197,7 +197,7 @@ def simulate(
             seed=settings.producer_seed if seed is None else seed,
             output=output,
             fraud_rate=fraud_rate_of(prevalence),
-            injections=() if injections is None else read_injections(injections),
+            log=Log() if injections is None else read_log(injections),
             until=None if until is None else until.replace(tzinfo=until.tzinfo or UTC),
             cache=settings.state_dir / "population",
         )

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from producer.events import Campaign
-from producer.injections import Injection
 from producer.population import Population
 from producer.randomness import Draws
+from producer.reactions import Log
 from producer.records import COLUMNS, campaign_texts, columns, rows, time_texts
 from producer.simulation import Plan, Slice, World, simulate
 
@@ -153,7 +153,7 @@ def write_history(
 
 def write_history_shown(
     *, days: int, customers: int | None, seed: int, output: Path, fraud_rate: float, until: datetime | None, cache: Path,
-    injections: tuple[Injection, ...] = (), rate: float | None = None,
+    log: Log = Log(), rate: float | None = None,  # noqa: B008 - frozen
 ) -> HistorySummary:  # fmt: skip
     """Write a history with a progress bar, and say what was written.
 
@@ -165,7 +165,7 @@ def write_history_shown(
         fraud_rate: Fraudulent share of the transactions.
         until: End; None is the last midnight, UTC.
         cache: Folder of the population's cache.
-        injections: What people injected.
+        log: What people injected, and what thieves saw of the decisions.
         rate: Transactions a second.
     """
     end = until or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -179,7 +179,13 @@ def write_history_shown(
         summary = write_history(
             World.load(seed, cache),
             seed,
-            Plan(customers=customers, rate=rate, fraud_rate=fraud_rate, injections=injections),
+            Plan(
+                customers=customers,
+                rate=rate,
+                fraud_rate=fraud_rate,
+                injections=log.injections,
+                observed=log.observed,
+            ),
             t0_ms,
             t1_ms,
             output,

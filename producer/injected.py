@@ -19,12 +19,13 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer
 
 from producer.injections import (
     FOREVER_MS,
+    Drift,
     Injection,
     document_of,
     injection_of,
     log_line,
-    read_injections,
 )
+from producer.reactions import Log, Observed, observed_line, read_log
 
 _log = structlog.get_logger()
 _KEY: Final = re.compile(r"(campaign|drift)/([A-Za-z0-9][A-Za-z0-9_.-]{0,99})/([0-9]+)", re.ASCII)
@@ -38,13 +39,20 @@ class InjectionLog:
         path: The file; its folder is made.
         ahead_ms: Gives by how much the world's time is ahead of the real one, in which people
             say when something starts.
+        learns: Whether thieves see decisions, so that a drift `adapting` reacts to these.
     """
 
-    def __init__(self, path: Path, ahead_ms: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self, path: Path, ahead_ms: Callable[[], int] = lambda: 0, *, learns: bool = False
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._learns = learns
+        log = read_log(path) if path.exists() else Log()
+        self._observed = log.observed
+        self._seen: dict[str, tuple[int, int]] = {}
         self._ahead_ms = ahead_ms
         self._path = path
-        self._known = {one.key: one for one in read_injections(path)} if path.exists() else {}
+        self._known = {one.key: one for one in log.injections}
         self._waiting: list[Injection] = []
         self._lock = threading.Lock()
 
@@ -59,10 +67,14 @@ class InjectionLog:
 
     def heard(self) -> bool:
         """Whether something waits to be taken up."""
-        return bool(self._waiting)
+        return bool(self._waiting) or bool(self._seen)
 
-    def take_up(self, told_ms: int) -> tuple[Injection, ...]:
-        """Log what was heard, in effect from `told_ms` at the earliest; give all injections.
+    def see(self, seen: dict[str, tuple[int, int]]) -> None:
+        """Note how decisions on fraud turned out, by kind: blocked and all."""
+        self._seen = seen
+
+    def take_up(self, told_ms: int) -> Log:
+        """Log what was heard and seen, in effect from `told_ms` at the earliest; give all there is.
 
         Args:
             told_ms: The world was told until here, and that cannot be changed.
@@ -74,7 +86,8 @@ class InjectionLog:
             known = self._known.get(heard.key)
             if known is None:
                 begins = max(heard.start_ms, heard.effective_ms)
-                one = replace(heard, effective_ms=max(begins, told_ms))
+                learns = self._learns and heard.kind == Drift.ADAPTING
+                one = replace(heard, effective_ms=max(begins, told_ms), learns=learns)
                 over = one.stopped_ms if one.what == "drift" else min(one.end_ms, one.stopped_ms)
                 if over <= told_ms:
                     continue
@@ -86,7 +99,12 @@ class InjectionLog:
                 file.write(log_line(one))
             self._known[one.key] = one
             _log.info("producer.injected", what=one.what, kind=str(one.kind), name=one.name, stopped=one.stopped_ms != FOREVER_MS)  # fmt: skip
-        return tuple(self._known.values())
+        if self._seen:
+            seen, self._seen = Observed(told_ms, self._seen), {}
+            with self._path.open("ab") as file:
+                file.write(observed_line(seen))
+            self._observed = (*self._observed, seen)
+        return Log(tuple(self._known.values()), self._observed)
 
 
 def _shifted(injection: Injection, by_ms: int) -> Injection:

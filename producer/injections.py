@@ -10,11 +10,11 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.transaction import event_time_to_ms
@@ -26,7 +26,7 @@ from producer.population import (
     TOWN_SIZE,
     Population,
 )
-from producer.randomness import Floats, Purpose
+from producer.randomness import Floats, Ints, Purpose
 
 TRAFFIC_SHARE: Final = 0.01
 """Fraudulent share of the transactions that a campaign of intensity 1 adds while it lasts."""
@@ -60,7 +60,7 @@ DRIFT_MEANINGS: Final = {
     Drift.INFLATION: "prices rise by a fifth",
     Drift.NEW_CATEGORIES: "a fifth of the online shops turn to goods that nobody sold before",
     Drift.NEW_DEVICES: "three customers in ten change to a kind of device that is new",
-    Drift.ADAPTING: "thieves learn what is blocked: smaller amounts, nearer networks, the victim's device",
+    Drift.ADAPTING: "thieves react to what is blocked: smaller amounts, fewer attempts, the victim's device and network",
 }
 """What each drift does at intensity 1, fully ramped."""
 
@@ -79,6 +79,8 @@ class Injection:
         minutes: Simulated length of a campaign; of a drift, how long it grows until it is whole.
         effective_ms: Nothing of it happens before. Later than the start when it was heard late.
         stopped_ms: Nothing of it happens from then on.
+        learns: Of a drift `adapting`: thieves react to the decisions that were seen
+            (`producer/reactions.py`), instead of growing careful by the clock.
     """
 
     what: str
@@ -89,6 +91,7 @@ class Injection:
     minutes: float
     effective_ms: int = 0
     stopped_ms: int = FOREVER_MS
+    learns: bool = False
 
     def __post_init__(self) -> None:
         known: Sequence[str] = {"campaign": CAMPAIGN_KINDS, "drift": tuple(Drift)}.get(
@@ -135,7 +138,7 @@ def injection_of(document: dict[str, Any], what: str, name: str) -> Injection:
     """Read an injection.
 
     Args:
-        document: Keys kind, intensity, start, minutes, and perhaps effective and stopped.
+        document: Keys kind, intensity, start, minutes, and perhaps effective, stopped and learns.
         what: `campaign` or `drift`.
         name: Its name.
 
@@ -162,7 +165,7 @@ def injection_of(document: dict[str, Any], what: str, name: str) -> Injection:
         raise ValueError("start: expected an ISO 8601 date and time")
     return Injection(
         what, str(document.get("kind")), name, number("intensity"), moment("start", 0),
-        number("minutes"), moment("effective", 0), moment("stopped", FOREVER_MS),
+        number("minutes"), moment("effective", 0), moment("stopped", FOREVER_MS), document.get("learns") is True,
     )  # fmt: skip
 
 
@@ -178,28 +181,9 @@ def document_of(injection: Injection) -> dict[str, Any]:
         document["effective"] = utc_text(injection.effective_ms)
     if injection.stopped_ms != FOREVER_MS:
         document["stopped"] = utc_text(injection.stopped_ms)
+    if injection.learns:
+        document["learns"] = True
     return document
-
-
-def read_injections(path: Path) -> tuple[Injection, ...]:
-    """Read a log of injections, JSON lines; the last line of each name counts.
-
-    Raises:
-        ValueError: A line is none; the text names file, line and field.
-    """
-    found: dict[tuple[str, str], Injection] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            document = orjson.loads(line)
-            if not isinstance(document, dict):
-                raise ValueError("expected a JSON object")
-            one = injection_of(document, str(document.get("what")), str(document.get("name")))
-        except ValueError as problem:
-            raise ValueError(f"{path.name}, line {number}: {problem}") from None
-        found[one.key] = one
-    return tuple(found.values())
 
 
 def log_line(injection: Injection) -> bytes:
@@ -213,7 +197,7 @@ def log_line(injection: Injection) -> bytes:
 def apply_drift(population: Population, events: Events, drifts: Iterable[Injection]) -> None:
     """Change events in place by what drifts at their time; nobody's times, ids or number change."""
     for drift in drifts:
-        if len(events):
+        if len(events) and not drift.learns:
             strength = drift.strength(events["time_ms"])
             if strength.any():
                 _DRIFTS[Drift(drift.kind)](population, events, strength, drift.number)
@@ -252,20 +236,34 @@ def _adapting(population: Population, events: Events, strength: Floats, number: 
     ids = events["id"][rows].astype(np.int64)
     u = population.draws.uniforms(Purpose.DRIFT, ids[:, 0], number, ids[:, 1], 2)
     careful = u < 0.5 * strength[rows]
-    customer, hour = events["customer"][rows], events["time_ms"][rows] // HOUR_MS
     amount = events["amount"][rows]
     events["amount"][rows] = np.where(
         careful[0], np.maximum((amount * (0.3 + 0.4 * u[3])).astype(np.int64), 1), amount
     )
+    imitate(population, events, rows, careful[:3], u[3])
+
+
+def imitate(
+    population: Population, events: Events, rows: Ints, near: NDArray[np.bool_], u: Floats
+) -> None:
+    """Let thieves come near to their victims, in place.
+
+    Args:
+        population: For what is the victims' own.
+        events: All of them.
+        rows: Which are the thieves'.
+        near: In what each does so, shape (3, rows): contact, device, network.
+        u: Uniform draw for the carrier's address.
+    """
+    customer, hour = events["customer"][rows], events["time_ms"][rows] // HOUR_MS
     remote = events["device"][rows] >= 0
     device, agent = population.device(customer, hour, np.zeros(len(rows), bool))
-    imitated = remote & careful[1]
+    imitated = remote & near[1]
     events["device"][rows] = np.where(imitated, device, events["device"][rows])
     events["agent"][rows] = np.where(imitated, agent, events["agent"][rows])
-    near = remote & careful[2]
-    carrier = population.carrier_ip(customer // TOWN_SIZE, u[3])
-    events["ip"][rows] = np.where(near, carrier, events["ip"][rows])
-    events["contact"][rows] = np.where(careful[0], 0, events["contact"][rows])
+    carrier = population.carrier_ip(customer // TOWN_SIZE, u)
+    events["ip"][rows] = np.where(remote & near[2], carrier, events["ip"][rows])
+    events["contact"][rows] = np.where(near[0], 0, events["contact"][rows])
 
 
 _DRIFTS: Final = {

@@ -20,14 +20,18 @@ from producer.events import HOUR_MS, Campaign
 from producer.injected import InjectionLog
 from producer.labels import SOURCES
 from producer.ledger import DueLabel, Ledger
+from producer.reactions import learning
 from producer.records import columns, rows, truth_lines
 from producer.simulation import Process
+from producer.verdicts import Verdicts
 from producer.writer import Writer
 
 _log = structlog.get_logger()
 
 CHUNK_MS: Final = 2_000
 """Transactions are written out this far ahead; as much may stay untold after a crash."""
+SEE_MS: Final = 30_000
+"""Thieves take in what became of them this often, at the speed of the clock."""
 MAX_BEHIND_MS: Final = 15 * 60_000
 """A stream that is further behind skips to the present: the machine slept, or Kafka was away."""
 
@@ -48,6 +52,7 @@ class LiveStream:
         speed: How much faster than the real one the clock goes.
         disorder: How disorderly records are sent.
         injections: What people inject, as it is heard; None hears nothing.
+        verdicts: How the decisions on the stream's fraud turn out; None sees none.
     """
 
     def __init__(
@@ -65,11 +70,14 @@ class LiveStream:
         speed: float = 1.0,
         disorder: Disorder = Disorder(),  # noqa: B008 - frozen
         injections: InjectionLog | None = None,
+        verdicts: Verdicts | None = None,
     ) -> None:
         self._process = process
         self._speed = speed
         self._disorder = disorder
         self._injections = injections
+        self._verdicts = verdicts
+        self._seen_ms = 0
         self._name = name
         self._writer = writer
         self._ledger = ledger
@@ -101,15 +109,14 @@ class LiveStream:
             The time until which was told.
         """
         if self._injections is not None:
-            self._process = self._process.with_injections(self._injections.take_up(told_ms))
+            log = self._injections.take_up(told_ms)
+            self._process = self._process.with_injections(log.injections, log.observed)
         delivery = Delivery(self._process.hours, self._process.draws, self._disorder)
         for part in self._hours(pool, delivery, told_ms // HOUR_MS):
             self.started = True
             hour_end_ms = (told_ms // HOUR_MS + 1) * HOUR_MS
             while told_ms < hour_end_ms:
-                if self._stop.is_set() or (
-                    self._injections is not None and self._injections.heard()
-                ):
+                if self._stop.is_set() or self._heard(told_ms):
                     return told_ms
                 if self._clock() - told_ms > behind_ms:
                     _log.warning("producer.time_skipped", skipped_ms=self._clock() - told_ms)
@@ -121,6 +128,17 @@ class LiveStream:
                 told_ms = until_ms
                 self._tell_labels()
         return told_ms
+
+    def _heard(self, told_ms: int) -> bool:
+        """Whether something was injected or seen that changes what is to come."""
+        if self._injections is None:
+            return False
+        if self._verdicts is not None:
+            self._verdicts.look(learning(self._process.plan.injections, told_ms))
+            if told_ms - self._seen_ms >= SEE_MS * self._speed and (seen := self._verdicts.take()):
+                self._seen_ms = told_ms
+                self._injections.see(seen)
+        return self._injections.heard()
 
     @staticmethod
     def _hours(pool: ThreadPoolExecutor, delivery: Delivery, hour: int) -> Iterator[Arrivals]:
@@ -151,6 +169,8 @@ class LiveStream:
             day = utc_text(int(part.sent_ms[0]))[:10]
             with (self._truth_folder / f"{day}.jsonl").open("ab") as file:
                 file.write(truth)
+        if self._verdicts is not None:
+            self._verdicts.expect(events)
         wire = columns(self._process.population, events)
         fraud = (events["campaign"] != Campaign.LEGITIMATE).tolist()
         times, forms = part.sent_ms.tolist(), part.form.tolist()

@@ -15,6 +15,7 @@ from producer.ledger import Ledger
 from producer.live import MAX_BEHIND_MS, LiveStream
 from producer.settings import ProducerSettings
 from producer.simulation import Plan, Process, World
+from producer.verdicts import Verdicts
 from producer.writer import KafkaWriter, WriterError
 
 _log = structlog.get_logger()
@@ -93,7 +94,9 @@ def serve(settings: ProducerSettings) -> int:
         injections = InjectionLog(
             settings.state_dir / "injections.jsonl",
             lambda: 0 if clock is system_clock else clock() - system_clock(),
+            learns=True,
         )
+        verdicts = Verdicts(settings.librdkafka(), settings.topic(Topic.PROCESSED))
         stream = LiveStream(
             Process(world, settings.producer_seed, plan_of(settings)),
             name,
@@ -107,10 +110,14 @@ def serve(settings: ProducerSettings) -> int:
             speed=speed,
             disorder=settings.disorder,
             injections=injections,
+            verdicts=verdicts,
         )
         telling.append(stream)
         try:
-            with Background("injections", lambda: control.follow(injections.hear, stop), stop):
+            with (
+                Background("injections", lambda: control.follow(injections.hear, stop), stop),
+                Background("verdicts", lambda: verdicts.follow(stop), stop),
+            ):
                 stream.run()
         except WriterError as problem:
             _log.error("producer.kafka_refused", reason=str(problem))

@@ -7,6 +7,7 @@ that hour only: it is the same whether it is reached from yesterday, from last y
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,7 @@ from producer.life import (
 )
 from producer.population import TOWN_SIZE, Place, Pools, Population, load_pools, read_places
 from producer.randomness import Draws, Purpose
+from producer.reactions import Observed, react
 
 DEFAULT_FRAUD_RATE: Final = 0.005
 FRAUD_RATES: Final[Mapping[str, float]] = MappingProxyType(
@@ -47,6 +49,8 @@ FRAUD_RATES: Final[Mapping[str, float]] = MappingProxyType(
 """Rates by name: a well guarded shop, the usual, a shop under attack, and the worst."""
 MAX_CUSTOMERS: Final = 2**31
 """Numbers of customers are 32-bit counters; the upper half names thieves' tools."""
+_KEPT_HOURS: Final = 4
+"""As many as a stream with late records looks back, and the one it makes ahead."""
 _ONLINE_SHARE: Final = 0.34
 """Part of the legitimate payments that friendly fraud can come from, measured on the defaults."""
 
@@ -96,6 +100,7 @@ class Plan:
         fraud_rate: Fraudulent share of the transactions, 0-1.
         mix: Share of each kind of fraud.
         injections: Campaigns and drift that people injected.
+        observed: What thieves saw of the decisions on them.
     """
 
     customers: int | None = 2_000
@@ -103,6 +108,7 @@ class Plan:
     fraud_rate: float = DEFAULT_FRAUD_RATE
     mix: Mapping[Campaign, float] = field(default_factory=lambda: MIX)
     injections: tuple[Injection, ...] = ()
+    observed: tuple[Observed, ...] = ()
 
     def __post_init__(self) -> None:
         if self.customers is None and self.rate is None:
@@ -170,27 +176,45 @@ class Process:
         self._friendly = plan.fraud_rate * friendly / _ONLINE_SHARE
         self._a_day = a_day / (1 - plan.fraud_rate)
         self._injected: dict[tuple[str, str], Events] = {}
+        self._untouched: OrderedDict[tuple[int, int], Events] = OrderedDict()
 
-    def with_injections(self, injections: tuple[Injection, ...]) -> Process:
+    def with_injections(
+        self, injections: tuple[Injection, ...], observed: tuple[Observed, ...] = ()
+    ) -> Process:
         """Give the same world with other injections; use one of the two at a time."""
         process = copy(self)
-        process.plan = replace(self.plan, injections=injections)
+        process.plan = replace(self.plan, injections=injections, observed=observed)
         # Injected fraud is made anew; all else hangs on no injection and is shared.
-        process._injected = {}
+        if injections != self.plan.injections:
+            process._injected = {}
         return process
 
     def hours(self, first: int, last: int) -> Slice:
         """Make what happens from hour `first`, inclusive, to `last`, exclusive (since 1970)."""
-        parts = [
-            self._life.hours(self.customers, first, last),
-            self._underworld.hours(self.customers, first, last),
-        ]
+        parts = [self._told_by_none(first, last)]
         parts += self._campaigns(first * HOUR_MS, last * HOUR_MS)
         events = in_order(join(parts))
         self._turn_friendly(events)
         drifts = [one for one in self.plan.injections if one.what == "drift"]
         apply_drift(self.population, events, drifts)
+        events = react(self.population, events, drifts, self.plan.observed)
         return Slice(events, label(self.draws, events))
+
+    def _told_by_none(self, first: int, last: int) -> Events:
+        """Make what hangs on no injection. Where thieves learn, an hour is asked for often."""
+        made = self._untouched.get((first, last))
+        if made is None:
+            made = join(
+                [
+                    self._life.hours(self.customers, first, last),
+                    self._underworld.hours(self.customers, first, last),
+                ]
+            )
+            if any(one.learns for one in self.plan.injections):
+                self._untouched[first, last] = made
+                while len(self._untouched) > _KEPT_HOURS:
+                    self._untouched.popitem(last=False)
+        return made
 
     def _campaigns(self, start_ms: int, end_ms: int) -> list[Events]:
         """Give what injected campaigns do from `start_ms` to `end_ms`, exclusive."""

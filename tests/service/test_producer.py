@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
 
 from devstack import artifacts
@@ -262,3 +262,34 @@ def test_a_campaign_is_injected_by_command_and_can_be_told_again(kafka: str, tmp
     wrong = command("campaign", "start", "nonsense")
     assert wrong.returncode == 2
     assert "kind: expected one of card_testing" in wrong.stderr
+
+
+def test_thieves_of_the_stream_see_what_is_blocked(kafka: str, tmp_path: Path) -> None:
+    """A bank blocks everything; the producer notes it, and from when its thieves act upon it."""
+    (port,) = free_ports(1, "127.0.0.1")
+    env = environment(
+        kafka, tmp_path, "adapting", PRODUCER_RATE="30", PRODUCER_CUSTOMERS="2000",
+        PRODUCER_FRAUD_RATE="0.3", PRODUCER_SPEED="20", PRODUCER_OPS_PORT=str(port),
+    )  # fmt: skip
+    make_topics(env)
+    injected = tmp_path / "injections.jsonl"
+    command = [COMMAND, "drift", "start", "adapting", "--minutes", "5"]
+    subprocess.run(command, env=env, check=True, timeout=60, capture_output=True)
+    bank_in = KafkaConsumer("adapting-transactions", bootstrap_servers=kafka, auto_offset_reset="earliest")  # fmt: skip
+    bank_out = KafkaProducer(bootstrap_servers=kafka)
+
+    def observed() -> list[dict]:
+        for records in bank_in.poll(200).values():
+            for record in records:
+                decision = {**orjson.loads(record.value), "fd": {"outcome": "block"}}
+                bank_out.send("adapting-processed", orjson.dumps(decision), record.key)
+        lines = injected.read_bytes().splitlines() if injected.exists() else []
+        return [one for one in map(orjson.loads, lines) if one["what"] == "observed"]
+
+    with producing(env, tmp_path / "producer.log"):
+        wait_for(lambda: len(observed()) >= 2, 120, "two observations in the log")
+    bank_in.close()
+    bank_out.close()
+    first, second = observed_of = [one for one in map(orjson.loads, injected.read_bytes().splitlines()) if one["what"] == "observed"][:2]  # fmt: skip
+    assert first["effective"] < second["effective"]
+    assert all(blocked == decided for one in observed_of for blocked, decided in one["seen"].values())  # fmt: skip

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from producer.injected import InjectionLog, control_record, read_control
-from producer.injections import Injection, read_injections
+from producer.injections import Injection
+from producer.reactions import read_log
 
 T0 = 20_700 * 86_400_000
 ONE = Injection("campaign", "card_testing", "one", 2.0, T0, 10)
@@ -40,25 +41,25 @@ def test_what_was_heard_late_takes_effect_from_then_on(tmp_path: Path) -> None:
     log = InjectionLog(path)
     log.hear(ONE)
     assert log.heard()
-    (taken,) = log.take_up(T0 + 7_000)
+    (taken,) = log.take_up(T0 + 7_000).injections
     assert taken == replace(ONE, effective_ms=T0 + 7_000)
     assert not log.heard()
     log.hear(ONE)
     assert not log.heard(), "what is known changes nothing"
     log.hear(replace(ONE, stopped_ms=T0 + 8_000))
-    (stopped,) = log.take_up(T0 + 9_000)
+    (stopped,) = log.take_up(T0 + 9_000).injections
     assert stopped == replace(taken, stopped_ms=T0 + 9_000)
-    assert read_injections(path) == InjectionLog(path).take_up(0) == (stopped,)
+    assert read_log(path).injections == InjectionLog(path).take_up(0).injections == (stopped,)
 
 
 def test_what_is_over_is_not_taken_up(tmp_path: Path) -> None:
     log = InjectionLog(tmp_path / "log.jsonl")
     log.hear(ONE)
-    assert log.take_up(T0 + 3_600_000) == ()
+    assert log.take_up(T0 + 3_600_000).injections == ()
 
 
 def test_a_world_ahead_of_time_starts_it_in_its_own_time(tmp_path: Path) -> None:
     log = InjectionLog(tmp_path / "log.jsonl", lambda: 1_000_000)
     log.hear(ONE)
-    (taken,) = log.take_up(T0 + 900_000)
+    (taken,) = log.take_up(T0 + 900_000).injections
     assert taken.start_ms == taken.effective_ms == T0 + 1_000_000

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from producer.events import CAMPAIGNS, Events
-from producer.injections import CAMPAIGN_KINDS, Drift, Injection, log_line, read_injections
+from producer.injections import CAMPAIGN_KINDS, Drift, Injection, log_line
 from producer.population import CATEGORIES, NEW_AGENT_KINDS, NEW_CATEGORIES
+from producer.reactions import read_log
 from producer.simulation import Plan, World, simulate
 
 HOUR_MS = 3_600_000
@@ -108,7 +109,7 @@ def test_a_log_is_read_as_it_was_written(tmp_path: Path) -> None:
     stopped = Injection("drift", "inflation", "b", 0.5, AT, 60.5, stopped_ms=AT + 9)
     path = tmp_path / "injections.jsonl"
     path.write_bytes(log_line(campaign) + log_line(drift) + log_line(stopped))
-    assert read_injections(path) == (campaign, stopped)
+    assert read_log(path).injections == (campaign, stopped)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_a_bad_line_names_file_line_and_field(tmp_path: Path, line: str, field: 
     path = tmp_path / "log.jsonl"
     path.write_text(line)
     with pytest.raises(ValueError, match=rf"log.jsonl, line 1: .*{field}"):
-        read_injections(path)
+        read_log(path)
 
 
 def test_new_categories_are_sold_by_nobody_without_drift() -> None:

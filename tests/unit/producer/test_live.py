@@ -14,9 +14,10 @@ from fraud.contracts.label import Label
 from fraud.contracts.transaction import event_time_to_ms
 from producer.delivery import Disorder
 from producer.injected import InjectionLog
-from producer.injections import Injection, read_injections
+from producer.injections import Injection
 from producer.ledger import DueLabel, Ledger
 from producer.live import MAX_BEHIND_MS, LiveStream
+from producer.reactions import read_log
 from producer.records import columns, event_id_texts, rows
 from producer.simulation import Plan, Process, World, simulate
 
@@ -217,7 +218,7 @@ def test_a_run_with_injections_is_told_again_by_its_log(world: World, tmp_path: 
             Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
             transactions="tx", labels="lb", clock=clock, stop=moment, injections=log,
         ).run()  # fmt: skip
-    plan = replace(PLAN, injections=read_injections(tmp_path / "injections.jsonl"))
+    plan = replace(PLAN, injections=read_log(tmp_path / "injections.jsonl").injections)
     population = Process(world, 7, plan).population
     again = [
         row for part in simulate(world, 7, plan, began, moment.stop_ms - 1_000) for row in rows(columns(population, part.events))

@@ -1,0 +1,221 @@
+"""Thieves that react to decisions: what they saw is data, and all else follows from it.
+
+While a drift `adapting` of a live stream lasts, its producer notes how the decisions on its own
+fraud turned out. Thieves of each kind share what they learn: a block makes them ask for less, hold
+back and hide better; what passes makes them ask for more. The notes are logged with the time from
+which they were acted upon, so that the run is told again exactly without any decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.transaction import event_time_to_ms
+from producer.events import CAMPAIGNS, Campaign, Events
+from producer.injections import Drift, Injection, imitate, injection_of
+from producer.population import Population
+from producer.randomness import Floats, Purpose
+
+LESS: Final = 0.92
+"""What a block makes of the amounts that thieves ask for."""
+MORE: Final = 1.015
+"""What a payment that passes makes of them: they settle where one in seven is blocked."""
+LEAST: Final = 0.1
+MOST: Final = 1.5
+HIDING: Final = 25.0
+"""Blocks after which thieves hide in two cases of three; it grows towards always."""
+MEMORY: Final = 20.0
+"""Decisions over which the share of blocks is felt that makes thieves hold back."""
+_HELD_BACK: Final = 0.8
+"""Part of the attempts that are not made where everything is blocked."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What thieves saw of the decisions in some time.
+
+    Attributes:
+        effective_ms: They act upon it from then on, simulated UTC epoch milliseconds.
+        seen: By kind of fraud: how many were blocked, and how many decided.
+    """
+
+    effective_ms: int
+    seen: Mapping[str, tuple[int, int]]
+
+
+@dataclass
+class Lessons:
+    """What thieves of one kind have learnt.
+
+    Attributes:
+        amount: Factor on what they ask for.
+        hiding: Part of the payments in which they come near to their victim.
+        held_back: Part of the attempts that they do not make.
+    """
+
+    amount: float = 1.0
+    hiding: float = 0.0
+    held_back: float = 0.0
+    _blocks: int = field(default=0, repr=False)
+    _pressure: float = field(default=0.0, repr=False)
+
+    def learn(self, blocked: int, decided: int) -> None:
+        """Take in some decisions.
+
+        Example:
+            >>> lessons = Lessons()
+            >>> lessons.learn(10, 10)
+            >>> round(lessons.amount, 2), round(lessons.hiding, 2), round(lessons.held_back, 2)
+            (0.43, 0.33, 0.31)
+        """
+        grown = self.amount * LESS**blocked * MORE ** (decided - blocked)
+        self.amount = min(max(grown, LEAST), MOST)
+        self._blocks += blocked
+        self.hiding = 1 - float(np.exp(-self._blocks / HIDING))
+        kept = float(np.exp(-decided / MEMORY))
+        self._pressure = kept * self._pressure + (1 - kept) * blocked / max(decided, 1)
+        self.held_back = _HELD_BACK * self._pressure
+
+
+def react(
+    population: Population,
+    events: Events,
+    drifts: Sequence[Injection],
+    observed: Sequence[Observed],
+) -> Events:
+    """Give what becomes of events where thieves have learnt; some are not made at all.
+
+    Args:
+        population: Whom thieves come near to.
+        events: In order; they may be changed in place.
+        drifts: Only those that learn are looked at.
+        observed: What was seen, oldest first.
+    """
+    for drift in drifts:
+        if drift.learns and len(events):
+            lasting = [
+                one for one in observed if drift.effective_ms <= one.effective_ms < drift.stopped_ms
+            ]
+            if lasting:
+                events = _react(population, events, drift, lasting)
+    return events
+
+
+def _react(
+    population: Population, events: Events, drift: Injection, observed: Sequence[Observed]
+) -> Events:
+    thieves = (events["campaign"] > 0) & (events["campaign"] != Campaign.FRIENDLY_FRAUD)
+    thieves &= events["time_ms"] < drift.stopped_ms
+    rows = np.flatnonzero(thieves)
+    known = np.searchsorted([one.effective_ms for one in observed], events["time_ms"][rows], "right")  # fmt: skip
+    rows, known = rows[known > 0], known[known > 0] - 1
+    if not len(rows):
+        return events
+    learnt = _learnt(observed)[known, events["campaign"][rows]]
+    amount, hiding, held_back = learnt.T
+    ids = events["id"][rows].astype(np.int64)
+    u = population.draws.uniforms(Purpose.DRIFT, ids[:, 0], drift.number, ids[:, 1], 3)
+    asked = events["amount"][rows] * amount**drift.intensity
+    events["amount"][rows] = np.maximum(asked.astype(np.int64), 1)
+    hidden: NDArray[np.bool_] = u[:3] < hiding * drift.intensity
+    imitate(population, events, rows, hidden, u[3])
+    # A draw of its own: whoever hides holds back as often as who does not.
+    skip = population.draws.uniforms(Purpose.DRIFT, ids[:, 0], drift.number, ids[:, 1], 4)[0]
+    made = np.ones(len(events), np.bool_)
+    made[rows] = skip >= held_back * drift.intensity
+    return np.asarray(events[made])
+
+
+def _learnt(observed: Sequence[Observed]) -> Floats:
+    """Give amount, hiding and held_back after each observation by kind, shape (n, kinds, 3)."""
+    lessons = {kind: Lessons() for kind in CAMPAIGNS if kind}
+    after = np.empty((len(observed), len(CAMPAIGNS), 3))
+    for at, one in enumerate(observed):
+        for kind, (blocked, decided) in one.seen.items():
+            lessons[kind].learn(blocked, decided)
+        for number, kind in enumerate(CAMPAIGNS):
+            now = lessons.get(kind, Lessons())
+            after[at, number] = now.amount, now.hiding, now.held_back
+    return after
+
+
+def _observed_of(document: Mapping[str, Any]) -> Observed:
+    try:
+        effective_ms = event_time_to_ms(str(document.get("effective")))
+    except (ValueError, OverflowError):
+        raise ValueError("effective: expected an ISO 8601 date and time") from None
+    seen = document.get("seen")
+    if not isinstance(seen, dict):
+        raise ValueError("seen: expected an object")
+    read = {}
+    for kind, counts in seen.items():
+        if kind not in CAMPAIGNS or not kind:
+            raise ValueError(f"seen: expected kinds of fraud, got {kind}")
+        match counts:
+            case [int(blocked), int(decided)] if 0 <= blocked <= decided:
+                read[kind] = (blocked, decided)
+            case _:
+                raise ValueError(f"seen.{kind}: expected how many were blocked and how many decided")  # fmt: skip
+    return Observed(effective_ms, read)
+
+
+def learning(drifts: Sequence[Injection], now_ms: int) -> bool:
+    """Whether thieves look at decisions at that time."""
+    return any(
+        one.kind == Drift.ADAPTING and one.learns and one.start_ms <= now_ms < one.stopped_ms
+        for one in drifts
+    )
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a log of injections says.
+
+    Attributes:
+        injections: The last line of each name counts.
+        observed: What thieves saw, oldest first.
+    """
+
+    injections: tuple[Injection, ...] = ()
+    observed: tuple[Observed, ...] = ()
+
+
+def read_log(path: Path) -> Log:
+    """Read a log of injections, JSON lines.
+
+    Raises:
+        ValueError: A line is none; the text names file, line and field.
+    """
+    found: dict[tuple[str, str], Injection] = {}
+    observed: list[Observed] = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            document = orjson.loads(line)
+            if not isinstance(document, dict):
+                raise ValueError("expected a JSON object")
+            if document.get("what") == "observed":
+                observed.append(_observed_of(document))
+                continue
+            one = injection_of(document, str(document.get("what")), str(document.get("name")))
+        except ValueError as problem:
+            raise ValueError(f"{path.name}, line {number}: {problem}") from None
+        found[one.key] = one
+    return Log(tuple(found.values()), tuple(observed))
+
+
+def observed_line(observed: Observed) -> bytes:
+    """Write a line for the log."""
+    return orjson.dumps(
+        {"what": "observed", "effective": utc_text(observed.effective_ms), "seen": observed.seen},
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
