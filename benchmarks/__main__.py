@@ -14,7 +14,9 @@ from rich.console import Console
 from benchmarks import rest as rest_load
 from benchmarks.features import offline_figures
 from benchmarks.governance import measure as measure_governance
+from benchmarks.keys import key_figures, state_figures
 from benchmarks.own_stack import own_stack
+from benchmarks.partitions import live_records, partition_figures
 from benchmarks.report import publish
 from benchmarks.rules import rule_figures
 from benchmarks.stream import Stream, backlog_figures, measure
@@ -109,14 +111,17 @@ def rest(
 
 
 @app.command()
-def entities(quick: Quick = False) -> None:
+def entities(
+    quick: Quick = False,
+    backend: Annotated[str, typer.Option(help="hashmap or rocksdb.")] = "hashmap",
+) -> None:
     """The history's state and rate with 100,000 entities, by Flink's own figures."""
     console = _console()
     _DATA.mkdir(parents=True, exist_ok=True)
     customers = 10_000 if quick else 100_000
     workload = history_file(_DATA, days=3, customers=customers, seed=7)
     everyone = list(records(workload, run=f"bench-{time.time():.0f}"))
-    with own_stack(workload, console) as own:
+    with own_stack(workload, console, {"FLINK_STATE_BACKEND": backend}) as own:
         with console.status(f"{len(everyone):,} transactions of {customers:,} entities"):
             backlog = backlog_figures(Stream(own.bootstrap_servers).backlog(everyone))
             checkpoint = own.cluster.completed_checkpoint(own.job, after_ms=time.time() * 1000)
@@ -129,8 +134,78 @@ def entities(quick: Quick = False) -> None:
             "bytes_per_record": checkpoint["state_size"] / len(everyone),
             "checkpoint_ms": checkpoint["end_to_end_duration"],
         }
-    beside = "broker, Flink and load generator on the same machine, nothing else"
+        by_key = state_figures(own, everyone)
+    beside = f"{backend}; broker, Flink and load generator on the same machine, nothing else"
     publish("entities", [figures], command=_command(), beside=beside, console=console)
+    publish("state", by_key, command=_command(), beside=beside, console=console)
+
+
+@app.command()
+def keys(
+    quick: Quick = False,
+    backend: Annotated[str, typer.Option(help="hashmap or rocksdb.")] = "hashmap",
+) -> None:
+    """What each key costs: a backlog with one, two and three keys; and what its state weighs."""
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    count = 4_000 if quick else 40_000
+    workload = history_file(_DATA, days=60, customers=5000, seed=7)
+    source = records(workload, run=f"bench-{time.time():.0f}")
+    with (
+        own_stack(workload, console, {"FLINK_STATE_BACKEND": backend}) as own,
+        console.status("backlogs with one, two and three keys"),
+    ):
+        figures = key_figures(Stream(own.bootstrap_servers), source, count)
+    beside = f"{backend}; broker, Flink and load generator on the same machine, see load_before"
+    publish("keys", figures, command=_command(), beside=beside, console=console)
+
+
+@app.command()
+def partitions(
+    quick: Quick = False,
+    parallelism: Annotated[int, typer.Option(min=1, help="Of the job.")] = 2,
+    count: Annotated[int, typer.Option(min=1, help="Partitions of the topics.")] = 4,
+) -> None:
+    """How rarely features of IP addresses and merchants differ with several partitions."""
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    workload = history_file(_DATA, days=60, customers=5000, seed=7)
+    run, rate, before = (
+        f"bench-{time.time():.0f}",
+        20.0 if quick else 100.0,
+        12_000 if quick else 200_000,
+    )
+    live = live_records(rate, run)
+    fast = take(records(workload, run=run), 3_000 if quick else 30_000)
+    scenarios: list[tuple[str, int, float | None]] = [
+        ("a live world's past, as a backlog", before, None),
+        (f"the same world, live at {rate:g}/s", int(60 * rate), rate),
+        ("5,000 customers, a month in a minute", len(fast), 500.0),
+    ]
+    source = live[: before + int(60 * rate)] + fast
+    settings = {"FLINK_PARALLELISM": str(parallelism), "TRANSACTIONS_PARTITIONS": str(count)}
+    with (
+        own_stack(workload, console, settings) as own,
+        console.status(f"{len(source):,} transactions"),
+    ):
+        figures = partition_figures(own.bootstrap_servers, source, scenarios)
+    beside = f"{count} partitions, parallelism {parallelism}; see load_before"
+    publish("partitions", figures, command=_command(), beside=beside, console=console)
+
+
+@app.command()
+def rings(quick: Quick = False) -> None:
+    """Model quality and cost with rings of other lengths for IP addresses and merchants, offline."""
+    from benchmarks.rings import ring_figures
+
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    workload = history_file(
+        _DATA, days=30 if quick else 45, customers=500 if quick else 5000, seed=7
+    )
+    with console.status("training with rings of several lengths"):
+        figures = ring_figures(workload)
+    publish("rings", figures, command=_command(), beside="CPU time counts", console=console)
 
 
 @app.command()
@@ -296,8 +371,11 @@ def everything(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         stream()
         rest()
+        keys()
+        partitions()
         entities()
         simulator()
+        rings()
         features()
         training()
         rules()

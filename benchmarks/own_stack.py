@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from rich.console import Console
@@ -62,8 +63,15 @@ def run_module(name: str, *arguments: str, env: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def own_stack(history: Path, console: Console) -> Iterator[OwnStack]:
-    """Start broker and cluster, train a model on `history`, submit the job and wait until it runs.
+def own_stack(
+    history: Path, console: Console, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[OwnStack]:
+    """Start broker and cluster, train a model, submit the job and wait until it runs.
+
+    Args:
+        history: Its folder keeps the history that the model learns from.
+        console: Where progress goes.
+        settings: Of the job and the topics, by their names in the environment.
 
     Raises:
         TimeoutError: The job did not run in time.
@@ -100,6 +108,7 @@ def own_stack(history: Path, console: Console) -> Iterator[OwnStack]:
         bootstrap_servers = f"{_HOST}:{ports[0]}"
         env = {
             **flink_environment(folder / "flink", os.environ),
+            **settings,
             "STATE_DIR": str(folder),
             "MODEL_REGISTRY": str(folder / "models"),
             "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
@@ -110,7 +119,7 @@ def own_stack(history: Path, console: Console) -> Iterator[OwnStack]:
         }
         run_module("fraud.kit.topics", env=env)
         training = history_file(history.parent, days=45, customers=2000, seed=11)
-        run_module("model", "train", "--data", str(training), env=env)
+        run_module("model", "train", "--if-missing", "--data", str(training), env=env)
         run_module("flink_job.job", env=env)
         cluster = Cluster(services[0].address)
         deadline = time.monotonic() + _START_S

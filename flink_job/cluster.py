@@ -70,6 +70,21 @@ class Cluster:
         running = job["state"] == "RUNNING" and tasks["running"] == tasks["total"] > 0
         return Job(job["jid"], job["state"], running)
 
+    def state_by_step(self, name: str) -> dict[str, int]:
+        """Give the bytes of the last checkpoint of a job by the name of each step.
+
+        Raises:
+            ClusterUnreachableError: The JobManager does not answer.
+            LookupError: There is no such job, or no checkpoint of it.
+        """
+        job = self.active_job(name)
+        latest = job and self._get(f"/jobs/{job.id}/checkpoints")["latest"]["completed"]
+        if not job or not latest:
+            raise LookupError(f"job {name} has no checkpoint")
+        steps = {step["id"]: step["name"] for step in self._get(f"/jobs/{job.id}")["vertices"]}
+        tasks = self._get(f"/jobs/{job.id}/checkpoints/details/{latest['id']}")["tasks"]
+        return {steps[step]: int(task["state_size"]) for step, task in tasks.items()}
+
     def free_slots(self) -> int:
         """Count the task slots that nobody uses.
 

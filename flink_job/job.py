@@ -30,6 +30,10 @@ def configuration(settings: JobSettings) -> dict[str, str]:
         "python.fn-execution.bundle.size": str(settings.flink_batch_rows),
         "python.fn-execution.arrow.batch.size": str(settings.flink_batch_rows),
         "execution.buffer-timeout.interval": "2 ms",
+        "state.backend.type": settings.flink_state_backend,
+        "execution.checkpointing.incremental": str(
+            settings.flink_state_backend == "rocksdb"
+        ).lower(),
         "table.exec.state.ttl": f"{settings.flink_state_ttl_days} d",
         "table.local-time-zone": "UTC",
         "execution.checkpointing.interval": f"{settings.flink_checkpoint_interval_s:g} s",

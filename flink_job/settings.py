@@ -39,6 +39,10 @@ class JobSettings(KafkaSettings, ModelSettings):
     flink_state_ttl_days: int = Field(
         90, ge=31, description="A key idle for so long is forgotten; above the longest window."
     )
+    flink_state_backend: Literal["hashmap", "rocksdb"] = Field(
+        "hashmap",
+        description="hashmap keeps the history in the TaskManager's memory; rocksdb on its disk, slower. A change rebuilds it.",
+    )
     flink_batch_rows: int = Field(1000, ge=1, description="Most rows handed to Python at once.")
     flink_batch_wait_ms: int = Field(
         5, ge=1, description="Longest wait for such a batch to fill, milliseconds."
@@ -58,5 +62,6 @@ class JobSettings(KafkaSettings, ModelSettings):
 
     @property
     def layout_dir(self) -> Path:
-        """Folder of the checkpoints whose history has the layout of this version."""
-        return self.flink_checkpoint_dir / f"layout-{LAYOUT_ID}"
+        """Folder of the checkpoints whose history this version and its settings can read."""
+        backend = "" if self.flink_state_backend == "hashmap" else f"-{self.flink_state_backend}"
+        return self.flink_checkpoint_dir / f"layout-{LAYOUT_ID}{backend}"

@@ -133,13 +133,15 @@ def train(
         tell = _teller(offline=offline or not promote)
         sources = _sources(settings, data or [], mapping, encoding)
         # Training needs half a second of imports that the lines above need not wait for.
-        from model.training import SEARCH, TrainingConfig
+        from model.training import FIRST_LEGITIMATE, SEARCH, TrainingConfig
         from model.training import train as train_model
 
         check_name(name)
         config = TrainingConfig(
             seed=seed,
             search=(0 if if_missing else SEARCH) if search is None else search,
+            # Whoever starts the system for the first time waits for it.
+            most_legitimate=FIRST_LEGITIMATE if if_missing else None,
             alerts_per_day=alerts_per_day,
         )
         started = time.monotonic()

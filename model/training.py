@@ -60,6 +60,9 @@ RAW_FEATURES: Final = tuple(feature.name for feature in OWN_FEATURES)
 SEARCH: Final = 8
 """Settings that are tried, the shipped ones included."""
 
+FIRST_LEGITIMATE: Final = 100_000
+"""Legitimate transactions that fit the trees of the first model (docs/decisions/0028)."""
+
 _MOST_STAND_FOR: Final = 20
 """Most transactions that one example may stand for: a single early report proves little."""
 
@@ -117,6 +120,8 @@ class TrainingConfig:
         threads: Sums of gradients hang on their number, so it is part of the result.
         search: Settings to try on folds of the training period, the shipped ones included; below 2
             none but these.
+        most_legitimate: Most legitimate transactions that fit the trees; of more, so many are drawn,
+            and each stands for as many as it was drawn from. None takes all.
         baseline: Whether to train a second model on the fields of the transaction alone, to compare.
         alerts_per_day: How many transactions people can look at in a day.
         resamples: How often entities are drawn again for the intervals.
@@ -130,6 +135,7 @@ class TrainingConfig:
     patience: int = 60
     threads: int = 2
     search: int = SEARCH
+    most_legitimate: int | None = None
     baseline: bool = True
     alerts_per_day: int = 50
     resamples: int = RESAMPLES
@@ -270,17 +276,30 @@ class _Rows:
     stopping: xgboost.DMatrix
 
     @classmethod
-    def of(cls, history: History, matrix: Matrix, fit: Rows, stop: Rows, threads: int) -> _Rows:
-        def examples(rows: Rows, ref: xgboost.DMatrix | None = None) -> xgboost.DMatrix:
+    def of(
+        cls,
+        history: History,
+        matrix: Matrix,
+        fit: Rows,
+        stop: Rows,
+        threads: int,
+        weight: NDArray[np.float32] | None = None,
+    ) -> _Rows:
+        def examples(
+            rows: Rows,
+            ref: xgboost.DMatrix | None = None,
+            weight: NDArray[np.float32] | None = None,
+        ) -> xgboost.DMatrix:
             return xgboost.QuantileDMatrix(
                 matrix[rows],
                 history.label[rows],
+                weight=weight,
                 ref=ref,
                 max_bin=TREES["max_bin"],
                 nthread=threads,
             )
 
-        fitting = examples(fit)
+        fitting = examples(fit, weight=weight)
         return cls(fitting, examples(stop, fitting))
 
 
@@ -469,7 +488,8 @@ def train(
     """
     parts = split(history, config)
     chosen, searched = _search(history, matrix, parts, config, on_candidate)
-    rows = _Rows.of(history, matrix, parts.train, parts.validation, config.threads)
+    fit, weight = _drawn(history, parts.train, config)
+    rows = _Rows.of(history, matrix, fit, parts.validation, config.threads, weight)
     later = period_of(history, matrix, parts.later)
     fitted = _fit(history, matrix, parts, rows, config, chosen, on_round)
     measured = _measured(fitted, later, config)
@@ -478,7 +498,7 @@ def train(
     if config.baseline:
         own = [FEATURE_NAMES.index(name) for name in RAW_FEATURES]
         plain = np.ascontiguousarray(matrix[:, own])
-        raw_rows = _Rows.of(history, plain, parts.train, parts.validation, config.threads)
+        raw_rows = _Rows.of(history, plain, fit, parts.validation, config.threads, weight)
         raw = _fit(history, plain, parts, raw_rows, config, chosen, lambda _: None)
         raw_measured = _measured(raw, period_of(history, plain, parts.later), config)
         metrics["raw_fields"] = {
@@ -496,6 +516,22 @@ def train(
         "later_digest": later.digest,
     }
     return Trained(fitted.booster, fitted.scale, metrics, made, later, curves)
+
+
+def _drawn(
+    history: History, train_rows: Rows, config: TrainingConfig
+) -> tuple[Rows, NDArray[np.float32] | None]:
+    """Give the examples that fit the trees, and for how many each stands; None = for itself."""
+    fraud = history.label[train_rows] == 1
+    legitimate = train_rows[~fraud]
+    most = config.most_legitimate
+    if most is None or len(legitimate) <= most:
+        return train_rows, None
+    generator = np.random.default_rng(config.seed)
+    drawn = generator.choice(legitimate, most, replace=False)
+    rows = np.sort(np.concatenate((train_rows[fraud], drawn)))
+    weight = np.where(history.label[rows] == 1, 1.0, len(legitimate) / most)
+    return rows, weight.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ MAX_CUSTOMERS: Final = 2**31
 """Numbers of customers are 32-bit counters; the upper half names thieves' tools."""
 _KEPT_HOURS: Final = 4
 """As many as a stream with late records looks back, and the one it makes ahead."""
+_KEPT_EVENTS: Final = 150_000
+"""Most events of an hour that is kept: 16 MB."""
 _ONLINE_SHARE: Final = 0.34
 """Part of the legitimate payments that friendly fraud can come from, measured on the defaults."""
 
@@ -201,7 +203,7 @@ class Process:
         return Slice(events, label(self.draws, events))
 
     def _told_by_none(self, first: int, last: int) -> Events:
-        """Make what hangs on no injection. Where thieves learn, an hour is asked for often."""
+        """Make what hangs on no injection; kept, as each injection asks for the hour once more."""
         made = self._untouched.get((first, last))
         if made is None:
             made = join(
@@ -210,7 +212,7 @@ class Process:
                     self._underworld.hours(self.customers, first, last),
                 ]
             )
-            if any(one.learns for one in self.plan.injections):
+            if len(made) <= _KEPT_EVENTS:
                 self._untouched[first, last] = made
                 while len(self._untouched) > _KEPT_HOURS:
                     self._untouched.popitem(last=False)

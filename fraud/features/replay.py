@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -22,17 +22,20 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-def replay(packed: Packed, batch_rows: int = BATCH_ROWS) -> Iterator[NDArray[np.float32]]:
+def replay(
+    packed: Packed, batch_rows: int = BATCH_ROWS, keys: Sequence[Key] = KEYS
+) -> Iterator[NDArray[np.float32]]:
     """Give the vectors that the stream would have computed, had the transactions come in this order.
 
     Args:
         packed: The transactions, in the order of their arrival.
         batch_rows: Rows of each matrix but the last; no value hangs on it.
+        keys: Others than the stream's, to see what longer or shorter rings would give.
 
     Yields:
         Matrices of `fraud.features.vector.feature_matrix`, together one row per transaction.
     """
-    rings, _ = rings_of(packed)
+    rings, _ = rings_of(packed, keys)
     for start in range(0, len(packed), batch_rows):
         rows = slice(start, start + batch_rows)
         matrix, _ = compute(
@@ -43,13 +46,13 @@ def replay(packed: Packed, batch_rows: int = BATCH_ROWS) -> Iterator[NDArray[np.
         yield matrix
 
 
-def rings_of(packed: Packed) -> tuple[dict[str, Rings], Mask]:
+def rings_of(packed: Packed, keys: Sequence[Key] = KEYS) -> tuple[dict[str, Rings], Mask]:
     """Find each transaction's ring right after it came, per key.
 
     Returns:
         The rings; and which transactions are duplicates.
     """
-    first, *others = KEYS
+    first, *others = keys
     everyone = np.ones(len(packed), np.bool_)
     rings = {}
     rings[first.name], duplicates = _rings_of_key(first, packed, everyone)

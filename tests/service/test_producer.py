@@ -264,12 +264,18 @@ def test_a_campaign_is_injected_by_command_and_can_be_told_again(kafka: str, tmp
     assert "kind: expected one of card_testing" in wrong.stderr
 
 
+def observed_in(log: Path) -> list[dict]:
+    """Give what thieves saw, by a log of injections."""
+    lines = log.read_bytes().splitlines() if log.exists() else []
+    return [one for one in map(orjson.loads, lines) if one["what"] == "observed"]
+
+
 def test_thieves_of_the_stream_see_what_is_blocked(kafka: str, tmp_path: Path) -> None:
     """A bank blocks everything; the producer notes it, and from when its thieves act upon it."""
     (port,) = free_ports(1, "127.0.0.1")
     env = environment(
-        kafka, tmp_path, "adapting", PRODUCER_RATE="30", PRODUCER_CUSTOMERS="2000",
-        PRODUCER_FRAUD_RATE="0.3", PRODUCER_SPEED="20", PRODUCER_OPS_PORT=str(port),
+        kafka, tmp_path, "adapting", PRODUCER_RATE="20", PRODUCER_CUSTOMERS="2000",
+        PRODUCER_FRAUD_RATE="high", PRODUCER_OPS_PORT=str(port),
     )  # fmt: skip
     make_topics(env)
     injected = tmp_path / "injections.jsonl"
@@ -283,13 +289,12 @@ def test_thieves_of_the_stream_see_what_is_blocked(kafka: str, tmp_path: Path) -
             for record in records:
                 decision = {**orjson.loads(record.value), "fd": {"outcome": "block"}}
                 bank_out.send("adapting-processed", orjson.dumps(decision), record.key)
-        lines = injected.read_bytes().splitlines() if injected.exists() else []
-        return [one for one in map(orjson.loads, lines) if one["what"] == "observed"]
+        return observed_in(injected)
 
     with producing(env, tmp_path / "producer.log"):
-        wait_for(lambda: len(observed()) >= 2, 120, "two observations in the log")
+        wait_for(lambda: bool(observed()), 120, "an observation in the log")
     bank_in.close()
     bank_out.close()
-    first, second = observed_of = [one for one in map(orjson.loads, injected.read_bytes().splitlines()) if one["what"] == "observed"][:2]  # fmt: skip
-    assert first["effective"] < second["effective"]
-    assert all(blocked == decided for one in observed_of for blocked, decided in one["seen"].values())  # fmt: skip
+    seen = observed_in(injected)[0]["seen"]
+    assert seen
+    assert all(0 < blocked == decided for blocked, decided in seen.values())

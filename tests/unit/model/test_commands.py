@@ -272,3 +272,22 @@ def test_a_damaged_champion_stops_if_missing(state: Path) -> None:
     result = run("train", "--if-missing")
     assert result.exit_code == 2
     assert "its files were changed" in result.stderr
+
+
+def test_five_facts_are_enough(state: Path) -> None:
+    """Time, id, entity, amount and label under a stranger's names; the currency is a constant."""
+    names = {"event_id": "no", "entity_id": "card", "event_time": "at", "transaction_amt": "eur", "label": "chargeback"}  # fmt: skip
+    with (state / "few.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, names.values())
+        writer.writeheader()
+        writer.writerows(
+            {theirs: row[ours] for ours, theirs in names.items()} for row in labelled_rows()
+        )
+    fields = "".join(f'{ours} = "{theirs}"\n' for ours, theirs in names.items())
+    mapping = f'[fields]\n{fields}[constants]\ntransaction_currency = "EUR"\n'
+    (state / "few.toml").write_text(mapping)
+    result = run("train", "-d", state / "few.csv", "-m", state / "few.toml", "--search", "0", "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    told = orjson.loads(result.stdout)
+    assert told["training"]["rows"] == 3000
+    assert told["metrics"]["auc"] > 0.65

@@ -269,3 +269,19 @@ def test_the_delay_of_the_file_is_what_is_left_out(tmp_path: Path) -> None:
         known_from = parts.trained_at_ms - delay_days * DAY_MS
         assert history.event_time_ms[parts.validation].max() <= known_from
     assert left_out[0] == 0 < left_out[1] < left_out[2]
+
+
+def test_the_first_model_draws_of_what_is_legitimate_and_learns_as_much(
+    history: History, matrix: NDArray[np.float32]
+) -> None:
+    """Every fraud stays, and those drawn stand for the rest: probabilities mean what they meant."""
+    parts = split(history, CONFIG)
+    legitimate = int((history.label[parts.train] == 0).sum())
+    drawn = replace(CONFIG, most_legitimate=legitimate // 2)
+    fewer, every = train(history, matrix, drawn), train(history, matrix, CONFIG)
+    assert fewer.booster != every.booster
+    assert fewer.training["periods"] == every.training["periods"]
+    assert fewer.metrics["auc"] == pytest.approx(every.metrics["auc"], abs=0.05)
+    ratio = fewer.metrics["predicted_to_observed_ratio"]
+    assert ratio == pytest.approx(every.metrics["predicted_to_observed_ratio"], rel=0.3)
+    assert train(history, matrix, replace(CONFIG, most_legitimate=legitimate)).booster == every.booster  # fmt: skip
