@@ -24,7 +24,7 @@ function rings(topology) {
     let y = 0;
     return arc.map(([dx, dy]) => [(x += dx) * scaleX + moveX, (y += dy) * scaleY + moveY]);
   });
-  const ring = (indexes) => indexes.flatMap((at) => (at < 0 ? arcs[~at].toReversed() : arcs[at]));
+  const ring = (indexes) => indexes.flatMap((at) => (at < 0 ? arcs[~at].slice().reverse() : arcs[at]));
   return topology.objects.countries.geometries.flatMap((shape) =>
     shape.type === "Polygon" ? shape.arcs.map(ring) : (shape.arcs ?? []).flat().map(ring),
   );
