@@ -365,6 +365,18 @@ def notifier(
     publish("notifier", figures, command=_command(), beside=beside, console=console)
 
 
+@app.command()
+def dryrun(quick: Quick = False) -> None:
+    """Rules tried on a million past transactions, read from a broker of its own: time and memory."""
+    from benchmarks.dryrun import dry_run_figures
+
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    figures = dry_run_figures(_DATA, 50_000 if quick else 1_000_000, console)
+    beside = "the broker on the same machine; cpu_s leaves out what else ran"
+    publish("dryrun", figures, command=_command(), beside=beside, console=console)
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
@@ -380,6 +392,7 @@ def everything(context: typer.Context) -> None:
         training()
         rules()
         governance()
+        dryrun()
         indexer()
         notifier()
 

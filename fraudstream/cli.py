@@ -6,7 +6,7 @@ import typer
 
 from dashboards.commands import app as dashboards_app
 from devstack import cli as devstack_cli
-from fraudstream import afd, alerts, lists, models, rules, transactions, world
+from fraudstream import afd, alerts, challenge, dryrun, lists, models, rules, transactions, world
 from fraudstream.environment import complete_environment
 from fraudstream.index import index
 from fraudstream.keys import keys
@@ -39,5 +39,9 @@ app.command("promote")(models.promote)
 app.command("rollback")(models.rollback)
 app.add_typer(keys, name="keys")
 app.command("import-afd")(afd.import_afd)
+rules.rules.command("test")(dryrun.try_rules)
 app.add_typer(rules.rules, name="rules")
 app.add_typer(lists.lists, name="lists")
+app.add_typer(challenge.challenge, name="challenge")
+app.command("compare")(challenge.compare)
+app.command("recheck")(challenge.recheck)

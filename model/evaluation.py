@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -192,6 +193,11 @@ class Measured:
             _put(intervals, path, _interval(self.resampled[path]))
         return {**report, "intervals": intervals}
 
+    def interval(self, path: Path) -> tuple[float, float] | None:
+        """Give the ends of a figure's interval, None where no resample has it."""
+        ends = _interval(self.resampled[path])
+        return None if ends is None else (ends[0], ends[1])
+
 
 def _put(report: dict[str, Any], path: Path, value: Any) -> None:
     for name in path[:-1]:
@@ -208,7 +214,19 @@ def _interval(resampled: Floats) -> list[float] | None:
     return [float(end) for end in np.percentile(known, INTERVAL)] if len(known) else None
 
 
-class _Ranking:
+def draws(entities: int, resamples: int = RESAMPLES) -> Iterator[Floats]:
+    """Draw entities again with replacement, each time as many as there are; the same every time.
+
+    Yields:
+        How often each was drawn, shape (entities,).
+    """
+    generator = np.random.default_rng(_RESAMPLING_SEED)
+    for _ in range(resamples):
+        drawn = np.bincount(generator.integers(0, entities, entities), minlength=entities)
+        yield drawn.astype(np.float64)
+
+
+class Ranking:
     """Transactions ranked by probability, measured under weights; equal probabilities are one."""
 
     def __init__(self, probability: Floats, fraud: NDArray[np.bool_]) -> None:
@@ -227,7 +245,7 @@ class _Ranking:
         return true[self.ends], (np.cumsum(ranked) - true)[self.ends]
 
 
-def _curve_figures(true: Floats, false: Floats) -> dict[Path, float]:
+def curve_figures(true: Floats, false: Floats) -> dict[Path, float]:
     """Give what hangs on the ranking alone."""
     frauds, legitimate = true[-1], false[-1]
     caught = np.diff(true, prepend=0.0)
@@ -293,7 +311,7 @@ class _Kinds:
     """Recall and average precision of each kind of simulated fraud, by the truth."""
 
     def __init__(self, period: Period, probability: Floats) -> None:
-        self.ranking = _Ranking(probability, period.campaign > 0)
+        self.ranking = Ranking(probability, period.campaign > 0)
         self.kinds = {}
         for index, name in enumerate(period.campaigns):
             members = np.flatnonzero(period.campaign == index)
@@ -321,7 +339,7 @@ class _Kinds:
 class _Reliability:
     """Mean probability and share of fraud in bins of equal rank."""
 
-    def __init__(self, ranking: _Ranking) -> None:
+    def __init__(self, ranking: Ranking) -> None:
         count = len(ranking.order)
         cuts = np.rint(np.cumsum((0, *reversed(_BIN_SHARES))) * count).astype(np.int64)
         # Equal probabilities share a bin: a cut moves to the end of its group.
@@ -393,7 +411,7 @@ def measure(
             f"{int(fraud.sum())} labelled fraud and {int((~fraud).sum())} labelled legitimate"
         )
     judged = probability[known]
-    ranking = _Ranking(judged, fraud)
+    ranking = Ranking(judged, fraud)
     alerts = _Alerts(labelled, judged)
     reliability = _Reliability(ranking)
     kinds = _Kinds(period, probability) if period.campaigns else None
@@ -406,7 +424,7 @@ def measure(
 
     def figures(weight: Floats, all_weight: Floats) -> dict[Path, float]:
         true, false = ranking.sums(weight)
-        result = _curve_figures(true, false)
+        result = curve_figures(true, false)
         total = weight.sum()
         with np.errstate(invalid="ignore", divide="ignore"):
             result["brier",] = float((weight * error).sum() / total)
@@ -424,11 +442,8 @@ def measure(
     entities = int(period.entity.max()) + 1
     # Drawn among all entities of the period, labelled or not, so that both counts are of one draw.
     in_period = period.entity[known]
-    generator = np.random.default_rng(_RESAMPLING_SEED)
     resampled = {path: np.full(resamples, np.nan) for path in found}
-    for at in range(resamples):
-        drawn = np.bincount(generator.integers(0, entities, entities), minlength=entities)
-        counts = drawn.astype(np.float64)
+    for at, counts in enumerate(draws(entities, resamples)):
         weight = counts[in_period]
         if not weight[fraud].any() or not weight[~fraud].any():
             continue
@@ -522,7 +537,6 @@ def importance(
     size = np.abs(contributions)
     fraud = period.label == 1
     entities = int(period.entity.max()) + 1
-    generator = np.random.default_rng(_RESAMPLING_SEED)
 
     def shares(weight: Floats) -> Floats:
         halves = [
@@ -532,16 +546,7 @@ def importance(
         return parts
 
     found = shares(np.ones(len(period)))
-    resampled = np.array(
-        [
-            shares(
-                np.bincount(generator.integers(0, entities, entities), minlength=entities)[
-                    period.entity
-                ].astype(np.float64)
-            )
-            for _ in range(resamples)
-        ]
-    )
+    resampled = np.array([shares(drawn[period.entity]) for drawn in draws(entities, resamples)])
     ends = np.percentile(resampled, INTERVAL, axis=0)
     return [
         {

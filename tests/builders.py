@@ -114,17 +114,15 @@ class Memory:
         return rings, duplicates
 
 
-def a_registry(folder: Path) -> Path:
-    """Make a registry whose champion gives every outcome, without anything to learn from."""
+def an_amount_booster(seed: int = 7) -> bytes:
+    """Train trees that go by the first feature, the amount, and give every probability."""
     # Imported here: most tests need no model.
     import numpy as np
     import xgboost
 
-    from fraud.decision.scale import ScoreScale
     from fraud.features.vector import FEATURES
-    from model.registry import Registry
 
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
     matrix = rng.uniform(0, 100, (4000, len(FEATURES))).astype(np.float32)
     labels = (matrix[:, 0] + rng.normal(0, 10, 4000) > 85).astype(int)
     booster = xgboost.train(
@@ -132,10 +130,18 @@ def a_registry(folder: Path) -> Path:
         xgboost.DMatrix(matrix, labels),
         num_boost_round=20,
     )
+    return bytes(booster.save_raw("ubj"))
+
+
+def a_registry(folder: Path) -> Path:
+    """Make a registry whose champion gives every outcome, without anything to learn from."""
+    from fraud.decision.scale import ScoreScale
+    from model.registry import Registry
+
     registry = Registry(folder)
     manifest = registry.add(
         "test",
-        bytes(booster.save_raw("ubj")),
+        an_amount_booster(),
         ScoreScale([0, 0.5, 1], [0, 950, 1000]),
         metrics={},
         training={},

@@ -81,7 +81,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
             max_message_bytes=2 * _MIB,
         ),
         owners=("flink_job",),
-        readers=("notifier", "indexer", "scoring_api", "your systems"),
+        readers=("notifier", "indexer", "scoring_api", "fraudstream", "your systems"),
         meaning="The same records with the decision as field fd.",
     ),
     TopicSpec(
@@ -106,7 +106,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         schema="label.json",
         config=_config(cleanup_policy="delete", retention_ms=400 * _DAY_MS),
         owners=("producer", "scoring_api", "your systems"),
-        readers=("indexer", "model"),
+        readers=("indexer", "model", "fraudstream"),
         meaning="What transactions turned out to be.",
     ),
     TopicSpec(
@@ -116,7 +116,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         schema="control_document.json",
         config=_config(cleanup_policy="compact"),
         owners=("fraudstream", "scoring_api"),
-        readers=("flink_job", "scoring_api", "producer"),
+        readers=("flink_job", "scoring_api", "producer", "fraudstream"),
         meaning="Rules, lists, models and what is injected into the simulated world, switched while everything runs.",
     ),
 )

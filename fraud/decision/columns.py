@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.contracts.transaction import FIELD_BY_NAME, Kind, Transaction, read_field
+from fraud.contracts.transaction import FIELD_BY_NAME, Field, Kind, Transaction, read_field
 from fraud.decision.language import SCORED_AT
 from fraud.decision.lists import Lookup
 from fraud.features.vector import FEATURE_NAMES
@@ -63,17 +63,18 @@ class FieldsOfRecords:
 
     def column(self, name: str) -> Sequence[Any]:
         """See `Fields`."""
-        field = FIELD_BY_NAME[name]
-        values = [record.get(name) for record in self._records]
-        if field.kind is Kind.TEXT:
-            # The usual case, text as text, needs no call; an empty one counts as missing.
-            return [
-                (value or None) if type(value) is str else _read(field, value) for value in values
-            ]
-        return [_read(field, value) for value in values]
+        return read_values(FIELD_BY_NAME[name], [record.get(name) for record in self._records])
 
 
-def _read(field: Any, value: Any) -> Any:
+def read_values(field: Field, values: Sequence[Any]) -> Sequence[Any]:
+    """Read a field of valid records, as JSON has it, into what `Transaction` has."""
+    if field.kind is Kind.TEXT:
+        # The usual case, text as text, needs no call; an empty one counts as missing.
+        return [(value or None) if type(value) is str else _read(field, value) for value in values]
+    return [_read(field, value) for value in values]
+
+
+def _read(field: Field, value: Any) -> Any:
     return None if value is None else read_field(field, value)
 
 

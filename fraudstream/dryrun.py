@@ -1,0 +1,274 @@
+"""Commands that look at past decisions: try rules on them, and compute them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from threading import Event
+
+    from rich.console import Console
+
+    from fraud.decision.lists import Lookup
+    from fraud.governance.book import ControlBook
+    from fraud.governance.dryrun import Change, Report, RuleReport
+    from fraud.governance.tally import Tally
+
+DAYS: Final = 30
+"""How far back past decisions are looked at: Kafka keeps them as long by default."""
+
+DaysOption = Annotated[
+    float, typer.Option(min=0.001, help="How far back; Kafka keeps 30 days by default.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Transactions at most, the latest ones.")
+]
+
+
+def try_rules(
+    file: Annotated[str, typer.Argument(help="Rule set in TOML, or a version that `list` shows.")],
+    days: DaysOption = DAYS,
+    limit: LimitOption = None,
+    entries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--entries",
+            metavar="LIST=FILE",
+            help="Try it with more entries on a list; several times for several lists.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what rules would have done with the transactions of the last days. Nothing changes.
+
+    They are asked as the stream asks, on the features, scores and fields that past decisions keep.
+    """
+    from fraud.governance.dryrun import dry_run
+    from fraud.kit.lifecycle import load_settings
+    from fraud.kit.settings import KafkaSettings
+    from fraudstream.office import office
+    from fraudstream.rules import read_file
+
+    with office() as at:
+        path = Path(file)
+        known = at.book.rule_version(file) if not path.exists() else None
+        draft = known.rules if known is not None else read_file(path)
+        tried = _tried_lists(at.book, entries or [])
+        with reading() as (progress, stop):
+            report = dry_run(
+                load_settings(KafkaSettings),
+                at.book,
+                draft,
+                lists=tried,
+                days=days,
+                limit=limit,
+                on_progress=progress,
+                stop=stop,
+            )
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        _print_report(report)
+
+
+def _tried_lists(book: ControlBook, options: Sequence[str]) -> dict[str, Lookup] | None:
+    """Read the lists that a draft is tried with."""
+    from fraud.governance.desk import NoSuch
+    from fraud.governance.dryrun import lookups, with_entries
+    from fraud.governance.entryfiles import EntryFileError, read_entries
+
+    if not options:
+        return None
+    lists = book.lists()
+    tried = lookups(lists)
+    for option in options:
+        name, equals, path = option.partition("=")
+        if not equals:
+            raise EntryFileError(f"--entries: expected LIST=FILE, got {option}")
+        if name not in lists:
+            raise NoSuch(f"--entries: there is no list {name}")
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EntryFileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        tried[name] = with_entries(lists[name], read_entries(text))
+    return tried
+
+
+@contextmanager
+def reading() -> Iterator[tuple[Callable[[int, int], None], Event]]:
+    """Show how far reading is, let Ctrl-C end it, and say in one line what went wrong."""
+    import signal
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from fraud.kit.lifecycle import stop_event
+    from fraud.kit.span import CannotRead, Stopped
+
+    console = Console(stderr=True, soft_wrap=True)
+    # Ctrl-C ends the reading, and is the ordinary one again afterwards.
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    bars = Progress(
+        TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console,
+    )  # fmt: skip
+    try:
+        with bars:
+            task = bars.add_task("reading", total=None)
+
+            def progress(done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total)
+
+            yield progress, stop_event()
+    except Stopped:
+        raise typer.Exit(130) from None
+    except CannotRead as error:
+        console.print(f"fraudstream: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def wide_console() -> Console:
+    """Give standard output, wide enough for the tables where it is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=160, highlight=False)
+
+
+def percent(part: float | None) -> str:
+    """Write a share; a dash where it is not known."""
+    return "-" if part is None else f"{part:.1%}"
+
+
+def _print_report(report: Report) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = wide_console()
+    period, total = report.period, report.total
+    console.print(
+        f"rules {report.draft} on {total.transactions:,} transactions from {period.first_scored_at or period.since} "
+        f"to {period.last_scored_at or 'now'}, against the active {report.active}; {report.took_s:.1f} s"
+    )
+    passed_over = [
+        f"{count:,} {what}"
+        for count, what in (
+            (period.duplicates, "duplicates"),
+            (period.repeated, "published again"),
+            (period.unscored, "whose scoring had failed"),
+            (period.unreadable, "that are no decisions"),
+        )
+        if count
+    ]
+    if passed_over:
+        console.print(f"passed over: {', '.join(passed_over)}")
+    if total.fraud + total.legitimate:
+        console.print(f"known by labels: {total.fraud:,} fraud, {total.legitimate:,} legitimate")
+    else:
+        console.print(
+            "no labels are known of them: fraud caught and false positives cannot be said"
+        )
+
+    table = Table(title="outcomes", title_justify="left", box=None, pad_edge=False)
+    for title in (
+        "",
+        "decided",
+        "active rules",
+        "draft",
+        "draft: amount",
+        "fraud",
+        "false positives",
+    ):
+        table.add_column(title, justify="right" if title else "left")
+    for outcome in report.by_draft:
+        draft = report.by_draft[outcome]
+        table.add_row(
+            outcome,
+            f"{report.decided[outcome].transactions:,}",
+            f"{report.by_active[outcome].transactions:,}",
+            *_row(draft, acted=outcome != "approve"),
+        )
+    console.print(table)
+    for title, changes in (
+        ("changes against what was decided", report.against_decided),
+        ("changes against the active rules", report.against_active),
+    ):
+        _print_changes(console, title, changes)
+    _print_rules(console, "rules of the draft", report.rules, "in common with active rules")
+    if report.lists:
+        table = Table(title="lists", title_justify="left", box=None, pad_edge=False)
+        for title in ("list", "use", "hits", "amount", "fraud", "false positives"):
+            table.add_column(title, justify="left" if title in ("list", "use") else "right")
+        for one in report.lists:
+            table.add_row(escape(one.name), one.use, *_row(one.hits, acted=one.use != "allow"))
+        console.print(table)
+
+
+def _row(tally: Tally, *, acted: bool) -> tuple[str, ...]:
+    return (
+        f"{tally.transactions:,}",
+        f"{tally.amount:,.2f}",
+        f"{tally.fraud:,}",
+        f"{tally.legitimate:,}" if acted else "",
+    )
+
+
+def _print_changes(console: Console, title: str, changes: Sequence[Change]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    changed = [one for one in changes if one.before != one.after and one.transactions.transactions]
+    if not changed:
+        console.print(f"{title}: none")
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("from", "to", "transactions", "amount", "fraud", "legitimate", "examples"):
+        table.add_column(name, justify="left" if name in ("from", "to", "examples") else "right")
+    for one in changed:
+        tally = one.transactions
+        table.add_row(
+            one.before, one.after, *_row(tally, acted=True),
+            escape(", ".join(example.event_id for example in one.examples[:2])),
+        )  # fmt: skip
+    console.print(table)
+
+
+def _print_rules(console: Console, title: str, rules: Sequence[RuleReport], overlap: str) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("rule", "outcome", "hits", "amount", "fraud", "false positives", "precision", "recall", "alone", "changed", overlap):  # fmt: skip
+        table.add_column(name, justify="left" if name in ("rule", "outcome", overlap) else "right")
+    for rule in rules:
+        common = ", ".join(
+            f"{escape(one.id)} {percent(one.transactions / rule.hits.transactions)}"
+            for one in rule.overlap[:2]
+        )
+        table.add_row(
+            escape(f"{rule.id}@{rule.version}"),
+            rule.outcome,
+            *_row(rule.hits, acted=rule.outcome != "approve"),
+            percent(rule.precision),
+            percent(rule.recall),
+            f"{rule.alone:,}",
+            f"{rule.changed:,}",
+            common,
+        )
+    console.print(table)
+    for rule in rules:
+        if rule.examples:
+            ids = ", ".join(escape(one.event_id) for one in rule.examples)
+            console.print(f"  {escape(rule.id)}: {ids}", style="dim")
