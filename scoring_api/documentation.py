@@ -77,6 +77,8 @@ def components() -> dict[str, Any]:
             "field": {"type": ["string", "null"], "description": "Null: the record as a whole."},
             "code": text | {"description": "Stable code, as in dead letters."},
             "detail": text | {"description": "What was expected."},
+            "line": {"type": "integer", "description": "In a rule's expression, from 1."},
+            "column": {"type": "integer", "description": "In that line, from 1."},
         },
     }
     return {

@@ -15,7 +15,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.decision.rulesets import InvalidRules
+from fraud.governance.desk import Conflict, NoSuch
+from fraud.governance.following import BookUnread
 from fraud.kit.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys
+from fraud.kit.control import CannotPublish
+from model.registry import ModelError, NoSuchModel
 from scoring_api.access import NotAuthenticated, RateLimited, RoleNeeded
 from scoring_api.decisions import InvalidCursor, NoSuchDecision, SearchAway
 from scoring_api.documentation import MANY, ONE, PROBLEM_TYPE
@@ -158,6 +163,37 @@ def _conflict(code: str, detail: str) -> Callable[[Exception], Response]:
     return lambda _error: _problem(HTTPStatus.CONFLICT, code, detail)
 
 
+def _invalid_rules(error: InvalidRules) -> Response:
+    return _problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_rules",
+        str(error.problems[0]),
+        errors=[
+            {
+                "field": f"rules.{one.rule}.{one.field}",
+                "code": "invalid_rule",
+                "detail": str(one),
+                "line": one.line,
+                "column": one.column,
+            }
+            for one in error.problems
+        ],
+    )
+
+
+def _at_odds(error: Conflict | ModelError) -> Response:
+    return _problem(HTTPStatus.CONFLICT, "conflict", str(error))
+
+
+def _control_away(_error: Exception) -> Response:
+    return _problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "not_published",
+        "Kafka did not acknowledge the change, or it was not seen in time: look before sending it again",
+        headers={"Retry-After": _RETRY_AFTER_S},
+    )
+
+
 _LONGEST_FIELD: Final = 100
 _MISSING: Final = "missing"
 _NOT_JSON: Final = "json_invalid"
@@ -224,6 +260,13 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
     RoleNeeded: _role_needed,  # 403
     RateLimited: _rate_limited,  # 429
     RequestValidationError: _invalid_request,  # 400 when it is not JSON, 422 when a field is at fault
+    InvalidRules: _invalid_rules,  # 422
+    NoSuch: _not_found("list or version"),  # 404
+    NoSuchModel: _not_found("model"),  # 404
+    Conflict: _at_odds,  # 409
+    ModelError: _at_odds,  # 409
+    CannotPublish: _control_away,  # 503
+    BookUnread: _control_away,  # 503
     NoSuchKey: _not_found("key"),  # 404
     KeyNameTaken: _conflict("name_taken", "name: expected one that no other key has"),  # 409
     LastAdminKey: _conflict(

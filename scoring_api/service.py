@@ -15,6 +15,7 @@ from fastapi import APIRouter
 from opensearchpy import OpenSearch
 
 from fraud.contracts.topics import Topic
+from fraud.governance.desk import Desk
 from fraud.governance.following import LiveBook, SeenPublisher
 from fraud.kit.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
 from fraud.kit.audit import AuditLog
@@ -44,7 +45,9 @@ from scoring_api.routes.audit import audit_routes
 from scoring_api.routes.decisions import decision_routes
 from scoring_api.routes.keys import key_routes
 from scoring_api.routes.labels import label_routes
+from scoring_api.routes.lists import list_routes
 from scoring_api.routes.models import model_routes
+from scoring_api.routes.rules import rule_routes
 from scoring_api.scoring import Scoring
 from scoring_api.settings import Settings
 from scoring_api.snapshot import SnapshotFile
@@ -153,7 +156,6 @@ def serve(
         routes = [
             decision_routes(Decisions(search, pseudonyms)),
             label_routes(publisher, audit),
-            model_routes(registry, engine.current),
             audit_routes(audit),
         ]
         if keys is not None:
@@ -166,6 +168,13 @@ def serve(
         book = stack.enter_context(
             LiveBook(settings, service=SERVICE, stop=stop, beside={KIND: shelf})
         )
+        documents = SeenPublisher(ControlPublisher(settings), book)
+        desk = Desk(documents, book.current)
+        routes += [
+            rule_routes(desk, book.current, audit),
+            list_routes(desk, book.current, audit, pseudonyms),
+            model_routes(registry, engine.current, desk, audit),
+        ]
         parts = Parts(
             scoring,
             history,
@@ -175,7 +184,7 @@ def serve(
             search,
             shelf,
             book.current,
-            SeenPublisher(ControlPublisher(settings), book),
+            documents,
             audit,
             access_keys,
             limit,

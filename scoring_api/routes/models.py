@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.decision import ModelRef
 from fraud.decision.engine import Engine
+from fraud.governance.desk import Desk
 from fraud.kit.api_keys import Role
+from fraud.kit.audit import AuditLog
+from model.promotion import check
 from model.registry import Registry
-from scoring_api.access import require
+from scoring_api.access import Principal, request_id, require
 from scoring_api.documentation import problems
+
+_Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
+_Admin = Annotated[Principal, Depends(require(Role.ADMIN))]
 
 
 class Model(BaseModel):
@@ -33,22 +39,84 @@ class Models(BaseModel):
     items: Annotated[list[Model], Field(description="All of the registry, the newest last.")]
 
 
-def model_routes(registry: Registry, engine: Callable[[], Engine]) -> APIRouter:
+class NamedModel(BaseModel):
+    """Which model."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"model": "fraud"}, {"model": None}]}
+    )
+
+    model: Annotated[
+        str | None,
+        Field(max_length=300, description="NAME, or NAME@VERSION; null for none."),
+    ]
+
+
+class Promotion(BaseModel):
+    """Which model is to decide."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"model": "fraud"}]})
+
+    model: Annotated[str, Field(max_length=300, description="NAME, or NAME@VERSION.")]
+    force: Annotated[
+        bool, Field(description="Also when it is worse than the champion, or cannot be compared.")
+    ] = False
+
+
+def model_routes(
+    registry: Registry, engine: Callable[[], Engine], desk: Desk, audit: AuditLog
+) -> APIRouter:
     """Make the routes.
 
     Args:
         registry: Where models are.
         engine: Gives what decides now.
+        desk: Where models are switched.
+        audit: Keeps who switched them.
     """
-    routes = APIRouter(
-        prefix="/v1/models",
-        tags=["models"],
-        dependencies=[Depends(require(Role.ANALYST))],
-        responses=problems(),
+    routes = APIRouter(prefix="/v1/models", tags=["models"], responses=problems())
+
+    @routes.put(
+        "/champion",
+        summary="Let a model decide",
+        responses=problems(404, 409, 503),
     )
+    def promote(asked: Promotion, who: _Admin, request: Request) -> ModelRef:
+        """Refused (409) if it is worse than the champion on later transactions. The job and API switch at once."""
+        ref = registry.find(asked.model)
+        if not asked.force:
+            check(registry, ref)
+        before = engine().policy.model
+        with audit.change(
+            who.actor,
+            "model.promoted",
+            "model/champion",
+            before=before.model_dump(),
+            after=ref.model_dump(),
+            request_id=request_id(request),
+        ):
+            registry.promote(ref.name, ref.version, force=asked.force)
+            desk.champion(ref, who.name)
+        return ref
+
+    @routes.put("/challenger", summary="Let a model score in shadow", responses=problems(404, 503))
+    def challenge(asked: NamedModel, who: _Analyst, request: Request) -> NamedModel:
+        """What it would have decided is recorded beside, and never acted on."""
+        ref = None if asked.model is None else registry.find(asked.model)
+        if ref is not None:
+            registry.load(ref.name, ref.version)
+        with audit.change(
+            who.actor,
+            "model.challenged",
+            "model/challenger",
+            after={"model": ref and f"{ref.name}@{ref.version}"},
+            request_id=request_id(request),
+        ):
+            desk.challenge_model(ref, who.name)
+        return NamedModel(model=ref and f"{ref.name}@{ref.version}")
 
     @routes.get("", summary="List the models")
-    def list_models() -> Models:
+    def list_models(_who: _Analyst) -> Models:
         """All of the registry, and which of them decide now."""
         policy = engine().policy
         return Models(

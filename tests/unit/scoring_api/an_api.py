@@ -10,10 +10,14 @@ from typing import Any
 import httpx
 from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 
+from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.topics import Topic
 from fraud.decision.scale import ScoreScale
+from fraud.governance.book import ControlBook
+from fraud.governance.desk import Desk
 from fraud.kit.api_keys import KeyStore, Role
 from fraud.kit.audit import AuditLog
+from fraud.kit.control import CannotPublish
 from fraud.kit.pseudonyms import Pseudonyms
 from model.registry import Registry
 from scoring_api.access import Access, RateLimit
@@ -26,7 +30,9 @@ from scoring_api.routes.audit import audit_routes
 from scoring_api.routes.decisions import decision_routes
 from scoring_api.routes.keys import key_routes
 from scoring_api.routes.labels import label_routes
+from scoring_api.routes.lists import list_routes
 from scoring_api.routes.models import model_routes
+from scoring_api.routes.rules import rule_routes
 from scoring_api.scoring import Scoring
 from tests.unit.scoring_api.fakes import NOW_MS, an_engine
 
@@ -86,6 +92,9 @@ class AnApi:
         self.secrets = {
             role: self.store.create(f"the {role.value}", role, "ada")[1] for role in Role
         }
+        self.book = ControlBook()
+        self.control_is_away = False
+        self.desk = Desk(self, lambda: self.book, clock=lambda: NOW_MS)
         engine = an_engine()
         self.app = create_app(
             Scoring(lambda: engine, RecentHistory(10), lambda: None),
@@ -94,9 +103,17 @@ class AnApi:
             audit_routes(self.audit),
             decision_routes(Decisions(self.search, PSEUDONYMS)),  # type: ignore[arg-type]
             label_routes(self.publisher, self.audit, lambda: NOW_MS),  # type: ignore[arg-type]
-            model_routes(self.registry, lambda: engine),
+            rule_routes(self.desk, lambda: self.book, self.audit),
+            list_routes(self.desk, lambda: self.book, self.audit, PSEUDONYMS),
+            model_routes(self.registry, lambda: engine, self.desk, self.audit),
             answers=Answers(folder / "idempotency.sqlite"),
         )
+
+    def publish(self, document: ControlDocument) -> None:
+        """Be the topic of control documents, as `fraud.governance.desk.Publisher`."""
+        if self.control_is_away:
+            raise CannotPublish("no answer")
+        self.book.take(decode_control(document.key, document.value))
 
     def __call__(
         self, method: str, path: str, secret: str | None = None, **more: Any

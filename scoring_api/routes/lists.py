@@ -1,0 +1,265 @@
+"""`/v1/lists`: lists and their entries."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from fraud.contracts.lists import LIST_NAME, MAX_VALUE, ListEntry, ListState, ListType, ListUse
+from fraud.governance.book import ControlBook, KeptEntry
+from fraud.governance.desk import Desk, NoSuch
+from fraud.kit.api_keys import Role
+from fraud.kit.audit import AuditLog
+from fraud.kit.clock import to_datetime
+from fraud.kit.pseudonyms import Pseudonyms
+from scoring_api.access import Principal, request_id, require
+from scoring_api.documentation import problems
+from scoring_api.idempotency import OnceRoute, idempotent
+
+MAX_CHANGE = 100_000
+"""Most entries of one request; its body has 16 MiB at most."""
+
+_PAGE = 1_000
+_Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
+
+
+class NewList(BaseModel):
+    """A list to be made."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "bad_networks", "type": "ip", "use": "block"}]},
+    )
+
+    name: Annotated[str, Field(pattern=LIST_NAME)]
+    type: Annotated[ListType, Field(description="What it is of.")]
+    use: Annotated[ListUse, Field(description="What being on it means.")] = ListUse.REFERENCE
+    description: Annotated[str, Field(max_length=1_000)] = ""
+
+
+class ListChanges(BaseModel):
+    """What is to be otherwise of a list."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"use": "watch"}]})
+
+    use: Annotated[ListUse | None, Field(description="What being on it means from now on.")] = None
+    description: Annotated[str, Field(max_length=1_000, description="Left as it is if empty.")] = ""
+
+
+class AList(BaseModel):
+    """A list."""
+
+    name: str
+    type: ListType
+    use: ListUse
+    description: str
+    version: Annotated[str, Field(description="Names its state; decisions name it, too.")]
+    entries: Annotated[int, Field(description="How many there are, those that expired among them.")]
+
+
+class Lists(BaseModel):
+    """All lists."""
+
+    items: list[AList]
+
+
+class Entry(BaseModel):
+    """An entry, and whose it is."""
+
+    value: str
+    source: str | None
+    reason: str | None
+    expires_at: AwareDatetime | None
+    author: str
+    added_at: AwareDatetime
+
+
+class EntryPage(BaseModel):
+    """Entries in the order of their values."""
+
+    items: list[Entry]
+    next_cursor: Annotated[str | None, Field(description="Gives the next page; null if this is the last.")]  # fmt: skip
+
+
+class EntryChanges(BaseModel):
+    """A change of entries: all at once, or none."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"add": [{"value": "203.0.113.0/24", "reason": "card testing"}]}]},
+    )  # fmt: skip
+
+    add: Annotated[list[ListEntry], Field(max_length=MAX_CHANGE, description="Put on, or put anew.")] = []  # fmt: skip
+    remove: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=MAX_VALUE)]],
+        Field(max_length=MAX_CHANGE, description="Taken off, before others are put on."),
+    ] = []
+    replace: Annotated[bool, Field(description="Whether all that is on it goes first.")] = False
+
+
+class Changed(BaseModel):
+    """What became of it."""
+
+    added: int
+    list: AList
+
+
+def list_routes(
+    desk: Desk, book: Callable[[], ControlBook], audit: AuditLog, pseudonyms: Pseudonyms
+) -> APIRouter:
+    """Make the routes."""
+    routes = APIRouter(
+        prefix="/v1/lists", tags=["lists"], route_class=OnceRoute, responses=problems()
+    )
+
+    def state_of(name: str) -> ListState[KeptEntry]:
+        found = book().lists().get(name)
+        if found is None:
+            raise NoSuch(f"there is no list {name}")
+        return found
+
+    def recorded(kind: ListType, change: EntryChanges) -> dict[str, Any]:
+        """Give a change as the audit log has it: values may be personal, so their hashes stand there."""
+        field = kind.field or "entity_id"
+        return {
+            "add": [pseudonyms.hash(field, one.value) for one in change.add[:_PAGE]],
+            "remove": [pseudonyms.hash(field, one) for one in change.remove[:_PAGE]],
+            "added": len(change.add),
+            "removed": len(change.remove),
+            "replace": change.replace,
+        }
+
+    @routes.get("", summary="List the lists")
+    def list_lists(_who: _Analyst) -> Lists:
+        """All, by name."""
+        states = book().lists()
+        return Lists(items=[_shown(states[name]) for name in sorted(states)])
+
+    @routes.post(
+        "",
+        summary="Make a list",
+        status_code=HTTPStatus.CREATED,
+        responses=problems(409, 503),
+        dependencies=[Depends(idempotent)],
+    )
+    def make(new: NewList, who: _Analyst, request: Request) -> AList:
+        """Empty; its type stays for ever."""
+        with audit.change(
+            who.actor,
+            "list.made",
+            f"list/{new.name}",
+            after=new.model_dump(mode="json"),
+            request_id=request_id(request),
+        ):
+            desk.make_list(new.name, new.type, new.use, who.name, description=new.description)
+        return _shown(state_of(new.name))
+
+    @routes.get("/{name}", summary="Give a list", responses=problems(404))
+    def get_list(name: str, _who: _Analyst) -> AList:
+        """Without its entries."""
+        return _shown(state_of(name))
+
+    @routes.patch("/{name}", summary="Change what a list means", responses=problems(404, 503))
+    def change_list(name: str, changes: ListChanges, who: _Analyst, request: Request) -> AList:
+        """Decisions follow at once."""
+        before = _shown(state_of(name))
+        with audit.change(
+            who.actor,
+            "list.changed",
+            f"list/{name}",
+            before=before.model_dump(mode="json"),
+            after=changes.model_dump(mode="json"),
+            request_id=request_id(request),
+        ):
+            desk.change_list(name, who.name, use=changes.use, description=changes.description)
+        return _shown(state_of(name))
+
+    @routes.delete(
+        "/{name}",
+        summary="Drop a list",
+        status_code=HTTPStatus.NO_CONTENT,
+        responses=problems(404, 409, 503),
+    )
+    def drop(name: str, who: _Analyst, request: Request) -> None:
+        """Refused while rules that decide ask for it."""
+        before = _shown(state_of(name))
+        with audit.change(
+            who.actor,
+            "list.dropped",
+            f"list/{name}",
+            before=before.model_dump(mode="json"),
+            request_id=request_id(request),
+        ):
+            desk.drop_list(name, who.name)
+
+    @routes.get("/{name}/entries", summary="Give a list's entries", responses=problems(404))
+    def entries(
+        name: str,
+        _who: _Analyst,
+        limit: Annotated[int, Query(ge=1, le=_PAGE)] = 100,
+        cursor: Annotated[
+            str | None, Query(max_length=MAX_VALUE, description="The next_cursor of a page.")
+        ] = None,
+    ) -> EntryPage:
+        """A page, in the order of values, those that expired among them."""
+        kept = state_of(name).entries
+        values = sorted(kept)
+        first = 0 if cursor is None else bisect_right(values, cursor)
+        page = values[first : first + limit]
+        more = first + limit < len(values)
+        return EntryPage(
+            items=[_entry(value, kept[value]) for value in page],
+            next_cursor=page[-1] if more else None,
+        )
+
+    @routes.post(
+        "/{name}/entries",
+        summary="Put entries on a list, and take some off",
+        responses=problems(404, 503),
+        dependencies=[Depends(idempotent)],
+    )
+    def change_entries(
+        name: str, changes: EntryChanges, who: _Analyst, request: Request
+    ) -> Changed:
+        """All at once, or none: 422 names the place of a value that is none of the list's type."""
+        kind = state_of(name).type
+        with audit.change(
+            who.actor,
+            "list.entries_changed",
+            f"list/{name}",
+            after=recorded(kind, changes),
+            request_id=request_id(request),
+        ):
+            added = desk.change_list(
+                name, who.name, add=changes.add, remove=changes.remove, replace=changes.replace
+            )
+        return Changed(added=added, list=_shown(state_of(name)))
+
+    return routes
+
+
+def _shown(state: ListState[KeptEntry]) -> AList:
+    return AList(
+        name=state.name,
+        type=state.type,
+        use=state.use,
+        description=state.description,
+        version=state.version,
+        entries=len(state),
+    )
+
+
+def _entry(value: str, kept: KeptEntry) -> Entry:
+    return Entry(
+        value=value,
+        source=kept.entry.source,
+        reason=kept.entry.reason,
+        expires_at=kept.entry.expires_at,
+        author=kept.author,
+        added_at=to_datetime(kept.added_ms),
+    )

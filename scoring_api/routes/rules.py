@@ -1,0 +1,168 @@
+"""`/v1/rules`: versions of the rule set, and which of them decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.governance.book import ControlBook, RuleVersion
+from fraud.governance.desk import Desk, NoSuch
+from fraud.kit.api_keys import Role
+from fraud.kit.audit import AuditLog
+from scoring_api.access import Principal, request_id, require
+from scoring_api.documentation import problems
+from scoring_api.idempotency import OnceRoute, idempotent
+
+_Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
+
+
+class RuleSetSummary(BaseModel):
+    """A version of the rule set."""
+
+    version: Annotated[str, Field(description="Hash of its content.")]
+    status: RuleStatus
+    challenger: Annotated[bool, Field(description="Whether it decides in shadow.")]
+    author: str
+    created_at: Annotated[str | None, Field(description="ISO 8601; null for the shipped one.")]
+    activated_at: Annotated[str | None, Field(description="When it was activated last.")]
+    description: str
+    rules: Annotated[int, Field(description="How many rules it has.")]
+
+
+class RuleSetVersion(BaseModel):
+    """A version with its rules."""
+
+    about: RuleSetSummary
+    rule_set: RuleSet
+
+
+class RuleSetVersions(BaseModel):
+    """All versions."""
+
+    items: Annotated[list[RuleSetSummary], Field(description="The newest first.")]
+
+
+class Activation(BaseModel):
+    """What is taken to be so when a version is activated."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
+
+    expected: Annotated[
+        str | None,
+        Field(max_length=64, description="Version that must be active now; another one is a conflict."),
+    ] = None  # fmt: skip
+
+
+class Challenge(BaseModel):
+    """Which version decides in shadow."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": None}]})
+
+    version: Annotated[str | None, Field(max_length=64, description="Null for none.")]
+
+
+def rule_routes(desk: Desk, book: Callable[[], ControlBook], audit: AuditLog) -> APIRouter:
+    """Make the routes."""
+    routes = APIRouter(
+        prefix="/v1/rules", tags=["rules"], route_class=OnceRoute, responses=problems()
+    )
+
+    def summary(one: RuleVersion) -> RuleSetSummary:
+        shadow = book().challenger_rules
+        return RuleSetSummary(
+            version=one.rules.version,
+            status=one.status,
+            challenger=shadow is not None and shadow.version == one.rules.version,
+            author=one.author,
+            created_at=utc_text(one.created_ms) if one.created_ms else None,
+            activated_at=utc_text(one.activated_ms) if one.activated_ms else None,
+            description=one.rules.description,
+            rules=len(one.rules.rules),
+        )
+
+    def whole(version: str) -> RuleSetVersion:
+        found = book().rule_version(version)
+        if found is None:
+            raise NoSuch(f"there is no version {version} of the rules")
+        return RuleSetVersion(about=summary(found), rule_set=found.rules)
+
+    @routes.get("", summary="List the versions")
+    def list_versions(_who: _Analyst) -> RuleSetVersions:
+        """One is `ACTIVE`; drafts never decided."""
+        return RuleSetVersions(items=[summary(one) for one in book().rule_versions()])
+
+    @routes.get("/active", summary="Give the rules that decide")
+    def active(_who: _Analyst) -> RuleSetVersion:
+        """With the version, to be named as `expected` by who changes them."""
+        return whole(book().active_rules.version)
+
+    @routes.get("/{version}", summary="Give a version", responses=problems(404))
+    def get_version(version: str, _who: _Analyst) -> RuleSetVersion:
+        """A draft, or one that decides or did."""
+        return whole(version)
+
+    @routes.post(
+        "",
+        summary="Keep a draft",
+        status_code=HTTPStatus.CREATED,
+        responses=problems(503),
+        dependencies=[Depends(idempotent)],
+    )
+    def draft(rules: RuleSet, who: _Analyst, request: Request) -> RuleSetVersion:
+        """It is checked as if it were to decide: 422 names each rule at fault, with line and column."""
+        checked = desk.checked(rules)
+        with audit.change(
+            who.actor,
+            "rules.drafted",
+            f"rules/{checked.version}",
+            after=checked.model_dump(mode="json"),
+            request_id=request_id(request),
+        ):
+            kept = desk.draft(rules, who.name)
+        return whole(kept.version)
+
+    @routes.post(
+        "/{version}/activate",
+        summary="Let a version decide",
+        responses=problems(404, 409, 503),
+        dependencies=[Depends(idempotent)],
+    )
+    def activate(
+        version: str, asked: Activation, who: _Analyst, request: Request
+    ) -> RuleSetVersion:
+        """The running job and API decide by it at once."""
+        with audit.change(
+            who.actor,
+            "rules.activated",
+            f"rules/{version}",
+            before={"version": book().active_rules.version},
+            after={"version": version},
+            request_id=request_id(request),
+        ):
+            desk.activate(version, who.name, expected=asked.expected)
+        return whole(version)
+
+    @routes.put(
+        "/challenger", summary="Let a version decide in shadow", responses=problems(404, 503)
+    )
+    def challenge(asked: Challenge, who: _Analyst, request: Request) -> RuleSetVersions:
+        """What it would have decided is recorded beside, and never acted on."""
+        before = book().challenger_rules
+        with audit.change(
+            who.actor,
+            "rules.challenged",
+            "rules/challenger",
+            before={"version": before.version if before else None},
+            after={"version": asked.version},
+            request_id=request_id(request),
+        ):
+            desk.challenge_rules(asked.version, who.name)
+        return list_versions(who)
+
+    return routes

@@ -1,0 +1,167 @@
+"""Rules, lists and models over REST: who may change them, what is refused, and what is on record."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraud.decision.rulesets import default_rules
+from fraud.kit.api_keys import Role
+from tests.unit.scoring_api.an_api import AnApi
+
+RULE = {"id": "R1", "when": "$score >= 910", "outcome": "review"}
+RULES = {"rules": [RULE]}
+ENTITY = "070-69-2161"
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> AnApi:
+    return AnApi(tmp_path)
+
+
+def audited(api: AnApi) -> list[tuple[str, str, Any]]:
+    records, _ = api.audit.page(100)
+    return [(one.action, one.result.value, one.after) for one in reversed(records)]
+
+
+def test_an_analyst_drafts_and_activates_rules(api: AnApi) -> None:
+    """Who drafted what and who activated it is on record, and in the version itself."""
+    ask = api.asked_as(Role.ANALYST)
+    made = ask("POST", "/v1/rules", json=RULES)
+    assert made.status_code == HTTPStatus.CREATED, made.text
+    version = made.json()["about"]["version"]
+    assert made.json()["about"]["status"] == "DRAFT"
+    shipped = default_rules().version
+    activated = ask("POST", f"/v1/rules/{version}/activate", json={"expected": shipped})
+    assert activated.status_code == HTTPStatus.OK, activated.text
+    assert ask("GET", "/v1/rules/active").json()["rule_set"]["rules"][0]["when"] == RULE["when"]
+    listed = {one["version"]: one["status"] for one in ask("GET", "/v1/rules").json()["items"]}
+    assert listed == {version: "ACTIVE", shipped: "INACTIVE"}
+    assert [action for action, _, _ in audited(api)] == ["rules.drafted", "rules.activated"]
+
+
+def test_rules_that_could_not_decide_are_refused_by_place(api: AnApi) -> None:
+    broken = {"rules": [RULE, RULE | {"id": "R2", "when": "$score >\n 1 and $scor > 2"}]}
+    answer = api.asked_as(Role.ANALYST)("POST", "/v1/rules", json=broken)
+    assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    (fault,) = answer.json()["errors"]
+    assert (fault["field"], fault["line"], fault["column"]) == ("rules.R2.when", 2, 8)
+    assert audited(api) == []
+
+
+def test_a_change_that_was_made_meanwhile_is_a_conflict(api: AnApi) -> None:
+    """And on record as a change that failed."""
+    ask = api.asked_as(Role.ANALYST)
+    version = ask("POST", "/v1/rules", json=RULES).json()["about"]["version"]
+    answer = ask("POST", f"/v1/rules/{version}/activate", json={"expected": "abc"})
+    assert (answer.status_code, answer.json()["code"]) == (HTTPStatus.CONFLICT, "conflict")
+    assert [result for _, result, _ in audited(api)] == ["recorded", "recorded", "failed"]
+    assert ask("POST", "/v1/rules/abc/activate", json={}).status_code == HTTPStatus.NOT_FOUND
+
+
+def test_rules_challenge_and_are_called_back(api: AnApi) -> None:
+    ask = api.asked_as(Role.ANALYST)
+    version = ask("POST", "/v1/rules", json=RULES).json()["about"]["version"]
+    for asked, expected in ((version, True), (None, False)):
+        answer = ask("PUT", "/v1/rules/challenger", json={"version": asked})
+        assert answer.status_code == HTTPStatus.OK, answer.text
+        assert any(one["challenger"] for one in answer.json()["items"]) is expected
+
+
+def test_a_list_is_made_filled_paged_and_dropped(api: AnApi) -> None:
+    ask = api.asked_as(Role.ANALYST)
+    made = ask("POST", "/v1/lists", json={"name": "bad", "type": "ip", "use": "block"})
+    assert (made.status_code, made.json()["entries"]) == (HTTPStatus.CREATED, 0)
+    again = ask("POST", "/v1/lists", json={"name": "bad", "type": "ip"})
+    assert again.status_code == HTTPStatus.CONFLICT
+    values = [f"198.51.100.{number}" for number in range(10, 15)]
+    added = ask(
+        "POST", "/v1/lists/bad/entries", json={"add": [{"value": value} for value in values]}
+    )
+    assert (added.status_code, added.json()["added"]) == (HTTPStatus.OK, 5), added.text
+    ask("POST", "/v1/lists/bad/entries", json={"remove": values[:1]})
+    seen, cursor = [], None
+    while True:
+        params = {"limit": 3} | ({"cursor": cursor} if cursor else {})
+        page = ask("GET", "/v1/lists/bad/entries", params=params).json()
+        seen += [one["value"] for one in page["items"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert seen == values[1:]
+    assert ask("PATCH", "/v1/lists/bad", json={"use": "watch"}).json()["use"] == "watch"
+    assert ask("DELETE", "/v1/lists/bad").status_code == HTTPStatus.NO_CONTENT
+    assert ask("GET", "/v1/lists/bad").status_code == HTTPStatus.NOT_FOUND
+
+
+def test_a_bad_entry_is_refused_by_place_and_none_is_put_on(api: AnApi) -> None:
+    ask = api.asked_as(Role.ANALYST)
+    ask("POST", "/v1/lists", json={"name": "bad", "type": "ip"})
+    entries = [{"value": "198.51.100.1"}, {"value": "ada@example.com"}]
+    answer = ask("POST", "/v1/lists/bad/entries", json={"add": entries})
+    assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert answer.json()["errors"][0]["field"] == "entries.1.value"
+    assert "ada@" not in answer.text
+    assert ask("GET", "/v1/lists/bad").json()["entries"] == 0
+
+
+def test_no_personal_value_is_on_record(api: AnApi, tmp_path: Path) -> None:
+    """Their hashes are, so that whoever knows a value can find who put it on."""
+    ask = api.asked_as(Role.ANALYST)
+    ask("POST", "/v1/lists", json={"name": "people", "type": "entity", "use": "watch"})
+    ask("POST", "/v1/lists/people/entries", json={"add": [{"value": ENTITY}]})
+    record = (tmp_path / "audit.jsonl").read_text()
+    assert "list.entries_changed" in record
+    assert ENTITY not in record
+    assert audited(api)[-1][2]["add"][0].startswith("h_")
+
+
+def test_a_model_is_promoted_by_an_admin_and_challenges_for_an_analyst(api: AnApi) -> None:
+    api.with_models()
+    (model,) = api.registry.models()
+    analyst, admin = api.asked_as(Role.ANALYST), api.asked_as(Role.ADMIN)
+    challenged = analyst("PUT", "/v1/models/challenger", json={"model": "fraud"})
+    assert challenged.json() == {"model": f"fraud@{model.version}"}, challenged.text
+    assert api.book.challenger is not None
+    refused = analyst("PUT", "/v1/models/champion", json={"model": "fraud"})
+    assert refused.status_code == HTTPStatus.FORBIDDEN
+    promoted = admin("PUT", "/v1/models/champion", json={"model": "fraud", "force": True})
+    assert promoted.json() == {"name": "fraud", "version": model.version}, promoted.text
+    assert api.book.champion == api.registry.champion_ref()
+    missing = admin("PUT", "/v1/models/champion", json={"model": "nobody"})
+    assert missing.status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/rules"),
+        ("GET", "/v1/rules/active"),
+        ("POST", "/v1/rules"),
+        ("GET", "/v1/lists"),
+        ("POST", "/v1/lists"),
+        ("GET", "/v1/lists/bad/entries"),
+        ("PUT", "/v1/models/challenger"),
+    ],
+)
+def test_who_scores_changes_and_reads_nothing_of_it(api: AnApi, method: str, path: str) -> None:
+    assert api.asked_as(Role.SCORE)(method, path, json={}).status_code == HTTPStatus.FORBIDDEN
+
+
+def test_what_kafka_did_not_take_is_said(api: AnApi) -> None:
+    api.control_is_away = True
+    answer = api.asked_as(Role.ANALYST)("POST", "/v1/rules", json=RULES)
+    assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert audited(api)[-1][1] == "failed"
+
+
+def test_a_change_sent_again_is_made_once(api: AnApi) -> None:
+    ask = api.asked_as(Role.ANALYST)
+    body = {"name": "bad", "type": "ip"}
+    answers = [
+        ask("POST", "/v1/lists", json=body, headers={"Idempotency-Key": "one"}) for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [HTTPStatus.CREATED] * 2
+    assert len(audited(api)) == 1
