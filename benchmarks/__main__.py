@@ -290,6 +290,36 @@ def governance(
 
 
 @app.command()
+def switching(
+    quick: Quick = False,
+    rate: Annotated[float, typer.Option(help="Transactions a second.")] = 1000.0,
+    rest_rate: Annotated[float, typer.Option(help="Requests a second.")] = 200.0,
+    seconds: Annotated[float, typer.Option(help="How long.")] = 120.0,
+    every_s: Annotated[float, typer.Option(help="Seconds between switches.")] = 3.0,
+) -> None:
+    """Rules, lists and models switched under load: how soon, and every decision computed again."""
+    from benchmarks.switching import measure as measure_switching
+
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    workload = history_file(_DATA, days=60, customers=5000, seed=7)
+    source = records(workload, run=f"bench-{time.time():.0f}")
+    with own_stack(workload, console) as own:
+        figures = measure_switching(
+            own,
+            source,
+            rate=rate,
+            rest_rate=rest_rate,
+            seconds=seconds * (0.2 if quick else 1.0),
+            every_s=every_s,
+            data=_DATA,
+            console=console,
+        )
+    beside = "broker, Flink, API and load generators on the same machine, nothing else"
+    publish("switching", figures, command=_command(), beside=beside, console=console)
+
+
+@app.command()
 def indexer(
     quick: Quick = False,
     rate: Annotated[float, typer.Option(help="Documents a second.")] = 500.0,
@@ -393,6 +423,7 @@ def everything(context: typer.Context) -> None:
         rules()
         governance()
         dryrun()
+        switching()
         indexer()
         notifier()
 
