@@ -24,6 +24,7 @@ from model.registry import ModelError, NoSuchModel
 from scoring_api.access import NotAuthenticated, RateLimited, RoleNeeded
 from scoring_api.decisions import InvalidCursor, NoSuchDecision, SearchAway
 from scoring_api.documentation import MANY, ONE, PROBLEM_TYPE
+from scoring_api.dry_runs import NoSuchRun, RunBusy
 from scoring_api.idempotency import HEADER, KeyReused, ShownOnce, StillWorking
 from scoring_api.live.session import ForeignRequest
 from scoring_api.publisher import NotPublished
@@ -265,6 +266,8 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
     NoSuchModel: _not_found("model"),  # 404
     Conflict: _at_odds,  # 409
     ModelError: _at_odds,  # 409
+    NoSuchRun: _not_found("dry run"),  # 404
+    RunBusy: _conflict("busy", "a dry run is going on: wait until it is done"),  # 409
     CannotPublish: _control_away,  # 503
     BookUnread: _control_away,  # 503
     NoSuchKey: _not_found("key"),  # 404

@@ -34,6 +34,7 @@ from scoring_api.afd.shelf import KIND, Shelf
 from scoring_api.afd.wiring import Parts, UnusableSetting, afd
 from scoring_api.app import create_app
 from scoring_api.decisions import REQUEST_S, Decisions
+from scoring_api.dry_runs import DryRuns
 from scoring_api.follower import SERVICE, Follower
 from scoring_api.history import RecentHistory
 from scoring_api.idempotency import Answers
@@ -171,7 +172,7 @@ def serve(
         documents = SeenPublisher(ControlPublisher(settings), book)
         desk = Desk(documents, book.current)
         routes += [
-            rule_routes(desk, book.current, audit),
+            rule_routes(desk, book.current, audit, stack.enter_context(DryRuns())),
             list_routes(desk, book.current, audit, pseudonyms),
             model_routes(registry, engine.current, desk, audit),
         ]

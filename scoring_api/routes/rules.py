@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,7 @@ from fraud.kit.api_keys import Role
 from fraud.kit.audit import AuditLog
 from scoring_api.access import Principal, request_id, require
 from scoring_api.documentation import problems
+from scoring_api.dry_runs import DryRuns, RunState
 from scoring_api.idempotency import OnceRoute, idempotent
 
 _Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
@@ -67,7 +68,31 @@ class Challenge(BaseModel):
     version: Annotated[str | None, Field(max_length=64, description="Null for none.")]
 
 
-def rule_routes(desk: Desk, book: Callable[[], ControlBook], audit: AuditLog) -> APIRouter:
+class DryRun(BaseModel):
+    """A rule set to be tried on past transactions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rules: RuleSet
+    days: Annotated[float, Field(gt=0, le=3_650, description="How far back; Kafka keeps 30 days by default.")] = 30.0  # fmt: skip
+    limit: Annotated[int | None, Field(ge=1, description="Most transactions, the latest.")] = None
+
+
+class DryRunState(BaseModel):
+    """A dry run as it is now."""
+
+    id: str
+    state: RunState
+    detail: Annotated[str, Field(description="Why it failed.")] = ""
+    report: Annotated[
+        dict[str, Any] | None,
+        Field(description="Hits, money, frauds and false positives of each rule, and how outcomes would change."),
+    ] = None  # fmt: skip
+
+
+def rule_routes(
+    desk: Desk, book: Callable[[], ControlBook], audit: AuditLog, runs: DryRuns
+) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(
         prefix="/v1/rules", tags=["rules"], route_class=OnceRoute, responses=problems()
@@ -101,6 +126,24 @@ def rule_routes(desk: Desk, book: Callable[[], ControlBook], audit: AuditLog) ->
     def active(_who: _Analyst) -> RuleSetVersion:
         """With the version, to be named as `expected` by who changes them."""
         return whole(book().active_rules.version)
+
+    @routes.post(
+        "/test",
+        summary="Try rules on past transactions",
+        status_code=HTTPStatus.ACCEPTED,
+        responses=problems(409),
+        dependencies=[Depends(idempotent)],
+    )
+    def test(asked: DryRun, _who: _Analyst) -> DryRunState:
+        """Nothing changes. It takes up to a minute for a million transactions: ask for it by its id."""
+        run_id = runs.start(desk.checked(asked.rules), days=asked.days, limit=asked.limit)
+        return DryRunState(id=run_id, state=RunState.RUNNING)
+
+    @routes.get("/test/{run_id}", summary="Give a dry run", responses=problems(404))
+    def tested(run_id: str, _who: _Analyst) -> DryRunState:
+        """With its report, once it is done; the last twenty are kept."""
+        run = runs.get(run_id)
+        return DryRunState(id=run_id, state=run.state, detail=run.detail, report=run.report)
 
     @routes.get("/{version}", summary="Give a version", responses=problems(404))
     def get_version(version: str, _who: _Analyst) -> RuleSetVersion:

@@ -1,9 +1,10 @@
-"""Another model is promoted while the job and the API decide.
+"""Models, rules and lists are switched while the job and the API decide.
 
 The story:
 - both decide by the registry's champion, under a steady load;
 - a broken document, and one of a model that is not there, change nothing and are counted;
-- a promotion switches both; each record is decided once, by the very model that it names;
+- a promotion switches both, and so do rules and an entry on a block list;
+- each record is decided once, and computed again from what it names it comes out the same;
 - workers that are killed come up with the new champion; a rollback switches both again.
 """
 
@@ -13,24 +14,26 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from fraud.contracts.decision import ModelRef
-from fraud.decision.policy import Policy
-from fraud.decision.rulesets import shipped
+from fraud.contracts.lists import ListEntry, ListType, ListUse
+from fraud.contracts.rules import RuleSet
 from fraud.decision.scale import ScoreScale
-from fraud.features.vector import FEATURE_NAMES
+from fraud.governance.desk import Desk
+from fraud.governance.following import LiveBook, SeenPublisher
+from fraud.governance.recheck import Recheck, Rechecked, control_documents
+from fraud.kit.control import ControlPublisher
+from fraud.kit.settings import KafkaSettings
 from model.registry import Registry
-from tests.builders import a_value
+from tests.builders import a_record, a_value
 from tests.conftest import FlinkCluster
 from tests.service.test_flink_job import Job, python_workers
 from tests.service.test_scoring_api import Api, api, until
@@ -40,6 +43,14 @@ pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
 
 _PAUSE_S = 0.01
 _PER_PAUSE = 3
+RULES = RuleSet.model_validate(
+    {
+        "rules": [
+            {"id": "R1", "when": "$score >= 950", "outcome": "block"},
+            {"id": "R2", "when": "$amount_base > 90 and $entity_tx_count_1h >= 2", "outcome": "review", "reason": "Much."},
+        ]
+    }
+)  # fmt: skip
 
 
 class Load:
@@ -51,6 +62,7 @@ class Load:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._ask)]
         self.sent = 0
+        self.asked: list[dict[str, Any]] = []
         self.answers: list[dict[str, Any]] = []
         self.failure: BaseException | None = None
 
@@ -83,8 +95,12 @@ class Load:
     def _ask(self) -> None:
         try:
             while not self._stop.wait(_PAUSE_S):
-                entity = f"c{len(self.answers) % 20}"
-                self.answers.append(self._api.score(event_id="asked", entity_id=entity))
+                number = len(self.answers)
+                changes = {"event_id": f"asked-{number}", "entity_id": f"c{number % 20}"}
+                answer = self._api.score(**changes)
+                self.answers.append(answer)
+                source = {"topic": "rest", "partition": 0, "offset": number, "timestamp_ms": 0}
+                self.asked.append(a_record(**changes) | {"fd": answer | {"source": source}})
         except BaseException as failure:  # raised again by the test's own thread
             self.failure = failure
 
@@ -93,25 +109,28 @@ def models_of(decisions: Sequence[dict[str, Any]]) -> list[str]:
     return [decision["model"]["version"] for decision in decisions]
 
 
-def recomputed(registry: Registry, decisions: Sequence[dict[str, Any]]) -> int:
-    """Count the decisions whose probability or policy is not that of the model they name."""
-    differing = 0
-    for version in set(models_of(decisions)):
-        of_it = [one for one in decisions if one["model"]["version"] == version]
-        name = of_it[0]["model"]["name"]
-        matrix = np.array(
-            [[one["features"][feature] for feature in FEATURE_NAMES] for one in of_it], np.float32
+def recomputed(job: Job, records: Sequence[Mapping[str, Any]]) -> Rechecked:
+    """Compute decisions again from the versions that they name."""
+    registry = Registry(Path(job.env["MODEL_REGISTRY"]))
+    documents = control_documents(
+        KafkaSettings(
+            kafka_bootstrap_servers=job.kafka,
+            topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"],
         )
-        policy = Policy(shipped(), ModelRef(name=name, version=version)).version
-        scorer = registry.load(name, version)
-        probabilities = scorer.predict(matrix).tolist()
-        scores = scorer.scale.score(np.array(probabilities)).tolist()
-        differing += sum(
-            (one["probability"], one["score"], one["policy_version"])
-            != (probability, score, policy)
-            for one, probability, score in zip(of_it, probabilities, scores, strict=True)
-        )
-    return differing
+    )
+    again = Recheck(documents, lambda ref: registry.load(ref.name, ref.version))
+    again.take([orjson.dumps(record) for record in records])
+    return again.result()
+
+
+@contextmanager
+def a_desk(job: Job) -> Iterator[Desk]:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=job.kafka, topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"]
+    )
+    with LiveBook(settings, service="test", stop=threading.Event()) as book:
+        book.wait_ready()
+        yield Desk(SeenPublisher(ControlPublisher(settings), book), book.current)
 
 
 def switched_ms(job: Job) -> int:
@@ -187,6 +206,14 @@ def test_a_promotion_switches_stream_and_rest_under_load(
             model_command(job, "promote", f"second@{new}", "--force")
             until(lambda: load.answers[-1]["model"]["version"] == new, 10)
             until(lambda: stream_decides_by(job, load, new), 30)
+            with a_desk(job) as desk:
+                desk.make_list("bad", ListType.ENTITY, ListUse.BLOCK, "ada")
+                rules = desk.draft(RULES, "ada").version
+                desk.activate(rules, "ada")
+                until(lambda: load.answers[-1]["versions"]["rules"] == rules, 10)
+                desk.change_list("bad", "ada", add=[ListEntry(value="c3")])
+            until(lambda: any(answer["lists"] for answer in load.answers[-40:]), 10)
+            until(lambda: any(one["fd"]["lists"] for one in job.outputs(load.sent)), 30)  # type: ignore[index,call-overload]
             before = load.sent
             until(lambda: load.sent > before + 300)
         records = job.outputs(load.sent)
@@ -195,8 +222,13 @@ def test_a_promotion_switches_stream_and_rest_under_load(
         assert set(told.values()) == {1}
         assert len(told) == load.sent
         assert {old, new} == set(models_of(decisions)) == set(models_of(load.answers))
-        assert recomputed(registry, decisions) == 0
-        assert recomputed(registry, load.answers) == 0
+        for some in (records, load.asked):
+            found = recomputed(job, some)
+            assert found.computed == len(some)
+            assert found.holds, found.examples
+            assert len(found.policies) >= 4
+        blocked = [one for one in records if one["fd"]["lists"]]  # type: ignore[index,call-overload]
+        assert {(one["entity_id"], one["fd"]["outcome"]) for one in blocked} == {("c3", "block")}  # type: ignore[index,call-overload]
         # Once switched, nothing is decided by the old one.
         for ordered in (
             sorted(decisions, key=lambda one: (one["scored_at"], one["model"]["version"] == new)),

@@ -229,6 +229,40 @@ def test_it_knows_what_the_stream_decided_across_restarts(
         assert third.rows("c-2") == 1
 
 
+def test_rules_are_tried_on_what_was_decided_and_switched_over_rest(
+    topic: Topic, env: dict[str, str]
+) -> None:
+    """And lists with them: the next score is decided by both."""
+    topic.write(*(processed(number, entity=f"c-{number % 3}") for number in range(30)))
+    rule = {"id": "R1", "when": "$ip_address in @seen", "outcome": "review", "reason": "Seen."}
+    with api(env | {"TOPIC_LABELS": topic.control}) as asked:
+        made = {"name": "seen", "type": "ip", "use": "reference"}
+        asked.http.post("/v1/lists", json=made).raise_for_status()
+        entries = {"add": [{"value": "203.0.113.0/24"}]}
+        asked.http.post("/v1/lists/seen/entries", json=entries).raise_for_status()
+        run = asked.http.post(
+            "/v1/rules/test", json={"rules": {"rules": [rule]}}
+        ).raise_for_status()
+
+        def tried() -> dict[str, Any] | None:
+            now = asked.http.get(f"/v1/rules/test/{run.json()['id']}").raise_for_status().json()
+            return None if now["state"] == "running" else now  # type: ignore[no-any-return]
+
+        found = until(tried, 60)
+        assert found["state"] == "done", found["detail"]
+        assert found["report"]["total"]["transactions"] == 30
+        assert found["report"]["by_draft"]["review"]["transactions"] == 30
+        drafted = asked.http.post("/v1/rules", json={"rules": [rule]}).raise_for_status().json()
+        version = drafted["about"]["version"]
+        assert asked.score(entity_id="c-1")["versions"]["rules"] != version
+        asked.http.post(f"/v1/rules/{version}/activate", json={}).raise_for_status()
+        until(lambda: asked.score(entity_id="c-1")["versions"]["rules"] == version, 10)
+        decision = asked.score(entity_id="c-1")
+        assert (decision["outcome"], decision["reasons"][0]["text"]) == ("review", "Seen.")
+        elsewhere = asked.score(entity_id="c-1", ip_address="198.51.100.1")
+        assert elsewhere["outcome"] == "approve"
+
+
 def test_a_key_made_and_revoked_at_the_command_line_is_so_at_once(env: dict[str, str]) -> None:
     """On a running API, which made its own first key; none of their secrets is logged."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from model.registry import Registry
 from scoring_api.access import Access, RateLimit
 from scoring_api.app import create_app
 from scoring_api.decisions import Decisions
+from scoring_api.dry_runs import DryRuns
 from scoring_api.history import RecentHistory
 from scoring_api.idempotency import Answers
 from scoring_api.publisher import NotPublished
@@ -38,6 +40,14 @@ from tests.unit.scoring_api.fakes import NOW_MS, an_engine
 
 PSEUDONYMS = Pseudonyms(b"a key of the tests, long enough to be one")
 Hit = dict[str, Any]
+SAYS_WHAT_IT_READ = """
+import json, sys, tomllib
+rules = tomllib.load(open(sys.argv[1], "rb"))["rules"]
+if rules[0]["id"] == "fails":
+    sys.exit("no broker answers")
+print(json.dumps({"rules": [rule["id"] for rule in rules]}))
+"""
+"""Stands for `fraudstream rules test`, which `tests/service` runs on a real broker."""
 
 
 class ScriptedSearch:
@@ -94,6 +104,7 @@ class AnApi:
         }
         self.book = ControlBook()
         self.control_is_away = False
+        self.runs = DryRuns(command=lambda file, days, limit: [sys.executable, "-c", SAYS_WHAT_IT_READ, str(file)])  # fmt: skip
         self.desk = Desk(self, lambda: self.book, clock=lambda: NOW_MS)
         engine = an_engine()
         self.app = create_app(
@@ -103,7 +114,7 @@ class AnApi:
             audit_routes(self.audit),
             decision_routes(Decisions(self.search, PSEUDONYMS)),  # type: ignore[arg-type]
             label_routes(self.publisher, self.audit, lambda: NOW_MS),  # type: ignore[arg-type]
-            rule_routes(self.desk, lambda: self.book, self.audit),
+            rule_routes(self.desk, lambda: self.book, self.audit, self.runs),
             list_routes(self.desk, lambda: self.book, self.audit, PSEUDONYMS),
             model_routes(self.registry, lambda: engine, self.desk, self.audit),
             answers=Answers(folder / "idempotency.sqlite"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,29 @@ def test_rules_challenge_and_are_called_back(api: AnApi) -> None:
         answer = ask("PUT", "/v1/rules/challenger", json={"version": asked})
         assert answer.status_code == HTTPStatus.OK, answer.text
         assert any(one["challenger"] for one in answer.json()["items"]) is expected
+
+
+def finished(api: AnApi, run_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 30
+    while True:
+        run = api.asked_as(Role.ANALYST)("GET", f"/v1/rules/test/{run_id}").json()
+        if run["state"] != "running":
+            return run  # type: ignore[no-any-return]
+        assert time.monotonic() < deadline
+
+
+def test_rules_are_tried_in_a_process_of_their_own(api: AnApi) -> None:
+    """One at a time; its report is asked for by its id."""
+    ask = api.asked_as(Role.ANALYST)
+    started = ask("POST", "/v1/rules/test", json={"rules": RULES, "days": 7})
+    assert (started.status_code, started.json()["state"]) == (HTTPStatus.ACCEPTED, "running")
+    assert finished(api, started.json()["id"])["report"] == {"rules": ["R1"]}
+    failing = ask("POST", "/v1/rules/test", json={"rules": {"rules": [RULE | {"id": "fails"}]}})
+    assert finished(api, failing.json()["id"])["detail"] == "no broker answers"
+    broken = {"rules": {"rules": [RULE | {"when": "$scor > 1"}]}}
+    refused = ask("POST", "/v1/rules/test", json=broken)
+    assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert ask("GET", "/v1/rules/test/abc").status_code == HTTPStatus.NOT_FOUND
 
 
 def test_a_list_is_made_filled_paged_and_dropped(api: AnApi) -> None:

@@ -1,0 +1,160 @@
+"""Dry runs over REST: each in a process of its own, so that scoring has the interpreter to itself."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self
+
+import orjson
+import structlog
+
+from fraud.contracts.rules import RuleSet
+from fraud.decision.rulefiles import write_rule_file
+
+_KEPT: Final = 20
+"""Runs whose reports are kept, the newest."""
+_NICE: Final = 10
+_LAST_LINE: Final = 500
+
+_log = structlog.get_logger("scoring_api")
+
+
+class RunState(StrEnum):
+    """What a dry run is doing."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class NoSuchRun(LookupError):  # noqa: N818 - a verdict
+    """There is no such dry run, or no more."""
+
+
+class RunBusy(Exception):  # noqa: N818 - a verdict
+    """A dry run is going on already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A dry run as it is now.
+
+    Attributes:
+        state: What it is doing.
+        report: What it found, as JSON has it; None until it is done.
+        detail: Why it failed, empty if it did not.
+    """
+
+    state: RunState
+    report: dict[str, Any] | None = None
+    detail: str = ""
+
+
+def command(file: Path, days: float, limit: int | None) -> list[str]:
+    """Give the command that tries the rules of a file; services start it by name."""
+    asked = [sys.executable, "-m", "fraudstream", "rules", "test", str(file), "--json"]
+    asked += ["--days", f"{days:g}"]
+    return asked if limit is None else [*asked, "--limit", str(limit)]
+
+
+class DryRuns:
+    """Starts dry runs, one at a time, and keeps the reports of the last ones; a context manager.
+
+    Args:
+        env: Settings that the process is started with, besides the environment's.
+        command: Gives the command for a file, days and limit.
+    """
+
+    def __init__(
+        self,
+        env: dict[str, str] | None = None,
+        command: Callable[[Path, float, int | None], Sequence[str]] = command,
+    ) -> None:
+        self._env = {**os.environ, **(env or {})}
+        self._command = command
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            process, thread = self._process, self._thread
+        if process is not None:
+            process.terminate()
+        if thread is not None:
+            thread.join()
+
+    def start(self, rules: RuleSet, *, days: float, limit: int | None) -> str:
+        """Start one; gives its id.
+
+        Raises:
+            RunBusy: See there.
+        """
+        with self._lock:
+            if self._process is not None:
+                raise RunBusy
+            folder = tempfile.TemporaryDirectory(prefix="fraudstream-dry-run-")
+            file = Path(folder.name) / "rules.toml"
+            file.write_text(write_rule_file(rules), "utf-8")
+            self._process = subprocess.Popen(
+                ["nice", "-n", str(_NICE), *self._command(file, days, limit)],  # noqa: S607 - of every system
+                env=self._env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=folder.name,
+            )
+            run_id = secrets.token_hex(8)
+            self._keep(run_id, Run(RunState.RUNNING))
+            self._thread = threading.Thread(
+                target=self._wait, args=(run_id, self._process, folder), name="dry run"
+            )
+            self._thread.start()
+        return run_id
+
+    def get(self, run_id: str) -> Run:
+        """Give one as it is now.
+
+        Raises:
+            NoSuchRun: See there.
+        """
+        with self._lock:
+            if run_id not in self._runs:
+                raise NoSuchRun
+            return self._runs[run_id]
+
+    def _wait(
+        self,
+        run_id: str,
+        process: subprocess.Popen[bytes],
+        folder: tempfile.TemporaryDirectory[str],
+    ) -> None:
+        output, errors = process.communicate()
+        folder.cleanup()
+        try:
+            run = Run(RunState.DONE, orjson.loads(output))
+        except orjson.JSONDecodeError:
+            lines = errors.decode("utf-8", "replace").strip().splitlines() or ["it gave no report"]
+            run = Run(RunState.FAILED, detail=lines[-1][:_LAST_LINE])
+            _log.warning("scoring_api.dry_run_failed", code=process.returncode)
+        with self._lock:
+            self._keep(run_id, run)
+            self._process = None
+
+    def _keep(self, run_id: str, run: Run) -> None:
+        self._runs[run_id] = run
+        while len(self._runs) > _KEPT:
+            self._runs.popitem(last=False)
