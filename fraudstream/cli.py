@@ -6,7 +6,18 @@ import typer
 
 from dashboards.commands import app as dashboards_app
 from devstack import cli as devstack_cli
-from fraudstream import afd, alerts, challenge, dryrun, lists, models, rules, transactions, world
+from fraudstream import (
+    afd,
+    alerts,
+    challenge,
+    dlq,
+    dryrun,
+    lists,
+    models,
+    rules,
+    transactions,
+    world,
+)
 from fraudstream.environment import complete_environment
 from fraudstream.index import index
 from fraudstream.keys import keys
@@ -30,6 +41,7 @@ app.add_typer(world.campaign, name="campaign")
 app.add_typer(world.drift, name="drift")
 app.add_typer(dashboards_app, name="dashboards", callback=complete_environment)
 app.add_typer(index, name="index")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(alerts.app, name="alerts", callback=complete_environment)
 app.command("train")(models.train)
 app.command("evaluate")(models.evaluate)

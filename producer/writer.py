@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -107,6 +107,7 @@ class KafkaWriter:
         value: bytes | None,
         stop: threading.Event,
         on_acknowledged: Callable[[], None] | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> bool:
         """Hand a record over; waits while the queue is full.
 
@@ -116,6 +117,7 @@ class KafkaWriter:
             value: The record.
             stop: Ends the waiting.
             on_acknowledged: Called from `send`, `poll` or `flush` once Kafka has the record.
+            headers: Names and values.
 
         Returns:
             False when `stop` ended the waiting: the record was not taken.
@@ -130,7 +132,9 @@ class KafkaWriter:
         while True:
             self._raise_fatal()
             try:
-                self._producer.produce(topic, value, key, on_delivery=delivered)
+                self._producer.produce(
+                    topic, value, key, on_delivery=delivered, headers=list(headers)
+                )
             except BufferError:
                 if stop.is_set():
                     return False

@@ -1,0 +1,389 @@
+"""Commands on dead letters: look at them, and send them back once their cause is gone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from fraud.kit.dead_letters import DeadLetter
+    from fraud.kit.feed import TopicFeed
+    from fraud.kit.settings import KafkaSettings
+
+# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
+
+app = typer.Typer(
+    help="Dead letters: records that could not be decided, with the reason.", no_args_is_help=True
+)
+
+REPLAYED_FROM: Final = "replayed_from"
+"""Header of a record that was sent back: the place of its dead letter."""
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_EXPORT_KEYS: Final = ("place", "failed_at", "error_code", "source", "bytes", "replayed_at", "error_message")  # fmt: skip
+
+Code = Annotated[
+    list[str] | None, typer.Option("--code", help="Only of this error code; may be repeated.")
+]
+Since = Annotated[
+    str, typer.Option(help="Only from this time on: 2026-03-01T09:00:00Z, or 30m, 2h, 7d ago.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    codes: frozenset[str]
+    since_ms: int
+    places: frozenset[tuple[int, int]]
+
+    def takes(self, letter: DeadLetter) -> bool:
+        place = letter.place
+        return (
+            (not self.codes or letter.error_code in self.codes)
+            and letter.message.timestamp_ms >= self.since_ms
+            and (not self.places or (place.partition, place.offset) in self.places)
+        )
+
+
+def _fail(problem: str, code: int = 2) -> typer.Exit:
+    typer.echo(f"fraudstream: {problem}", err=True)
+    return typer.Exit(code)
+
+
+def _filter(codes: list[str] | None, since: str, places: list[str] | None = None) -> _Filter:
+    from fraud.contracts.errors import ErrorCode
+    from fraud.kit.dead_letters import UNKNOWN
+
+    known = {*ErrorCode, UNKNOWN}
+    for code in codes or ():
+        if code not in known:
+            raise _fail(f"--code: expected one of {', '.join(sorted(known))}, got {code!r}")
+    return _Filter(frozenset(codes or ()), _since_ms(since), frozenset(map(_place, places or ())))
+
+
+def _since_ms(text: str) -> int:
+    """Read a time, or a time ago, as UTC epoch milliseconds; 0 for an empty text."""
+    from fraud.contracts.transaction import event_time_to_ms
+    from fraud.kit.clock import system_clock
+
+    if not text:
+        return 0
+    number, unit = text[:-1], text[-1:]
+    if number.isdecimal() and unit in _UNITS_S:
+        return system_clock() - int(number) * _UNITS_S[unit] * 1000
+    try:
+        return event_time_to_ms(text)
+    except (ValueError, OverflowError):
+        raise _fail(f"--since: expected a time such as 2026-03-01T09:00:00Z, or 30m, 2h, 7d, got {text!r}") from None  # fmt: skip
+
+
+def _place(text: str) -> tuple[int, int]:
+    partition, dash, offset = text.partition("-")
+    if not (dash and partition.isdecimal() and offset.isdecimal()):
+        raise _fail(f"expected PARTITION-OFFSET as `dlq list` shows it, such as 0-17, got {text!r}")
+    return int(partition), int(offset)
+
+
+@contextmanager
+def _topic() -> Iterator[tuple[KafkaSettings, TopicFeed]]:
+    """Open the topic; what goes wrong is said in one line (exit code 1)."""
+    from confluent_kafka import KafkaException
+    from prometheus_client import Gauge
+
+    from fraud.contracts.topics import Topic
+    from fraud.kit.feed import TopicFeed, TopicReplaced
+    from fraud.kit.lifecycle import load_settings
+    from fraud.kit.logs import configure_command_logs
+    from fraud.kit.settings import KafkaSettings
+    from fraudstream.environment import complete_environment
+
+    complete_environment()
+    configure_command_logs()
+    settings = load_settings(KafkaSettings)
+    lag = Gauge("fraudstream_dlq_lag", "Records not yet read.", registry=None)
+    try:
+        with TopicFeed(settings, Topic.DEAD_LETTERS, service="fraudstream-dlq", lag=lag) as feed:
+            yield settings, feed
+    except (TimeoutError, TopicReplaced) as error:
+        raise _fail(f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})", 1) from None  # fmt: skip
+    except KafkaException as error:
+        raise _fail(f"Kafka: {error.args[0].str()}", 1) from None
+
+
+def _topic_id(feed: TopicFeed) -> str:
+    position = feed.position()
+    return position.topic_id if position else ""
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def _row(letter: DeadLetter, replayed_at_ms: int | None) -> dict[str, Any]:
+    from fraud.contracts.dead_letter import utc_text
+
+    place = letter.place
+    value = letter.message.value
+    return {
+        "place": f"{place.partition}-{place.offset}",
+        "failed_at": letter.failed_at or utc_text(max(0, letter.message.timestamp_ms)),
+        "error_code": letter.error_code,
+        "source": str(letter.source) if letter.source else None,
+        "bytes": None if value is None else len(value),
+        "replayed_at": None if replayed_at_ms is None else utc_text(replayed_at_ms),
+        "error_message": letter.error_message,
+    }
+
+
+@app.command("list")
+def list_letters(
+    code: Code = None,
+    since: Since = "",
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List dead letters, the newest first, and count them by error code."""
+    from collections import deque
+
+    from fraud.kit.dead_letters import ReplayedLetters, read_all
+
+    wanted = _filter(code, since)
+    newest: deque[dict[str, Any]] = deque(maxlen=limit)
+    counts: Counter[str] = Counter()
+    with _topic() as (settings, feed), ReplayedLetters(settings.state_dir) as replayed:
+        for letter in read_all(feed):
+            if wanted.takes(letter):
+                counts[letter.error_code] += 1
+                newest.append(_row(letter, replayed.replayed_at_ms(_topic_id(feed), letter)))
+    rows = list(reversed(newest))
+    if json:
+        import orjson
+
+        typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        return
+    if not rows:
+        typer.echo("There are none.")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for title in _EXPORT_KEYS:
+        table.add_column(title.replace("_", " "), justify="right" if title == "bytes" else "left")
+    for row in rows:
+        shown = (
+            "" if key == "replayed_at" and row[key] is None else str(row[key])
+            for key in _EXPORT_KEYS
+        )
+        table.add_row(*(Text(_printable(text)) for text in shown))
+    Console(width=None if Console().is_terminal else 200).print(table)
+    for name, count in counts.most_common():
+        typer.echo(f"{count:>10,} {name}")
+
+
+@app.command()
+def show(
+    place: Annotated[str, typer.Argument(help="PARTITION-OFFSET, as `list` shows it.")],
+    clear: Annotated[
+        bool,
+        typer.Option(
+            "--clear", help="Only the value, byte for byte as it came, personal data included."
+        ),
+    ] = False,
+) -> None:
+    """Show one dead letter; values that may be personal are redacted."""
+    import sys
+
+    from fraud.kit.dead_letters import ReplayedLetters, read_all
+
+    wanted = _Filter(frozenset(), 0, frozenset({_place(place)}))
+    with _topic() as (settings, feed), ReplayedLetters(settings.state_dir) as replayed:
+        letter = next(filter(wanted.takes, read_all(feed)), None)
+        if letter is None:
+            raise _fail(f"there is no dead letter at {place}", 1)
+        row = _row(letter, replayed.replayed_at_ms(_topic_id(feed), letter))
+    if clear:
+        sys.stdout.buffer.write(letter.message.value or b"")
+        sys.stdout.flush()
+        return
+    for name, value in row.items():
+        typer.echo(f"{name:<14} {_printable('' if value is None else str(value))}")
+    typer.echo(_redacted(letter.message.value))
+
+
+def _redacted(value: bytes | None) -> str:
+    """Write a value as JSON without what may be personal."""
+    import orjson
+
+    from fraud.kit.logs import redact
+
+    if value is None:
+        return "the value is null"
+    try:
+        record = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        record = None
+    if not isinstance(record, dict):
+        return "the value is no JSON object, and nobody knows what is in it: --clear shows it"
+    return orjson.dumps(redact(None, "", record), option=orjson.OPT_INDENT_2).decode()
+
+
+@app.command()
+def replay(
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(help="PARTITION-OFFSET of each, as `list` shows it; without, all."),
+    ] = None,
+    code: Code = None,
+    since: Since = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Send back at most so many.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE (JSON, or else text) to set first; may be repeated."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also those that would be dead letters again.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also those that were sent back before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:  # fmt: skip
+    """Send dead letters back to the topic transactions, once the cause is gone.
+
+    Each is checked first as the job would: what it would refuse again stays where it is. A dead
+    letter is sent back once, however often this is run. Null values are never sent back.
+    """
+    from contextlib import nullcontext
+
+    from fraud.contracts.topics import Topic
+    from fraud.kit.audit import AuditLog, at_the_command_line
+    from fraud.kit.files import locked
+    from producer.writer import KafkaWriter, WriterError
+
+    wanted = _filter(code, since, places)
+    edits = dict(map(_edit, changes or ()))
+    with _topic() as (settings, feed):
+        target = settings.topic(Topic.TRANSACTIONS)
+        writer = KafkaWriter(settings.librdkafka())
+        said = {
+            "codes": sorted(wanted.codes),
+            "since_ms": wanted.since_ms,
+            "places": sorted(places or ()),
+            "fields_set": sorted(edits),
+        }
+        change = AuditLog(settings.state_dir).change(
+            at_the_command_line(), "dlq.replayed", settings.topic(Topic.DEAD_LETTERS), after=said
+        )
+        try:
+            writer.check(target, timeout_s=10)
+            with (
+                locked(settings.state_dir / "dlq-replay.lock"),
+                nullcontext() if dry_run else change,
+            ):
+                done = _replay(settings, feed, writer, target, wanted, edits, limit, force=force, again=again, dry_run=dry_run)  # fmt: skip
+        except WriterError as error:
+            raise _fail(f"Kafka refuses to go on: {error}", 1) from None
+    verb = "would be sent back" if dry_run else "sent back"
+    typer.echo(f"{done['sent']:>10,} {verb} to {target}")
+    for what, count in done.items():
+        if what != "sent" and count:
+            typer.echo(f"{count:>10,} {what}")
+    lost = 0 if dry_run else done["sent"] - writer.acknowledged[target]
+    for reason, count in sorted(writer.refused.items()):
+        typer.echo(f"{count:>10,} refused by Kafka: {reason}")
+    if lost:
+        raise _fail(f"{lost:,} of them were not acknowledged; run this again", 1)
+
+
+def _edit(text: str) -> tuple[str, Any]:
+    import orjson
+
+    field, equals, value = text.partition("=")
+    if not (field and equals):
+        raise _fail("--set: expected FIELD=VALUE, such as transaction_currency=USD")
+    try:
+        return field, orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return field, value
+
+
+def _replay(
+    settings: KafkaSettings,
+    feed: TopicFeed,
+    writer: Any,
+    target: str,
+    wanted: _Filter,
+    edits: dict[str, Any],
+    limit: int | None,
+    *,
+    force: bool,
+    again: bool,
+    dry_run: bool,
+) -> Counter[str]:
+    """Send back what is wanted; give how many, and why others were not."""
+    from fraud.contracts.errors import InvalidMessage
+    from fraud.contracts.transaction import decode
+    from fraud.kit.clock import system_clock
+    from fraud.kit.dead_letters import ReplayedLetters, read_all
+    from fraud.kit.lifecycle import stop_event
+
+    stop = stop_event()
+    done: Counter[str] = Counter(sent=0)
+    seen: set[str] = set()
+    with ReplayedLetters(settings.state_dir) as replayed:
+
+        def noted(letter: DeadLetter) -> Callable[[], None]:
+            topic_id = _topic_id(feed)
+            return lambda: replayed.add(topic_id, letter, now_ms=system_clock())
+
+        for letter in filter(wanted.takes, read_all(feed)):
+            if stop.is_set() or done["sent"] == limit:
+                break
+            if letter.id in seen:
+                continue  # the same input, refused twice
+            seen.add(letter.id)
+            if not again and replayed.replayed_at_ms(_topic_id(feed), letter) is not None:
+                done["sent back before, and not again"] += 1
+                continue
+            key, value = letter.message.key, letter.message.value
+            if value is None:
+                done["without a value: nothing to send back"] += 1
+                continue
+            try:
+                if edits:
+                    key, value = _edited(key, value, edits)
+                if not force:
+                    decode(value)
+            except InvalidMessage as verdict:
+                done[f"would be dead letters again: {verdict.reason}"] += 1
+                continue
+            if not dry_run and not writer.send(
+                target, key, value, stop, noted(letter),
+                headers=[(REPLAYED_FROM, str(letter.place).encode())],
+            ):  # fmt: skip
+                break
+            done["sent"] += 1
+        while writer.flush(0.5) and not stop.is_set():
+            pass
+    return done
+
+
+def _edited(key: bytes | None, value: bytes, edits: dict[str, Any]) -> tuple[bytes | None, bytes]:
+    """Set fields of a record; the key follows its entity.
+
+    Raises:
+        InvalidMessage: The value is no JSON object, or has a key twice.
+    """
+    import orjson
+
+    from fraud.contracts.transaction import parse
+
+    record = parse(value) | edits
+    if isinstance(entity := edits.get("entity_id"), str):
+        key = entity.encode()
+    return key, orjson.dumps(record)
