@@ -7,6 +7,7 @@ servers that the session will need start at the same time.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import threading
@@ -191,9 +192,14 @@ def pytest_runtest_makereport(
 @pytest.fixture(autouse=True)
 def _logs_as_before() -> Iterator[None]:
     """Commands and services set up logs for their whole process, and here that is all tests'."""
-    before = structlog.get_config()
+    before, handlers = structlog.get_config(), logging.getLogger().handlers[:]
     yield
     structlog.configure(**before)
+    structlog.contextvars.clear_contextvars()
+    for handler in logging.getLogger().handlers[:]:
+        # pytest's own come and go; those that commands add write to what was stdout then.
+        if type(handler) is logging.StreamHandler and handler not in handlers:
+            logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

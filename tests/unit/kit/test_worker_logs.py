@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import builtins
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from fraud.kit.logs import configure_worker_logs
-
-
-@pytest.fixture(autouse=True)
-def _structlog_as_it_was() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 def test_lines_reach_the_standard_library_redacted(
