@@ -190,10 +190,14 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_before() -> Iterator[None]:
-    """Commands and services set up logs for their whole process, and here that is all tests'."""
+def _process_as_before() -> Iterator[None]:
+    """Commands set up logs and environment for their whole process, and here that is all tests'."""
     before, handlers = structlog.get_config(), logging.getLogger().handlers[:]
+    environment = dict(os.environ)
     yield
+    if os.environ != environment:
+        os.environ.clear()
+        os.environ.update(environment)
     structlog.configure(**before)
     structlog.contextvars.clear_contextvars()
     for handler in logging.getLogger().handlers[:]:
