@@ -54,6 +54,12 @@ def _slices(rows: Records) -> list[bytes]:
 class ReadTransactions(ScalarFunction):  # type: ignore[misc]
     """Reads, checks and packs raw records: the first function of the job."""
 
+    _dead_letters: Any = None
+
+    def open(self, function_context: FunctionContext) -> None:
+        """Count what is refused."""
+        self._dead_letters = function_context.get_metric_group().counter("dead_letters")
+
     def eval(self, values: pd.Series[Any]) -> pd.DataFrame:
         """Read one batch.
 
@@ -77,6 +83,8 @@ class ReadTransactions(ScalarFunction):  # type: ignore[misc]
                 columns["failed_at"][at] = utc_text(system_clock())
             else:
                 valid.append(at)
+        if len(valid) < count and self._dead_letters is not None:
+            self._dead_letters.inc(count - len(valid))
         packed = pack(transactions)
         for at, own in zip(valid, _slices(packed.own), strict=True):
             columns["own"][at] = own

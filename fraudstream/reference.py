@@ -19,6 +19,7 @@ from fraud.contracts.transaction import FIELDS
 from fraud.decision.language.functions import FUNCTIONS
 from fraud.decision.language.variables import RESULTS, standard_variables
 from fraud.features.catalogue import FEATURES, KEYS
+from fraudstream import monitoring
 
 SETTINGS: Final = (
     ("The local stack", "devstack.settings:DevstackSettings"),
@@ -212,6 +213,7 @@ def pages() -> dict[Path, str]:
         Path("docs/rule-reference.md"): rule_reference_page(),
         Path("docs/topics.md"): topics_page(),
         Path("docs/metrics.md"): metrics_page(),
+        **monitoring.files(),
         Path("dashboards") / saved_objects.FILE.name: saved_objects.ndjson().decode(),
     }
 
@@ -219,6 +221,7 @@ def pages() -> dict[Path, str]:
 def main() -> None:
     """Rewrite the files in the current folder."""
     for path, text in pages().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
 
 

@@ -19,6 +19,9 @@ from devstack.service import Probe, Service
 TASK_MANAGER_ID: Final = "taskmanager-1"
 """Fixed, so that a restarted TaskManager takes its predecessor's place at once."""
 
+METRICS_PORT: Final = 9249
+"""Of Flink's own metrics, in containers."""
+
 _SILENCE_MS: Final = 15_000
 """After so long without a heartbeat, which comes every 2 s, a TaskManager counts as gone."""
 
@@ -141,6 +144,15 @@ def flink(
         "io.tmp.dirs": folder / "tmp",
         "web.upload.dir": folder / "tmp",
     }
+
+    if jobmanager_host:
+        # Flink's reporter listens on every address: within a network of containers that is none of
+        # this machine's.
+        configuration |= {
+            "metrics.reporters": "prom",
+            "metrics.reporter.prom.factory.class": "org.apache.flink.metrics.prometheus.PrometheusReporterFactory",
+            "metrics.reporter.prom.port": METRICS_PORT,
+        }
 
     def prepare() -> None:
         checkpoints.mkdir(parents=True, exist_ok=True)
