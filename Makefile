@@ -13,7 +13,7 @@ T ?=
 
 .PHONY: help
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/.ready  ## Make .venv with the project in it
@@ -59,6 +59,10 @@ test: .venv/.ready  ## Run every test, on real servers started for it
 .PHONY: test-fast
 test-fast: .venv/.ready  ## Run the tests that need no JVM, in under a minute
 	@$(BIN)/python -m pytest -m "not flink and not service and not slow" $(T)
+
+.PHONY: compose-test
+compose-test: .venv/.ready  ## Run the compose file for real, with Docker, and watch it from outside
+	@$(BIN)/python -m tests.compose
 
 .PHONY: check
 check: .venv/.ready  ## Lint, format check, types, import rules, spelling

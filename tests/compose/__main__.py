@@ -1,0 +1,236 @@
+"""`make compose-test`: the compose file run for real, watched from outside.
+
+The story:
+- everything comes up, under a name and on ports of its own; the time to the first decision is told;
+- transactions of an independent client come out decided, and a broken one as a dead letter;
+- a block is mailed, documents are found, Dashboards has its objects, REST answers with the first key;
+- the JobManager is killed, and decisions go on;
+- down and up again keep documents and keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from devstack.ports import free_ports
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "fraudstream-test"
+PORTS = (
+    "KAFKA_PORT", "OPENSEARCH_PORT", "API_PORT", "FLINK_PORT", "SMTP_PORT", "MAIL_UI_PORT",
+    "DASHBOARDS_PORT", "PRODUCER_OPS_PORT", "FLINK_JOB_OPS_PORT", "NOTIFIER_OPS_PORT",
+    "INDEXER_OPS_PORT",
+)  # fmt: skip
+_UP_S = 900
+_PATIENCE_S = 180
+
+
+class Failed(Exception):  # noqa: N818 - a verdict
+    """A step did not come out as it should."""
+
+
+class Composed:
+    """The system as Compose runs it, on ports of its own."""
+
+    def __init__(self) -> None:
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS), "127.0.0.1"), strict=True))
+        self._env = os.environ | {name: str(port) for name, port in self.ports.items()}
+        self.started_s = 0.0
+
+    def compose(self, *arguments: str, timeout_s: float = _UP_S) -> str:
+        """Run `docker compose`.
+
+        Raises:
+            Failed: It ended with another code than 0.
+        """
+        command = ["docker", "compose", "--project-name", PROJECT, *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self._env, capture_output=True, text=True, timeout=timeout_s, check=False
+        )  # fmt: skip
+        if done.returncode:
+            raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")  # fmt: skip
+        return done.stdout
+
+    def up(self) -> None:
+        """Start everything and wait until it is healthy."""
+        self.started_s = time.monotonic()
+        self.compose("up", "--detach", "--wait", "--wait-timeout", str(_UP_S))
+
+    def get(self, setting: str, path: str, key: str = "", body: Any = None) -> Any:
+        """Ask one of the services; gives what it answers, read as JSON."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})  # fmt: skip
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.ports[setting]}{path}",
+            None if body is None else json.dumps(body).encode(),
+            headers,
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - see above
+            return json.load(answer)
+
+    @property
+    def servers(self) -> str:
+        """Bootstrap address of the broker."""
+        return f"127.0.0.1:{self.ports['KAFKA_PORT']}"
+
+    def produce(self, *values: tuple[bytes, bytes]) -> None:
+        """Send records by an independent client."""
+        producer = KafkaProducer(bootstrap_servers=self.servers)
+        for key, value in values:
+            producer.send("transactions", value, key)
+        producer.flush(60)
+        producer.close()
+
+    def read(self, topic: str) -> list[Any]:
+        """Read a topic from its start to its end now."""
+        consumer = KafkaConsumer(bootstrap_servers=self.servers, auto_offset_reset="earliest")
+        partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        consumer.seek_to_beginning(*partitions)
+        found: list[Any] = []
+        while any(consumer.position(one) < end for one, end in ends.items()):
+            for records in consumer.poll(1000).values():
+                found += records
+        consumer.close()
+        return found
+
+    def documents(self) -> int:
+        """Count the documents."""
+        return int(self.get("OPENSEARCH_PORT", "/processed_transactions/_count")["count"])
+
+
+def until(what: str, done: Callable[[], Any], seconds: float = _PATIENCE_S) -> Any:
+    """Wait for a condition with a deadline; gives what made it true.
+
+    Raises:
+        Failed: It did not come true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = done()
+        except (OSError, urllib.error.URLError, ValueError):
+            found = None
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: not within {seconds:g} s")
+        time.sleep(0.5)
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Tell of a step and how long it took."""
+    begun = time.monotonic()
+    print(f"{what} ...", flush=True)  # noqa: T201
+    yield
+    print(f"    {time.monotonic() - begun:.1f} s", flush=True)  # noqa: T201
+
+
+def payment(number: int, entity: str, **changes: Any) -> tuple[bytes, bytes]:
+    """Make a record and its key."""
+    record = {
+        "event_id": f"compose-{entity}-{number}",
+        "entity_id": entity,
+        "event_time": datetime.now(UTC).isoformat(),
+        "transaction_amt": 20 + number,
+        "transaction_currency": "USD",
+        "email_address": "grace.hopper@example.com",
+        "ip_address": "198.51.100.20",
+        "merchant_id": "m-000007",
+        "product_category": "grocery_pos",
+    } | changes
+    return entity.encode(), json.dumps(record).encode()
+
+
+def ours(composed: Composed, prefix: str) -> dict[str, Any]:
+    """Give our decisions by event id."""
+    decided = [json.loads(one.value) for one in composed.read("processed_transactions")]
+    return {one["event_id"]: one["fd"] for one in decided if one["event_id"].startswith(prefix)}
+
+
+def story(composed: Composed) -> None:
+    """See the module.
+
+    Raises:
+        Failed: A step did not come out as it should.
+    """
+    with step("building the image and starting everything"):
+        composed.compose("build", "topics", timeout_s=3600)
+        composed.up()
+        until("a decision", lambda: composed.read("processed_transactions"))
+        waited = time.monotonic() - composed.started_s
+        print(f"    from up to the first decision, as seen from outside: {waited:.0f} s")  # noqa: T201
+    with step("transactions of an independent client"):
+        composed.produce(*(payment(n, "c-compose") for n in range(20)), (b"c", b"{broken"))
+        until("20 decisions", lambda: len(ours(composed, "compose-c-compose-")) == 20)
+        until("the dead letter", lambda: any(one.value == b"{broken" for one in composed.read("transactions.dlq")))  # fmt: skip
+    with step("the API with its first key, and a block list"):
+        key = composed.compose("exec", "-T", "scoring_api", "cat", "/var/lib/fraudstream/api-key").strip()  # fmt: skip
+        made = {"name": "compose_blocked", "type": "entity", "use": "block"}
+        composed.get("API_PORT", "/v1/lists", key, made)
+        entries = {"add": [{"value": "c-blocked"}]}
+        composed.get("API_PORT", "/v1/lists/compose_blocked/entries", key, entries)
+        asked = json.loads(payment(0, "c-blocked")[1])
+        until("REST to block", lambda: composed.get("API_PORT", "/v1/score", key, asked)["fd"]["outcome"] == "block", 10)  # fmt: skip
+    with step("a blocked transaction is mailed and found"):
+        composed.produce(payment(1, "c-blocked"))
+        until("the block", lambda: ours(composed, "compose-c-blocked-")["compose-c-blocked-1"]["outcome"] == "block")  # fmt: skip
+        query = "/processed_transactions/_count?q=event_id:%22compose-c-blocked-1%22"
+        until("its document", lambda: composed.get("OPENSEARCH_PORT", query)["count"] == 1)
+        until(
+            "its mail",
+            lambda: any("compose-c-blocked-1" in one["Subject"] for one in composed.get("MAIL_UI_PORT", "/api/v1/messages?limit=500")["messages"]),
+        )  # fmt: skip
+    with step("Dashboards has its objects"):
+        said = composed.compose("logs", "dashboards_import")
+        if "saved objects into" not in said:
+            raise Failed(f"the import did not say that it was done:\n{said[-2000:]}")
+    with step("the JobManager is killed, and decisions go on"):
+        composed.compose("kill", "--signal", "SIGKILL", "jobmanager")
+        composed.compose("up", "--detach", "--wait", "--wait-timeout", str(_UP_S))
+        composed.produce(*(payment(n, "c-after-kill") for n in range(20)))
+        until("20 more decisions", lambda: len(ours(composed, "compose-c-after-kill-")) == 20, 300)
+    with step("down and up again keep what was there"):
+        before = composed.documents()
+        composed.compose("down")
+        composed.up()
+        after = until("the documents", composed.documents)
+        if after < before:
+            raise Failed(f"{before} documents before, {after} after")
+        composed.produce(payment(2, "c-blocked"))
+        until("the list to hold", lambda: ours(composed, "compose-c-blocked-")["compose-c-blocked-2"]["outcome"] == "block")  # fmt: skip
+        composed.get("API_PORT", "/v1/lists/compose_blocked", key)
+
+
+def main() -> int:
+    """Run the story, and bring everything down whatever happens."""
+    composed = Composed()
+    try:
+        story(composed)
+    except Failed as failure:
+        print(f"FAILED: {failure}", file=sys.stderr)  # noqa: T201
+        print(composed.compose("ps", "--all"), file=sys.stderr)  # noqa: T201
+        return 1
+    finally:
+        with step("bringing it down"):
+            composed.compose("down", "--volumes", "--remove-orphans")
+    print("everything works")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
