@@ -276,3 +276,12 @@ def problem_of(error: TransportError) -> str:
     if isinstance(error, OpenSearchConnectionError):
         return type(error).__name__
     return f"{error.status_code} {mask(str(error.error))}"
+
+
+def reason_of(error: TransportError) -> str:
+    """Name an error of a request that carries no document, and its innermost reason."""
+    found = error.info.get("error") if isinstance(error.info, dict) else None
+    while isinstance(found, dict) and isinstance(found.get("caused_by"), dict):
+        found = found["caused_by"]
+    reason = found.get("reason") if isinstance(found, dict) else None
+    return problem_of(error) + (f": {mask(str(reason))}" if reason else "")

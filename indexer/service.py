@@ -23,7 +23,7 @@ from fraud.kit.kafka import KafkaSource, Message, consume
 from fraud.kit.lifecycle import OpsServer
 from fraud.kit.pseudonyms import PersonalDataSettings, Pseudonyms
 from fraud.kit.settings import KafkaSettings, OpenSearchSettings
-from indexer.bulk import connect, problem_of
+from indexer.bulk import connect, reason_of
 from indexer.dead_letters import to_dead_letter
 from indexer.documents import to_document
 from indexer.labels import to_label
@@ -66,7 +66,7 @@ def _prepare(sink: Sink, stop: threading.Event) -> None:
             sink.prepare()
             return
         except Backpressure as verdict:
-            _log.info(
+            _log.warning(
                 "indexer.opensearch_awaited",
                 problem=str(verdict),
                 retry_after_s=verdict.retry_after_s,
@@ -202,5 +202,5 @@ def _retain(client: OpenSearch, settings: Settings, stop: threading.Event, clock
                 )
         except TransportError as error:
             # The next round will do.
-            _log.warning("indexer.retention_put_off", problem=problem_of(error))
+            _log.warning("indexer.retention_put_off", problem=reason_of(error))
         stop.wait(_RETENTION_ROUND_S)

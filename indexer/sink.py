@@ -14,7 +14,7 @@ from opensearchpy.exceptions import NotFoundError, RequestError, TransportError
 from fraud.kit.clock import Clock
 from fraud.kit.metrics import DOCUMENTS_INDEXED
 from fraud.kit.pseudonyms import Pseudonyms
-from indexer.bulk import Bulk, Write, problem_of
+from indexer.bulk import Bulk, Write, reason_of
 from indexer.documents import ALIAS, LABELS, REJECTED, Document, index_name
 from indexer.labels import LABEL, KnownLabel, Labels, Target
 from indexer.migration import migrate
@@ -79,7 +79,7 @@ class Sink:
                     self._client.indices.create(index=name, ignore=400)
             self._add_new_fields()
         except TransportError as error:
-            raise self.bulk.wait_for(error) from error
+            raise self.bulk.back_off(reason_of(error)) from error
         self.bulk.prepared = True
         self.bulk.problem = None
 
@@ -105,7 +105,7 @@ class Sink:
             try:
                 self._client.indices.put_mapping(index=name, body=body)
             except RequestError as error:
-                _log.warning("indexer.fields_not_added", index=name, problem=problem_of(error))
+                _log.warning("indexer.fields_not_added", index=name, problem=reason_of(error))
         if old:
             _log.warning(
                 "indexer.migration_due",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
-from opensearchpy.exceptions import ConnectionTimeout, TransportError
+from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
 
 from fraud.contracts.errors import Backpressure
 from fraud.kit.pseudonyms import Pseudonyms
@@ -109,6 +109,23 @@ def test_indexes_of_an_earlier_version_get_the_new_fields(client: FakeClient, si
     }
     sink.prepare()
     assert client.indices.new_mappings == ["processed_transactions-2026.02.27"]
+
+
+def test_a_cluster_that_refuses_the_template_is_waited_for_with_its_reason(
+    client: FakeClient, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the log or the health must see what to mend."""
+
+    def refuse(**_: Any) -> None:
+        cause = {"type": "x", "reason": "Failed to build analyzers: [thai]"}
+        error = {"type": "x", "reason": "the template is invalid", "caused_by": cause}
+        raise RequestError(400, "illegal_argument_exception", {"error": error})
+
+    monkeypatch.setattr(client.indices, "put_index_template", refuse)
+    with pytest.raises(Backpressure):
+        sink.prepare()
+    expected = "OpenSearch (400 illegal_argument_exception: Failed to build analyzers: [thai])"
+    assert sink.problem == expected
 
 
 @pytest.mark.parametrize(
