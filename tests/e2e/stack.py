@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import orjson
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from devstack.state import read
 from fraud.kit.api_keys import first_key
@@ -114,10 +114,10 @@ class Stack:
     def decided(
         self, since: Position, event_ids: Sequence[str], *, within_s: float = DEADLINE_S
     ) -> dict[str, list[dict[str, Any]]]:
-        """Read `processed_transactions` until each event has come out.
+        """Read `processed_transactions` until each event has come out, and on to its end.
 
         Returns:
-            Per event_id all its output records, also repeated ones, in their order.
+            Per event_id all its output records so far, also repeated ones, in their order.
         """
         wanted: dict[str, list[dict[str, Any]]] = {event_id: [] for event_id in event_ids}
         missing = set(wanted)
@@ -165,12 +165,17 @@ class Stack:
                 [TopicPartition(p.topic, p.partition, p.offset) for p in since.partitions]
             )
             deadline = time.monotonic() + within_s
-            while not done():
+            read_up: set[int] = set()
+            while not done() or len(read_up) < len(since.partitions):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"waited {within_s:.0f} s for {missing()}")
                 for message in consumer.consume(1000, timeout=0.5):
-                    if message.error() is None:
+                    error = message.error()
+                    if error is None:
+                        read_up.discard(message.partition())
                         take(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        read_up.add(message.partition())
         finally:
             consumer.close()
 
@@ -180,6 +185,7 @@ class Stack:
                 "bootstrap.servers": self.kafka,
                 "group.id": f"test-{uuid.uuid4()}",
                 "enable.auto.commit": False,
+                "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "fetch.message.max.bytes": 4_194_304,
             }

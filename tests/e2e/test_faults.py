@@ -127,10 +127,12 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(stack: Stack) -> None:
         within_s=180,
     )
     assert len(documents) == len(load.sent)
+    # A record that is decided again after a crash may find its IP address's other transactions in
+    # another order, and come out otherwise: who was blocked once is alerted, and once.
     blocked = {
         event_id
         for event_id, records in outputs.items()
-        if records[0]["fd"]["outcome"] == "block" and not records[0]["fd"]["duplicate"]
+        if any(one["fd"]["outcome"] == "block" and not one["fd"]["duplicate"] for one in records)
     }
 
     assert blocked, "without alerts nobody could be alerted twice"
