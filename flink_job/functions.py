@@ -83,7 +83,9 @@ class ReadTransactions(ScalarFunction):  # type: ignore[misc]
                 columns["failed_at"][at] = utc_text(system_clock())
             else:
                 valid.append(at)
-        if len(valid) < count and self._dead_letters is not None:
+        if self._dead_letters is not None:
+            # Also by 0: a counter is exported from its first call on, and one that begins above 0
+            # has not increased for whoever watches it.
             self._dead_letters.inc(count - len(valid))
         packed = pack(transactions)
         for at, own in zip(valid, _slices(packed.own), strict=True):
@@ -175,10 +177,10 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             raise RuntimeError("following the control topic ended; the log says why")
         # Taken once: the whole batch is decided by one model and policy.
         engine = self._live.current()
-        if refused := self._live.refused - self._refusals_told:
-            # Flink counts in this thread only.
-            self._refusals.inc(refused)
-            self._refusals_told += refused
+        # Flink counts in this thread only; by 0, too, as in ReadTransactions.
+        refused = self._live.refused
+        self._refusals.inc(refused - self._refusals_told)
+        self._refusals_told = refused
         mine = own.to_numpy()
         valid = [at for at in range(len(mine)) if mine[at] is not None]
         bodies: list[bytes | None] = [None] * len(mine)
@@ -207,13 +209,16 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             duplicates,
             _sources(*map(chosen, (topics, partitions, offsets, timestamps))),
         )
+        failures = shadow_failures = 0
         for at, raw, decided in zip(valid, raw_valid, engine.decide(batch), strict=True):
             if decided.error:
-                self._failures.inc()
+                failures += 1
                 log.error("flink_job.scoring_failed", error=decided.error)
             if decided.shadow_error:
-                self._shadow_failures.inc()
+                shadow_failures += 1
             bodies[at] = with_decision(raw, decided.json)
+        self._failures.inc(failures)
+        self._shadow_failures.inc(shadow_failures)
         return pd.Series(bodies, dtype=object)
 
 

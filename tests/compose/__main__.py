@@ -4,6 +4,7 @@ The story:
 - everything comes up, under a name and on ports of its own; the time to the first decision is told;
 - transactions of an independent client come out decided, and a broken one as a dead letter;
 - a block is mailed, documents are found, Dashboards has its objects, REST answers with the first key;
+- every metric that alerts and Grafana ask for is served;
 - the JobManager is killed, and decisions go on;
 - down and up again keep documents and keys.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +28,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from devstack.ports import free_ports
+from fraudstream.monitoring import ALERTS, PANELS, TARGETS
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "fraudstream-test"
@@ -156,10 +159,34 @@ def payment(number: int, entity: str, **changes: Any) -> tuple[bytes, bytes]:
     return entity.encode(), json.dumps(record).encode()
 
 
+def outcome(composed: Composed, event_id: str) -> str | None:
+    """Give the outcome of an event; None before it is decided."""
+    decided = ours(composed, event_id).get(event_id)
+    return None if decided is None else decided["outcome"]
+
+
 def ours(composed: Composed, prefix: str) -> dict[str, Any]:
     """Give our decisions by event id."""
     decided = [json.loads(one.value) for one in composed.read("processed_transactions")]
     return {one["event_id"]: one["fd"] for one in decided if one["event_id"].startswith(prefix)}
+
+
+def unknown_metrics(composed: Composed) -> set[str]:
+    """Give the metrics that alerts and Grafana's panels ask for and that no service serves."""
+    expressions = [alert.expr for alert in ALERTS]
+    expressions += [one for panel in PANELS for one in panel.series.values()]
+    asked = {name for one in expressions for name in re.findall(r"(?:fraudstream|flink)_\w+", one)}
+    for service, port in TARGETS.items():
+        code = f"import urllib.request as r; print(r.urlopen('http://localhost:{port}/metrics').read().decode())"  # fmt: skip
+        served = composed.compose("exec", "-T", service, "python3", "-c", code)
+        asked -= set(re.findall(r"^(?:# TYPE )?(\w+)", served, re.MULTILINE))
+    return asked
+
+
+def running(composed: Composed) -> bool:
+    """Say whether the JobManager runs a job."""
+    jobs = composed.get("FLINK_PORT", "/jobs/overview")["jobs"]
+    return any(job["state"] == "RUNNING" for job in jobs)
 
 
 def story(composed: Composed) -> None:
@@ -188,7 +215,7 @@ def story(composed: Composed) -> None:
         until("REST to block", lambda: composed.get("API_PORT", "/v1/score", key, asked)["fd"]["outcome"] == "block", 10)  # fmt: skip
     with step("a blocked transaction is mailed and found"):
         composed.produce(payment(1, "c-blocked"))
-        until("the block", lambda: ours(composed, "compose-c-blocked-")["compose-c-blocked-1"]["outcome"] == "block")  # fmt: skip
+        until("the block", lambda: outcome(composed, "compose-c-blocked-1") == "block")
         query = "/processed_transactions/_count?q=event_id:%22compose-c-blocked-1%22"
         until("its document", lambda: composed.get("OPENSEARCH_PORT", query)["count"] == 1)
         until(
@@ -199,9 +226,14 @@ def story(composed: Composed) -> None:
         said = composed.compose("logs", "dashboards_import")
         if "saved objects into" not in said:
             raise Failed(f"the import did not say that it was done:\n{said[-2000:]}")
+    with step("every metric that is watched is served"):
+        # Flink's arrive with the next bundle after its reporting interval.
+        until("the metrics", lambda: not unknown_metrics(composed), 60)
     with step("the JobManager is killed, and decisions go on"):
         composed.compose("kill", "--signal", "SIGKILL", "jobmanager")
-        composed.compose("up", "--detach", "--wait", "--wait-timeout", str(_UP_S))
+        # No `--wait`: it fails on flink_job, which rightly says that the job does not run.
+        composed.compose("up", "--detach", "--no-deps", "jobmanager")
+        until("the job on the new JobManager", lambda: running(composed), 300)
         composed.produce(*(payment(n, "c-after-kill") for n in range(20)))
         until("20 more decisions", lambda: len(ours(composed, "compose-c-after-kill-")) == 20, 300)
     with step("down and up again keep what was there"):
@@ -212,7 +244,7 @@ def story(composed: Composed) -> None:
         if after < before:
             raise Failed(f"{before} documents before, {after} after")
         composed.produce(payment(2, "c-blocked"))
-        until("the list to hold", lambda: ours(composed, "compose-c-blocked-")["compose-c-blocked-2"]["outcome"] == "block")  # fmt: skip
+        until("the list to hold", lambda: outcome(composed, "compose-c-blocked-2") == "block")
         composed.get("API_PORT", "/v1/lists/compose_blocked", key)
 
 
