@@ -93,5 +93,5 @@ rates: .venv/.ready  ## Rewrite the exchange-rate table from the newest publishe
 	@$(BIN)/python -m fraud.features.make_exchange_rates
 
 .PHONY: bench
-bench: .venv/.ready  ## Measure latency and rate of the stream and of REST
+bench: .venv/.ready  ## Measure the stream, REST, training, rules and alerts; one of them with B=rest
 	@$(BIN)/python -m benchmarks $(B)

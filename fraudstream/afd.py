@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fraud.kit.command_line import failing
+
 if TYPE_CHECKING:
     from scoring_api.afd.exports import Plan
     from scoring_api.settings import Settings
@@ -42,9 +44,9 @@ def import_afd(
             detector=detector,
         )
     except (ExportError, DatasetError) as problem:
-        raise _fail(str(problem)) from None
+        raise failing(str(problem)) from None
     except ValueError as problem:
-        raise _fail(f"--outcome: {problem}") from None
+        raise failing(f"--outcome: {problem}") from None
     _show(found)
     if rules is not None and found.rules is not None:
         rules.write_text(write_rule_file(found.rules), "utf-8")
@@ -53,7 +55,7 @@ def import_afd(
         typer.echo("nothing was changed; --apply makes the lists and a draft of the rule set")
         return
     if found.problems and not partial:
-        raise _fail(f"{len(found.problems)} things do not map, see above; --partial goes on without them")  # fmt: skip
+        raise failing(f"{len(found.problems)} things do not map, see above; --partial goes on without them")  # fmt: skip
     version = _make(settings, found)
     typer.echo(f"made: {len(found.lists)} lists, {len(found.findings) - len(found.problems)} things in all")  # fmt: skip
     if version is not None:
@@ -95,11 +97,6 @@ def _make(settings: Settings, found: Plan) -> str | None:
             with AuditLog(settings.state_dir).change(who, "afd.imported", f"detector/{found.detector or 'none'}", after=counted):  # fmt: skip
                 return take_over(found, Clerk(shelf, documents), desk, live.current(), who.name)
     except InvalidMessage as verdict:
-        raise _fail(verdict.detail) from None
+        raise failing(verdict.detail) from None
     except (CannotPublish, BookUnread, InvalidRules) as problem:
-        raise _fail(str(problem)) from None
-
-
-def _fail(problem: str) -> typer.Exit:
-    typer.echo(f"fraudstream: {problem}", err=True)
-    return typer.Exit(2)
+        raise failing(str(problem)) from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fraudstream.dryrun import DAYS, DaysOption, JsonOption, LimitOption, percent
+from fraud.kit.command_line import JsonOption, RegistryOption, failing
+from fraudstream.dryrun import DAYS, DaysOption, LimitOption, percent
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ challenge = typer.Typer(
     no_args_is_help=True,
 )
 
-RegistryOption = Annotated[
-    Path | None, typer.Option("--registry", help="Model registry, if not MODEL_REGISTRY.")
-]
 NOBODY = "none"
 
 
@@ -46,8 +43,7 @@ def challenge_model(
                 # One that cannot be used is refused here, and not by every worker.
                 models.load(ref.name, ref.version)
             except ModelError as error:
-                typer.secho(f"fraudstream: {error}", fg="red", err=True)
-                raise typer.Exit(2) from None
+                raise failing(error) from None
         at.desk.challenge_model(ref, at.author)
     typer.echo("no model challenges" if ref is None else f"challenger: {ref.name}@{ref.version}")
 

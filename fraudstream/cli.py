@@ -9,6 +9,7 @@ from devstack import cli as devstack_cli
 from fraudstream import (
     afd,
     alerts,
+    bench,
     challenge,
     dlq,
     dryrun,
@@ -57,3 +58,4 @@ app.add_typer(lists.lists, name="lists")
 app.add_typer(challenge.challenge, name="challenge")
 app.command("compare")(challenge.compare)
 app.command("recheck")(challenge.recheck)
+app.command("bench", context_settings=bench.FORWARDED)(bench.bench)

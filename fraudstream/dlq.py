@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from fraud.kit.command_line import failing, print_json
+
 if TYPE_CHECKING:
     from fraud.kit.dead_letters import DeadLetter
     from fraud.kit.feed import TopicFeed
@@ -50,11 +52,6 @@ class _Filter:
         )
 
 
-def _fail(problem: str, code: int = 2) -> typer.Exit:
-    typer.echo(f"fraudstream: {problem}", err=True)
-    return typer.Exit(code)
-
-
 def _filter(codes: list[str] | None, since: str, places: list[str] | None = None) -> _Filter:
     from fraud.contracts.errors import ErrorCode
     from fraud.kit.dead_letters import UNKNOWN
@@ -62,7 +59,7 @@ def _filter(codes: list[str] | None, since: str, places: list[str] | None = None
     known = {*ErrorCode, UNKNOWN}
     for code in codes or ():
         if code not in known:
-            raise _fail(f"--code: expected one of {', '.join(sorted(known))}, got {code!r}")
+            raise failing(f"--code: expected one of {', '.join(sorted(known))}, got {code!r}")
     return _Filter(frozenset(codes or ()), _since_ms(since), frozenset(map(_place, places or ())))
 
 
@@ -79,13 +76,15 @@ def _since_ms(text: str) -> int:
     try:
         return event_time_to_ms(text)
     except (ValueError, OverflowError):
-        raise _fail(f"--since: expected a time such as 2026-03-01T09:00:00Z, or 30m, 2h, 7d, got {text!r}") from None  # fmt: skip
+        raise failing(f"--since: expected a time such as 2026-03-01T09:00:00Z, or 30m, 2h, 7d, got {text!r}") from None  # fmt: skip
 
 
 def _place(text: str) -> tuple[int, int]:
     partition, dash, offset = text.partition("-")
     if not (dash and partition.isdecimal() and offset.isdecimal()):
-        raise _fail(f"expected PARTITION-OFFSET as `dlq list` shows it, such as 0-17, got {text!r}")
+        raise failing(
+            f"expected PARTITION-OFFSET as `dlq list` shows it, such as 0-17, got {text!r}"
+        )
     return int(partition), int(offset)
 
 
@@ -110,9 +109,9 @@ def _topic() -> Iterator[tuple[KafkaSettings, TopicFeed]]:
         with TopicFeed(settings, Topic.DEAD_LETTERS, service="fraudstream-dlq", lag=lag) as feed:
             yield settings, feed
     except (TimeoutError, TopicReplaced) as error:
-        raise _fail(f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})", 1) from None  # fmt: skip
+        raise failing(f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})", code=1) from None  # fmt: skip
     except KafkaException as error:
-        raise _fail(f"Kafka: {error.args[0].str()}", 1) from None
+        raise failing(f"Kafka: {error.args[0].str()}", code=1) from None
 
 
 def _topic_id(feed: TopicFeed) -> str:
@@ -162,9 +161,7 @@ def list_letters(
                 newest.append(_row(letter, replayed.replayed_at_ms(_topic_id(feed), letter)))
     rows = list(reversed(newest))
     if json:
-        import orjson
-
-        typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        print_json(rows)
         return
     if not rows:
         typer.echo("There are none.")
@@ -206,7 +203,7 @@ def show(
     with _topic() as (settings, feed), ReplayedLetters(settings.state_dir) as replayed:
         letter = next(filter(wanted.takes, read_all(feed)), None)
         if letter is None:
-            raise _fail(f"there is no dead letter at {place}", 1)
+            raise failing(f"there is no dead letter at {place}", code=1)
         row = _row(letter, replayed.replayed_at_ms(_topic_id(feed), letter))
     if clear:
         sys.stdout.buffer.write(letter.message.value or b"")
@@ -287,7 +284,7 @@ def replay(
             ):
                 done = _replay(settings, feed, writer, target, wanted, edits, limit, force=force, again=again, dry_run=dry_run)  # fmt: skip
         except WriterError as error:
-            raise _fail(f"Kafka refuses to go on: {error}", 1) from None
+            raise failing(f"Kafka refuses to go on: {error}", code=1) from None
     verb = "would be sent back" if dry_run else "sent back"
     typer.echo(f"{done['sent']:>10,} {verb} to {target}")
     for what, count in done.items():
@@ -297,7 +294,7 @@ def replay(
     for reason, count in sorted(writer.refused.items()):
         typer.echo(f"{count:>10,} refused by Kafka: {reason}")
     if lost:
-        raise _fail(f"{lost:,} of them were not acknowledged; run this again", 1)
+        raise failing(f"{lost:,} of them were not acknowledged; run this again", code=1)
 
 
 def _edit(text: str) -> tuple[str, Any]:
@@ -305,7 +302,7 @@ def _edit(text: str) -> tuple[str, Any]:
 
     field, equals, value = text.partition("=")
     if not (field and equals):
-        raise _fail("--set: expected FIELD=VALUE, such as transaction_currency=USD")
+        raise failing("--set: expected FIELD=VALUE, such as transaction_currency=USD")
     try:
         return field, orjson.loads(value)
     except orjson.JSONDecodeError:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from fraud.kit.command_line import JsonOption
+
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +29,6 @@ DAYS: Final = 30
 DaysOption = Annotated[
     float, typer.Option(min=0.001, help="How far back; Kafka keeps 30 days by default.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Transactions at most, the latest ones.")
 ]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fraud.kit.command_line import failing
+
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
     from rich.progress import TaskID
@@ -44,13 +46,9 @@ def _opensearch() -> Iterator[tuple[Settings, OpenSearch]]:
     try:
         yield settings, client
     except TransportError as error:
-        typer.echo(
-            f"fraudstream: OpenSearch at {settings.opensearch_url}: {problem_of(error)}", err=True
-        )
-        raise typer.Exit(1) from None
+        raise failing(f"OpenSearch at {settings.opensearch_url}: {problem_of(error)}", code=1) from None  # fmt: skip
     except (Backpressure, MigrationFailed, TimeoutError, ValueError, OSError) as error:
-        typer.echo(f"fraudstream: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise failing(error, code=1) from None
     finally:
         client.close()
 

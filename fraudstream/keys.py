@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fraud.kit.command_line import failing
+
 if TYPE_CHECKING:
     from fraud.kit.api_keys import KeyStore
     from fraud.kit.audit import AuditLog
@@ -26,12 +28,7 @@ def _stores() -> tuple[KeyStore, AuditLog]:
     try:
         return KeyStore(settings.state_dir), AuditLog(settings.state_dir)
     except KeysUnreadable as problem:
-        raise _fail(str(problem)) from None
-
-
-def _fail(problem: str) -> typer.Exit:
-    typer.echo(f"fraudstream: {problem}", err=True)
-    return typer.Exit(2)
+        raise failing(str(problem)) from None
 
 
 @keys.command("create")
@@ -46,18 +43,18 @@ def create(
     from fraud.kit.audit import at_the_command_line
 
     if role not in set(Role):
-        raise _fail(f"--role: expected one of {', '.join(Role)}")
+        raise failing(f"--role: expected one of {', '.join(Role)}")
     if not re.fullmatch(NAME_PATTERN, name, re.ASCII):
-        raise _fail("name: expected 1 to 64 letters, digits, spaces, _, ., @ and -, the first a letter or digit")  # fmt: skip
+        raise failing("name: expected 1 to 64 letters, digits, spaces, _, ., @ and -, the first a letter or digit")  # fmt: skip
     store, audit = _stores()
     who = at_the_command_line()
     try:
         with audit.change(who, "key.created", f"key/{name}", after={"name": name, "role": role}):
             _, secret = store.create(name, Role(role), who.name)
     except KeyNameTaken:
-        raise _fail(f"name: expected one that no other key has, {name} is taken") from None
+        raise failing(f"name: expected one that no other key has, {name} is taken") from None
     except TooManyKeys:
-        raise _fail(f"there are {MAX_KEYS} keys already; revoke one first") from None
+        raise failing(f"there are {MAX_KEYS} keys already; revoke one first") from None
     typer.echo(secret)
 
 
@@ -87,9 +84,9 @@ def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -
         with audit.change(at_the_command_line(), "key.revoked", f"key/{key.name}", before=before):
             store.revoke(key_id)
     except NoSuchKey:
-        raise _fail(f"there is no key {key_id}; see fraudstream keys list") from None
+        raise failing(f"there is no key {key_id}; see fraudstream keys list") from None
     except LastAdminKey:
-        raise _fail("it is the last key of role admin: make another first") from None
+        raise failing("it is the last key of role admin: make another first") from None
     typer.echo(f"{key_id} ({key.name}) is revoked.")
 
 
@@ -111,7 +108,7 @@ def _access_keys() -> tuple[AwsCredentials, AuditLog]:
     try:
         return AwsCredentials(settings.state_dir), AuditLog(settings.state_dir)
     except CredentialsUnreadable as problem:
-        raise _fail(str(problem)) from None
+        raise failing(str(problem)) from None
 
 
 @access_keys.command("create")
@@ -125,16 +122,16 @@ def create_access_key(
     from fraud.kit.aws_credentials import ProfileTaken
 
     if role not in set(Role):
-        raise _fail(f"--role: expected one of {', '.join(Role)}")
+        raise failing(f"--role: expected one of {', '.join(Role)}")
     store, audit = _access_keys()
     after = {"profile": profile, "role": role}
     try:
         with audit.change(at_the_command_line(), "access_key.created", f"access_key/{profile}", after=after):  # fmt: skip
             made = store.create(profile, Role(role))
     except ProfileTaken:
-        raise _fail(f"profile: expected one that is not there yet, {profile} is") from None
+        raise failing(f"profile: expected one that is not there yet, {profile} is") from None
     except ValueError as problem:
-        raise _fail(str(problem)) from None
+        raise failing(str(problem)) from None
     typer.echo(f"{made.access_key_id}, profile {profile} of {store.path}")
 
 
@@ -162,5 +159,5 @@ def revoke_access_key(profile: Annotated[str, typer.Argument(help="As `list` sho
         with audit.change(at_the_command_line(), "access_key.revoked", f"access_key/{profile}"):
             store.revoke(profile)
     except NoSuchProfile:
-        raise _fail(f"there is no profile {profile}; see fraudstream keys aws list") from None
+        raise failing(f"there is no profile {profile}; see fraudstream keys aws list") from None
     typer.echo(f"{profile} is revoked.")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fraud.contracts.lists import ListType, ListUse
+from fraud.kit.command_line import JsonOption, print_json
 
 lists = typer.Typer(
     help="Lists of entities, addresses, networks and the like; changed while everything runs.",
@@ -39,7 +40,7 @@ def create(
 
 @lists.command("list")
 def list_lists(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the lists."""
     from fraudstream.office import office
@@ -57,10 +58,8 @@ def list_lists(
         }
         for one in states
     ]
-    if json:
-        import orjson
-
-        typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+    if as_json:
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Table

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import typer
+from fraud.kit.command_line import failing
 
 if TYPE_CHECKING:
     from fraud.governance.book import ControlBook
@@ -57,12 +57,8 @@ def office() -> Iterator[Office]:
             desk = Desk(SeenPublisher(publisher, live), live.current)
             yield Office(desk, book, user_name())
     except InvalidRules as error:
-        for problem in error.problems:
-            typer.secho(f"fraudstream: {problem}", fg="red", err=True)
-        raise typer.Exit(2) from None
+        raise failing(*error.problems) from None
     except InvalidMessage as error:
-        typer.secho(f"fraudstream: {error.detail}", fg="red", err=True)
-        raise typer.Exit(2) from None
+        raise failing(error.detail) from None
     except (BookUnread, CannotPublish, Conflict, EntryFileError, NoSuch, RuleFileError) as error:
-        typer.secho(f"fraudstream: {error}", fg="red", err=True)
-        raise typer.Exit(2) from None
+        raise failing(error) from None

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fraud.kit.command_line import JsonOption, failing, print_json
+
 if TYPE_CHECKING:
     from fraud.contracts.rules import RuleSet
     from fraud.governance.book import ControlBook
@@ -19,7 +21,6 @@ rules = typer.Typer(
 
 RuleFile = Annotated[Path, typer.Argument(help="Rule set in TOML; `export` writes one.")]
 Version = Annotated[str, typer.Argument(help="Version of the rule set, as `list` shows it.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def read_file(path: Path) -> RuleSet:
@@ -30,8 +31,7 @@ def read_file(path: Path) -> RuleSet:
         return read_rule_file(path.read_text("utf-8"))
     except (OSError, RuleFileError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        typer.secho(f"fraudstream: {path}: {said}", fg="red", err=True)
-        raise typer.Exit(2) from None
+        raise failing(f"{path}: {said}") from None
 
 
 @rules.command("apply")
@@ -102,7 +102,7 @@ def list_versions(json: JsonOption = False) -> None:
         for one in versions
     ]
     if json:
-        _print_json(rows)
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Table
@@ -183,9 +183,3 @@ def _differences(before: RuleSet, after: RuleSet) -> list[str]:
         return []
     old, new = (write_rule_file(one).splitlines() for one in (before, after))
     return list(difflib.unified_diff(old, new, before.version, after.version, lineterm="", n=2))
-
-
-def _print_json(value: object) -> None:
-    import orjson
-
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

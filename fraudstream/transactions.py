@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from fraud.kit.command_line import failing
+
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
 
@@ -63,10 +65,6 @@ def replay(
 
     console = Console(stderr=True, soft_wrap=True)
 
-    def give_up(problem: str, code: int) -> typer.Exit:
-        console.print(f"fraudstream: {problem}", style="red", markup=False, highlight=False)
-        return typer.Exit(code)
-
     complete_environment()
     settings = load_settings(KafkaSettings)
     transactions = topic or settings.topic(Topic.TRANSACTIONS)
@@ -74,7 +72,7 @@ def replay(
     if delimiter is not None:
         delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
         if len(delimiter) != 1:
-            raise give_up(f"--delimiter: expected one character or tab, got {delimiter!r}", 2)
+            raise failing(f"--delimiter: expected one character or tab, got {delimiter!r}")
     try:
         columns = ColumnMapping.read(mapping)
         dataset = Dataset(file, delimiter, encoding)
@@ -84,11 +82,11 @@ def replay(
         if labels:
             writer.check(label_topic, timeout_s=10)
     except DatasetError as error:
-        raise give_up(str(error), 2) from None
+        raise failing(str(error)) from None
     except LookupError as error:
-        raise give_up(f"--encoding: {error}", 2) from None
+        raise failing(f"--encoding: {error}") from None
     except WriterError as error:
-        raise give_up(f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})", 1) from None  # fmt: skip
+        raise failing(f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})", code=1) from None  # fmt: skip
 
     stop = stop_event()
     bars = Progress(
@@ -123,9 +121,9 @@ def replay(
             while writer.flush(0.5) and not stop.is_set():
                 pass
     except DatasetError as error:
-        raise give_up(str(error), 2) from None
+        raise failing(str(error)) from None
     except WriterError as error:
-        raise give_up(f"Kafka refuses to go on: {error}", 1) from None
+        raise failing(f"Kafka refuses to go on: {error}", code=1) from None
 
     acknowledged = writer.acknowledged[transactions]
     say = typer.echo
@@ -202,5 +200,4 @@ def simulate(
             cache=settings.state_dir / "population",
         )
     except (ValueError, OSError) as error:
-        typer.echo(f"fraudstream: {error}", err=True)
-        raise typer.Exit(2) from None
+        raise failing(error) from None

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fraud.kit.command_line import failing
+
 if TYPE_CHECKING:
     from producer.injected import ControlTopic
 
@@ -35,11 +37,6 @@ def _topic() -> ControlTopic:
     return ControlTopic(settings.librdkafka(), settings.topic(Topic.CONTROL))
 
 
-def _fail(problem: Exception, code: int) -> typer.Exit:
-    typer.echo(f"fraudstream: {problem}", err=True)
-    return typer.Exit(code)
-
-
 def _start(what: str, kind: str, intensity: float, minutes: float, name: str | None) -> None:
     from producer.injected import control_record
     from producer.injections import Injection
@@ -53,9 +50,9 @@ def _start(what: str, kind: str, intensity: float, minutes: float, name: str | N
             raise ValueError(f"name: {name} was used before, expected a new one")
         topic.publish(*control_record(one, "fraudstream", now.isoformat()))
     except ValueError as problem:
-        raise _fail(problem, 2) from None
+        raise failing(problem) from None
     except ConnectionError as problem:
-        raise _fail(problem, 1) from None
+        raise failing(problem, code=1) from None
     typer.echo(f"{name} started: {kind}, intensity {intensity:g}, {minutes:g} simulated minutes.")
 
 
@@ -73,9 +70,9 @@ def _stop(what: str, name: str) -> None:
         stopped = replace(known, stopped_ms=int(now.timestamp() * 1000))
         topic.publish(*control_record(stopped, "fraudstream", now.isoformat()))
     except ValueError as problem:
-        raise _fail(problem, 2) from None
+        raise failing(problem) from None
     except ConnectionError as problem:
-        raise _fail(problem, 1) from None
+        raise failing(problem, code=1) from None
     typer.echo(f"{name} stopped.")
 
 

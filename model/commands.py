@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from fraud.kit.command_line import JsonOption, RegistryOption, failing, print_json
+
 # All else is imported where it is used, so that `fraudstream --help` answers at once.
 if TYPE_CHECKING:
     import numpy as np
@@ -35,9 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RegistryOption = Annotated[
-    Path | None, typer.Option("--registry", help="Model registry, if not MODEL_REGISTRY.")
-]
 DataOption = Annotated[
     list[Path], typer.Option("--data", "-d", help="CSV, JSON lines or Parquet; once or more.")
 ]
@@ -69,7 +68,6 @@ OfflineOption = Annotated[
         help="Promote in the registry alone. Services that Kafka told of a champion stay with it.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -188,12 +186,11 @@ def train(
             "took_s": round(took_s, 3),
             "vectors_s": round(vectors_s, 3),
         }
-        _print_json({**told, "report": str(page), "refused": refusal or None})
+        print_json({**told, "report": str(page), "refused": refusal or None})
     else:
         _print_report(manifest, decides=decides, took_s=took_s, page=page)
     if refusal:
-        typer.secho(f"fraudstream: not promoted: {refusal}", fg="red", err=True)
-        raise typer.Exit(2)
+        raise failing(f"not promoted: {refusal}")
 
 
 @app.command()
@@ -232,7 +229,7 @@ def evaluate(
             page = html_page(title, f"measured on {names}", figures, {"model": measured.curves})
             _write_page(report, page)
     if as_json:
-        _print_json({"model": ref.model_dump(), "files": [str(path) for path in data], **figures})
+        print_json({"model": ref.model_dump(), "files": [str(path) for path in data], **figures})
         return
     console = wide_console()
     console.print(f"model [bold]{ref.name}@{ref.version}[/bold] on {names}", highlight=False)
@@ -261,7 +258,7 @@ def list_models(registry: RegistryOption = None, as_json: JsonOption = False) ->
         for one in known
     ]
     if as_json:
-        _print_json(
+        print_json(
             [
                 {**one.model_dump(exclude={"features", "scale"}), "champion": is_champion}
                 for one, is_champion in zip(known, decides, strict=True)
@@ -624,14 +621,7 @@ def _user_errors() -> Iterator[None]:
     try:
         yield
     except (CannotPublish, DatasetError, ModelError) as error:
-        typer.secho(f"fraudstream: {error}", fg="red", err=True)
-        raise typer.Exit(2) from None
-
-
-def _print_json(value: Any) -> None:
-    import orjson
-
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+        raise failing(error) from None
 
 
 def _print_report(manifest: Manifest, *, decides: bool, took_s: float, page: Path) -> None:
