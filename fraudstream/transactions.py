@@ -179,7 +179,7 @@ def simulate(
     from producer.history import write_history_shown
     from producer.reactions import Log, read_log
     from producer.settings import ProducerSettings
-    from producer.simulation import fraud_rate_of
+    from producer.simulation import prevalence_of
 
     if context.invoked_subcommand is not None:
         return
@@ -194,7 +194,7 @@ def simulate(
             rate=rate,
             seed=settings.producer_seed if seed is None else seed,
             output=output,
-            fraud_rate=fraud_rate_of(prevalence),
+            prevalence=prevalence_of(prevalence),
             log=Log() if injections is None else read_log(injections),
             until=None if until is None else until.replace(tzinfo=until.tzinfo or UTC),
             cache=settings.state_dir / "population",

@@ -7,12 +7,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fraud.kit.lifecycle import load_settings
+from fraud.kit.lifecycle import load_settings, log_bugs
 from fraud.kit.logs import configure_logs
 from producer.history import write_history_shown
 from producer.service import serve
 from producer.settings import ProducerSettings
-from producer.simulation import DEFAULT_FRAUD_RATE
+from producer.simulation import DEFAULT_PREVALENCE, prevalence_of
 
 
 def _arguments(args: list[str]) -> argparse.Namespace:
@@ -23,7 +23,7 @@ def _arguments(args: list[str]) -> argparse.Namespace:
     past.add_argument("--days", type=int, default=45)
     past.add_argument("--customers", type=int, default=2000)
     past.add_argument("--seed", type=int, default=None, help="default: PRODUCER_SEED")
-    past.add_argument("--fraud-rate", type=float, default=DEFAULT_FRAUD_RATE)
+    past.add_argument("--prevalence", type=prevalence_of, default=DEFAULT_PREVALENCE, help="low, default, high, extreme, or a number below 0.5")  # fmt: skip
     past.add_argument("--until", type=datetime.fromisoformat, help="end, ISO 8601 (default: the last midnight, UTC)")  # fmt: skip
     past.add_argument("--output", type=Path, required=True, help=".jsonl or .parquet")
     past.add_argument(
@@ -39,7 +39,8 @@ def main(args: list[str]) -> int:
     settings = load_settings(lambda: ProducerSettings(**rate))
     if asked.command is None:
         configure_logs(settings, "producer")
-        return serve(settings)
+        with log_bugs("producer"):
+            return serve(settings)
     if asked.if_missing and asked.output.exists():
         return 0
     until = asked.until
@@ -51,7 +52,7 @@ def main(args: list[str]) -> int:
             customers=asked.customers,
             seed=settings.producer_seed if asked.seed is None else asked.seed,
             output=asked.output,
-            fraud_rate=asked.fraud_rate,
+            prevalence=asked.prevalence,
             until=until,
             cache=settings.state_dir / "population",
         )

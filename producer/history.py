@@ -152,7 +152,7 @@ def write_history(
 
 
 def write_history_shown(
-    *, days: int, customers: int | None, seed: int, output: Path, fraud_rate: float, until: datetime | None, cache: Path,
+    *, days: int, customers: int | None, seed: int, output: Path, prevalence: float, until: datetime | None, cache: Path,
     log: Log = Log(), rate: float | None = None,  # noqa: B008 - frozen
 ) -> HistorySummary:  # fmt: skip
     """Write a history with a progress bar, and say what was written.
@@ -162,7 +162,7 @@ def write_history_shown(
         customers: The first ones of the population; None is as many as `rate` needs.
         seed: Seed of the world.
         output: `.jsonl` or `.parquet` file.
-        fraud_rate: Fraudulent share of the transactions.
+        prevalence: Fraudulent share of the transactions.
         until: End; None is the last midnight, UTC.
         cache: Folder of the population's cache.
         log: What people injected, and what thieves saw of the decisions.
@@ -182,7 +182,7 @@ def write_history_shown(
             Plan(
                 customers=customers,
                 rate=rate,
-                fraud_rate=fraud_rate,
+                prevalence=prevalence,
                 injections=log.injections,
                 observed=log.observed,
             ),

@@ -29,7 +29,7 @@ def plan_of(settings: ProducerSettings) -> Plan:
     return Plan(
         customers=settings.producer_customers or None,
         rate=settings.producer_rate,
-        fraud_rate=settings.producer_fraud_rate,
+        prevalence=settings.producer_prevalence,
     )
 
 
@@ -83,7 +83,7 @@ def serve(settings: ProducerSettings) -> int:
         _log.info(
             "producer.started",
             rate=settings.producer_rate,
-            fraud_rate=settings.producer_fraud_rate,
+            prevalence=settings.producer_prevalence,
             seed=settings.producer_seed,
         )
         world = World.load(settings.producer_seed, settings.state_dir / "population")

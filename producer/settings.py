@@ -8,16 +8,16 @@ from pydantic import BeforeValidator, Field
 
 from fraud.kit.settings import KafkaSettings
 from producer.delivery import Disorder
-from producer.simulation import DEFAULT_FRAUD_RATE, FRAUD_RATES
+from producer.simulation import DEFAULT_PREVALENCE, prevalence_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _fraud_rate(value: Any) -> Any:
-    return FRAUD_RATES.get(value, value) if isinstance(value, str) else value
+def _prevalence(value: Any) -> Any:
+    return prevalence_of(value) if isinstance(value, str) else value
 
 
-FraudRate = Annotated[float, BeforeValidator(_fraud_rate)]
+Prevalence = Annotated[float, BeforeValidator(_prevalence)]
 """A share, or the name of one."""
 
 
@@ -32,8 +32,8 @@ class ProducerSettings(KafkaSettings):
     )
     producer_seed: int = Field(7, description="Seed of the simulated world.")
     producer_customers: int = Field(0, ge=0, description="Customers of the simulated world; 0 = as many as the rate needs at a natural pace.")  # fmt: skip
-    producer_fraud_rate: FraudRate = Field(
-        DEFAULT_FRAUD_RATE,
+    producer_prevalence: Prevalence = Field(
+        DEFAULT_PREVALENCE,
         ge=0,
         lt=0.5,
         description="Fraudulent share of the transactions, 0-1; or low (0.001), default (0.005), high (0.02), extreme (0.06).",

@@ -42,11 +42,11 @@ from producer.population import TOWN_SIZE, Place, Pools, Population, load_pools,
 from producer.randomness import Draws, Purpose
 from producer.reactions import Observed, react
 
-DEFAULT_FRAUD_RATE: Final = 0.005
-FRAUD_RATES: Final[Mapping[str, float]] = MappingProxyType(
-    {"low": 0.001, "default": DEFAULT_FRAUD_RATE, "high": 0.02, "extreme": 0.06}
+DEFAULT_PREVALENCE: Final = 0.005
+PREVALENCES: Final[Mapping[str, float]] = MappingProxyType(
+    {"low": 0.001, "default": DEFAULT_PREVALENCE, "high": 0.02, "extreme": 0.06}
 )
-"""Rates by name: a well guarded shop, the usual, a shop under attack, and the worst."""
+"""Fraudulent shares by name: a well guarded shop, the usual, a shop under attack, and the worst."""
 MAX_CUSTOMERS: Final = 2**31
 """Numbers of customers are 32-bit counters; the upper half names thieves' tools."""
 _KEPT_HOURS: Final = 4
@@ -57,18 +57,18 @@ _ONLINE_SHARE: Final = 0.34
 """Part of the legitimate payments that friendly fraud can come from, measured on the defaults."""
 
 
-def fraud_rate_of(text: str) -> float:
-    """Read a fraud rate: a name of `FRAUD_RATES`, or a number.
+def prevalence_of(text: str) -> float:
+    """Read a fraudulent share: a name of `PREVALENCES`, or a number.
 
     Raises:
         ValueError: It is neither.
     """
-    if text in FRAUD_RATES:
-        return FRAUD_RATES[text]
+    if text in PREVALENCES:
+        return PREVALENCES[text]
     try:
         return float(text)
     except ValueError:
-        names = ", ".join(FRAUD_RATES)
+        names = ", ".join(PREVALENCES)
         raise ValueError(f"prevalence: expected {names} or a number, got {text}") from None
 
 
@@ -99,7 +99,7 @@ class Plan:
         rate: Transactions a second, on average over a week. None lets the customers live at
             their natural pace. With `customers` too, their pace is forced to give this rate:
             good for load, but no life that a model could learn from.
-        fraud_rate: Fraudulent share of the transactions, 0-1.
+        prevalence: Fraudulent share of the transactions, 0-1.
         mix: Share of each kind of fraud.
         injections: Campaigns and drift that people injected.
         observed: What thieves saw of the decisions on them.
@@ -107,7 +107,7 @@ class Plan:
 
     customers: int | None = 2_000
     rate: float | None = None
-    fraud_rate: float = DEFAULT_FRAUD_RATE
+    prevalence: float = DEFAULT_PREVALENCE
     mix: Mapping[Campaign, float] = field(default_factory=lambda: MIX)
     injections: tuple[Injection, ...] = ()
     observed: tuple[Observed, ...] = ()
@@ -119,8 +119,8 @@ class Plan:
             raise ValueError(f"customers must be 1 to {MAX_CUSTOMERS}, got {self.customers}")
         if self.rate is not None and not self.rate > 0:
             raise ValueError(f"rate must be above 0, got {self.rate}")
-        if not 0 <= self.fraud_rate < 0.5:
-            raise ValueError(f"fraud_rate must be 0 to 0.5, got {self.fraud_rate}")
+        if not 0 <= self.prevalence < 0.5:
+            raise ValueError(f"prevalence must be 0 to 0.5, got {self.prevalence}")
 
 
 @dataclass(frozen=True)
@@ -159,24 +159,24 @@ class Process:
         pace = 1.0
         if plan.customers is not None and plan.rate is not None:
             own = _payments_a_day(self.population, min(plan.customers, 20_000))
-            pace = plan.rate * 86_400 * (1 - plan.fraud_rate) / (plan.customers * own)
+            pace = plan.rate * 86_400 * (1 - plan.prevalence) / (plan.customers * own)
         a_day *= pace
         self.customers = plan.customers or 1
         """How many customers there are: as many as the rate needs on average over a week."""
         if plan.customers is None:
             assert plan.rate is not None  # noqa: S101 - Plan has checked it
-            wanted = plan.rate * 86_400 * (1 - plan.fraud_rate) / a_day
+            wanted = plan.rate * 86_400 * (1 - plan.prevalence) / a_day
             self.customers = min(max(1, round(wanted)), MAX_CUSTOMERS)
         self._life = Life(self.draws, self.population, pace)
-        odds = plan.fraud_rate / (1 - plan.fraud_rate)
+        odds = plan.prevalence / (1 - plan.prevalence)
         total = sum(plan.mix.values())
         friendly = plan.mix.get(Campaign.FRIENDLY_FRAUD, 0.0) / total
         residents = min(self.customers, TOWN_SIZE)
         self._underworld = Underworld(
             self.draws, self.population, a_day * odds, residents, plan.mix
         )
-        self._friendly = plan.fraud_rate * friendly / _ONLINE_SHARE
-        self._a_day = a_day / (1 - plan.fraud_rate)
+        self._friendly = plan.prevalence * friendly / _ONLINE_SHARE
+        self._a_day = a_day / (1 - plan.prevalence)
         self._injected: dict[tuple[str, str], Events] = {}
         self._untouched: OrderedDict[tuple[int, int], Events] = OrderedDict()
 

@@ -159,7 +159,7 @@ def test_a_restarted_producer_repeats_no_id(kafka: str, tmp_path: Path) -> None:
     (port,) = free_ports(1, "127.0.0.1")
     env = environment(
         kafka, tmp_path, "live", PRODUCER_RATE="20", PRODUCER_CUSTOMERS="500",
-        PRODUCER_FRAUD_RATE="0.02", PRODUCER_OPS_PORT=str(port),
+        PRODUCER_PREVALENCE="0.02", PRODUCER_OPS_PORT=str(port),
     )  # fmt: skip
     make_topics(env)
     log = tmp_path / "producer.log"
@@ -191,7 +191,7 @@ def test_a_killed_broker_costs_no_transaction(tmp_path: Path) -> None:
     port, controller_port, ops_port = free_ports(3, "127.0.0.1")
     env = environment(
         f"127.0.0.1:{port}", tmp_path, "killed", PRODUCER_RATE="30", PRODUCER_CUSTOMERS="500",
-        PRODUCER_FRAUD_RATE="0.001",
+        PRODUCER_PREVALENCE="0.001",
         PRODUCER_OPS_PORT=str(ops_port),
     )  # fmt: skip
     broker = kafka_service(
@@ -228,7 +228,7 @@ def test_a_campaign_is_injected_by_command_and_can_be_told_again(kafka: str, tmp
     (port,) = free_ports(1, "127.0.0.1")
     env = environment(
         kafka, tmp_path, "injected", PRODUCER_RATE="20", PRODUCER_CUSTOMERS="3000",
-        PRODUCER_FRAUD_RATE="low", PRODUCER_MALFORMED_RATE="0.05", PRODUCER_OPS_PORT=str(port),
+        PRODUCER_PREVALENCE="low", PRODUCER_MALFORMED_RATE="0.05", PRODUCER_OPS_PORT=str(port),
     )  # fmt: skip
     make_topics(env)
     injected = tmp_path / "injections.jsonl"
@@ -275,7 +275,7 @@ def test_thieves_of_the_stream_see_what_is_blocked(kafka: str, tmp_path: Path) -
     (port,) = free_ports(1, "127.0.0.1")
     env = environment(
         kafka, tmp_path, "adapting", PRODUCER_RATE="20", PRODUCER_CUSTOMERS="2000",
-        PRODUCER_FRAUD_RATE="high", PRODUCER_OPS_PORT=str(port),
+        PRODUCER_PREVALENCE="high", PRODUCER_OPS_PORT=str(port),
     )  # fmt: skip
     make_topics(env)
     injected = tmp_path / "injections.jsonl"

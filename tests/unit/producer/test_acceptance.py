@@ -21,7 +21,7 @@ def told(world: World, plan: Plan, first_day: int, last_day: int):
 
 @pytest.fixture(scope="module")
 def history(world: World):
-    return told(world, Plan(customers=4_000, fraud_rate=0.01), 0, 14)
+    return told(world, Plan(customers=4_000, prevalence=0.01), 0, 14)
 
 
 def test_the_area_under_the_curve_counts_ties_half() -> None:
@@ -46,9 +46,9 @@ def test_live_looks_like_history_until_it_drifts(world: World, history) -> None:
     rate = len(history) / (14 * 86_400)
     week = history[history["time_ms"] < T0 + 7 * DAY_MS]
     population = Process(world, 7, Plan()).population
-    plan = Plan(customers=None, rate=rate, fraud_rate=0.01)
+    plan = Plan(customers=None, rate=rate, prevalence=0.01)
     live = told(world, plan, 21, 28)
     assert periods_auc(population, week, live, 7) == pytest.approx(0.5, abs=0.03)
     drift = Injection("drift", "inflation", "d", 1.0, T0, 60)
-    drifted = told(world, Plan(customers=None, rate=rate, fraud_rate=0.01, injections=(drift,)), 21, 28)  # fmt: skip
+    drifted = told(world, Plan(customers=None, rate=rate, prevalence=0.01, injections=(drift,)), 21, 28)  # fmt: skip
     assert periods_auc(population, week, drifted, 7) > 0.53

@@ -19,7 +19,7 @@ T0 = 20_700 * DAY_MS
 
 
 def test_both_formats_say_the_same(world: World, tmp_path: Path) -> None:
-    plan = Plan(customers=200, fraud_rate=0.05)
+    plan = Plan(customers=200, prevalence=0.05)
     for name in ("h.jsonl", "h.parquet"):
         summary = write_history(world, 7, plan, T0, T0 + 10 * DAY_MS, tmp_path / name)
     lines = [orjson.loads(line) for line in (tmp_path / "h.jsonl").read_bytes().splitlines()]

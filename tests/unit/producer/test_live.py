@@ -22,7 +22,7 @@ from producer.records import columns, event_id_texts, rows
 from producer.simulation import Plan, Process, World, simulate
 
 START_MS = 20_700 * 86_400_000 + 59 * 60_000
-PLAN = Plan(customers=200, rate=3.0, fraud_rate=0.02)
+PLAN = Plan(customers=200, rate=3.0, prevalence=0.02)
 
 
 class Moment(threading.Event):

@@ -21,7 +21,7 @@ from producer.verdicts import Verdicts
 from tests.unit.producer.test_live import MemoryWriter, Moment
 
 START_MS = 20_700 * 86_400_000 + 12 * 3_600_000
-PLAN = Plan(customers=600, rate=6.0, fraud_rate=0.2)
+PLAN = Plan(customers=600, rate=6.0, prevalence=0.2)
 ADAPTING = Injection("drift", "adapting", "a", 1.0, START_MS, 60, START_MS, learns=True)
 
 

@@ -61,7 +61,7 @@ def test_a_process_can_be_rewound(world: World) -> None:
 
 
 def test_events_come_in_order_with_ids_of_their_own(world: World) -> None:
-    made = events(world, 5, Plan(customers=2_000, fraud_rate=0.05), T0, T0 + 5 * DAY_MS)
+    made = events(world, 5, Plan(customers=2_000, prevalence=0.05), T0, T0 + 5 * DAY_MS)
     assert (np.diff(made["time_ms"]) >= 0).all()
     assert len(np.unique(made["id"], axis=0)) == len(made)
     assert made["time_ms"][0] >= T0
@@ -69,8 +69,8 @@ def test_events_come_in_order_with_ids_of_their_own(world: World) -> None:
 
 
 def test_more_fraud_shifts_nobody_elses_life(world: World) -> None:
-    calm = events(world, 5, Plan(customers=2_000, fraud_rate=0.0), T0, T0 + 2 * DAY_MS)
-    wild = events(world, 5, Plan(customers=2_000, fraud_rate=0.06), T0, T0 + 2 * DAY_MS)
+    calm = events(world, 5, Plan(customers=2_000, prevalence=0.0), T0, T0 + 2 * DAY_MS)
+    wild = events(world, 5, Plan(customers=2_000, prevalence=0.06), T0, T0 + 2 * DAY_MS)
     honest = wild[(wild["campaign"] == 0) | (wild["campaign"] == Campaign.FRIENDLY_FRAUD)]
     assert not calm["campaign"].any()
     names = [name for name in calm.dtype.names if name != "campaign"]
@@ -79,17 +79,17 @@ def test_more_fraud_shifts_nobody_elses_life(world: World) -> None:
 
 
 def test_more_customers_shift_nobody_elses_life(world: World) -> None:
-    few = events(world, 5, Plan(customers=500, fraud_rate=0.0), T0, T0 + DAY_MS)
-    many = events(world, 5, Plan(customers=3_000, fraud_rate=0.0), T0, T0 + DAY_MS)
+    few = events(world, 5, Plan(customers=500, prevalence=0.0), T0, T0 + DAY_MS)
+    many = events(world, 5, Plan(customers=3_000, prevalence=0.0), T0, T0 + DAY_MS)
     assert few.tobytes() == many[many["customer"] < 500].tobytes()
 
 
-@pytest.mark.parametrize("fraud_rate", [0.001, 0.005, 0.06])
-def test_the_fraud_rate_is_held(world: World, fraud_rate: float) -> None:
-    plan = Plan(customers=20_000, fraud_rate=fraud_rate)
+@pytest.mark.parametrize("prevalence", [0.001, 0.005, 0.06])
+def test_the_prevalence_is_held(world: World, prevalence: float) -> None:
+    plan = Plan(customers=20_000, prevalence=prevalence)
     made = events(world, 5, plan, T0, T0 + 3 * DAY_MS)
     share = (made["campaign"] != 0).mean()
-    assert share == pytest.approx(fraud_rate, rel=0.4)
+    assert share == pytest.approx(prevalence, rel=0.4)
 
 
 def test_every_kind_of_fraud_happens(world: World) -> None:
@@ -114,7 +114,7 @@ def test_a_rate_can_be_forced_on_few_customers(world: World) -> None:
 
 def test_all_that_is_written_obeys_the_contract(world: World) -> None:
     names = {field.name for field in FIELDS}
-    for line in wire(world, 9, Plan(customers=400, fraud_rate=0.2), T0, T0 + DAY_MS).split(b"\n"):
+    for line in wire(world, 9, Plan(customers=400, prevalence=0.2), T0, T0 + DAY_MS).split(b"\n"):
         transaction = decode(line)
         assert transaction.transaction_amt > 0
         assert orjson.loads(line).keys() <= names
@@ -157,10 +157,10 @@ def test_labels_come_later_and_are_not_always_true(world: World) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"customers": None}, {"customers": 0}, {"rate": 0.0}, {"fraud_rate": 0.7}, {"fraud_rate": -0.1}],
+    [{"customers": None}, {"customers": 0}, {"rate": 0.0}, {"prevalence": 0.7}, {"prevalence": -0.1}],
 )  # fmt: skip
 def test_a_plan_that_cannot_be_is_refused(wrong) -> None:
-    with pytest.raises(ValueError, match=r"customers|rate"):
+    with pytest.raises(ValueError, match=r"customers|rate|prevalence"):
         Plan(**wrong)
 
 
@@ -175,7 +175,7 @@ def test_the_population_is_made_once(tmp_path) -> None:
 
 @pytest.fixture(scope="module")
 def week(world: World) -> Events:
-    return events(world, 5, Plan(customers=4_000, fraud_rate=0.02), T0, T0 + 7 * DAY_MS)
+    return events(world, 5, Plan(customers=4_000, prevalence=0.02), T0, T0 + 7 * DAY_MS)
 
 
 def test_money_follows_the_merchant_and_the_address_its_customer(world: World, week) -> None:
