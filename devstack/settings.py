@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from devstack.errors import DevstackError
-from fraud.kit.settings import complain
+from fraud.kit.settings import PlaceSettings, complain
 
 ENV_FILE: Final = ".env"
 
@@ -19,15 +19,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 LocalServer = Literal["kafka", "opensearch", "mail"]
 
 
-class DevstackSettings(BaseSettings):
+class DevstackSettings(PlaceSettings):
     """Read from the environment and from `.env` in the current folder; the environment wins."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, env_file=ENV_FILE
-    )
+    model_config = SettingsConfigDict(env_file=ENV_FILE)
 
-    state_dir: Path = Field(Path(".fraudstream"), description="Folder for everything that is kept.")
-    bind_host: str = Field("127.0.0.1", description="Address that servers listen on.")
     advertised_host: str = Field("", description="Host name that the local Kafka tells its clients; empty = BIND_HOST, or 127.0.0.1 if that is every address.")  # fmt: skip
     devstack_without: Annotated[frozenset[LocalServer], NoDecode] = Field(frozenset(), description="Local servers to leave out in favour of your own, comma-separated: kafka, opensearch, mail.")  # fmt: skip
 

@@ -14,13 +14,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fraud.contracts.topics import Topic
 
 
-class ServiceSettings(BaseSettings):
-    """What every service has. Names are those of the environment, in any case."""
+class PlaceSettings(BaseSettings):
+    """What services and the local stack have in common. Names are those of the environment, in any case."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     state_dir: Path = Field(Path(".fraudstream"), description="Folder for everything that is kept.")
     bind_host: str = Field("127.0.0.1", description="Address that servers listen on.")
+
+
+class ServiceSettings(PlaceSettings):
+    """What every service has."""
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )

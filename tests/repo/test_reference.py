@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,30 @@ def test_generated_files_are_up_to_date(path: Path) -> None:
 
 def test_every_settings_class_is_in_the_reference() -> None:
     """Else its settings would be missing in .env.example."""
-    listed = {place.split(":")[0].replace(".", "/") + ".py" for _, place in SETTINGS}
+    found = set()
     for package in PACKAGES:
         for file in package.rglob("*.py"):
+            module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
             for node in ast.walk(ast.parse(file.read_text("utf-8"))):
                 bases = [ast.unparse(base) for base in getattr(node, "bases", [])]
                 if isinstance(node, ast.ClassDef) and any(b.endswith("Settings") for b in bases):
-                    assert str(file.relative_to(ROOT)) in listed, f"{file}: {node.name}"
+                    found.add(f"{module}:{node.name}")
+    assert found == {place for _, place in SETTINGS}
+
+
+def test_every_example_of_a_docstring_is_run() -> None:
+    """An example outside of the test paths would say what the code once did."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]
+    paths = [ROOT / path for path in options["ini_options"]["testpaths"]]
+    with_examples = [
+        file
+        for file in ROOT.glob("*/**/*.py")
+        if not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+        and re.search(r"^\s*>>> ", file.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert len(with_examples) > 20
+    for file in with_examples:
+        assert any(file.is_relative_to(path) for path in paths), file
 
 
 def test_make_help_lists_every_target() -> None:
