@@ -119,8 +119,9 @@ class Labels:
             [{"_index": LABELS, "_id": key} for key in by_id], source=",".join(_PARTS)
         )
         return {
-            by_id[answer["_id"]]: {part: answer["_source"][part] for part in _PARTS}
-            for answer in found
+            event_id: {part: answer["_source"][part] for part in _PARTS}
+            for event_id, answer in zip(by_id.values(), found, strict=True)
+            if answer is not None
         }
 
     def write(self, labels: Sequence[KnownLabel]) -> None:
@@ -159,18 +160,13 @@ class Labels:
             if not targets:
                 return
             # The documents first: what is known after that is at least as new as what they have.
-            documents = {
-                (found["_index"], found["_id"]): found
-                for found in self._get(
-                    [{"_index": target.index, "_id": target.id} for target in targets],
-                    source=LABEL,
-                )
-            }
+            documents = self._get(
+                [{"_index": target.index, "_id": target.id} for target in targets], source=LABEL
+            )
             known = self.known({target.event_id for target in targets})
             updates: dict[str, Target] = {}
             writes = []
-            for target in targets:
-                found = documents.get((target.index, target.id))
+            for target, found in zip(targets, documents, strict=True):
                 label = known.get(target.event_id)
                 if found is None or label is None or found["_source"].get(LABEL) == label:
                     continue
@@ -218,9 +214,13 @@ class Labels:
                 return targets
             body["search_after"] = hits[-1]["sort"]
 
-    def _get(self, places: list[dict[str, str]], *, source: str) -> list[dict[str, Any]]:
-        """Read documents by id, as they are now; those that are not there are left out."""
-        found = []
+    def _get(self, places: list[dict[str, str]], *, source: str) -> list[dict[str, Any] | None]:
+        """Read documents by id, as they are now, in the order of `places`; None is not there.
+
+        The order alone says which is which: asked by the name of a day that was migrated, the
+        answer has the name of the index behind it.
+        """
+        found: list[dict[str, Any] | None] = []
         try:
             for start in range(0, len(places), _PAGE):
                 answer = self._client.mget(
@@ -228,12 +228,10 @@ class Labels:
                     params={"_source_includes": source},
                 )
                 for one in answer["docs"]:
-                    if one.get("found"):
-                        found.append(one)
-                    elif (error := one.get("error")) and error[
-                        "type"
-                    ] != "index_not_found_exception":
+                    error = one.get("error")
+                    if error and error["type"] != "index_not_found_exception":
                         raise self._bulk.back_off(str(error["type"]))
+                    found.append(one if one.get("found") else None)
         except TransportError as error:
             raise self._bulk.wait_for(error) from error
         return found

@@ -64,6 +64,8 @@ class FakeClient:
         self.items: list[int] = []
         self.before_bulk: Callable[[], None] = lambda: None
         self.after_bulk: Callable[[], None] = lambda: None
+        self.behind: Callable[[str], str] = lambda name: name
+        """Gives the index that a name stands for, as answers have it."""
 
     def bulk(self, body: bytes, params: dict[str, Any]) -> dict[str, Any]:
         if self.failures:
@@ -114,7 +116,7 @@ class FakeClient:
         answers = []
         for one in body["docs"]:
             place = one["_index"], one["_id"]
-            answer: dict[str, Any] = {"_index": place[0], "_id": place[1], "found": False}
+            answer: dict[str, Any] = {"_index": self.behind(place[0]), "_id": place[1], "found": False}
             if place in self.documents:
                 wanted = params["_source_includes"].split(",")
                 source = {k: v for k, v in self.documents[place].items() if k in wanted}

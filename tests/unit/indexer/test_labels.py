@@ -12,7 +12,7 @@ import pytest
 from fraud.contracts.errors import InvalidMessage
 from fraud.kit.kafka import Message
 from fraud.kit.pseudonyms import Pseudonyms
-from indexer.documents import Document, to_document
+from indexer.documents import ALIAS, Document, to_document
 from indexer.labels import KnownLabel, label_id, to_label
 from indexer.sink import Sink
 from tests.builders import START_MS, a_processed
@@ -119,6 +119,22 @@ def test_a_label_that_comes_while_its_decision_is_written_is_seen(
     client: FakeClient, sink: Sink
 ) -> None:
     """Between asking what is known and writing, another one's search finds nothing yet."""
+    other = a_sink(client)
+    other.prepare()
+    sink.prepare()
+    client.before_bulk = lambda: (
+        setattr(client, "before_bulk", lambda: None),
+        other.write_labels([FRAUD]),
+    )
+    sink.write([a_document()])
+    assert labels_of(client) == {"transactions-0-1": "fraud"}
+
+
+def test_a_label_that_comes_while_its_decision_is_written_to_a_migrated_day_is_seen(
+    client: FakeClient, sink: Sink
+) -> None:
+    """OpenSearch answers with the index behind the name that was asked for."""
+    client.behind = lambda name: f"migrated-{name}-v2-1" if name.startswith(ALIAS) else name
     other = a_sink(client)
     other.prepare()
     sink.prepare()
