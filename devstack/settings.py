@@ -16,7 +16,7 @@ from fraud.kit.settings import PlaceSettings, complain
 ENV_FILE: Final = ".env"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-LocalServer = Literal["kafka", "opensearch", "mail"]
+Dispensable = Literal["kafka", "opensearch", "mail", "producer"]
 
 
 class DevstackSettings(PlaceSettings):
@@ -25,7 +25,7 @@ class DevstackSettings(PlaceSettings):
     model_config = SettingsConfigDict(env_file=ENV_FILE)
 
     advertised_host: str = Field("", description="Host name that the local Kafka tells its clients; empty = BIND_HOST, or 127.0.0.1 if that is every address.")  # fmt: skip
-    devstack_without: Annotated[frozenset[LocalServer], NoDecode] = Field(frozenset(), description="Local servers to leave out in favour of your own, comma-separated: kafka, opensearch, mail.")  # fmt: skip
+    devstack_without: Annotated[frozenset[Dispensable], NoDecode] = Field(frozenset(), description="What to leave out, comma-separated: kafka, opensearch and mail in favour of your own servers, producer for no simulated traffic.")  # fmt: skip
 
     kafka_port: Port = Field(9092, description="Port of the local Kafka.")
     opensearch_port: Port = Field(9200, description="Port of the local OpenSearch.")
@@ -70,9 +70,9 @@ class DevstackSettings(PlaceSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    def without(self, server: LocalServer) -> bool:
-        """Say whether a local server is left out."""
-        return server in self.devstack_without
+    def without(self, name: Dispensable) -> bool:
+        """Say whether a server, or the producer, is left out."""
+        return name in self.devstack_without
 
     def ports(self) -> frozenset[int]:
         """Give all the ports that settings name."""

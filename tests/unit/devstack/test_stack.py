@@ -71,6 +71,13 @@ def test_a_server_left_out_is_not_started_and_its_address_is_the_users(
     assert env["KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
 
 
+def test_the_producer_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Own traffic only, whatever else runs."""
+    monkeypatch.setenv("DEVSTACK_WITHOUT", "producer")
+    names = [service.name for service in stack.build(settings(tmp_path), stack.NAMES)]
+    assert names == [name for name in stack.NAMES if name != "producer"]
+
+
 def test_an_unknown_service_is_named() -> None:
     with pytest.raises(DevstackError, match="kafkaesque"):
         stack.expand(["kafkaesque"])
