@@ -81,6 +81,8 @@ class Supervisor:
         self._waits_for = waits_for
         self._submit = submit
         self._failures = 0
+        for restored in ("false", "true"):
+            JOB_SUBMISSIONS.labels(restored)
         self._state: str | None = "starting"
 
     def ready(self) -> str | None:

@@ -1,7 +1,7 @@
-"""What is watched: Prometheus' targets and alert rules, and Grafana's dashboard, declared once.
+"""What is watched: Prometheus' targets and alarm rules, and Grafana's dashboard, declared once.
 
 `make docs` writes the files under `monitoring/`, which the compose profile `monitoring` mounts, and the
-table of docs/alerts.md.
+sections of docs/alerts.md.
 """
 
 from __future__ import annotations
@@ -26,16 +26,23 @@ TARGETS: Final = {
 }
 """Services and the ports of their metrics, as they are between containers."""
 
+AS_MANY_AS_THERE_ARE: Final = frozenset({"producer", "taskmanager"})
+"""Services of which there may be none or several: found by name. A container that is gone has no name,
+so it is no target either; of the others one that is gone is a target that is down."""
+
+ALERTMANAGER: Final = "alertmanager"
+"""Name under which Prometheus looks for one; there need be none."""
+
 _RUNBOOK: Final = "docs/alerts.md"
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
-    """Something that a person has to look at.
+class AlarmRule:
+    """When the system itself needs a person; an alert is a decision that does.
 
     Attributes:
         name: In CamelCase, as Prometheus has it.
-        expr: PromQL; the alert fires while it gives something.
+        expr: PromQL; it fires while it gives something.
         for_s: For how long it must, seconds.
         severity: `page` for now, `ticket` for office hours.
         meaning: One sentence.
@@ -50,23 +57,25 @@ class Alert:
     what_to_do: str
 
 
-ALERTS: Final = (
-    Alert("ServiceDown", "up == 0", 60, "page", "A service does not answer.", "Look at its log and `make status` or `docker compose ps`; it is started again by itself, so find why it ends."),
-    Alert("JobNotRunning", "fraudstream_job_running == 0", 60, "page", "The Flink job does not run: nothing is decided.", "Look at the log of flink_job, which submits it again from the newest checkpoint, then at the JobManager's and the TaskManager's; free task slots are needed."),
-    Alert("JobRestarts", "increase(fraudstream_job_submissions_total[15m]) > 2", 0, "page", "The job was submitted again and again.", "The TaskManager's log has the exception. Memory of the Python workers is the usual cause: FLINK_TASKMANAGER_MEMORY does not count it."),
-    Alert("ConsumersLag", "fraudstream_consumer_lag > 10000", 300, "ticket", "A consumer of decisions is behind.", "Which one says the label service; see whether OpenSearch or the mail server is slow or away. It catches up by itself."),
-    Alert("ScoringFails", "increase(flink_taskmanager_job_task_operator_scoring_failed[10m]) > 0", 0, "page", "Transactions could not be scored and were sent to review.", "The TaskManager's log names the error (flink_job.scoring_failed). Roll back the model if it began with a promotion."),
-    Alert("DeadLetters", "increase(flink_taskmanager_job_task_operator_dead_letters[10m]) > 10", 0, "ticket", "Records are refused.", "`fraudstream dlq list` says why; tell the producer, mend what can be mended, and send it back by `fraudstream dlq replay`."),
-    Alert("ControlRefused", "increase(fraudstream_control_refused_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_control_refused[10m]) > 0", 0, "page", "A control document could not be taken up; the last good one stays in force.", "The log names the document (control.document_refused). Publish it again by the desk: `fraudstream rules`, `lists` or `promote`."),
-    Alert("PoliciesDiffer", "count(count by (version) (fraudstream_policy_in_use == 1)) > 1", 120, "ticket", "Processes of the API decide by different policies.", "One of them does not follow fraud_control: look at its log and fraudstream_control_lag, and restart it."),
-    Alert("ChallengerFails", "increase(fraudstream_shadow_failed_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_shadow_failed[10m]) > 0", 0, "ticket", "The challenger fails; decisions are not touched.", "End it: `fraudstream challenge model none` or `fraudstream challenge rules none`."),
-    Alert("AlertsUntold", "sum by (channel) (fraudstream_alerts_untold) - sum by (channel) (fraudstream_alerts_held) > 100", 600, "page", "Alerts wait that nobody holds back.", "The mail server or webhook is away or refuses us: `fraudstream alerts status`, and the notifier's log. They are sent once it is back."),
-    Alert("AlertsDead", "fraudstream_alerts_dead > 0", 0, "ticket", "Messages were refused for good.", "`fraudstream alerts failed` says which and why; mend the address, then `fraudstream alerts retry`."),
-    Alert("DocumentsRefused", "increase(fraudstream_documents_refused_total[10m]) > 0", 0, "ticket", "OpenSearch refused documents for good.", "They are in the index processed_transactions_rejected with the reason."),
-    Alert("IndexerWaits", "increase(fraudstream_backpressure_total{service=\"indexer\"}[10m]) > 20", 0, "ticket", "OpenSearch is away or cannot keep up.", "Look at its health and disk; the indexer waits and loses nothing."),
-    Alert("SlowScoring", "histogram_quantile(0.99, sum by (le) (rate(fraudstream_score_seconds_bucket[5m]))) > 0.1", 300, "ticket", "REST scoring is slow: p99 of a batch above 100 ms.", "See what else uses the processor: imports of large lists, dry runs, other services; start another API process on another machine."),
-    Alert("HistoryNotReady", "fraudstream_history_ready == 0", 300, "page", "The API has not caught up with the stream, and answers 503.", "Kafka is away, or it reads the whole topic after its snapshot was lost: its lag falls then."),
-    Alert("CheckpointsFail", "increase(flink_jobmanager_job_numberOfFailedCheckpoints[15m]) > 3", 0, "page", "Checkpoints fail: a restart repeats all since the last one.", "Usually the disk of FLINK_CHECKPOINT_DIR is full or slow."),
+ALARMS: Final = (
+    AlarmRule("ServiceDown", 'up == 0 or absent(up{job="taskmanager"})', 60, "page", "A service does not answer.", "Look at its log and `make status` or `docker compose ps`; it is started again by itself, so find why it ends."),
+    AlarmRule("JobNotRunning", "fraudstream_job_running == 0 or absent(fraudstream_job_running)", 60, "page", "The Flink job does not run: nothing is decided.", "Look at the log of flink_job, which submits it again from the newest checkpoint, then at the JobManager's and the TaskManager's; free task slots are needed."),
+    AlarmRule("JobRestarts", "sum(increase(fraudstream_job_submissions_total[15m])) > 2 or sum(increase(flink_jobmanager_job_numRestarts[15m])) > 2", 0, "page", "The job was started again and again.", "The TaskManager's log has the exception. Memory of the Python workers is the usual cause: FLINK_TASKMANAGER_MEMORY does not count it."),
+    AlarmRule("JobLags", "sum(flink_taskmanager_job_task_operator_pendingRecords) > 10000", 300, "page", "The job is behind its input: decisions come late.", "Look whether it runs and what else uses the processor; it catches up by itself, and docs/operations.md says how to make it larger."),
+    AlarmRule("DecidesLate", "histogram_quantile(0.99, sum by (le) (rate(fraudstream_arrival_to_decision_seconds_bucket[5m]))) > 5", 300, "ticket", "Decisions come late: p99 from a transaction's arrival to its decision above 5 s.", "After an outage that is the backlog, and ends by itself. Else see JobLags and CheckpointsFail."),
+    AlarmRule("ConsumersLag", "fraudstream_consumer_lag > 10000", 300, "ticket", "A consumer of decisions is behind.", "Which one says the label service; see whether OpenSearch or the mail server is slow or away. It catches up by itself."),
+    AlarmRule("ScoringFails", "increase(flink_taskmanager_job_task_operator_scoring_failed[10m]) > 0", 0, "page", "Transactions could not be scored and were sent to review.", "The TaskManager's log names the error (flink_job.scoring_failed). Roll back the model if it began with a promotion."),
+    AlarmRule("DeadLetters", "increase(flink_taskmanager_job_task_operator_dead_letters[10m]) > 10", 0, "ticket", "Records are refused.", "`fraudstream dlq list` says why; tell the producer, mend what can be mended, and send it back by `fraudstream dlq replay`."),
+    AlarmRule("ControlRefused", "increase(fraudstream_control_refused_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_control_refused[10m]) > 0", 0, "page", "A control document could not be taken up; the last good one stays in force.", "The log names the document (control.document_refused). Publish it again by the desk: `fraudstream rules`, `lists` or `promote`."),
+    AlarmRule("PoliciesDiffer", "count(count by (version) (fraudstream_policy_in_use == 1)) > 1", 120, "ticket", "Processes of the API decide by different policies.", "One of them does not follow fraud_control: look at its log and fraudstream_control_lag, and restart it."),
+    AlarmRule("ChallengerFails", "increase(fraudstream_shadow_failed_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_shadow_failed[10m]) > 0", 0, "ticket", "The challenger fails; decisions are not touched.", "End it: `fraudstream challenge model none` or `fraudstream challenge rules none`."),
+    AlarmRule("AlertsUntold", "fraudstream_alerts_overdue_seconds > 600", 0, "page", "Somebody is not told of an alert for ten minutes, and nothing holds it back.", "The mail server or webhook is away or refuses us: `fraudstream alerts status`, and the notifier's log. All are told once it is back."),
+    AlarmRule("AlertsDead", "fraudstream_alerts_dead > 0", 0, "ticket", "Messages were refused for good.", "`fraudstream alerts failed` says which and why; mend the address, then `fraudstream alerts retry`."),
+    AlarmRule("DocumentsRefused", "increase(fraudstream_documents_refused_total[10m]) > 0", 0, "ticket", "OpenSearch refused documents for good.", "They are in the index processed_transactions_rejected with the reason."),
+    AlarmRule("IndexerWaits", "fraudstream_sink_waits == 1", 180, "ticket", "OpenSearch takes nothing for three minutes.", "Its health (`/health/ready`) says why. Look at its health and disk; the indexer waits and loses nothing."),
+    AlarmRule("SlowScoring", "histogram_quantile(0.99, sum by (le) (rate(fraudstream_score_seconds_bucket[5m]))) > 0.1", 300, "ticket", "REST scoring is slow: p99 of a batch above 100 ms.", "See what else uses the processor: imports of large lists, dry runs, other services; start another API process on another machine."),
+    AlarmRule("HistoryNotReady", "fraudstream_history_ready == 0", 300, "page", "The API has not caught up with the stream, and answers 503.", "Kafka is away, or it reads the whole topic after its snapshot was lost: its lag falls then."),
+    AlarmRule("CheckpointsFail", "increase(flink_jobmanager_job_numberOfFailedCheckpoints[15m]) > 3", 0, "page", "Checkpoints fail: a restart repeats all since the last one.", "Usually the disk of FLINK_CHECKPOINT_DIR is full or slow."),
 )  # fmt: skip
 
 
@@ -87,13 +96,21 @@ class Panel:
 
 PANELS: Final = (
     Panel("Records read, per second", "short", {"{{service}}": "sum by (service) (rate(fraudstream_records_consumed_total[1m]))"}),
-    Panel("Records not yet read", "short", {"{{service}}": "fraudstream_consumer_lag"}),
+    Panel("Records not yet read", "short", {"job": "sum(flink_taskmanager_job_task_operator_pendingRecords)", "{{service}}": "fraudstream_consumer_lag"}),
     Panel("The job", "short", {"runs": "fraudstream_job_running", "restarts": "flink_jobmanager_job_numRestarts"}),
     Panel("Records through the job, per second", "short", {"{{task_name}}": "sum by (task_name) (flink_taskmanager_job_task_numRecordsInPerSecond)"}),
     Panel("Dead letters and failures of the job, per minute", "short", {
         "dead letters": "sum(rate(flink_taskmanager_job_task_operator_dead_letters[5m])) * 60",
         "scoring failed": "sum(rate(flink_taskmanager_job_task_operator_scoring_failed[5m])) * 60",
         "challenger failed": "sum(rate(flink_taskmanager_job_task_operator_shadow_failed[5m])) * 60",
+    }),
+    Panel("From arrival to decision", "s", {
+        "p50": "histogram_quantile(0.5, sum by (le) (rate(fraudstream_arrival_to_decision_seconds_bucket[5m])))",
+        "p99": "histogram_quantile(0.99, sum by (le) (rate(fraudstream_arrival_to_decision_seconds_bucket[5m])))",
+    }),
+    Panel("From decision to index", "s", {
+        "p50": "histogram_quantile(0.5, sum by (le) (rate(fraudstream_decision_to_index_seconds_bucket[5m])))",
+        "p99": "histogram_quantile(0.99, sum by (le) (rate(fraudstream_decision_to_index_seconds_bucket[5m])))",
     }),
     Panel("Duration of the last checkpoint", "ms", {"last": "flink_jobmanager_job_lastCheckpointDuration"}),
     Panel("Scored over REST, per second", "short", {"{{outcome}}": "sum by (outcome) (rate(fraudstream_transactions_scored_total[1m]))"}),
@@ -106,13 +123,14 @@ PANELS: Final = (
         "p99": "histogram_quantile(0.99, sum by (le) (rate(fraudstream_alert_seconds_bucket[15m])))",
     }),
     Panel("Alerts not yet told", "short", {"{{channel}}": "sum by (channel) (fraudstream_alerts_untold)", "held back": "sum(fraudstream_alerts_held)", "dead": "sum(fraudstream_alerts_dead)"}),
+    Panel("The alert that waits longest", "s", {"{{channel}}": "fraudstream_alerts_overdue_seconds"}),
     Panel("Documents, per second", "short", {
         "indexed": "rate(fraudstream_documents_indexed_total[1m])",
         "sent again": "sum(rate(fraudstream_documents_retried_total[1m]))",
         "refused": "sum(rate(fraudstream_documents_refused_total[1m]))",
     }),
     Panel("Duration of a bulk write", "s", {"p99": "histogram_quantile(0.99, sum by (le) (rate(fraudstream_bulk_seconds_bucket[5m])))"}),
-    Panel("Model and policy in use", "short", {"{{service}} {{name}}@{{version}}": "fraudstream_model_in_use", "{{service}} policy {{version}}": "fraudstream_policy_in_use"}),
+    Panel("Model and policy in use", "short", {"{{service}} {{name}}@{{version}}": "fraudstream_model_in_use", "{{service}} policy {{version}}": "fraudstream_policy_in_use", "stream {{name}}@{{version}} policy {{policy}}": "fraudstream_decided_by"}),
     Panel("Control documents refused", "short", {"{{service}}": "increase(fraudstream_control_refused_total[1h])"}),
 )  # fmt: skip
 
@@ -129,14 +147,22 @@ def prometheus_config() -> str:
     jobs = [
         {
             "job_name": name,
-            # By name, so that each TaskManager of several is found.
-            "dns_sd_configs": [{"names": [name], "type": "A", "port": port}],
+            **(
+                {"dns_sd_configs": [{"names": [name], "type": "A", "port": port}]}
+                if name in AS_MANY_AS_THERE_ARE
+                else {"static_configs": [{"targets": [f"{name}:{port}"]}]}
+            ),
         }
         for name, port in TARGETS.items()
     ]
     config = {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
         "rule_files": ["alerts.yml"],
+        "alerting": {
+            "alertmanagers": [
+                {"dns_sd_configs": [{"names": [ALERTMANAGER], "type": "A", "port": 9093}]}
+            ]
+        },
         "scrape_configs": jobs,
     }
     return _yaml(config)
@@ -156,7 +182,7 @@ def alert_rules() -> str:
                 "runbook": f"{_RUNBOOK}#{one.name.lower()}",
             },
         }
-        for one in ALERTS
+        for one in ALARMS
     ]
     groups = {"groups": [{"name": "fraudstream", "rules": rules}]}
     return _yaml(groups)
@@ -223,14 +249,17 @@ def _provisioning() -> dict[str, str]:
 
 
 def runbook() -> str:
-    """Give what each alert means and what to do, as sections of docs/alerts.md."""
+    """Give what each alarm means and what to do, as sections of docs/alerts.md."""
     lines = [
-        "# Alerts",
+        "# Operational alarms",
+        "",
+        "What fires when the system itself needs a person. Alerts on transactions are the notifier's: [notifier.md](notifier.md).",
         "",
         "Generated by `make docs` from `fraudstream/monitoring.py`; do not edit. The compose profile `monitoring` loads",
-        "them into Prometheus ([operations.md](operations.md)).",
+        "them into Prometheus, which shows them at http://127.0.0.1:9090/alerts and tells nobody:",
+        "[operations.md](operations.md#watch) says how to connect an Alertmanager.",
     ]
-    for one in ALERTS:
+    for one in ALARMS:
         after = f", for {one.for_s} s" if one.for_s else ""
         lines += ["", f"## {one.name}", "", f"**{one.meaning}** {one.what_to_do}", "", f"`{one.expr}`{after}; {one.severity}."]  # fmt: skip
     return "\n".join(lines) + "\n"

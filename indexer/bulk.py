@@ -49,6 +49,8 @@ _DOCUMENT_FAULTS: Final = frozenset(
 )  # fmt: skip
 """Errors of one document with status 400 that no waiting will mend."""
 
+_TOO_LARGE_A_DOCUMENT: Final = "request_entity_too_large"
+
 _log = structlog.get_logger("indexer")
 
 
@@ -126,6 +128,9 @@ class Bulk:
         self._failures = 0
         self._max_items = MAX_ITEMS
         self._max_bytes = _MAX_BULK_BYTES
+        for kind in (*_DOCUMENT_FAULTS, _TOO_LARGE_A_DOCUMENT):
+            # The first one is an increase only of a series that was there before.
+            DOCUMENTS_REFUSED.labels(kind)
         self.prepared = False
         """Whether templates and indexes are known to be there; nobody knows after an outage."""
         self.problem: str | None = "OpenSearch (not reached yet)"
@@ -223,7 +228,7 @@ class Bulk:
     def _post_halves(self, chunk: Sequence[Write], body: bytes) -> list[dict[str, Any]]:
         """Send in parts what is too large for OpenSearch, or for a proxy before it."""
         if len(chunk) == 1:
-            fault = {"type": "request_entity_too_large", "reason": f"{len(body)} bytes"}
+            fault = {"type": _TOO_LARGE_A_DOCUMENT, "reason": f"{len(body)} bytes"}
             return [{"status": _TOO_LARGE, "error": fault}]
         self._max_bytes = min(self._max_bytes, len(body) // 2)
         middle = len(chunk) // 2
@@ -249,7 +254,7 @@ class Bulk:
                         "index": write.index,
                         "rejected_at": utc_text(self._clock()),
                         # One that is too large for a request is too large here as well.
-                        **({} if kind == "request_entity_too_large" else {"document": write.body}),
+                        **({} if kind == _TOO_LARGE_A_DOCUMENT else {"document": write.body}),
                     },
                 )
             )

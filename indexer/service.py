@@ -19,7 +19,7 @@ from fraud.contracts.errors import Backpressure
 from fraud.contracts.topics import Topic
 from fraud.kit.background import Background
 from fraud.kit.clock import Clock, system_clock
-from fraud.kit.kafka import KafkaSource, Message, consume
+from fraud.kit.kafka import KafkaSource, Message, consume, paused
 from fraud.kit.lifecycle import OpsServer
 from fraud.kit.pseudonyms import PersonalDataSettings, Pseudonyms
 from fraud.kit.settings import KafkaSettings, OpenSearchSettings
@@ -59,13 +59,15 @@ class Settings(KafkaSettings, OpenSearchSettings, PersonalDataSettings):
     )
 
 
-def _prepare(sink: Sink, stop: threading.Event) -> None:
+def _prepare(sink: Sink, stop: threading.Event, service: str) -> None:
     """Wait for OpenSearch before joining the consumer group: no traffic may come for long."""
+    paused(service, False)
     while not stop.is_set():
         try:
             sink.prepare()
             return
         except Backpressure as verdict:
+            paused(service, True)
             _log.warning(
                 "indexer.opensearch_awaited",
                 problem=str(verdict),
@@ -123,17 +125,17 @@ def run(
     with ExitStack() as stack:
         stack.callback(client.close)
         stack.enter_context(OpsServer(settings.bind_host, settings.indexer_ops_port, waits_for))
-        _prepare(decisions, stop)
+        _prepare(decisions, stop, _SERVICE)
         stack.enter_context(
             Background("retention", lambda: _retain(client, settings, stop, clock), stop)
         )
 
         def follow_labels() -> None:
-            _prepare(labels, stop)
+            _prepare(labels, stop, _service("labels"))
             _follow(settings, Topic.LABELS, "labels", to_label, labels.write_labels, stop)
 
         def follow_dead_letters() -> None:
-            _prepare(dead_letters, stop)
+            _prepare(dead_letters, stop, _service("dead-letters"))
             _follow(
                 settings,
                 Topic.DEAD_LETTERS,
@@ -166,6 +168,11 @@ def run(
         _log.info("indexer.stopping")
 
 
+def _service(name: str) -> str:
+    """Name the reader of one of the small topics, for metrics."""
+    return f"{_SERVICE}_{name.replace('-', '_')}"
+
+
 def _follow(
     settings: Settings,
     topic: Topic,
@@ -179,7 +186,7 @@ def _follow(
     Others write to them as well: what cannot be read is counted and passed over, however much it is,
     and never keeps decisions from being indexed.
     """
-    service = f"{_SERVICE}_{name.replace('-', '_')}"
+    service = _service(name)
     with KafkaSource(
         settings,
         topic,

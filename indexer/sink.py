@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import structlog
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, RequestError, TransportError
 
+from fraud.contracts.transaction import DECISION_FIELD
 from fraud.kit.clock import Clock
-from fraud.kit.metrics import DOCUMENTS_INDEXED
+from fraud.kit.metrics import (
+    ARRIVAL_TO_DECISION_SECONDS,
+    DECIDED_BY,
+    DECISION_TO_INDEX_SECONDS,
+    DOCUMENTS_INDEXED,
+)
 from fraud.kit.pseudonyms import Pseudonyms
 from indexer.bulk import Bulk, Write, reason_of
-from indexer.documents import ALIAS, LABELS, REJECTED, Document, index_name
+from indexer.documents import ALIAS, DECISION_MS, LABELS, REJECTED, Document, index_name
 from indexer.labels import LABEL, KnownLabel, Labels, Target
 from indexer.migration import migrate
 from indexer.template import DEAD_LETTER_INDEX, VERSION, content_of, mapping, templates
@@ -53,6 +59,7 @@ class Sink:
         self._templates = templates(shards=shards, replicas=replicas, clear=clear)
         self.bulk = Bulk(client, clock=clock, rng=rng, pause=pause)
         self._labels = Labels(self.bulk)
+        self._decided_by: tuple[str, ...] = ()
 
     @property
     def problem(self) -> str | None:
@@ -134,6 +141,7 @@ class Sink:
             writes.append(Write(document.index, document.id, body))
         written = self.bulk.write(writes)
         DOCUMENTS_INDEXED.inc(len(writes) - len(written.refused))
+        self._observe(last.values())
         now_known = self._labels.known(event_ids)
         if now_known != known:
             self._labels.apply(
@@ -144,6 +152,28 @@ class Sink:
                     and now_known[event_id] != known.get(event_id)
                 ]
             )
+
+    def _observe(self, documents: Iterable[Document]) -> None:
+        """Tell the metrics how soon documents were decided and written, and by what."""
+        now_ms = self._clock()
+        newest_ms, decided_by = -1, self._decided_by
+        for document in documents:
+            passed_ms = document.body.get(DECISION_MS)
+            if passed_ms is None:
+                continue
+            decision = document.body[DECISION_FIELD]
+            decided_ms = decision["source"]["timestamp_ms"] + passed_ms
+            ARRIVAL_TO_DECISION_SECONDS.observe(passed_ms / 1000)
+            DECISION_TO_INDEX_SECONDS.observe(max(0, now_ms - decided_ms) / 1000)
+            if decided_ms > newest_ms:
+                model = decision.get("model", {})
+                found = model.get("name"), model.get("version"), decision["policy_version"]
+                newest_ms, decided_by = decided_ms, tuple(part or "" for part in found)
+        if decided_by != self._decided_by:
+            before, self._decided_by = self._decided_by, decided_by
+            DECIDED_BY.labels(*decided_by).set(1)
+            if before:
+                DECIDED_BY.remove(*before)
 
     def write_labels(self, labels: Sequence[KnownLabel]) -> None:
         """Keep a batch of labels, and put them into the documents that are there.

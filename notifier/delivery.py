@@ -12,6 +12,7 @@ import structlog
 from fraud.kit.clock import Clock
 from fraud.kit.metrics import (
     ALERTS_HELD,
+    ALERTS_OVERDUE,
     ALERTS_UNTOLD,
     DEAD_ALERTS,
     FIRST_ALERT_SECONDS,
@@ -233,19 +234,25 @@ class Housekeeping:
         accounts = self._ledger.accounts()
         names = {one.channel for one in self._destinations.values()} | {_GONE}
         of_channel = {name: [0, 0, *[0] * len(Hold)] for name in names}
+        now_ms = self._clock()
+        overdue_ms = dict.fromkeys(names, 0)
         for destination, account in accounts.items():
             known = self._destinations.get(destination)
-            sums = of_channel[known.channel if known else _GONE]
+            channel = known.channel if known else _GONE
+            since_ms = self._ledger.due_since(destination)
+            if since_ms is not None:
+                overdue_ms[channel] = max(overdue_ms[channel], now_ms - since_ms)
+            sums = of_channel[channel]
             sums[0] += account.queue
             sums[1] += account.failed
             for at, hold in enumerate(Hold, 2):
                 sums[at] += account.waiting.get(hold, 0)
         for name, (queue, failed, *held) in of_channel.items():
             ALERTS_UNTOLD.labels(name).set(queue)
+            ALERTS_OVERDUE.labels(name).set(overdue_ms[name] / 1000)
             DEAD_ALERTS.labels(name).set(failed)
             for hold, count in zip(Hold, held, strict=True):
                 ALERTS_HELD.labels(name, str(hold)).set(count)
-        now_ms = self._clock()
         if self._swept_ms is None or now_ms - self._swept_ms >= _HOUR_MS:
             self._swept_ms = now_ms
             forgotten = self._ledger.forget(

@@ -594,6 +594,21 @@ class Ledger:
             for destination, counts in found.items()
         }
 
+    def due_since(self, destination: str) -> int | None:
+        """Say since when something for a destination could have been sent.
+
+        Returns:
+            UTC epoch milliseconds, in the future if all of it is held back until then; None when
+            nothing waits.
+        """
+        found = self._db.execute(
+            "SELECT min(due_ms) FROM deliveries WHERE destination = ? AND state = 'waiting'"
+            " UNION ALL"
+            " SELECT min(made_ms) FROM messages WHERE destination = ? AND state = 'pending'",
+            (destination, destination),
+        ).fetchall()
+        return min((ms for (ms,) in found if ms is not None), default=None)
+
     def totals(self) -> dict[str, tuple[int, int]]:
         """Give the alerts told and the messages sent to every destination, as far as remembered."""
         alerts = self._db.execute(

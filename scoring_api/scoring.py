@@ -90,6 +90,8 @@ class Scoring:
         self._history = history
         self.waits_for = waits_for
         self._asked: list[tuple[Sequence[Transaction], asyncio.Future[list[Decided]]]] = []
+        # The first failure is an increase only of a series that was there before.
+        self._shadow_failed = SHADOW_FAILED.labels("scoring_api")
 
     async def answer(self, body: bytes) -> bytes:
         """Score one record, or a list of them; nothing is stored.
@@ -187,7 +189,7 @@ class Scoring:
             if decided.error:
                 _log.error("scoring_api.scoring_failed", error=decided.error)
             if decided.shadow_error:
-                SHADOW_FAILED.labels("scoring_api").inc()
+                self._shadow_failed.inc()
         return every
 
 

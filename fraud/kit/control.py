@@ -80,6 +80,8 @@ class ControlFollower:
         self._service = service
         self._clock = clock
         self._pending: list[Message] = []
+        # The first refusal is an increase only of a series that was there before.
+        CONTROL_REFUSED.labels(service)
         self.ready = Event()
         """Set once what was on the topic at the start is in force."""
         self.refused = 0

@@ -29,7 +29,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from fraud.contracts.errors import Backpressure, InvalidMessage
 from fraud.contracts.topics import Topic
-from fraud.kit.metrics import BACKPRESSURE, CONSUMER_LAG, RECORDS_CONSUMED, RECORDS_REFUSED
+from fraud.kit.metrics import (
+    BACKPRESSURE,
+    CONSUMER_LAG,
+    RECORDS_CONSUMED,
+    RECORDS_REFUSED,
+    SINK_WAITS,
+)
 from fraud.kit.settings import KafkaSettings
 
 MAX_REFUSED_IN_A_ROW: Final = 1000
@@ -125,6 +131,7 @@ def consume(
         TooManyRefused: More than `max_refused_in_a_row` records in a row could not be read.
     """
     refused_in_a_row = 0
+    paused(service, False)
     while not stop.is_set():
         batch = source.poll(_POLL_S)
         if not batch:
@@ -150,17 +157,25 @@ def consume(
                 handle(accepted)
         except Backpressure as verdict:
             source.put_back(batch)
-            BACKPRESSURE.labels(service).inc()
+            paused(service, True)
             _log.warning(
                 "kafka.reading_paused", retry_after_s=verdict.retry_after_s, detail=str(verdict)
             )
             _wait(source, verdict.retry_after_s, stop, monotonic)
             source.resume()
             continue
+        paused(service, False)
         _refuse(refused, service)
         refused_in_a_row = in_a_row
         source.done(batch)
         RECORDS_CONSUMED.labels(service).inc(len(batch))
+
+
+def paused(service: str, waits: bool) -> None:
+    """Tell the metrics that a service's sink asked for a pause, or that it takes what was read."""
+    # Series are there from the start: a first value says nothing of an increase.
+    BACKPRESSURE.labels(service).inc(waits)
+    SINK_WAITS.labels(service).set(waits)
 
 
 def _wait(source: Source, wait_s: float, stop: Event, monotonic: Callable[[], float]) -> None:

@@ -19,6 +19,9 @@ RECORDS_REFUSED = Counter(
 BACKPRESSURE = Counter(
     "fraudstream_backpressure_total", "Times a sink asked for a pause.", ["service"]
 )
+SINK_WAITS = Gauge(
+    "fraudstream_sink_waits", "1 from a sink's asking for a pause until it takes what was read, else 0.", ["service"]
+)  # fmt: skip
 CONSUMER_LAG = Gauge(
     "fraudstream_consumer_lag", "Records not yet read, over all partitions.", ["service"]
 )
@@ -41,6 +44,9 @@ ALERTS_UNTOLD = Gauge(
 ALERTS_HELD = Gauge(
     "fraudstream_alerts_held", "Those of them that are held back: for their entity's digest, by the limit of messages, or by quiet hours.", ["channel", "hold"]
 )  # fmt: skip
+ALERTS_OVERDUE = Gauge(
+    "fraudstream_alerts_overdue_seconds", "For how long the alert that waits longest could have been sent, 0 when all that wait are held back, seconds.", ["channel"]
+)  # fmt: skip
 DEAD_ALERTS = Gauge(
     "fraudstream_alerts_dead", "Alerts in messages that were refused for good: `fraudstream alerts failed` lists them.", ["channel"]
 )  # fmt: skip
@@ -53,6 +59,15 @@ DOCUMENTS_REFUSED = Counter(
 )  # fmt: skip
 DOCUMENTS_RETRIED = Counter(
     "fraudstream_documents_retried_total", "Documents that OpenSearch refused for the moment and that were sent again, by reason.", ["reason"]
+)  # fmt: skip
+ARRIVAL_TO_DECISION_SECONDS = Histogram(
+    "fraudstream_arrival_to_decision_seconds", "From a transaction's arrival in Kafka (fd.source.timestamp_ms) to its decision by the stream (fd.scored_at), as the indexer reads it, seconds.", buckets=_LATENCY_BUCKETS_S
+)  # fmt: skip
+DECISION_TO_INDEX_SECONDS = Histogram(
+    "fraudstream_decision_to_index_seconds", "From the decision (fd.scored_at) until OpenSearch took the document, which is searchable within a second more, seconds.", buckets=_LATENCY_BUCKETS_S
+)  # fmt: skip
+DECIDED_BY = Gauge(
+    "fraudstream_decided_by", "1 for the model and the policy of the stream's newest decision that was indexed.", ["name", "version", "policy"]
 )  # fmt: skip
 LABELS_APPLIED = Counter(
     "fraudstream_labels_applied_total", "Documents that got a label, or another one."

@@ -28,7 +28,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from devstack.ports import free_ports
-from fraudstream.monitoring import ALERTS, PANELS, TARGETS
+from fraudstream.monitoring import ALARMS, PANELS, TARGETS
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "fraudstream-test"
@@ -173,7 +173,7 @@ def ours(composed: Composed, prefix: str) -> dict[str, Any]:
 
 def unknown_metrics(composed: Composed) -> set[str]:
     """Give the metrics that alerts and Grafana's panels ask for and that no service serves."""
-    expressions = [alert.expr for alert in ALERTS]
+    expressions = [alarm.expr for alarm in ALARMS]
     expressions += [one for panel in PANELS for one in panel.series.values()]
     asked = {name for one in expressions for name in re.findall(r"(?:fraudstream|flink)_\w+", one)}
     for service, port in TARGETS.items():

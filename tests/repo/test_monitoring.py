@@ -11,11 +11,17 @@ import yaml
 
 import fraud.kit.metrics as declared
 from devstack.servers.flink import METRICS_PORT
-from fraudstream.monitoring import ALERTS, PANELS, TARGETS
+from fraudstream.monitoring import (
+    ALARMS,
+    AS_MANY_AS_THERE_ARE,
+    PANELS,
+    TARGETS,
+    prometheus_config,
+)
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-EXPRESSIONS = [one.expr for one in ALERTS] + [
+EXPRESSIONS = [one.expr for one in ALARMS] + [
     expr for panel in PANELS for expr in panel.series.values()
 ]
 # Flink's own, and the counters that our functions add to its operators.
@@ -24,6 +30,7 @@ OF_FLINK = {
     "flink_jobmanager_job_numRestarts",
     "flink_jobmanager_job_numberOfFailedCheckpoints",
     "flink_taskmanager_job_task_numRecordsInPerSecond",
+    "flink_taskmanager_job_task_operator_pendingRecords",
 }
 OPERATOR = "flink_taskmanager_job_task_operator_"
 
@@ -62,6 +69,19 @@ def test_every_target_is_a_service_with_that_port() -> None:
         assert port == expected, name
 
 
+def test_a_service_that_is_gone_is_seen() -> None:
+    """By its target that is down, or where its name goes with it, by having none."""
+    jobs = {one["job_name"]: one for one in yaml.safe_load(prometheus_config())["scrape_configs"]}
+    assert jobs.keys() == TARGETS.keys()
+    absent = " ".join(EXPRESSIONS)
+    for name, port in TARGETS.items():
+        if name in AS_MANY_AS_THERE_ARE:
+            replicas = COMPOSE["services"][name].get("deploy", {}).get("replicas")
+            assert replicas or f'absent(up{{job="{name}"}})' in absent, name
+        else:
+            assert jobs[name]["static_configs"] == [{"targets": [f"{name}:{port}"]}]
+
+
 def test_what_the_profile_mounts_is_there() -> None:
     for name in ("prometheus", "grafana"):
         service = COMPOSE["services"][name]
@@ -72,9 +92,9 @@ def test_what_the_profile_mounts_is_there() -> None:
 
 
 def test_every_alert_says_what_to_do() -> None:
-    names = [one.name for one in ALERTS]
+    names = [one.name for one in ALARMS]
     assert len(set(names)) == len(names)
-    for one in ALERTS:
+    for one in ALARMS:
         assert one.severity in ("page", "ticket")
         assert one.meaning.endswith(".")
         assert one.what_to_do.endswith(".")

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
+from prometheus_client import REGISTRY
 
+from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import Backpressure
+from fraud.kit.metrics import DECIDED_BY
 from fraud.kit.pseudonyms import Pseudonyms
 from indexer.bulk import MAX_TRIES, MIN_ITEMS
 from indexer.documents import Document, to_document
@@ -63,6 +66,37 @@ def test_a_batch_is_written_after_the_templates(client: FakeClient, sink: Sink) 
         "dead_letters",
     }
     assert sink.problem is None
+
+
+def test_how_soon_it_was_decided_and_written_and_by_what_is_told(client: FakeClient) -> None:
+    """Of the newest decision only: the switch of a model shows when the stream decides by it."""
+    now_ms = START_MS + 5_000
+    sink = Sink(client, clock=lambda: now_ms, rng=random.Random(1), shards=1, replicas=0)
+    names = ("arrival_to_decision", "decision_to_index")
+
+    def told(part: str) -> list[float]:
+        values = (REGISTRY.get_sample_value(f"fraudstream_{one}_seconds_{part}") for one in names)
+        return [value or 0.0 for value in values]
+
+    def decided(offset: int, version: str, scored_at: str) -> Document:
+        changes = {"model": {"name": "m", "version": version}, "policy_version": "p", "scored_at": scored_at}  # fmt: skip
+        return to_document(a_processed({}, changes, offset=offset), PSEUDONYMS)
+
+    def current() -> list[str]:
+        found = next(one for one in REGISTRY.collect() if one.name == "fraudstream_decided_by")
+        return [sample.labels["version"] for sample in found.samples if sample.value == 1]
+
+    DECIDED_BY.clear()
+    before = told("sum"), told("count")
+    first, second, third = (utc_text(START_MS + ms) for ms in (250, 1_250, 2_250))
+    sink.write([decided(1, "new", second), decided(2, "old", first)])
+    assert current() == ["new"]
+    sink.write([decided(3, "newer", third)])
+    assert current() == ["newer"]
+    now = told("sum"), told("count")
+    sums, counts = ([b - a for a, b in zip(*pair, strict=True)] for pair in zip(before, now, strict=True))  # fmt: skip
+    assert counts == [3, 3]
+    assert sums == pytest.approx([0.25 + 1.25 + 2.25, 4.75 + 3.75 + 2.75])
 
 
 def test_writing_again_changes_nothing(client: FakeClient, sink: Sink) -> None:

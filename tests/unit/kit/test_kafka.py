@@ -111,6 +111,8 @@ def test_backpressure_hands_the_same_batch_in_again() -> None:
         tries.append(list(batch))
         refused = count("fraudstream_records_refused_total", service="slow", reason="null_value")
         assert refused == 0
+        waiting = REGISTRY.get_sample_value("fraudstream_sink_waits", {"service": "slow"})
+        assert waiting == (len(tries) > 1)
         if len(tries) < 3:
             raise Backpressure(5.0)
         stop.set()
@@ -118,6 +120,8 @@ def test_backpressure_hands_the_same_batch_in_again() -> None:
     run(topic.source(), handle, stop, service="slow")
     assert tries == [[b"a", b"b"]] * 3
     assert count("fraudstream_records_refused_total", service="slow", reason="null_value") == 1
+    assert count("fraudstream_sink_waits", service="slow") == 0
+    assert count("fraudstream_backpressure_total", service="slow") == 2
     assert count("fraudstream_backpressure_total", service="slow") == 2
     assert topic.committed("group") == {0: 3}
 

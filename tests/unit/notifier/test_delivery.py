@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from notifier.channels import Refused, ServerUnavailable, TryLater
 from notifier.delivery import Delivery, Housekeeping, back_off_s
@@ -168,6 +169,43 @@ def test_stop_is_obeyed_between_two_messages(desk: Desk) -> None:
     a_delivery(desk, transport).run()
     assert transport.events == ["evt-1"]
     assert account(desk) == (2, 0)
+
+
+def test_what_waits_and_is_not_held_back_is_overdue(tmp_path: Path) -> None:
+    """Whether it is one alert or many; one that waits for its digest is not, until that is due."""
+    desk = Desk(tmp_path, a_policy())
+    look = Housekeeping(
+        desk.ledger,
+        {TEAM: desk.destination},
+        keep_days=400,
+        stop=threading.Event(),
+        clock=lambda: desk.now_ms,
+    ).look
+
+    def overdue_s() -> float | None:
+        look()
+        return REGISTRY.get_sample_value("fraudstream_alerts_overdue_seconds", {"channel": "email"})
+
+    assert overdue_s() == 0
+    desk.record(1, entity="a")
+    desk.now_ms += 700_000
+    assert overdue_s() == 700
+    down = FakeTransport(*[ServerUnavailable("ConnectionRefusedError")] * 2)
+    delivery = a_delivery(desk, down)
+    delivery.deliver()
+    desk.now_ms = delivery._retry_ms
+    delivery.deliver()
+    desk.now_ms += 60_000
+    assert (overdue_s() or 0) >= 60
+    desk.now_ms = delivery._retry_ms
+    delivery.deliver()
+    assert down.events == ["evt-1"]
+    desk.record(2, entity="a")
+    delivery.deliver()
+    assert account(desk) == (1, 0)
+    assert overdue_s() == 0
+    desk.now_ms += 2 * DAY_MS
+    assert (overdue_s() or 0) > DAY_MS / 1000
 
 
 def test_told_alerts_are_forgotten_after_their_days(desk: Desk) -> None:
