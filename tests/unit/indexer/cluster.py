@@ -116,7 +116,11 @@ class FakeClient:
         answers = []
         for one in body["docs"]:
             place = one["_index"], one["_id"]
-            answer: dict[str, Any] = {"_index": self.behind(place[0]), "_id": place[1], "found": False}
+            answer: dict[str, Any] = {
+                "_index": self.behind(place[0]),
+                "_id": place[1],
+                "found": False,
+            }
             if place in self.documents:
                 wanted = params["_source_includes"].split(",")
                 source = {k: v for k, v in self.documents[place].items() if k in wanted}
