@@ -96,9 +96,9 @@ class ListEntry(_Contract):
 class ListChange(_Contract):
     """One change of a list: what every document of kind `list` holds."""
 
-    type: Annotated[ListType, Field(description="What the list is of; the same for ever.")]
+    type: Annotated[ListType, Field(description="What the list is of; the same as before, unless all that was on it goes.")]  # fmt: skip
     use: Annotated[ListUse, Field(description="What being on it means from now on.")]
-    description: Annotated[str, Field(max_length=1_000)] = ""
+    description: Annotated[str | None, Field(max_length=1_000, description="What it is for; null leaves it.")] = None  # fmt: skip
     replace: Annotated[bool, Field(description="Whether what was there goes.")] = False
     dropped: Annotated[bool, Field(description="Whether the list goes altogether.")] = False
     remove: Annotated[tuple[str, ...], Field(description="Values taken off, before others are added.")] = ()  # fmt: skip
@@ -242,8 +242,8 @@ class ListFold(Generic[V]):
             The list after it; None while parts are missing, and of a dropped list.
 
         Raises:
-            InvalidMessage: A value is none of the list's type, or the type is another than before;
-                then nothing changes.
+            InvalidMessage: A value is none of the list's type, or the type is another than before
+                of a list that is not replaced whole; then nothing changes.
         """
         if change.parts > 1:
             waiting = self._waiting.setdefault(f"{name}/{change_id}", [])
@@ -258,7 +258,7 @@ class ListFold(Generic[V]):
         if change.dropped:
             self._states.pop(name, None)
             return None
-        if before is not None and before.type is not change.type:
+        if before is not None and before.type is not change.type and not change.replace:
             raise InvalidMessage(
                 ErrorCode.OUT_OF_RANGE,
                 f"type: expected {before.type}, as the list {name} has been from its start",
@@ -279,7 +279,9 @@ class ListFold(Generic[V]):
             name,
             change.type,
             change.use,
-            change.description or (before.description if before is not None else ""),
+            change.description
+            if change.description is not None
+            else (before.description if before is not None else ""),
             digest.hexdigest()[:12],
             entries,
         )

@@ -29,13 +29,14 @@ from fraud.contracts.lists import (
     LIST_NAME,
     ListChange,
     ListEntry,
+    ListState,
     ListType,
     ListUse,
     normal,
 )
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.decision.rulesets import CompiledRules, numbered
-from fraud.governance.book import ControlBook, RuleVersion
+from fraud.governance.book import ControlBook, KeptEntry, RuleVersion
 from fraud.kit.clock import Clock, system_clock, to_datetime
 
 
@@ -160,13 +161,21 @@ class Desk:
     # --- Lists ---
 
     def make_list(
-        self, name: str, kind: ListType, use: ListUse, author: str, *, description: str = ""
+        self,
+        name: str,
+        kind: ListType,
+        use: ListUse,
+        author: str,
+        *,
+        description: str = "",
+        entries: Iterable[ListEntry] = (),
     ) -> None:
-        """Make an empty list.
+        """Make a list, with what is on it from the start.
 
         Raises:
             Conflict: There is one of this name.
-            InvalidMessage: The name is none, or a list of texts is to mean something by itself.
+            InvalidMessage: The name is none, a value is none of the type, or a list of texts is to
+                mean something by itself.
         """
         if not re.fullmatch(LIST_NAME, name):
             raise InvalidMessage(
@@ -176,7 +185,8 @@ class Desk:
             )
         if name in self._book().lists():
             raise Conflict(f"there is a list {name} already")
-        self._change(name, ListChange(type=kind, use=use, description=description), author)
+        change = ListChange(type=kind, use=use, description=description, add=_added(kind, entries))
+        self._change(name, change, author)
 
     def change_list(
         self,
@@ -186,8 +196,9 @@ class Desk:
         add: Iterable[ListEntry] = (),
         remove: Iterable[str] = (),
         replace: bool = False,
+        kind: ListType | None = None,
         use: ListUse | None = None,
-        description: str = "",
+        description: str | None = None,
     ) -> int:
         """Change a list's entries, or what being on it means; all at once, or not at all.
 
@@ -197,30 +208,35 @@ class Desk:
             add: Entries put on, or put anew.
             remove: Values taken off before; those that are not on it are passed over.
             replace: Whether all that is on it goes first.
+            kind: What it is of from now on; None leaves it.
             use: What being on it means from now on; None leaves it.
-            description: What it is for; empty leaves it.
+            description: What it is for; None leaves it.
 
         Returns:
             How many entries were put on.
 
         Raises:
             NoSuch: There is no such list.
+            Conflict: It becomes one of another type, and rules that decide ask for it.
             InvalidMessage: A value is none of the list's type; names its place.
         """
-        before = self._book().lists().get(name)
-        if before is None:
-            raise NoSuch(f"there is no list {name}")
-        entries = tuple(
-            one.model_copy(update={"value": _normal(before.type, one.value, at)})
-            for at, one in enumerate(add)
-        )
+        before = self._list(name)
+        of = before.type if kind is None else kind
+        entries = _added(of, add)
+        removed = tuple(_normal(of, one, f"remove.{at}") for at, one in enumerate(remove))
+        put = entries
+        if of is not before.type:
+            self._check_unused(name)
+            if not replace:
+                put = _kept(before, of, without=removed) + entries
+            replace, removed = True, ()
         change = ListChange(
-            type=before.type,
+            type=of,
             use=use or before.use,
             description=description,
             replace=replace,
-            remove=tuple(_normal(before.type, one, at) for at, one in enumerate(remove)),
-            add=entries,
+            remove=removed,
+            add=put,
         )
         self._change(name, change, author)
         return len(entries)
@@ -232,14 +248,21 @@ class Desk:
             NoSuch: There is no such list.
             Conflict: Rules that decide ask for it.
         """
-        book = self._book()
-        before = book.lists().get(name)
-        if before is None:
+        before = self._list(name)
+        self._check_unused(name)
+        self._change(name, ListChange(type=before.type, use=before.use, dropped=True), author)
+
+    def _list(self, name: str) -> ListState[KeptEntry]:
+        found = self._book().lists().get(name)
+        if found is None:
             raise NoSuch(f"there is no list {name}")
+        return found
+
+    def _check_unused(self, name: str) -> None:
+        book = self._book()
         for rules in (book.active_rules, book.challenger_rules):
             if rules is not None and name in CompiledRules(rules).lists:
                 raise Conflict(f"rules of version {rules.version} ask for the list {name}")
-        self._change(name, ListChange(type=before.type, use=before.use, dropped=True), author)
 
     def _change(self, name: str, change: ListChange, author: str) -> None:
         if change.type.field is None and change.use is not ListUse.REFERENCE:
@@ -267,10 +290,35 @@ class Desk:
         self._publisher.publish(document)
 
 
-def _normal(kind: ListType, value: str, at: int) -> str:
+def _added(kind: ListType, entries: Iterable[ListEntry]) -> tuple[ListEntry, ...]:
+    return tuple(
+        one.model_copy(update={"value": _normal(kind, one.value, f"add.{at}.value")})
+        for at, one in enumerate(entries)
+    )
+
+
+def _kept(
+    before: ListState[KeptEntry], kind: ListType, *, without: tuple[str, ...]
+) -> tuple[ListEntry, ...]:
+    """Give what stays on a list that becomes one of another type."""
+    gone = set(without)
+    kept: list[ListEntry] = []
+    for one in before.entries.values():
+        try:
+            value = normal(kind, one.entry.value)
+        except ValueError:
+            raise InvalidMessage(
+                ErrorCode.WRONG_TYPE,
+                f"type: expected one that fits all that is on the list {before.name}, {kind} does not",
+                "type",
+            ) from None
+        if value not in gone:
+            kept.append(one.entry.model_copy(update={"value": value}))
+    return tuple(kept)
+
+
+def _normal(kind: ListType, value: str, place: str) -> str:
     try:
         return normal(kind, value)
     except ValueError as problem:
-        raise InvalidMessage(
-            ErrorCode.WRONG_TYPE, f"entries.{at}.value: {problem}", f"entries.{at}.value"
-        ) from None
+        raise InvalidMessage(ErrorCode.WRONG_TYPE, f"{place}: {problem}", place) from None

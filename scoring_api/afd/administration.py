@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse
@@ -29,6 +31,7 @@ from scoring_api.afd.errors import (
     InternalServerException,
     ResourceNotFoundException,
     ValidationException,
+    invalid,
 )
 from scoring_api.afd.events import FRAUD_LABELS, LEGITIMATE_LABELS, PAGE
 from scoring_api.afd.operations import Answer, Operation, Request, in_a_thread
@@ -605,10 +608,9 @@ class Administration:
             ListUse.REFERENCE,
             author,
             description=request.get("description", ""),
+            entries=_entries(request.get("elements", ())),
         )
         self._put_list(name, request.get(_VARIABLE_TYPE), author)
-        if request.get("elements"):
-            self._desk.change_list(name, author, add=_entries(request["elements"]))
         return {}
 
     def _put_list(self, name: str, variable_type: str | None, author: str) -> None:
@@ -617,37 +619,36 @@ class Administration:
 
     def _update_list(self, request: Request, author: str) -> Answer:
         name = request["name"]
-        self._list(name)
-        elements, mode = request.get("elements"), request.get("updateMode")
-        if elements is not None and mode is None:
+        elements, mode = request.get("elements", ()), request.get("updateMode")
+        if "elements" in request and mode is None:
             raise ValidationException(
                 "updateMode: expected REPLACE, APPEND or REMOVE with elements"
             )
-        if request.get(_VARIABLE_TYPE):
-            self._give_type(name, request[_VARIABLE_TYPE], author)
-        more = request.get("description", "")
-        if mode == "REMOVE":
-            self._desk.change_list(name, author, remove=elements or (), description=more)
-        elif mode is not None or more:
-            added = _entries(elements or ())
-            self._desk.change_list(name, author, add=added, replace=mode == "REPLACE", description=more)  # fmt: skip
+        kind = self._new_type(name, request.get(_VARIABLE_TYPE))
+        if kind is not None or mode is not None or "description" in request:
+            # One change, so that whatever of it is at fault leaves the list as it is.
+            self._desk.change_list(
+                name,
+                author,
+                add=() if mode == "REMOVE" else _entries(elements),
+                remove=elements if mode == "REMOVE" else (),
+                replace=mode == "REPLACE",
+                kind=kind,
+                description=request.get("description"),
+            )
+        if kind is not None:
+            self._put_list(name, request[_VARIABLE_TYPE], author)
         return {}
 
-    def _give_type(self, name: str, variable_type: str, author: str) -> None:
+    def _new_type(self, name: str, variable_type: str | None) -> ListType | None:
+        """Say what a list is of once it has a variable's type, None when it has it already."""
         state = self._list(name)
         declared = (self._shelf.get(Thing.LIST, name) or {}).get(_VARIABLE_TYPE)
-        if declared == variable_type:
-            return
+        if variable_type in (None, declared):
+            return None
         if declared is not None or state.type is not ListType.TEXT:
             raise ValidationException("variableType: the list has one already, which stays")
-        kind = list_type_of(variable_type)
-        if kind is not state.type:
-            # A list of ours is of one type for ever: it is made anew, with what is on it.
-            kept = [one.entry for one in state.entries.values()]
-            self._desk.drop_list(name, author)
-            self._desk.make_list(name, kind, state.use, author, description=state.description)
-            self._desk.change_list(name, author, add=kept)
-        self._put_list(name, variable_type, author)
+        return list_type_of(variable_type)
 
     def _delete_list(self, request: Request, author: str) -> Answer:
         name = request["name"]
@@ -715,6 +716,8 @@ def _verdicts() -> Iterator[None]:
         raise ValidationException(str(verdict)) from None
     except InvalidMessage as verdict:
         raise ValidationException(verdict.detail) from None
+    except ValidationError as error:
+        raise invalid(error) from None
     except (CannotPublish, BookUnread, OSError) as problem:
         raise InternalServerException(f"the change could not be made: {type(problem).__name__}") from None  # fmt: skip
 

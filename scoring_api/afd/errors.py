@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from pydantic import ValidationError
+
+_MAX_FAULTS: Final = 10
+
 
 class AfdError(Exception):
     """A call that is answered by an error.
@@ -74,3 +80,12 @@ class InternalServerException(AfdError):
     """It failed on our side; clients try again by themselves."""
 
     status = 500
+
+
+def invalid(error: ValidationError) -> ValidationException:
+    """Say what one of our own contracts has against a request; no value stands in it."""
+    faults = [
+        f"{'.'.join(str(part) for part in one['loc']) or 'request'}: {one['msg'].removeprefix('Value error, ')}"
+        for one in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return ValidationException("; ".join(faults[:_MAX_FAULTS]))

@@ -35,7 +35,7 @@ def page(names: Sequence[str], token: str | None, size: int) -> tuple[Sequence[s
 
 def _name(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode("ascii")).decode()
+        return base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode()
     except ValueError:
         raise ValidationException(
             "Value at 'nextToken': expected one that an answer gave"

@@ -153,15 +153,20 @@ _GONE: Final = frozenset(
 )
 
 
+def _is_long(value: object) -> bool:
+    """Whether OpenSearch takes a value as a long."""
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
 def _token(place: list[Any]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(place)).decode()
 
 
 def _place(token: str) -> list[Any]:
     try:
-        place = orjson.loads(base64.urlsafe_b64decode(token))
+        place = orjson.loads(base64.b64decode(token.encode("ascii"), b"-_", validate=True))
     except ValueError:
         place = None
-    if not isinstance(place, list) or [type(one) for one in place] != [int] * len(_SORT):
+    if not isinstance(place, list) or len(place) != len(_SORT) or not all(map(_is_long, place)):
         raise ValidationException("Value at 'nextToken': expected one that an answer gave")
     return place

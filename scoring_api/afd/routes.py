@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 import structlog
 from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from fraud.kit.aws_credentials import AwsCredential, AwsCredentials
@@ -25,6 +26,7 @@ from scoring_api.afd.errors import (
     ThrottlingException,
     UnknownOperationException,
     ValidationException,
+    invalid,
 )
 from scoring_api.afd.events import PAGE
 from scoring_api.afd.operations import Operation
@@ -92,6 +94,8 @@ class AfdDoor:
             return await operation.handle(check_request(name, body), principal)
         except NotReady as waiting:
             raise InternalServerException(f"not ready: waiting for {waiting}") from None
+        except ValidationError as error:
+            raise invalid(error) from None
 
     def _admitted(self, call: Call) -> Principal:
         if self._credentials is None:

@@ -48,7 +48,9 @@ class ListChanges(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"use": "watch"}]})
 
     use: Annotated[ListUse | None, Field(description="What being on it means from now on.")] = None
-    description: Annotated[str, Field(max_length=1_000, description="Left as it is if empty.")] = ""
+    description: Annotated[
+        str | None, Field(max_length=1_000, description="Left as it is if null or left out.")
+    ] = None
 
 
 class AList(BaseModel):

@@ -78,7 +78,7 @@ def test_an_analyst_changes_rules_and_lists(analyst: Analyst, tmp_path: Path) ->
     assert "2 put on seen" in analyst.run("lists", "import", "seen", entries)
     assert "1 put on" in analyst.run("lists", "add", "seen", "203.0.113.7", "--reason", "by hand")
     bad = analyst.run("lists", "add", "seen", "ada@example.com", code=2)
-    assert "entries.0.value: expected an IP address" in bad
+    assert "add.0.value: expected an IP address" in bad
     assert "ada@" not in bad
     rows = list(csv.DictReader(analyst.run("lists", "export", "seen").splitlines()))
     assert {row["value"]: row["reason"] for row in rows} == {

@@ -165,7 +165,7 @@ def test_bad_entries_are_refused_by_place_and_nothing_changes(office: Office) ->
     office.desk.make_list("bad_ips", ListType.IP, ListUse.BLOCK, "ada")
     before = len(office.published)
     entries = [ListEntry(value="192.0.2.1"), ListEntry(value="ada@example.com")]
-    with pytest.raises(InvalidMessage, match=r"entries\.1\.value: expected an IP") as told:
+    with pytest.raises(InvalidMessage, match=r"add\.1\.value: expected an IP") as told:
         office.desk.change_list("bad_ips", "ada", add=entries)
     assert "ada@" not in str(told.value)
     with pytest.raises(InvalidMessage, match="name: expected small letters"):
@@ -173,6 +173,53 @@ def test_bad_entries_are_refused_by_place_and_nothing_changes(office: Office) ->
     with pytest.raises(InvalidMessage, match="use: expected reference"):
         office.desk.make_list("words", ListType.TEXT, ListUse.BLOCK, "ada")
     assert len(office.published) == before
+
+
+def test_a_bad_value_to_be_taken_off_is_named_as_such(office: Office) -> None:
+    office.desk.make_list("bad_ips", ListType.IP, ListUse.BLOCK, "ada")
+    with pytest.raises(InvalidMessage, match=r"remove\.1: expected an IP"):
+        office.desk.change_list("bad_ips", "ada", remove=["192.0.2.1", "x"])
+
+
+def test_a_list_is_made_with_its_entries_or_not_at_all(office: Office) -> None:
+    entries = [ListEntry(value="192.0.2.1"), ListEntry(value="x")]
+    with pytest.raises(InvalidMessage, match=r"add\.1\.value"):
+        office.desk.make_list("seen", ListType.IP, ListUse.BLOCK, "ada", entries=entries)
+    assert office.book.lists() == {}
+    office.desk.make_list("seen", ListType.IP, ListUse.BLOCK, "ada", entries=entries[:1])
+    assert office.entries("seen") == {"192.0.2.1"}
+    assert len(office.published) == 1
+
+
+def test_a_list_becomes_one_of_another_type_with_all_that_is_on_it(office: Office) -> None:
+    """Or stays as it is: what does not fit is found before anything is written."""
+    entries = [ListEntry(value="192.0.2.1"), ListEntry(value="x", reason="by hand")]
+    office.desk.make_list(
+        "seen", ListType.TEXT, ListUse.REFERENCE, "ada", description="Ours.", entries=entries
+    )
+    with pytest.raises(InvalidMessage, match="type: expected one that fits all"):
+        office.desk.change_list("seen", "bo", kind=ListType.IP)
+    assert office.entries("seen") == {"192.0.2.1", "x"}
+    office.desk.change_list("seen", "ada", remove=["x"])
+    more = [ListEntry(value="192.0.2.2")]
+    assert office.desk.change_list("seen", "bo", kind=ListType.IP, add=more) == 1
+    after = office.book.lists()["seen"]
+    assert (after.type, after.description) == (ListType.IP, "Ours.")
+    assert office.entries("seen") == {"192.0.2.1", "192.0.2.2"}
+    assert len(office.published) == 3
+    asking = rules({"when": "$ip_address in @seen"})
+    office.desk.activate(office.desk.draft(asking, "ada").version, "ada")
+    with pytest.raises(Conflict, match="ask for the list seen"):
+        office.desk.change_list("seen", "bo", kind=ListType.TEXT)
+
+
+def test_a_description_is_left_changed_and_cleared(office: Office) -> None:
+    office.desk.make_list("seen", ListType.IP, ListUse.BLOCK, "ada", description="Ours.")
+    told = []
+    for description in (None, "Theirs.", ""):
+        office.desk.change_list("seen", "bo", description=description)
+        told.append(office.book.lists()["seen"].description)
+    assert told == ["Ours.", "Theirs.", ""]
 
 
 def test_a_hundred_thousand_entries_fit_and_count_as_one_change(office: Office) -> None:

@@ -116,6 +116,9 @@ def test_a_list_is_made_filled_paged_and_dropped(api: AnApi) -> None:
             break
     assert seen == values[1:]
     assert ask("PATCH", "/v1/lists/bad", json={"use": "watch"}).json()["use"] == "watch"
+    for description, expected in (("Ours.", "Ours."), (None, "Ours."), ("", "")):
+        changed = ask("PATCH", "/v1/lists/bad", json={"description": description}).json()
+        assert changed["description"] == expected
     assert ask("DELETE", "/v1/lists/bad").status_code == HTTPStatus.NO_CONTENT
     assert ask("GET", "/v1/lists/bad").status_code == HTTPStatus.NOT_FOUND
 
@@ -126,7 +129,7 @@ def test_a_bad_entry_is_refused_by_place_and_none_is_put_on(api: AnApi) -> None:
     entries = [{"value": "198.51.100.1"}, {"value": "ada@example.com"}]
     answer = ask("POST", "/v1/lists/bad/entries", json={"add": entries})
     assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
-    assert answer.json()["errors"][0]["field"] == "entries.1.value"
+    assert answer.json()["errors"][0]["field"] == "add.1.value"
     assert "ada@" not in answer.text
     assert ask("GET", "/v1/lists/bad").json()["entries"] == 0
 

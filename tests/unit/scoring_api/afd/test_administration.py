@@ -1,0 +1,145 @@
+"""What clients of Amazon Fraud Detector change: all of it or nothing, on record, and no value in clear."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraud.contracts.control import ControlDocument, decode_control
+from fraud.contracts.lists import ListType
+from fraud.governance.book import ControlBook
+from fraud.governance.desk import Desk
+from fraud.kit.api_keys import Role
+from fraud.kit.audit import AuditLog
+from scoring_api.access import Principal
+from scoring_api.afd.administration import Administration
+from scoring_api.afd.catalogue import Catalogue
+from scoring_api.afd.errors import ValidationException
+from scoring_api.afd.past import _place
+from scoring_api.afd.protocol import check_request
+from scoring_api.afd.shelf import KIND, Clerk, Shelf
+
+ADA = Principal("ada", Role.ANALYST, "AKIA1")
+
+
+class Client:
+    """Calls operations, whose documents a book and a shelf read by way of their bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.book = ControlBook()
+        self.audit = AuditLog(folder)
+        self.published = 0
+        shelf = Shelf()
+        self._keepers: dict[str, Any] = {KIND: shelf}
+        self._operations = Administration(
+            Catalogue(shelf, lambda: self.book, None, {}),
+            Clerk(shelf, self),
+            Desk(self, lambda: self.book),
+            self.audit,
+        ).operations()
+
+    def publish(self, document: ControlDocument) -> None:
+        self.published += 1
+        read = decode_control(document.key, document.value)
+        self._keepers.get(read.kind, self.book).take(read)
+
+    def __call__(self, operation: str, **request: Any) -> dict[str, Any]:
+        checked = check_request(operation, request)
+
+        async def call() -> dict[str, Any]:
+            return await self._operations[operation].handle(checked, ADA)
+
+        return asyncio.run(call())
+
+    def elements(self, name: str) -> list[str]:
+        found: list[str] = self("GetListElements", name=name)["elements"]
+        return found
+
+    def with_a_detector(self) -> None:
+        """Declare what rules need."""
+        self("PutEntityType", name="customer")
+        for label in ("fraud", "legit"):
+            self("PutLabel", name=label)
+        for name, kind, default in (("email_address", "STRING", "-"), ("transaction_amt", "FLOAT", "0")):  # fmt: skip
+            self("CreateVariable", name=name, dataType=kind, dataSource="EVENT", defaultValue=default)  # fmt: skip
+        self(
+            "PutEventType",
+            name="payment",
+            eventVariables=["email_address", "transaction_amt"],
+            labels=["fraud", "legit"],
+            entityTypes=["customer"],
+        )
+        self("PutDetector", detectorId="d", eventTypeName="payment")
+
+    def rule(self, rule_id: str, expression: str) -> dict[str, Any]:
+        made = self(
+            "CreateRule",
+            ruleId=rule_id,
+            detectorId="d",
+            expression=expression,
+            language="DETECTORPL",
+            outcomes=["review"],
+        )
+        reference: dict[str, Any] = made["rule"]
+        return reference
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Client:
+    return Client(tmp_path)
+
+
+def test_a_list_is_left_as_it_is_when_an_element_does_not_fit_its_new_type(client: Client) -> None:
+    client("CreateList", name="seen", elements=["192.0.2.1", "x"])
+    with pytest.raises(ValidationException, match="type: expected one that fits"):
+        client("UpdateList", name="seen", variableType="IP_ADDRESS")
+    with pytest.raises(ValidationException, match=r"add\.0\.value"):
+        client("UpdateList", name="seen", variableType="IP_ADDRESS", elements=["y"], updateMode="REPLACE")  # fmt: skip
+    assert (client.elements("seen"), client.book.lists()["seen"].type) == (["192.0.2.1", "x"], ListType.TEXT)  # fmt: skip
+    client("UpdateList", name="seen", variableType="IP_ADDRESS", elements=["192.0.2.7"], updateMode="REPLACE")  # fmt: skip
+    assert (client.elements("seen"), client.book.lists()["seen"].type) == (["192.0.2.7"], ListType.IP)  # fmt: skip
+    assert client("GetListsMetadata", name="seen")["lists"][0]["variableType"] == "IP_ADDRESS"
+
+
+def test_no_list_is_left_of_one_with_a_bad_element(client: Client) -> None:
+    with pytest.raises(ValidationException, match=r"add\.1\.value"):
+        client("CreateList", name="seen", elements=["192.0.2.1", "x"], variableType="IP_ADDRESS")
+    assert client("GetListsMetadata")["lists"] == []
+    client("CreateList", name="seen", elements=["192.0.2.1"], variableType="IP_ADDRESS")
+    assert client.elements("seen") == ["192.0.2.1"]
+
+
+def test_a_list_that_gets_a_type_and_elements_is_changed_once(client: Client) -> None:
+    client("CreateList", name="seen", elements=["192.0.2.1", "192.0.2.2"])
+    before = client.published
+    client("UpdateList", name="seen", variableType="IP_ADDRESS", elements=["192.0.2.2"], updateMode="REMOVE", description="Ours.")  # fmt: skip
+    assert client.elements("seen") == ["192.0.2.1"]
+    assert client.published - before == 2, "the list, and its variable's type"
+
+
+def test_more_rules_than_a_set_holds_are_the_callers_fault(client: Client) -> None:
+    client.with_a_detector()
+    rules = [client.rule(f"r{number}", f"$transaction_amt > {number}") for number in range(501)]
+    with pytest.raises(ValidationException, match=r"rules: .*at most 500 items"):
+        client("CreateDetectorVersion", detectorId="d", rules=rules)
+    assert client("CreateDetectorVersion", detectorId="d", rules=rules[:2])["status"] == "DRAFT"
+
+
+@pytest.mark.parametrize("token", ["@@@", "é", base64.b64encode(b"\xff").decode()])
+def test_a_token_that_no_answer_gave_is_refused(client: Client, token: str) -> None:
+    with pytest.raises(ValidationException, match="nextToken"):
+        client("GetOutcomes", nextToken=token)
+
+
+@pytest.mark.parametrize(
+    "place", [[2**63, 0, 0, 0], [0, 0, 0, -(2**63) - 1], [True, 0, 0, 0], [0, 0, 0], "x", 1]
+)
+def test_a_place_that_the_index_cannot_have_is_refused(place: Any) -> None:
+    token = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+    with pytest.raises(ValidationException, match="nextToken"):
+        _place(token)
