@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
+from itertools import islice
 from typing import Any, Final
 from zlib import crc32
 
@@ -20,6 +21,7 @@ from ua_parser import parse as parse_user_agent
 
 from fraud.contracts.transaction import Transaction
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT, amounts_to_micro
+from fraud.features.remembering import remembered
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +32,11 @@ _DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
 _EPOCH_WEEKDAY: Final = 3  # 1 January 1970 was a Thursday; Monday is 0
 _TEXTS: Final = 65_536
-"""Texts of a kind whose parsed form is kept: some 10 MB each at most."""
+"""Texts of a kind whose parsed form is kept: some 10 MB of ordinary ones, some 40 MB of the longest."""
+
+LONGEST_USER_AGENT: Final = 1_024
+"""What is read of a user agent, characters: browsers' have some 100 to 300, and parsing takes the
+longer the longer they are."""
 
 # Where people of every kind have their private mail: a small, stable list, not a judgement.
 FREE_MAIL: Final = frozenset(
@@ -154,13 +160,13 @@ def parsed(field: str, parse: Callable[[str], Any], position: int = 0) -> Callab
     return lambda batch: batch.parsed(field, parse)[position]
 
 
-@lru_cache(maxsize=_TEXTS)
+@remembered(_TEXTS)
 def code(text: str) -> tuple[float]:
     """Give a text's code for the model, 0 to `CODES` exclusive, in no order."""
     return (crc32(text.encode()) % CODES,)
 
 
-@lru_cache(maxsize=_TEXTS)
+@remembered(_TEXTS)
 def email(address: str) -> tuple[float, float, float]:
     """Say of an e-mail address: is its domain free, disposable; share of digits before the @."""
     local, at, domain = address.rpartition("@")
@@ -174,7 +180,7 @@ def email(address: str) -> tuple[float, float, float]:
 _CARRIER_NAT: Final = ipaddress.ip_network("100.64.0.0/10")
 
 
-@lru_cache(maxsize=_TEXTS)
+@remembered(_TEXTS)
 def ip_address(text: str) -> tuple[float, float, float]:
     """Say of an IP address: is it not public; its class; its version is 6."""
     try:
@@ -204,9 +210,13 @@ _DESKTOP_SYSTEMS: Final = frozenset(
 )
 
 
-@lru_cache(maxsize=_TEXTS)
+@remembered(_TEXTS)
 def user_agent(text: str) -> tuple[float, float, float]:
-    """Say of a user agent: is it mobile; code of its family; class of the device."""
+    """Say of a user agent: is it mobile; code of its family; class of the device.
+
+    Only its first `LONGEST_USER_AGENT` characters are read.
+    """
+    text = text[:LONGEST_USER_AGENT]
     mobile = "Mobi" in text or "Android" in text
     found = parse_user_agent(text)
     family = "" if found.user_agent is None else found.user_agent.family
@@ -225,17 +235,23 @@ def user_agent(text: str) -> tuple[float, float, float]:
     return (float(mobile), *code(family), kind)
 
 
-@lru_cache(maxsize=_TEXTS)
-def _calling_code_matches(phone: str, country: str) -> float:
+@remembered(_TEXTS)
+def _calling_code_regions(phone: str) -> tuple[str, ...] | None:
+    """Give the regions of a phone number's calling code, None when it has none."""
     if not phone.startswith("+"):
-        return math.nan
-    digits = "".join(character for character in phone if character in "0123456789")
+        return None
+    digits = "".join(islice((one for one in phone if one in "0123456789"), 3))
     # No calling code is the beginning of another one.
     for length in (1, 2, 3):
         regions = COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:length] or 0))
         if regions:
-            return float(country.upper() in regions)
-    return math.nan
+            return regions
+    return None
+
+
+def _calling_code_matches(phone: str, country: str) -> float:
+    regions = _calling_code_regions(phone)
+    return math.nan if regions is None else float(country.upper() in regions)
 
 
 def phone_country_matches(batch: Batch) -> Floats:

@@ -17,6 +17,7 @@ from fraud.features.catalogue import FEATURES, KEYS
 from fraud.features.declaration import LOCATION_COLUMNS, Key
 from fraud.features.history import Records
 from fraud.features.of_transaction import Batch
+from fraud.features.remembering import remembered
 
 OWN_FEATURES: Final = tuple(feature for feature in FEATURES if not feature.key)
 """Features of the transaction alone; they come first in the vector."""
@@ -34,7 +35,11 @@ def event_hash(entity_id: str, event_id: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
 
 
-@lru_cache(maxsize=262_144)
+@remembered(texts=262_144)
+def _code_of(text: str) -> int:
+    return crc32(text.encode()) or 1
+
+
 def code_of(text: str | None) -> int:
     """Give a text's 32-bit code for comparing and counting; 0 is missing.
 
@@ -42,7 +47,7 @@ def code_of(text: str | None) -> int:
         >>> code_of(None), code_of("shopping_net") == code_of("shopping_net")
         (0, True)
     """
-    return 0 if text is None else crc32(text.encode()) or 1
+    return 0 if text is None else _code_of(text)
 
 
 @lru_cache(maxsize=65_536)

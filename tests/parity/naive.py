@@ -185,7 +185,8 @@ def own_features(now: Transaction) -> dict[str, float]:
     if "product_category" in now.fields:
         category = float(crc32(now.fields["product_category"].encode()) % 1024)
     if "user_agent" in now.fields:
-        agent = now.fields["user_agent"]
+        # What comes after its first 1,024 characters is not read.
+        agent = now.fields["user_agent"][:1024]
         mobile = 1.0 if "Mobi" in agent or "Android" in agent else 0.0
         family, device = user_agent_features(agent)
     phone, country = now.fields.get("phone", ""), now.fields.get("billing_country")

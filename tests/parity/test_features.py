@@ -51,6 +51,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
         "Android",
         "Googlebot/2.1 (+http://www.google.com/bot.html)",
         "curl/8.0",
+        "Mozilla/5.0 (X11; Linux x86_64)".ljust(1_100) + "Android Mobile",
     ),
     "email_address": (
         "ada7@gmail.com",

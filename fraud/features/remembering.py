@@ -1,0 +1,36 @@
+"""Remembering what was made of a text: the same ones come again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Final, TypeVar
+
+LONGEST_KEPT: Final = 512
+"""Longest text that is remembered, characters: texts come from whoever sends transactions, and a
+cache of long ones would hold gigabytes."""
+
+T = TypeVar("T")
+
+
+def remembered(texts: int) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+    """Let a pure function of a text remember what it gave.
+
+    Args:
+        texts: How many texts are remembered, those last asked for.
+
+    Example:
+        >>> remembered(texts=10)(len)("abc")
+        3
+    """
+
+    def remembering(function: Callable[[str], T]) -> Callable[[str], T]:
+        kept = lru_cache(maxsize=texts)(function)
+
+        @wraps(function)
+        def of(text: str) -> T:
+            return kept(text) if len(text) <= LONGEST_KEPT else function(text)
+
+        return of
+
+    return remembering
