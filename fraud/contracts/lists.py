@@ -8,8 +8,8 @@ every change, and with it who made which entry, when and why.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +19,7 @@ from typing import Annotated, Final, Generic, TypeVar
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from fraud.contracts.addresses import network_of
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 
 LIST_NAME: Final = r"^[a-z0-9][a-z0-9_]{0,63}$"
@@ -27,6 +28,9 @@ MAX_VALUE: Final = 320
 
 CHANGE_BYTES: Final = 524_288
 """A change of more than this is cut into parts: the control topic takes 1 MiB a record."""
+
+MAX_PARTS: Final = 10_000
+"""Most parts of a change."""
 
 
 class ListType(StrEnum):
@@ -37,7 +41,7 @@ class ListType(StrEnum):
     EMAIL = "email"
     """E-mail addresses, and domains as `example.com` (all addresses there), in any case."""
     IP = "ip"
-    """IP addresses and networks (CIDR), of both versions."""
+    """IP addresses and networks (CIDR), of both versions; see `fraud.contracts.addresses`."""
     BIN = "bin"
     """First digits of card numbers; one of six digits holds all of eight that begin with it."""
     PHONE = "phone"
@@ -103,9 +107,9 @@ class ListChange(_Contract):
     dropped: Annotated[bool, Field(description="Whether the list goes altogether.")] = False
     remove: Annotated[tuple[str, ...], Field(description="Values taken off, before others are added.")] = ()  # fmt: skip
     add: Annotated[tuple[ListEntry, ...], Field(description="Entries put on or put anew.")] = ()
-    part: Annotated[int, Field(ge=1)] = 1
+    part: Annotated[int, Field(ge=1, le=MAX_PARTS)] = 1
     parts: Annotated[
-        int, Field(ge=1, le=10_000, description="Parts that the change was cut into: it counts once the last is there.")
+        int, Field(ge=1, le=MAX_PARTS, description="Parts that the change was cut into: it counts once the last is there.")
     ] = 1  # fmt: skip
 
     def cut(self, limit_bytes: int = CHANGE_BYTES) -> list[ListChange]:
@@ -141,6 +145,7 @@ class ListChange(_Contract):
 
 
 _NOT_DIGITS: Final = re.compile(r"\D")
+_LONGEST_DOMAIN: Final = 253
 _BIN: Final = re.compile(r"[0-9]{4,8}", re.ASCII)
 _DOMAIN: Final = re.compile(r"@?(?:[a-z0-9_-]+\.)+[a-z0-9-]+")
 
@@ -160,7 +165,7 @@ def normal(kind: ListType, value: str) -> str:
         raise ValueError(f"expected 1 to {MAX_VALUE} characters")
     match kind:
         case ListType.EMAIL:
-            text = text.lower()
+            text = mailbox_of(text)
             if text.count("@") == 1 and not text.startswith("@"):
                 return text
             if not _DOMAIN.fullmatch(text):
@@ -168,18 +173,51 @@ def normal(kind: ListType, value: str) -> str:
             return text.removeprefix("@")
         case ListType.IP:
             try:
-                network = ipaddress.ip_network(text, strict=False)
+                return network_of(text).text
             except ValueError:
                 raise ValueError("expected an IP address or a network such as 10.0.0.0/8") from None
-            return str(network.network_address if network.num_addresses == 1 else network)
         case ListType.BIN:
             if not _BIN.fullmatch(text):
                 raise ValueError("expected 4 to 8 digits")
         case ListType.PHONE:
-            text = _NOT_DIGITS.sub("", text)
+            text = digits_of(text)
             if not 4 <= len(text) <= 20:
                 raise ValueError("expected a phone number of 4 to 20 digits")
     return text
+
+
+def mailbox_of(text: str) -> str:
+    """Write an e-mail address or a domain as lists compare it.
+
+    In small letters; the domain without the dot that may end it, and in ASCII (IDNA).
+
+    Example:
+        >>> mailbox_of("Ada@Example.com."), mailbox_of("x@m\u00fcnchen.example")
+        ('ada@example.com', 'x@xn--mnchen-3ya.example')
+    """
+    text = text.strip().lower().rstrip(".")
+    if text.isascii():
+        return text
+    local, at, domain = text.rpartition("@")
+    if domain.isascii() or len(domain) > _LONGEST_DOMAIN:
+        return text
+    try:
+        return local + at + domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        return text
+
+
+def digits_of(text: str) -> str:
+    """Give the digits of a phone number, those of other scripts as 0 to 9.
+
+    Example:
+        >>> digits_of("+1 (202) 555-0143")
+        '12025550143'
+    """
+    digits = _NOT_DIGITS.sub("", text)
+    if digits.isascii():
+        return digits
+    return "".join(str(unicodedata.decimal(digit)) for digit in digits)
 
 
 V = TypeVar("V")
@@ -300,5 +338,8 @@ def _values(kind: ListType, values: Iterable[str]) -> Iterator[str]:
 
 
 def expires_ms(entry: ListEntry, _author: str = "", _time_ms: int = 0) -> int:
-    """Give when an entry ends, UTC epoch milliseconds; 0 is never. What deciding keeps of it."""
-    return 0 if entry.expires_at is None else int(entry.expires_at.timestamp() * 1000)
+    """Give when an entry ends, UTC epoch milliseconds; 0 is never. What deciding keeps of it.
+
+    An end of before 1970 is 1: it is past as well.
+    """
+    return 0 if entry.expires_at is None else max(1, int(entry.expires_at.timestamp() * 1000))

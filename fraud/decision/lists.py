@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
@@ -11,12 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud.contracts.lists import ListState, ListType
+from fraud.contracts.addresses import address_of, network_of
+from fraud.contracts.lists import ListState, ListType, digits_of, mailbox_of
 
-_CACHED: Final = 262_144
 _FOR_EVER: Final = 0
 _ABSENT: Final = -1
-_NOT_DIGITS: Final = re.compile(r"\D")
 
 Expiries = Mapping[str, int]
 """By value, when its entry ends: UTC epoch milliseconds, 0 for never."""
@@ -64,7 +61,7 @@ def _finder(kind: ListType, entries: Expiries) -> Callable[[str], int | None]:
         case ListType.BIN:
             return _Bin(entries)
         case ListType.PHONE:
-            return lambda value: entries.get(_NOT_DIGITS.sub("", value))
+            return lambda value: entries.get(digits_of(value))
         case _:
             return lambda value: entries.get(value.strip())
 
@@ -83,7 +80,7 @@ class _Email:
         self._entries = entries
 
     def __call__(self, value: str) -> int | None:
-        address = value.strip().lower()
+        address = mailbox_of(value)
         domain = address.rpartition("@")[2]
         known = [self._entries.get(address), self._entries.get(domain)]
         return _later([end for end in known if end is not None])
@@ -102,26 +99,8 @@ class _Bin:
         return _later([end for end in known if end is not None])
 
 
-Network = tuple[int, int, int]
-"""Version, length of the prefix, and the prefix as a number."""
-
-
-@lru_cache(maxsize=_CACHED)
-def _network(text: str) -> Network:
-    network = ipaddress.ip_network(text)
-    return network.version, network.prefixlen, int(network.network_address)
-
-
-@lru_cache(maxsize=_CACHED)
-def _address(text: str) -> tuple[int, int, str] | None:
-    """Give version, number and the text that lists have; None when it is no address."""
-    try:
-        address = ipaddress.ip_address(text.strip())
-    except ValueError:
-        return None
-    # An IPv4 address in IPv6's clothes is looked up as what it is.
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.version, int(address), str(address)
+# Of entries alone, whose length is bounded.
+_network = lru_cache(maxsize=262_144)(network_of)
 
 
 class _Ip:
@@ -132,20 +111,17 @@ class _Ip:
         by_length: dict[tuple[int, int], dict[int, int]] = {}
         for text, end in entries.items():
             if "/" in text:
-                version, length, prefix = _network(text)
-                by_length.setdefault((version, length), {})[prefix] = end
-        self._networks = [
-            (version, (32 if version == 4 else 128) - length, ends)
-            for (version, length), ends in by_length.items()
-        ]
+                network = _network(text)
+                by_length.setdefault((network.version, network.bits), {})[network.first] = end
+        self._networks = [(version, bits, ends) for (version, bits), ends in by_length.items()]
 
     def __call__(self, value: str) -> int | None:
-        address = _address(value)
+        address = address_of(value)
         if address is None:
             return None
         version, number, text = address
         known = [self._entries.get(text)]
-        for of, shift, ends in self._networks:
+        for of, bits, ends in self._networks:
             if of == version:
-                known.append(ends.get(number >> shift << shift))
+                known.append(ends.get(number >> bits << bits))
         return _later([end for end in known if end is not None])

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from bisect import bisect_right
 from collections.abc import Iterable
-from functools import lru_cache
 
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> tuple[int, int] | None:
-    """Read an address as version and number, None when it is none."""
-    try:
-        address = ipaddress.ip_address(text.strip())
-    except ValueError:
-        return None
-    return address.version, int(address)
+from fraud.contracts.addresses import address_of, network_of
 
 
 class Networks:
@@ -31,15 +21,15 @@ class Networks:
         >>> networks = Networks(["10.0.0.0/8", "2001:db8::1"])
         >>> "10.1.2.3" in networks, "2001:DB8:0::1" in networks, "11.0.0.0" in networks
         (True, True, False)
+        >>> "::ffff:10.1.2.3" in networks
+        True
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
         spans: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
         for entry in entries:
-            network = ipaddress.ip_network(entry.strip(), strict=False)
-            spans[network.version].append(
-                (int(network.network_address), int(network.broadcast_address))
-            )
+            network = network_of(entry)
+            spans[network.version].append((network.first, network.last))
         # Networks are nested or apart: once those within others are gone, only the last that
         # begins at or before an address can hold it.
         self._first: dict[int, list[int]] = {}
@@ -54,9 +44,8 @@ class Networks:
 
     def __contains__(self, text: str) -> bool:
         """Say whether a text is an address among these; a text that is no address is not."""
-        address = _address(text)
+        address = address_of(text)
         if address is None:
             return False
-        version, number = address
-        at = bisect_right(self._first[version], number) - 1
-        return at >= 0 and number <= self._last[version][at]
+        at = bisect_right(self._first[address.version], address.number) - 1
+        return at >= 0 and address.number <= self._last[address.version][at]

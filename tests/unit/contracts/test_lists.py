@@ -51,6 +51,12 @@ def fold(*changes: ListChange) -> ListState[int] | None:
         (ListType.IP, "203.0.113.7/32", "203.0.113.7"),
         (ListType.IP, "203.0.113.7/24", "203.0.113.0/24"),
         (ListType.IP, "2001:DB8::0001", "2001:db8::1"),
+        (ListType.IP, "::ffff:203.0.113.7", "203.0.113.7"),
+        (ListType.IP, "::ffff:203.0.113.7/120", "203.0.113.0/24"),
+        (ListType.IP, "FE80::1%eth0", "fe80::1"),
+        (ListType.EMAIL, "Ada@example.com.", "ada@example.com"),
+        (ListType.EMAIL, "münchen.example", "xn--mnchen-3ya.example"),
+        (ListType.PHONE, "٠١٢٣٤٥٦", "0123456"),
         (ListType.BIN, "411111", "411111"),
         (ListType.PHONE, "+1 (202) 555-0143", "12025550143"),
     ],
@@ -152,6 +158,13 @@ def test_an_entry_keeps_its_expiry() -> None:
     entry = ListEntry(value="a", expires_at=datetime(2026, 3, 1, tzinfo=UTC))
     assert expires_ms(entry) == 1_772_323_200_000
     assert expires_ms(ListEntry(value="a")) == 0
+
+
+@pytest.mark.parametrize("end", ["1970-01-01T00:00:00Z", "1969-12-31T00:00:00Z", "0001-01-01T00:00:00+14:00"])  # fmt: skip
+def test_an_entry_that_ended_before_1970_ended(end: str) -> None:
+    """0 would be never."""
+    entry = ListEntry.model_validate({"value": "a", "expires_at": end})
+    assert expires_ms(entry) == 1
 
 
 def test_a_document_says_which_part_it_is() -> None:

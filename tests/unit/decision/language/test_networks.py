@@ -33,6 +33,19 @@ def test_what_is_no_address_is_in_no_network(text: str) -> None:
     assert text not in Networks(["0.0.0.0/0", "::/0"])
 
 
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ("10.0.0.0/8", "::ffff:10.1.2.3"),
+        ("::ffff:10.0.0.0/104", "10.1.2.3"),
+        ("10.1.2.3", "::ffff:a01:203"),
+        ("fe80::/10", "fe80::1%eth0"),
+    ],
+)
+def test_an_address_in_other_clothes_is_found(entry: str, text: str) -> None:
+    assert text in Networks([entry])
+
+
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(ValueError, match="here"):
         Networks(["10.0.0.0/8", "here"])

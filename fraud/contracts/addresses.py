@@ -1,0 +1,101 @@
+"""IP addresses and networks in the one form in which lists, rules and look-ups compare them.
+
+An IPv4 address in IPv6's clothes (`::ffff:203.0.113.7`) is that IPv4 address, and a network of such
+addresses the IPv4 network. A zone (`fe80::1%eth0`) says where an address was seen and is no part of it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+LONGEST: Final = 64
+"""Longest text that can be an address, characters, its zone not counted."""
+
+_CACHED: Final = 262_144
+_MAPPED_BITS: Final = 96
+
+
+class Address(NamedTuple):
+    """An address: 4 or 6, the number that it is, and its canonical text."""
+
+    version: int
+    number: int
+    text: str
+
+
+class Network(NamedTuple):
+    """A network: 4 or 6, its first address as a number, the length of its prefix, its canonical text."""
+
+    version: int
+    first: int
+    length: int
+    text: str
+
+    @property
+    def bits(self) -> int:
+        """How many bits of an address are free in it."""
+        return (32 if self.version == 4 else 128) - self.length
+
+    @property
+    def last(self) -> int:
+        """Its last address as a number."""
+        return self.first | (1 << self.bits) - 1
+
+
+def address_of(text: str) -> Address | None:
+    """Read an address, None when it is none.
+
+    Example:
+        >>> address_of("::ffff:203.0.113.7").text, address_of("2001:DB8:0::1%eth0").text
+        ('203.0.113.7', '2001:db8::1')
+    """
+    text = _without_zone(text.strip())
+    # Looked at before anything is kept: texts come from whoever sends transactions.
+    return _address(text) if len(text) <= LONGEST else None
+
+
+def network_of(text: str) -> Network:
+    """Read a network or a single address; bits beyond the prefix do not count.
+
+    Raises:
+        ValueError: It is neither.
+
+    Example:
+        >>> network_of("::ffff:203.0.113.7/120").text, network_of("10.1.2.3/8").text
+        ('203.0.113.0/24', '10.0.0.0/8')
+        >>> network_of("fe80::1%eth0").text
+        'fe80::1'
+    """
+    address, slash, length = text.strip().partition("/")
+    network = ipaddress.ip_network(_without_zone(address) + slash + length, strict=False)
+    first, bits = int(network.network_address), network.prefixlen
+    if isinstance(network, ipaddress.IPv6Network) and bits >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            first, bits = int(mapped), bits - _MAPPED_BITS
+            network = ipaddress.IPv4Network((first, bits))
+    single = network.num_addresses == 1
+    return Network(
+        network.version, first, bits, str(network.network_address if single else network)
+    )
+
+
+def _without_zone(text: str) -> str:
+    if ":" not in text:
+        return text
+    address, percent, zone = text.partition("%")
+    # A zone without a name is none, and the text no address.
+    return text if percent and not zone else address
+
+
+@lru_cache(maxsize=_CACHED)
+def _address(text: str) -> Address | None:
+    try:
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    return Address(address.version, int(address), str(address))

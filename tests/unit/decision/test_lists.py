@@ -1,0 +1,56 @@
+"""A value is on a list however it is written."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse, expires_ms
+from fraud.decision.lists import Lookup
+
+
+def a_lookup(kind: ListType, *values: str) -> Lookup:
+    fold: ListFold[int] = ListFold(expires_ms)
+    entries = tuple(ListEntry(value=value) for value in values)
+    fold.take("them", "c0", ListChange(type=kind, use=ListUse.BLOCK, add=entries), "ada", 0)
+    return Lookup(fold.states()["them"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry", "value"),
+    [
+        (ListType.IP, "::ffff:203.0.113.7", "203.0.113.7"),
+        (ListType.IP, "203.0.113.7", "::ffff:203.0.113.7"),
+        (ListType.IP, "::ffff:203.0.113.0/120", "203.0.113.7"),
+        (ListType.IP, "203.0.113.0/24", "::ffff:cb00:7107"),
+        (ListType.IP, "fe80::1", "fe80::1%eth0"),
+        (ListType.IP, "fe80::1%eth0", "fe80::1"),
+        (ListType.IP, "2001:db8::/32", "2001:db8::1%" + "x" * 1000),
+        (ListType.EMAIL, "example.com", "Ada@Example.com."),
+        (ListType.EMAIL, "ada@example.com.", "ada@example.com"),
+        (ListType.EMAIL, "münchen.example", "x@xn--mnchen-3ya.example"),
+        (ListType.EMAIL, "xn--mnchen-3ya.example", "x@MÜNCHEN.example"),
+        (ListType.PHONE, "+1 (202) 555-0143", "١٢٠٢٥٥٥٠١٤٣"),
+        (ListType.PHONE, "١٢٠٢٥٥٥٠١٤٣", "+12025550143"),
+        (ListType.BIN, "411111", "41111122"),
+        (ListType.DEVICE, "d-1", " d-1 "),
+    ],
+)
+def test_a_value_is_found_as_it_is_meant(kind: ListType, entry: str, value: str) -> None:
+    other = {ListType.IP: "198.51.100.1", ListType.EMAIL: "x@example.net"}.get(kind, "555555")
+    assert a_lookup(kind, entry).members([value, other, None], 0).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("kind", list(ListType))
+def test_long_values_are_looked_up_and_not_held(kind: ListType) -> None:
+    entry = {ListType.IP: "10.0.0.0/8", ListType.EMAIL: "example.com"}.get(kind, "4111")
+    lookup = a_lookup(kind, entry)
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            assert not lookup.members([f"{number}" + "x" * 100_000], 0).any()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000
