@@ -128,15 +128,11 @@ class EngineInUse:
         """
         change_id, change = read_list_change(document)
         time_ms = int(document.time.timestamp() * 1000)
-        state = self._fold.take(document.name, change_id, change, document.author, time_ms)
-        if state is not None:
-            self._lists[document.name] = Lookup(state)
-        elif change.dropped:
-            self._lists.pop(document.name, None)
+        self._fold.take(document.name, change_id, change, document.author, time_ms)
 
     def forget_lists(self) -> None:
         """Forget what was folded: the topic was made anew. What is in force stays until `settle`."""
-        self._fold, self._lists = ListFold(expires_ms), {}
+        self._fold = ListFold(expires_ms)
 
     def settle(self) -> None:
         """Put in force what was taken, all at once. Decisions go on meanwhile by what was before."""
@@ -144,8 +140,6 @@ class EngineInUse:
         engine = self._made()
         if engine.policy.version == before.version:
             return
-        if engine.policy.model != before.model or engine.policy.challenge != before.challenge:
-            warm_up(engine)
         self.current = engine
         self._tell()
         _log.info(
@@ -163,16 +157,34 @@ class EngineInUse:
             challenge = Challenge(
                 (self._challenger or self._scorer).ref, self._challenger_rules or self._rules
             )
+        self._look_up()
         policy = Policy(self._rules, self._scorer.ref, dict(self._lists), challenge)
         return Engine(self._scorer, policy, self._clock, challenger=self._challenger)
+
+    def _look_up(self) -> None:
+        """Make the look-ups of lists that changed, once, however many changes they had."""
+        before = self._lists
+        self._lists = {
+            name: before[name]
+            if name in before and before[name].version == state.version
+            else Lookup(state, before.get(name))
+            for name, state in self._fold.states().items()
+        }
 
     def _loaded(self, ref: ModelRef, before: Scorer | None) -> Scorer:
         if before is not None and ref == before.ref:
             return before
         try:
-            return self._registry.load(ref.name, ref.version)
+            scorer = self._registry.load(ref.name, ref.version)
         except (ModelError, OSError) as problem:
             raise Refused(str(problem)) from problem
+        try:
+            warm_up(Engine(scorer, Policy(self._rules, ref), self._clock))
+        except Exception as problem:
+            # Whatever a model does that cannot decide: the one before goes on.
+            _log.warning("model.cannot_decide", model=ref.name, version=ref.version, exc_info=True)
+            raise Refused(f"model {ref.name}@{ref.version} cannot decide: {problem}") from problem
+        return scorer
 
     def _tell(self) -> None:
         # Of this process there is one service; scrapers see one policy at a time.

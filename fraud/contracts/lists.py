@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -234,6 +235,8 @@ class ListState(Generic[V]):
         description: What it is for.
         version: Names this state: a hash over all changes up to here, 12 hexadecimal digits.
         entries: By value, what the fold keeps of an entry.
+        since: Version of the state given before this one, None where that is of no use.
+        changed: Values put on, put anew or taken off since then.
     """
 
     name: str
@@ -242,13 +245,29 @@ class ListState(Generic[V]):
     description: str
     version: str
     entries: Mapping[str, V] = field(repr=False)
+    since: str | None = field(default=None, repr=False, compare=False)
+    changed: Collection[str] = field(default=(), repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.entries)
 
 
+class _Folded(Generic[V]):
+    """A list while it is folded: its entries are changed in place until they are given away."""
+
+    def __init__(self, change: ListChange) -> None:
+        self.type = change.type
+        self.use = change.use
+        self.description = ""
+        self.version = ""
+        self.entries: dict[str, V] = {}
+        self.given: ListState[V] | None = None
+        self.since: str | None = None
+        self.changed: set[str] = set()
+
+
 class ListFold(Generic[V]):
-    """Folds changes into lists.
+    """Folds changes into lists. Threads may look while one folds.
 
     Args:
         keep: What is kept of an entry, given the entry and its document's author and time (UTC epoch
@@ -257,17 +276,47 @@ class ListFold(Generic[V]):
 
     def __init__(self, keep: Callable[[ListEntry, str, int], V]) -> None:
         self._keep = keep
-        self._states: dict[str, ListState[V]] = {}
+        self._folded: dict[str, _Folded[V]] = {}
         self._waiting: dict[str, list[ListChange]] = {}
+        self._lock = threading.Lock()
 
     def states(self) -> dict[str, ListState[V]]:
         """Give all lists by name."""
-        return dict(self._states)
+        with self._lock:
+            return {name: self._given(name) for name in self._folded}
+
+    def state(self, name: str) -> ListState[V] | None:
+        """Give one list, None when there is none."""
+        with self._lock:
+            return self._given(name) if name in self._folded else None
+
+    def versions(self) -> dict[str, str]:
+        """Give the versions of all lists by name."""
+        with self._lock:
+            return {name: one.version for name, one in self._folded.items()}
+
+    def _given(self, name: str) -> ListState[V]:
+        one = self._folded[name]
+        if one.given is None:
+            one.given = ListState(
+                name,
+                one.type,
+                one.use,
+                one.description,
+                one.version,
+                one.entries,
+                one.since,
+                frozenset(one.changed),
+            )
+        return one.given
 
     def take(
         self, name: str, change_id: str, change: ListChange, author: str, time_ms: int
-    ) -> ListState[V] | None:
-        """Take the next change, or the next part of one.
+    ) -> None:
+        """Take the next change, or the next part of one. It counts once its last part is there.
+
+        A list is copied only if its state was given away since the change before: thousands of
+        changes in a row cost what they hold.
 
         Args:
             name: Of the list.
@@ -275,9 +324,6 @@ class ListFold(Generic[V]):
             change: What changes.
             author: Who made it.
             time_ms: When, UTC epoch milliseconds.
-
-        Returns:
-            The list after it; None while parts are missing, and of a dropped list.
 
         Raises:
             InvalidMessage: A value is none of the list's type, or the type is another than before
@@ -288,43 +334,55 @@ class ListFold(Generic[V]):
             if change.part == len(waiting) + 1:
                 waiting.append(change)
             if change.part < change.parts or len(waiting) < change.parts:
-                return None
+                return
             parts = self._waiting.pop(f"{name}/{change_id}")
         else:
             parts = [change]
-        before = self._states.get(name)
         if change.dropped:
-            self._states.pop(name, None)
-            return None
+            with self._lock:
+                self._folded.pop(name, None)
+            return
+        before = self._folded.get(name)
         if before is not None and before.type is not change.type and not change.replace:
             raise InvalidMessage(
                 ErrorCode.OUT_OF_RANGE,
                 f"type: expected {before.type}, as the list {name} has been from its start",
                 "type",
             )
-        entries = {} if before is None or change.replace else dict(before.entries)
-        digest = hashlib.sha256(
-            f"{before.version if before is not None else ''}/{change_id}".encode()
-        )
-        for part in parts:
-            for value in _values(change.type, part.remove):
-                entries.pop(value, None)
-            for value, entry in zip(
-                _values(change.type, (entry.value for entry in part.add)), part.add, strict=True
-            ):
-                entries[value] = self._keep(entry, author, time_ms)
-        state = ListState(
-            name,
-            change.type,
-            change.use,
-            change.description
-            if change.description is not None
-            else (before.description if before is not None else ""),
-            digest.hexdigest()[:12],
-            entries,
-        )
-        self._states[name] = state
-        return state
+        # All values are read before the first is put on the list.
+        read = [(list(_values(change.type, part.remove)), _entries(part)) for part in parts]
+        with self._lock:
+            after = _Folded[V](change) if before is None else self._opened(before, change)
+            for removed, added in read:
+                for value in removed:
+                    after.entries.pop(value, None)
+                for value, entry in added:
+                    after.entries[value] = self._keep(entry, author, time_ms)
+                if after.since is not None:
+                    after.changed.update(removed, (value for value, _ in added))
+            if change.description is not None:
+                after.description = change.description
+            chained = f"{after.version}/{change_id}"
+            after.version = hashlib.sha256(chained.encode()).hexdigest()[:12]
+            self._folded[name] = after
+
+    @staticmethod
+    def _opened(one: _Folded[V], change: ListChange) -> _Folded[V]:
+        """Make a list ready to be changed: what was given away stays as it is."""
+        if one.given is not None:
+            one.since, one.changed = one.given.version, set()
+            if not change.replace:
+                one.entries = dict(one.entries)
+            one.given = None
+        if change.replace:
+            one.entries, one.since, one.changed = {}, None, set()
+        one.type, one.use = change.type, change.use
+        return one
+
+
+def _entries(part: ListChange) -> list[tuple[str, ListEntry]]:
+    values = _values(part.type, (entry.value for entry in part.add))
+    return list(zip(values, part.add, strict=True))
 
 
 def _values(kind: ListType, values: Iterable[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -24,14 +24,16 @@ class Lookup:
 
     Args:
         state: The list, folded by `fraud.contracts.lists.expires_ms`.
+        before: The same list as it was looked up before, if it was: then what changed since is
+            read, and not all of it.
     """
 
-    def __init__(self, state: ListState[int]) -> None:
+    def __init__(self, state: ListState[int], before: Lookup | None = None) -> None:
         self.name = state.name
         self.type = state.type
         self.use = state.use
         self.version = state.version
-        self._find = _finder(state.type, state.entries)
+        self._find = _finder(state, before)
 
     def members(
         self, values: Sequence[str | None], at_ms: int | NDArray[np.int64]
@@ -52,11 +54,15 @@ class Lookup:
         return on
 
 
-def _finder(kind: ListType, entries: Expiries) -> Callable[[str], int | None]:
-    match kind:
+def _finder(state: ListState[int], before: Lookup | None) -> Callable[[str], int | None]:
+    entries = state.entries
+    match state.type:
         case ListType.EMAIL:
             return _Email(entries)
         case ListType.IP:
+            of_before = None if before is None or before.version != state.since else before._find
+            if isinstance(of_before, _Ip):
+                return _Ip(entries, of_before, state.changed)
             return _Ip(entries)
         case ListType.BIN:
             return _Bin(entries)
@@ -106,14 +112,29 @@ _network = lru_cache(maxsize=262_144)(network_of)
 class _Ip:
     """The address itself, or a network that holds it: one look per length of prefix on the list."""
 
-    def __init__(self, entries: Expiries) -> None:
+    def __init__(
+        self, entries: Expiries, before: _Ip | None = None, changed: Iterable[str] = ()
+    ) -> None:
         self._entries = entries
-        by_length: dict[tuple[int, int], dict[int, int]] = {}
-        for text, end in entries.items():
-            if "/" in text:
-                network = _network(text)
-                by_length.setdefault((network.version, network.bits), {})[network.first] = end
-        self._networks = [(version, bits, ends) for (version, bits), ends in by_length.items()]
+        # By version and free bits, the ends of the networks there; shared with the state before,
+        # where nothing changed.
+        self._networks: dict[tuple[int, int], dict[int, int]] = (
+            {} if before is None else dict(before._networks)
+        )
+        own: set[tuple[int, int]] = set()
+        for text in entries if before is None else changed:
+            if "/" not in text:
+                continue
+            network = _network(text)
+            kind = (network.version, network.bits)
+            if kind not in own:
+                own.add(kind)
+                self._networks[kind] = dict(self._networks.get(kind, {}))
+            end = entries.get(text)
+            if end is None:
+                self._networks[kind].pop(network.first, None)
+            else:
+                self._networks[kind][network.first] = end
 
     def __call__(self, value: str) -> int | None:
         address = address_of(value)
@@ -121,7 +142,7 @@ class _Ip:
             return None
         version, number, text = address
         known = [self._entries.get(text)]
-        for of, bits, ends in self._networks:
+        for (of, bits), ends in self._networks.items():
             if of == version:
                 known.append(ends.get(number >> bits << bits))
         return _later([end for end in known if end is not None])

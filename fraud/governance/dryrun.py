@@ -445,10 +445,8 @@ def with_entries(state: ListState[KeptEntry], entries: Iterable[ListEntry]) -> L
     fold: ListFold[int] = ListFold(expires_ms)
     there = tuple(kept.entry for kept in state.entries.values())
     change = ListChange(type=state.type, use=state.use, add=(*there, *entries))
-    tried = fold.take(state.name, f"{state.version} and more", change, "", 0)
-    if tried is None:
-        raise AssertionError("a change in one part gives a list")
-    return Lookup(tried)
+    fold.take(state.name, f"{state.version} and more", change, "", 0)
+    return Lookup(fold.states()[state.name])
 
 
 def dry_run(

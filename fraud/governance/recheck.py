@@ -218,15 +218,14 @@ class Recheck:
         def lists() -> dict[str, Lookup]:
             for name, state in fold.states().items():
                 if name not in made or made[name].version != state.version:
-                    made[name] = Lookup(state)
-            return {name: made[name] for name in fold.states()}
+                    made[name] = Lookup(state, made.get(name))
+            return {name: made[name] for name in fold.versions()}
 
         yield (), lists
         for document, change_id, change in self._changes:
             with suppress(InvalidMessage):
                 fold.take(document.name, change_id, change, document.author, 0)
-            versions = {name: state.version for name, state in fold.states().items()}
-            yield tuple(sorted(versions.items())), lists
+            yield tuple(sorted(fold.versions().items())), lists
 
     def _with_lists(self, past: Past[_Whole], lists: Mapping[str, Lookup]) -> None:
         groups: dict[tuple[_Model, str, _Model | None, str], list[int]] = {}

@@ -34,11 +34,10 @@ def a_change(
 
 def fold(*changes: ListChange) -> ListState[int] | None:
     """Fold changes that each have an id of their own."""
-    folding = ListFold(expires_ms)
-    state = None
+    folding: ListFold[int] = ListFold(expires_ms)
     for number, change in enumerate(changes):
-        state = folding.take("them", f"c{number}", change, "ada", 0)
-    return state
+        folding.take("them", f"c{number}", change, "ada", 0)
+    return folding.state("them")
 
 
 @pytest.mark.parametrize(
@@ -109,8 +108,11 @@ def test_a_change_in_parts_counts_as_one_once_the_last_is_there(
 ) -> None:
     whole = a_change(*added, remove=["cust-0"], replace=True)
     parts = whole.cut(limit)
-    folding = ListFold(expires_ms)
-    states = [folding.take("them", "c0", part, "ada", 0) for part in parts]
+    folding: ListFold[int] = ListFold(expires_ms)
+    states = []
+    for part in parts:
+        folding.take("them", "c0", part, "ada", 0)
+        states.append(folding.state("them"))
     assert states[:-1] == [None] * (len(parts) - 1)
     assert states[-1] == fold(whole)
 
@@ -121,7 +123,7 @@ def test_a_part_that_is_missing_leaves_the_list_as_it_was() -> None:
     folding.take("them", "c0", a_change("z"), "ada", 0)
     assert len(parts) == 3
     for part in (parts[0], parts[2]):
-        assert folding.take("them", "c1", part, "ada", 0) is None
+        folding.take("them", "c1", part, "ada", 0)
     assert set(folding.states()["them"].entries) == {"z"}
 
 
@@ -149,9 +151,26 @@ def test_a_bad_value_changes_nothing() -> None:
 def test_a_dropped_list_is_gone_and_may_come_again() -> None:
     folding = ListFold(expires_ms)
     folding.take("them", "c0", a_change("a"), "ada", 0)
-    assert folding.take("them", "c1", a_change(dropped=True), "ada", 0) is None
+    folding.take("them", "c1", a_change(dropped=True), "ada", 0)
     assert folding.states() == {}
-    assert folding.take("them", "c2", a_change("b"), "ada", 0) is not None
+    folding.take("them", "c2", a_change("b"), "ada", 0)
+    assert set(folding.states()["them"].entries) == {"b"}
+
+
+def test_a_state_that_was_given_stays_as_it_is() -> None:
+    """Whoever looks keeps what it saw; changes between two looks make one copy."""
+    folding: ListFold[int] = ListFold(expires_ms)
+    folding.take("them", "c0", a_change("a", "b"), "ada", 0)
+    first = folding.states()["them"]
+    for number, value in enumerate("cd", start=1):
+        folding.take("them", f"c{number}", a_change(value, remove=["a"]), "ada", 0)
+    second = folding.states()["them"]
+    assert (set(first.entries), set(second.entries)) == ({"a", "b"}, {"b", "c", "d"})
+    assert (second.since, set(second.changed)) == (first.version, {"a", "c", "d"})
+    assert folding.states()["them"] is second
+    folding.take("them", "c3", a_change("e", replace=True), "ada", 0)
+    assert folding.states()["them"].since is None
+    assert set(second.entries) == {"b", "c", "d"}
 
 
 def test_an_entry_keeps_its_expiry() -> None:

@@ -63,9 +63,9 @@ def rules(*rules: tuple[str, str, str], matching: str = "ALL_MATCHED") -> Compil
 
 def a_list(name: str, use: ListUse, *entries: dict[str, str], kind: str = "ip") -> Lookup:
     change = ListChange.model_validate({"type": kind, "use": use, "add": entries})
-    state = ListFold(expires_ms).take(name, "c0", change, "ada", 0)
-    assert state
-    return Lookup(state)
+    fold: ListFold[int] = ListFold(expires_ms)
+    fold.take(name, "c0", change, "ada", 0)
+    return Lookup(fold.states()[name])
 
 
 def an_engine(

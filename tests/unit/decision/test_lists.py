@@ -5,6 +5,8 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse, expires_ms
 from fraud.decision.lists import Lookup
@@ -40,6 +42,45 @@ def a_lookup(kind: ListType, *values: str) -> Lookup:
 def test_a_value_is_found_as_it_is_meant(kind: ListType, entry: str, value: str) -> None:
     other = {ListType.IP: "198.51.100.1", ListType.EMAIL: "x@example.net"}.get(kind, "555555")
     assert a_lookup(kind, entry).members([value, other, None], 0).tolist() == [True, False, False]
+
+
+NETWORKS = ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.2.0.0/16", "10.1.2.3", "2001:db8::/32"]
+ADDRESSES = ["10.1.2.3", "10.1.2.4", "10.1.3.1", "10.2.1.1", "10.9.9.9", "2001:db8::1", "192.0.2.1"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.sampled_from(NETWORKS)), st.lists(st.sampled_from(NETWORKS)), st.booleans(), st.booleans()),
+        max_size=8,
+    )
+)  # fmt: skip
+def test_a_lookup_made_from_the_one_before_finds_the_same(
+    changes: list[tuple[list[str], list[str], bool, bool]],
+) -> None:
+    """And the one before goes on as it was."""
+    fold: ListFold[int] = ListFold(expires_ms)
+    lookup: Lookup | None = None
+    for number, (added, removed, replaced, looked) in enumerate(changes):
+        fold.take(
+            "them",
+            f"c{number}",
+            ListChange(
+                type=ListType.IP,
+                use=ListUse.BLOCK,
+                add=tuple(ListEntry(value=value) for value in added),
+                remove=tuple(removed),
+                replace=replaced,
+            ),
+            "ada",
+            0,
+        )
+        if looked:
+            before = None if lookup is None else lookup.members(ADDRESSES, 0).tolist()
+            state = fold.states()["them"]
+            after = Lookup(state, lookup)
+            assert after.members(ADDRESSES, 0).tolist() == Lookup(state).members(ADDRESSES, 0).tolist()  # fmt: skip
+            assert lookup is None or lookup.members(ADDRESSES, 0).tolist() == before
+            lookup = after
 
 
 @pytest.mark.parametrize("kind", list(ListType))

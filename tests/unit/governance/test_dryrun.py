@@ -47,9 +47,8 @@ def a_list(name: str, kind: ListType, use: ListUse, *values: str, expires: bool 
     end = datetime.fromtimestamp(EXPIRES_MS / 1000, UTC) if expires else None
     entries = tuple(ListEntry(value=value, expires_at=end) for value in values)
     fold: ListFold[int] = ListFold(expires_ms)
-    state = fold.take(name, "c1", ListChange(type=kind, use=use, add=entries), "ada", 0)
-    assert state is not None
-    return Lookup(state)
+    fold.take(name, "c1", ListChange(type=kind, use=use, add=entries), "ada", 0)
+    return Lookup(fold.states()[name])
 
 
 LISTS = {

@@ -10,7 +10,9 @@ import pytest
 
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.lists import ListState
 from fraud.contracts.rules import RuleSet
+from fraud.decision.lists import Lookup
 from fraud.decision.policy import Challenge
 from fraud.decision.rulesets import default_rules
 from fraud.decision.scale import ScoreScale
@@ -109,6 +111,52 @@ def test_a_model_that_cannot_decide_is_refused(
         take(in_use, naming(second))
     in_use.settle()
     assert in_use.current is before
+
+
+def test_a_model_that_fails_when_it_decides_is_refused(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be read, and no more: what follows the topic must not end by it."""
+    _, second = versions(registry)
+    in_use = EngineInUse(registry, service="test")
+    before = in_use.current
+    load = registry.load
+
+    def broken(name: str, version: str) -> Any:
+        scorer = load(name, version)
+        monkeypatch.setattr(scorer, "contributions", lambda _: 1 / 0)
+        return scorer
+
+    monkeypatch.setattr(registry, "load", broken)
+    for part in ("champion", "challenger"):
+        with pytest.raises(Refused, match=f"model fraud@{second} cannot decide"):
+            take(in_use, naming(second, part))
+        in_use.settle()
+        assert in_use.current is before
+
+
+def test_a_start_makes_one_lookup_of_a_list_whatever_its_changes(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a change of one list leaves the others'."""
+    made: list[str] = []
+
+    class Counted(Lookup):
+        def __init__(self, state: ListState[int], before: Lookup | None = None) -> None:
+            made.append(state.name)
+            super().__init__(state, before)
+
+    monkeypatch.setattr("model.live.Lookup", Counted)
+    in_use = EngineInUse(registry, service="test")
+    other = {"type": "ip", "use": "block", "add": [{"value": "192.0.2.0/24"}]}
+    additions = [listing(number, f"cust-{number}") for number in range(2_000)]
+    take(in_use, a_document("list", "worse", "c0.1", other), *additions)
+    assert sorted(made) == ["bad", "worse"]
+    take(in_use, listing(2_000, "another"))
+    assert sorted(made) == ["bad", "bad", "worse"]
+    lists = in_use.current.policy.lists
+    assert lists["bad"].members(["cust-7", "another", "x"], 0).tolist() == [True, True, False]
+    assert lists["worse"].members(["192.0.2.1"], 0).all()
 
 
 def test_rules_and_lists_are_in_force_together(registry: Registry) -> None:
