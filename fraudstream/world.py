@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 from fraud.kit.command_line import failing
 
 if TYPE_CHECKING:
-    from producer.injected import ControlTopic
+    from fraud.kit.settings import KafkaSettings
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
@@ -25,54 +26,66 @@ Minutes = Annotated[float, typer.Option(help="Simulated minutes, up to seven day
 Name = Annotated[str | None, typer.Option(help="Its own name (default: kind and time).")]
 
 
-def _topic() -> ControlTopic:
-    from fraud.contracts.topics import Topic
+def _settings() -> KafkaSettings:
     from fraud.kit.lifecycle import load_settings
+    from fraud.kit.logs import configure_command_logs
     from fraud.kit.settings import KafkaSettings
     from fraudstream.environment import complete_environment
-    from producer.injected import ControlTopic
 
     complete_environment()
-    settings = load_settings(KafkaSettings)
-    return ControlTopic(settings.librdkafka(), settings.topic(Topic.CONTROL))
+    configure_command_logs()
+    return load_settings(KafkaSettings)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Say in one line what is not as needed (exit code 2), or that Kafka does not answer (1)."""
+    from fraud.contracts.errors import InvalidMessage
+    from fraud.kit.control import CannotPublish
+    from fraud.kit.span import CannotRead
+
+    try:
+        yield
+    except ValueError as problem:
+        raise failing(problem) from None
+    except InvalidMessage as verdict:
+        raise failing(verdict.detail) from None
+    except (CannotPublish, CannotRead) as problem:
+        raise failing(problem, code=1) from None
 
 
 def _start(what: str, kind: str, intensity: float, minutes: float, name: str | None) -> None:
-    from producer.injected import control_record
+    from fraud.kit.control import ControlPublisher
+    from fraud.kit.lifecycle import user_name
+    from producer.injected import control_document, injections_on
     from producer.injections import Injection
 
     now = datetime.now(UTC)
     name = name or f"{kind}-{now:%Y%m%dT%H%M%S}"
-    try:
+    with _in_one_line():
         one = Injection(what, kind, name, intensity, int(now.timestamp() * 1000), minutes)
-        topic = _topic()
-        if one.key in topic.known():
+        settings = _settings()
+        if one.key in injections_on(settings):
             raise ValueError(f"name: {name} was used before, expected a new one")
-        topic.publish(*control_record(one, "fraudstream", now.isoformat()))
-    except ValueError as problem:
-        raise failing(problem) from None
-    except ConnectionError as problem:
-        raise failing(problem, code=1) from None
+        ControlPublisher(settings).publish(control_document(one, user_name(), now))
     typer.echo(f"{name} started: {kind}, intensity {intensity:g}, {minutes:g} simulated minutes.")
 
 
 def _stop(what: str, name: str) -> None:
     from dataclasses import replace
 
-    from producer.injected import control_record
+    from fraud.kit.control import ControlPublisher
+    from fraud.kit.lifecycle import user_name
+    from producer.injected import control_document, injections_on
 
     now = datetime.now(UTC)
-    try:
-        topic = _topic()
-        known = topic.known().get((what, name))
+    with _in_one_line():
+        settings = _settings()
+        known = injections_on(settings).get((what, name))
         if known is None:
             raise ValueError(f"name: expected a {what} that was started, got {name}")
         stopped = replace(known, stopped_ms=int(now.timestamp() * 1000))
-        topic.publish(*control_record(stopped, "fraudstream", now.isoformat()))
-    except ValueError as problem:
-        raise failing(problem) from None
-    except ConnectionError as problem:
-        raise failing(problem, code=1) from None
+        ControlPublisher(settings).publish(control_document(stopped, user_name(), now))
     typer.echo(f"{name} stopped.")
 
 
@@ -81,6 +94,8 @@ def _show(what: str, meanings: dict[str, str], note: str) -> None:
     from rich.table import Table
 
     from fraud.contracts.dead_letter import utc_text
+    from fraud.kit.span import CannotRead
+    from producer.injected import injections_on
     from producer.injections import FOREVER_MS
 
     console = Console()
@@ -90,9 +105,9 @@ def _show(what: str, meanings: dict[str, str], note: str) -> None:
     console.print(kinds)
     console.print(note)
     try:
-        known = [one for one in _topic().known(3.0).values() if one.what == what]
-    except ConnectionError:
-        console.print("Kafka does not answer: what was injected is not known.")
+        known = [one for one in injections_on(_settings()).values() if one.what == what]
+    except CannotRead as problem:
+        console.print(f"What was injected is not known: {problem}", soft_wrap=True)
         return
     if known:
         table = Table("name", "kind", "intensity", "start", "minutes", "stopped")
@@ -162,6 +177,7 @@ def check(
 
     The figures say something about the simulator, and predict nobody's traffic.
     """
+    import importlib.util
     import statistics
 
     import orjson
@@ -177,6 +193,8 @@ def check(
             f"seed {one.seed}  {one.check}: {one.value:.3f} {one.detail}", highlight=False
         )
     )
+    if importlib.util.find_spec("sklearn") is None:
+        raise failing("simulate check needs scikit-learn, which is not installed here")
     findings = check_seeds(range(FIRST_SEED, FIRST_SEED + seeds), Scale(customers, days), said)
     table = Table("check", "median", "least", "most", "accepted", "passed")
     for name in dict.fromkeys(one.check for one in findings):

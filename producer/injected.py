@@ -6,17 +6,23 @@ name. The log says for each from when it took effect, so that the run can be tol
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import orjson
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 
+from fraud.contracts.control import ControlDocument, decode_control, read_key
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.topics import Topic
+from fraud.kit.control import ControlFollower, Refused
+from fraud.kit.feed import TopicFeed
+from fraud.kit.metrics import CONTROL_LAG
+from fraud.kit.settings import KafkaSettings
+from fraud.kit.span import TopicSpan
 from producer.injections import (
     FOREVER_MS,
     Drift,
@@ -28,8 +34,9 @@ from producer.injections import (
 from producer.reactions import Log, Observed, observed_line, read_log
 
 _log = structlog.get_logger()
-_KEY: Final = re.compile(r"(campaign|drift)/([A-Za-z0-9][A-Za-z0-9_.-]{0,99})/([0-9]+)", re.ASCII)
-_POLL_S: Final = 0.5
+
+KINDS: Final = ("campaign", "drift")
+"""Kinds of the documents that inject something; named like it."""
 
 
 class InjectionLog:
@@ -116,114 +123,56 @@ def _shifted(injection: Injection, by_ms: int) -> Injection:
     )
 
 
-def read_control(key: bytes | None, value: bytes | None) -> Injection | None:
-    """Read a record of `fraud_control`; None when it is of another kind.
+def read_injection(document: ControlDocument) -> Injection:
+    """Give the injection that a document of one of `KINDS` says.
 
     Raises:
-        ValueError: It is of ours, and wrong; the text names the field.
+        Refused: It says none; the text names the field.
     """
-    match = _KEY.fullmatch((key or b"").decode("utf-8", "replace"))
-    if match is None:
-        return None
     try:
-        document = orjson.loads(value or b"null")
-    except orjson.JSONDecodeError:
-        raise ValueError("value: expected JSON") from None
-    content = document.get("content") if isinstance(document, dict) else None
-    if not isinstance(content, dict):
-        raise ValueError("content: expected a JSON object")
-    return injection_of(content, match[1], match[2])
+        return injection_of(document.content, document.kind, document.name)
+    except ValueError as problem:
+        raise Refused(str(problem)) from None
 
 
-def control_record(injection: Injection, author: str, time: str) -> tuple[bytes, bytes]:
-    """Write an injection as key and value of a record of `fraud_control`."""
-    version = 1 if injection.stopped_ms == FOREVER_MS else 2
-    value = {"author": author, "time": time, "content": document_of(injection)}
-    return f"{injection.what}/{injection.name}/{version}".encode(), orjson.dumps(value)
+def control_document(injection: Injection, author: str, time: datetime) -> ControlDocument:
+    """Write an injection as a document of `fraud_control`."""
+    return ControlDocument(
+        kind=injection.what,
+        name=injection.name,
+        version="1" if injection.stopped_ms == FOREVER_MS else "2",
+        author=author,
+        time=time,
+        content=document_of(injection),
+    )
 
 
-class ControlTopic:
-    """The control topic, as injections need it.
+def follow(
+    settings: KafkaSettings, hear: Callable[[Injection], None], stop: threading.Event
+) -> None:
+    """Hear all injections, those of old too, until `stop` is set; a broker is waited for."""
+    with TopicFeed(settings, Topic.CONTROL, service="producer", lag=CONTROL_LAG.labels("producer")) as feed:  # fmt: skip
+        ControlFollower(
+            feed,
+            {},
+            fold=dict.fromkeys(KINDS, lambda document: hear(read_injection(document))),
+            service="producer",
+        ).run(stop)
 
-    Args:
-        connection: Settings for confluent-kafka.
-        topic: Physical name.
+
+def injections_on(settings: KafkaSettings) -> dict[tuple[str, str], Injection]:
+    """Read all injections so far, the newest version of each.
+
+    Raises:
+        CannotRead: No broker answers, or it went away before the end.
     """
-
-    def __init__(self, connection: dict[str, Any], topic: str) -> None:
-        self._connection = connection
-        self._topic = topic
-
-    def _consumer(self) -> Consumer:
-        consumer = Consumer(
-            {
-                **self._connection, "group.id": "fraudstream-injections", "enable.auto.commit": False,
-                "log_level": 0,
-            }
-        )  # fmt: skip
-        consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
-        return consumer
-
-    def follow(self, hear: Callable[[Injection], None], stop: threading.Event) -> None:
-        """Hear all injections, those of old too, until `stop` is set; a broker is waited for."""
-        consumer = self._consumer()
-        try:
-            while not stop.is_set():
-                message = consumer.poll(_POLL_S)
-                if message is None or message.error() is not None:
-                    continue
-                try:
-                    one = read_control(message.key(), message.value())
-                except ValueError as problem:
-                    _log.warning("producer.injection_refused", offset=message.offset(), detail=str(problem))  # fmt: skip
-                    continue
-                if one is not None:
-                    hear(one)
-        finally:
-            consumer.close()
-
-    def known(self, timeout_s: float = 10.0) -> dict[tuple[str, str], Injection]:
-        """Read all injections so far, the newest version of each.
-
-        Raises:
-            ConnectionError: No broker answers, or it has no such topic.
-        """
-        consumer = self._consumer()
-        found: dict[tuple[str, str], Injection] = {}
-        try:
-            _, end = consumer.get_watermark_offsets(
-                TopicPartition(self._topic, 0), timeout=timeout_s
-            )
-            at = 0
-            while at < end:
-                message = consumer.poll(timeout_s)
-                if message is None or message.error() is not None:
-                    break
-                at = (message.offset() or 0) + 1
-                try:
-                    one = read_control(message.key(), message.value())
-                except ValueError:
-                    continue
-                if one is not None:
-                    found[one.key] = one
-        except KafkaException as problem:
-            raise ConnectionError(f"no answer from Kafka: {problem.args[0].str()}") from None
-        finally:
-            consumer.close()
-        return found
-
-    def publish(self, key: bytes, value: bytes, timeout_s: float = 10.0) -> None:
-        """Write a record; it is on the topic when this returns.
-
-        Raises:
-            ConnectionError: The broker did not take it.
-        """
-        problems: list[str] = []
-        producer = Producer(
-            {**self._connection, "message.timeout.ms": int(timeout_s * 1000), "log_level": 0}
-        )
-        producer.produce(
-            self._topic, value, key, on_delivery=lambda error, _: problems.append(error.str()) if error else None
-        )  # fmt: skip
-        if producer.flush(timeout_s + 1) or problems:
-            raise ConnectionError(f"Kafka did not take it: {', '.join(problems) or 'no answer'}")
+    found: dict[tuple[str, str], Injection] = {}
+    with TopicSpan(settings, Topic.CONTROL, service="fraudstream") as span:
+        for message in (one for batch in span.batches() for one in batch):
+            try:
+                if read_key(message.key())[0] in KINDS:
+                    injection = read_injection(decode_control(message.key(), message.value()))
+                    found[injection.key] = injection
+            except (InvalidMessage, Refused):
+                continue  # whoever follows the topic says so
+    return found

@@ -10,7 +10,7 @@ from fraud.contracts.topics import Topic
 from fraud.kit.background import Background
 from fraud.kit.clock import Clock, system_clock
 from fraud.kit.lifecycle import OpsServer, stop_event
-from producer.injected import ControlTopic, InjectionLog
+from producer.injected import InjectionLog, follow
 from producer.ledger import Ledger
 from producer.live import MAX_BEHIND_MS, LiveStream
 from producer.settings import ProducerSettings
@@ -88,7 +88,6 @@ def serve(settings: ProducerSettings) -> int:
         )
         world = World.load(settings.producer_seed, settings.state_dir / "population")
         name = world_name(settings)
-        control = ControlTopic(settings.librdkafka(), settings.topic(Topic.CONTROL))
         speed = settings.producer_speed
         clock = clock_of(ledger.told_until_ms(name), speed)
         injections = InjectionLog(
@@ -115,7 +114,7 @@ def serve(settings: ProducerSettings) -> int:
         telling.append(stream)
         try:
             with (
-                Background("injections", lambda: control.follow(injections.hear, stop), stop),
+                Background("injections", lambda: follow(settings, injections.hear, stop), stop),
                 Background("verdicts", lambda: verdicts.follow(stop), stop),
             ):
                 stream.run()

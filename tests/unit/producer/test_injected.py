@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from producer.injected import InjectionLog, control_record, read_control
+from fraud.contracts.control import decode_control
+from fraud.contracts.errors import InvalidMessage
+from fraud.kit.control import Refused
+from producer.injected import InjectionLog, control_document, read_injection
 from producer.injections import Injection
 from producer.reactions import read_log
 
 T0 = 20_700 * 86_400_000
+NOW = datetime(2026, 9, 4, tzinfo=UTC)
 ONE = Injection("campaign", "card_testing", "one", 2.0, T0, 10)
 
 
-def test_a_record_is_read_as_it_was_written() -> None:
-    key, value = control_record(ONE, "me", "2026-09-04T00:00:00Z")
-    assert key == b"campaign/one/1"
-    assert read_control(key, value) == ONE
+def test_a_document_is_read_as_it_was_written() -> None:
+    document = control_document(ONE, "me", NOW)
+    assert document.key == b"campaign/one/1"
+    assert read_injection(decode_control(document.key, document.value)) == ONE
     stopped = replace(ONE, stopped_ms=T0 + 5)
-    key, value = control_record(stopped, "me", "2026-09-04T00:00:00Z")
-    assert key == b"campaign/one/2"
-    assert read_control(key, value) == stopped
+    document = control_document(stopped, "me", NOW)
+    assert document.key == b"campaign/one/2"
+    assert read_injection(decode_control(document.key, document.value)) == stopped
 
 
-@pytest.mark.parametrize("key", [b"model/champion/abc", None, b"campaign/one"])
-def test_records_of_other_kinds_are_passed_over(key: bytes | None) -> None:
-    assert read_control(key, b"{}") is None
+@pytest.mark.parametrize("content", [{}, {"kind": "x"}, {"kind": "bust_out", "start": "soon"}])
+def test_a_wrong_document_is_refused(content: dict[str, str]) -> None:
+    document = control_document(ONE, "me", NOW).model_copy(update={"content": content})
+    with pytest.raises(Refused, match=r"intensity|start"):
+        read_injection(document)
 
 
-@pytest.mark.parametrize("value", [None, b"not JSON", b"{}", b'{"content":{"kind":"x"}}'])
-def test_a_wrong_record_is_refused(value: bytes | None) -> None:
-    with pytest.raises(ValueError, match=r"content|start|JSON|unexpected"):
-        read_control(b"campaign/one/1", value)
+def test_a_name_that_is_no_part_of_a_key_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="key"):
+        _ = control_document(replace(ONE, name="a name"), "me", NOW).key
 
 
 def test_what_was_heard_late_takes_effect_from_then_on(tmp_path: Path) -> None:
