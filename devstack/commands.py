@@ -34,7 +34,6 @@ from fraud.kit.aws_credentials import FILE_NAME as AWS_CREDENTIALS
 _LOOK_S: Final = 0.2
 _ARRIVAL_LOOK_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 120.0
-_SUPERVISOR_START_S: Final = 60.0
 _STRANGER_STOP_S: Final = 20.0
 _LAST_LINES: Final = 20
 

@@ -25,6 +25,7 @@ from devstack.errors import DevstackError
 from devstack.process import Identity, excerpt, has_ended, spawn, stop, tail
 from devstack.service import Service
 from devstack.state import OK_STATES, Phase, ServiceRecord, ServiceState, StackRecord
+from fraud.kit.clock import system_clock
 
 _LOOK_S: Final = 0.1
 _PROBE_WHILE_STARTING_S: Final = 0.3
@@ -132,7 +133,7 @@ class _Runner:
 
     def _enter(self, entered: ServiceState, detail: str = "") -> None:
         if entered is not self.record.state or not self.record.since_ms:
-            self.record.since_ms = _now_ms()
+            self.record.since_ms = system_clock()
         self.record.state = entered
         self.record.detail = detail
         if entered in OK_STATES and not self.was_ready.is_set():
@@ -175,7 +176,7 @@ class Supervisor:
         self._record = StackRecord(
             supervisor=Identity.of(os.getpid()),
             phase=Phase.STARTING,
-            started_ms=_now_ms(),
+            started_ms=system_clock(),
             services={
                 service.name: ServiceRecord(address=service.address, stage=service.stage)
                 for service in services
@@ -284,7 +285,3 @@ def _how_it_ended(code: int) -> str:
         with suppress(ValueError):
             return f"killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

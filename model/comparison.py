@@ -23,7 +23,7 @@ from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import Outcome
 from fraud.contracts.topics import Topic
 from fraud.features.declaration import AMOUNT
-from fraud.features.vector import FEATURE_NAMES
+from fraud.features.vector import FEATURE_AT
 from fraud.governance.dryrun import read_labels
 from fraud.governance.past import FRAUD, UNKNOWN, Kept, Labels, Once, Past, PastReader, Wanted
 from fraud.governance.tally import Sums, Tally, sums_by_group
@@ -39,10 +39,10 @@ from model.evaluation import (
     curve_figures,
     difference,
     draws,
+    number,
 )
 
 _DAY_MS: Final = 86_400_000
-_AMOUNT_AT: Final = FEATURE_NAMES.index(AMOUNT)
 _OUTCOMES: Final = tuple(Outcome)
 _MOST: Final = 1000
 
@@ -244,7 +244,7 @@ class ShadowComparison:
         ours = np.array([one.outcome.severity for one, _ in pairs], np.int64)
         theirs = np.array([shadow.outcome.severity for _, shadow in pairs], np.int64)
         label = self._labels.of([row.event_id for row in past.rows])
-        amount = past.matrix[:, _AMOUNT_AT]
+        amount = past.matrix[:, FEATURE_AT[AMOUNT]]
         for sums, more in zip(
             found.sums, sums_by_group(ours * 3 + theirs, 9, amount, label), strict=True
         ):
@@ -416,18 +416,14 @@ def _figure(
         better = "challenger" if (low > 0) == more_is_better else "champion"
     return FigureDifference(
         name=name,
-        champion=_number(champion.figures[path]),
+        champion=number(champion.figures[path]),
         champion_interval=champion.interval(path),
-        challenger=_number(challenger.figures[path]),
+        challenger=number(challenger.figures[path]),
         challenger_interval=challenger.interval(path),
-        difference=_number(found.value),
+        difference=number(found.value),
         interval=(low, high) if np.isfinite((low, high)).all() else None,
         better=better,
     )
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def compare_shadow(

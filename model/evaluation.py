@@ -189,7 +189,7 @@ class Measured:
         report: dict[str, Any] = dict(self.facts)
         intervals: dict[str, Any] = {}
         for path, value in self.figures.items():
-            _put(report, path, _number(value))
+            _put(report, path, number(value))
             _put(intervals, path, _interval(self.resampled[path]))
         return {**report, "intervals": intervals}
 
@@ -205,7 +205,8 @@ def _put(report: dict[str, Any], path: Path, value: Any) -> None:
     report[path[-1]] = value
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """Give a figure as JSON has it: None when it is not known."""
     return float(value) if np.isfinite(value) else None
 
 

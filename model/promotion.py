@@ -30,8 +30,7 @@ class Comparison:
     """Two models on the same later transactions.
 
     Attributes:
-        candidate: Who wants to decide.
-        champion: Who does.
+        champion: Who decides now.
         rows: Labelled transactions they were measured on.
         frauds: How many of them are fraud.
         candidate_precision: Average precision of the candidate.
@@ -39,7 +38,6 @@ class Comparison:
         difference: The first minus the second.
     """
 
-    candidate: ModelRef
     champion: ModelRef
     rows: int
     frauds: int
@@ -89,7 +87,6 @@ def compare(
             "some by --data and --mapping, or promote it all the same with --force"
         ) from None
     return Comparison(
-        candidate,
         champion,
         int(new.facts["rows"]),
         int(new.facts["frauds"]),

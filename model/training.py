@@ -28,7 +28,7 @@ from fraud.decision.scale import ScoreScale
 from fraud.features.catalogue import KEYS
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT
 from fraud.features.packing import OWN_FEATURES
-from fraud.features.vector import FEATURE_NAMES
+from fraud.features.vector import FEATURE_AT, FEATURE_NAMES
 from model.calibration import Platt, fold_in
 from model.calibration import fit as fit_platt
 from model.datasets import DatasetError
@@ -496,7 +496,7 @@ def train(
     metrics = measured.report()
     curves = {"model": measured.curves}
     if config.baseline:
-        own = [FEATURE_NAMES.index(name) for name in RAW_FEATURES]
+        own = [FEATURE_AT[name] for name in RAW_FEATURES]
         plain = np.ascontiguousarray(matrix[:, own])
         raw_rows = _Rows.of(history, plain, fit, parts.validation, config.threads, weight)
         raw = _fit(history, plain, parts, raw_rows, config, chosen, lambda _: None)

@@ -33,7 +33,6 @@ MIN_SHARED_DAYS: Final = 0.3
 FALSE_POSITIVE_RATE: Final = 0.05
 """Where the recall of friendly fraud is read."""
 _NUMBERS: Final = ("transaction_amt", "billing_latitude", "billing_longitude")
-_DERIVED: Final = ("hour", "weekday")
 _CLASSIFIED: Final = 40_000
 """Rows of each period that the classifier sees."""
 

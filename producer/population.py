@@ -3,7 +3,7 @@
 Nothing is stored per customer. Each attribute is a function of the seed and the customer's
 number, so a population has no size: history takes its first two thousand, a live stream of
 20 transactions a second its first million. What makes them look real (names, jobs, streets,
-domains, companies) is made by Faker once and cached.
+domains) is made by Faker once and cached.
 
 Customers come in *towns* of `TOWN_SIZE`, each with its own merchants and carrier networks. Every
 density (customers per merchant, per shared address, per campaign) is therefore the same in a
@@ -49,7 +49,7 @@ _ACTIVITY_SIGMA: Final = 1.0
 """Of the logarithm: a tenth of the customers makes a third of the transactions."""
 
 POOL_SIZES: Final = {
-    "first_names": 600, "last_names": 900, "jobs": 400, "streets": 1_500, "domains": 300, "companies": 1_200,
+    "first_names": 600, "last_names": 900, "jobs": 400, "streets": 1_500, "domains": 300,
 }  # fmt: skip
 _POOL_VERSION: Final = 1
 
@@ -244,7 +244,6 @@ class Pools:
     jobs: tuple[str, ...]
     streets: tuple[str, ...]
     domains: tuple[str, ...]
-    companies: tuple[str, ...]
 
 
 def make_pools(seed: int) -> Pools:
@@ -259,7 +258,7 @@ def make_pools(seed: int) -> Pools:
     fake.seed_instance(seed)
     makers = {
         "first_names": fake.first_name, "last_names": fake.last_name, "jobs": fake.job,
-        "streets": fake.street_name, "domains": fake.domain_name, "companies": fake.company,
+        "streets": fake.street_name, "domains": fake.domain_name,
     }  # fmt: skip
     return Pools(
         **{name: tuple(makers[name]() for _ in range(n)) for name, n in POOL_SIZES.items()}

@@ -120,5 +120,3 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         meaning="Rules, lists, models and what is injected into the simulated world, switched while everything runs.",
     ),
 )
-
-TOPIC_SPECS: Final = MappingProxyType({spec.topic: spec for spec in TOPICS})

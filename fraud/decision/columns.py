@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from fraud.contracts.transaction import FIELD_BY_NAME, Field, Kind, Transaction, read_field
 from fraud.decision.language import SCORED_AT
 from fraud.decision.lists import Lookup
-from fraud.features.vector import FEATURE_NAMES
+from fraud.features.vector import FEATURE_AT
 
 Floats = NDArray[np.float64]
-
-_FEATURE_AT: Final = {name: at for at, name in enumerate(FEATURE_NAMES)}
 
 
 class Fields(Protocol):
@@ -134,8 +132,8 @@ class Columns:
         return column
 
     def _number(self, name: str) -> Floats:
-        if name in _FEATURE_AT:
-            return self._matrix[:, _FEATURE_AT[name]].astype(np.float64)
+        if name in FEATURE_AT:
+            return self._matrix[:, FEATURE_AT[name]].astype(np.float64)
         if name == "score":
             return np.asarray(self._scores, np.float64)
         if name == "probability":

@@ -14,9 +14,19 @@ from fraud.features.history import Records, Rings
 from fraud.features.of_history import KeyView
 from fraud.features.packing import OWN_FEATURES, Packed
 
-__all__ = ["FEATURES", "FEATURES_HASH", "FEATURE_NAMES", "compute", "feature_matrix", "vectors"]
+__all__ = [
+    "FEATURES",
+    "FEATURES_HASH",
+    "FEATURE_AT",
+    "FEATURE_NAMES",
+    "compute",
+    "feature_matrix",
+    "vectors",
+]
 
 FEATURE_NAMES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES)
+FEATURE_AT: Final = {name: at for at, name in enumerate(FEATURE_NAMES)}
+"""By name, the column of the feature in a matrix of vectors."""
 
 FEATURES_HASH: Final = hashlib.sha256(
     "\n".join(

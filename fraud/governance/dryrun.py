@@ -27,7 +27,7 @@ from fraud.decision.lists import Lookup
 from fraud.decision.policy import Judge, Ruling
 from fraud.decision.rulesets import CompiledRules, numbered
 from fraud.features.declaration import AMOUNT
-from fraud.features.vector import FEATURE_NAMES
+from fraud.features.vector import FEATURE_AT
 from fraud.governance.book import ControlBook, KeptEntry
 from fraud.governance.past import Kept, Labels, Once, Past, PastReader, Wanted
 from fraud.governance.tally import Sums, Tally, sums_by_group, total
@@ -39,7 +39,6 @@ EXAMPLES: Final = 5
 """Examples given of a rule, and of a change of outcome."""
 
 _DAY_MS: Final = 86_400_000
-_AMOUNT_AT: Final = FEATURE_NAMES.index(AMOUNT)
 _OUTCOMES: Final = tuple(Outcome)
 
 
@@ -262,7 +261,7 @@ class DryRun:
         code = ((active << 31) | draft) << 2 | decided
         codes, at = np.unique(code, return_inverse=True)
         label = self._labels.of([row.event_id for row in past.rows])
-        sums = sums_by_group(at, len(codes), past.matrix[:, _AMOUNT_AT], label)
+        sums = sums_by_group(at, len(codes), past.matrix[:, FEATURE_AT[AMOUNT]], label)
         times = past.scored_at_ms
         self._first_ms = min(int(times.min()), self._first_ms or int(times.max()))
         self._last_ms = max(int(times.max()), self._last_ms)

@@ -19,9 +19,7 @@ from fraud.contracts.transaction import DECISION_FIELD, FIELD_BY_NAME, event_tim
 from fraud.decision.columns import Columns, read_values
 from fraud.decision.lists import Lookup
 from fraud.decision.rulesets import CompiledRules
-from fraud.features.vector import FEATURE_NAMES
-
-_FEATURE_AT: Final = {name: at for at, name in enumerate(FEATURE_NAMES)}
+from fraud.features.vector import FEATURE_AT, FEATURE_NAMES
 
 UNKNOWN, LEGITIMATE, FRAUD = 0, 1, 2
 """What a transaction turned out to be, as far as it is known."""
@@ -68,8 +66,8 @@ class Wanted:
         names = {name for one in rules for rule in one for name in rule.expression.variables}
         names |= {one.type.field for one in lists if one.type.field is not None}
         return cls(
-            frozenset(name for name in names if name in FIELD_BY_NAME and name not in _FEATURE_AT),
-            frozenset(name for name in names if name in _FEATURE_AT),
+            frozenset(name for name in names if name in FIELD_BY_NAME and name not in FEATURE_AT),
+            frozenset(name for name in names if name in FEATURE_AT),
         )
 
     def __or__(self, other: Wanted) -> Wanted:
@@ -125,7 +123,7 @@ class Past(Generic[F]):
         if self._features and len(self):
             # The struct's values are in the order of its features.
             known = [msgspec.structs.astuple(one.features) for one in self.decisions]
-            matrix[:, [_FEATURE_AT[name] for name in self._features]] = np.array(known, np.float32)
+            matrix[:, [FEATURE_AT[name] for name in self._features]] = np.array(known, np.float32)
         return matrix
 
     @cached_property

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from opensearchpy import OpenSearch
 
 from fraud.kit.settings import OpenSearchSettings
+
+MAY_BE_MISSING: Final = {"ignore_unavailable": True, "allow_no_indices": True}
+"""Options of a search: an index that is not there yet has no documents, and is no error."""
 
 
 def connect(settings: OpenSearchSettings, *, timeout_s: float) -> OpenSearch:

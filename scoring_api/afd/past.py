@@ -15,6 +15,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException, TransportError
 
 from dashboards.panels import Index
+from fraud.kit.opensearch import MAY_BE_MISSING
 from fraud.kit.settings import KafkaSettings
 from scoring_api.afd.errors import InternalServerException, ValidationException
 
@@ -29,7 +30,6 @@ _SORT: Final = [
 ]
 """The newest prediction first, and no two alike, so that pages neither miss nor repeat one."""
 
-_MAY_BE_MISSING: Final = {"ignore_unavailable": True, "allow_no_indices": True}
 _log = structlog.get_logger("scoring_api")
 
 
@@ -128,7 +128,7 @@ class Past:
 
     def _search(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         try:
-            answer = self._client.search(index=Index.DECISIONS.value, body=body, **_MAY_BE_MISSING)
+            answer = self._client.search(index=Index.DECISIONS.value, body=body, **MAY_BE_MISSING)
         except NotFoundError:
             return []
         except TransportError as problem:

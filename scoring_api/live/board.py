@@ -18,6 +18,7 @@ from dashboards.requests import Span, columns, interval_ms, listing_request, req
 from fraud.contracts.decision import Outcome
 from fraud.contracts.transaction import MAX_ID_LENGTH
 from fraud.kit.clock import Clock, to_datetime
+from fraud.kit.opensearch import MAY_BE_MISSING
 from scoring_api.decisions import NoSuchDecision, SearchAway
 
 MAX_ALERTS: Final = 200
@@ -31,7 +32,6 @@ _SHOWN: Final = [
     "fd.source.timestamp_ms", "label.label",
 ]  # fmt: skip
 _ALERTS: Final = next(listing for listing in LISTINGS if listing.id == "recent_alerts")
-_MAY_BE_MISSING: Final = {"ignore_unavailable": True, "allow_no_indices": True}
 
 _log = structlog.get_logger("scoring_api")
 
@@ -216,7 +216,7 @@ class Board:
         lines = [
             orjson.dumps(part)
             for index, body in searches
-            for part in ({"index": index.value, **_MAY_BE_MISSING}, body)
+            for part in ({"index": index.value, **MAY_BE_MISSING}, body)
         ]
         try:
             answers = self._client.msearch(body=b"\n".join(lines) + b"\n")["responses"]

@@ -80,8 +80,6 @@ def _finite(values: Any) -> Any:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-_UNKNOWN: Final = np.float64(np.nan)
-
 OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "+": np.add,
     "-": np.subtract,

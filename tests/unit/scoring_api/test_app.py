@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from fraud.contracts.decision import Decision
-from fraud.contracts.topics import TOPIC_SPECS, Topic
+from fraud.contracts.topics import TOPICS, Topic
 from fraud.contracts.transaction import MAX_RECORD_BYTES
 from scoring_api.access import Access, RateLimit
 from scoring_api.app import create_app
@@ -175,7 +175,8 @@ def test_a_bad_body_is_answered_with_what_was_expected(
 
 
 def test_a_record_may_be_as_long_as_on_the_topic(post: Post) -> None:
-    assert TOPIC_SPECS[Topic.TRANSACTIONS].config["max.message.bytes"] == str(MAX_RECORD_BYTES)
+    (spec,) = (spec for spec in TOPICS if spec.topic is Topic.TRANSACTIONS)
+    assert spec.config["max.message.bytes"] == str(MAX_RECORD_BYTES)
     longest = body_of(x="")
     longest = body_of(x="y" * (MAX_RECORD_BYTES - len(longest)))
     assert post(longest).status_code == 200
