@@ -101,7 +101,11 @@ def retention(
         typer.Option(min=1, help="Days to keep (default: INDEXER_RETENTION_DAYS)."),
     ] = None,
 ) -> None:
-    """Delete what is older than it is kept; the running indexer does so every hour."""
+    """Delete what is older than it is kept.
+
+    The running indexer does so every hour, but not when something is over its age by more than a
+    week, or the newest documents are older than a week: then the clock may be wrong. This does it.
+    """
     from fraud.kit.clock import system_clock
     from indexer.retention import delete_expired, find_expired
 

@@ -5,6 +5,10 @@ copied document by document into a new one, and then replaced by it in one step.
 of the new one from then on, so that nobody who reads or writes notices; searches see each document
 once at any time. While it is copied nothing is written to it: the indexer waits and catches up. An
 interruption leaves the old index as it was.
+
+The copy says in its `_meta` until when it is being made, which is put off as long as it is. When that
+time is over, its maker was killed: the indexer says so in there, lets the old index be written again
+(`give_up_abandoned`), and a maker that was only asleep finds out before it replaces anything.
 """
 
 from __future__ import annotations
@@ -38,6 +42,10 @@ from indexer.documents import (
 from indexer.template import VERSION
 
 _BATCH: Final = 1000
+_HELD_MS: Final = 300_000
+"""How long a killed migration keeps an index from being written; longer than any batch takes."""
+_RENEWED_MS: Final = 30_000
+_UNTIL: Final = "copying_until_ms"
 _MASKED: Final = re.compile(r".?\*\*\*(@.*)?")
 """An e-mail address as version 1 wrote it."""
 _log = structlog.get_logger("indexer")
@@ -62,6 +70,92 @@ class Due:
 
 class MigrationFailed(Exception):  # noqa: N818 - said as it is
     """An index could not be migrated, and is as it was."""
+
+
+class _TakenOver(MigrationFailed):
+    """The old index is not ours to touch: somebody gave it up for us, or migrates it, too."""
+
+
+class _Hold:
+    """The time until which a copy is being made, in its `_meta`."""
+
+    def __init__(self, client: OpenSearch, copy: str, meta: dict[str, Any], clock: Clock) -> None:
+        self._client = client
+        self._copy = copy
+        self._meta = meta
+        self._clock = clock
+        self._until_ms = clock() + _HELD_MS
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the copy says of itself meanwhile."""
+        return self._meta | {_UNTIL: self._until_ms}
+
+    def renew_if_due(self) -> None:
+        """Put the time off when a part of it has passed."""
+        if self._clock() > self._until_ms - _HELD_MS + _RENEWED_MS:
+            self.renew()
+
+    def renew(self) -> None:
+        """Put the time off.
+
+        Raises:
+            MigrationFailed: It was given up.
+        """
+        found = self._client.indices.get_mapping(index=self._copy)
+        if found[self._copy]["mappings"].get("_meta", {}).get(_UNTIL) != self._until_ms:
+            raise _TakenOver(f"{self._copy} was given up while it was made; migrate again")
+        self._until_ms = self._clock() + _HELD_MS
+        self._client.indices.put_mapping(index=self._copy, body={"_meta": self.meta})
+
+
+def _copies(client: OpenSearch, name: str) -> dict[str, dict[str, Any]]:
+    """Give the `_meta` of copies that replaced nothing yet, of days by this name or pattern."""
+    found = client.indices.get(
+        index=f"{MIGRATED}{name}-*",
+        params={"allow_no_indices": "true", "ignore_unavailable": "true"},
+    )
+    return {
+        copy: index.get("mappings", {}).get("_meta", {})
+        for copy, index in found.items()
+        if ALIAS not in index.get("aliases", {})
+    }
+
+
+def give_up_abandoned(client: OpenSearch, *, now_ms: int) -> list[str]:
+    """Let indexes be written again whose migration was killed.
+
+    Copies stay, for nobody to see, until the next migration of their day.
+
+    Args:
+        client: Of OpenSearch.
+        now_ms: Time now, UTC epoch milliseconds.
+
+    Returns:
+        The names of the days' indexes.
+
+    Raises:
+        TransportError: OpenSearch is not there.
+    """
+    freed = []
+    for copy, meta in _copies(client, ALIAS).items():
+        day = day_of(copy)
+        if day is None or not 0 < meta.get(_UNTIL, 0) < now_ms:
+            continue
+        # In this order: killed in between, the next look does it again.
+        name = index_name_of(day)
+        client.indices.put_settings(
+            index=name, body={"index.blocks.write": None}, params={"ignore_unavailable": "true"}
+        )
+        client.indices.put_mapping(index=copy, body={"_meta": meta | {_UNTIL: 0}})
+        _log.warning(
+            "indexer.migration_abandoned",
+            index=name,
+            copy=copy,
+            command="fraudstream index migrate",
+        )
+        freed.append(name)
+    return freed
 
 
 def due(client: OpenSearch, *, clear: bool, everything: bool = False) -> list[Due]:
@@ -163,18 +257,27 @@ def migrate(
     if day is None:
         raise MigrationFailed(f"{index} is no index of a day")
     name = index_name_of(day)
-    for left in client.indices.get(
-        index=f"{MIGRATED}{name}-*", params={"allow_no_indices": "true"}
-    ):
-        if left != index:
-            client.indices.delete(index=left)
+    for left, meta in _copies(client, name).items():
+        if (left_ms := meta.get(_UNTIL, 0) - clock()) > 0:
+            raise MigrationFailed(
+                f"{index} is being migrated, or was by a process that was killed; "
+                f"try again in {left_ms / 1000:.0f} s"
+            )
+        client.indices.delete(index=left)
     copy = f"{MIGRATED}{name}-v{VERSION}-{clock()}"
     inner = template["template"]
+    mappings = inner["mappings"]
+    hold = _Hold(client, copy, mappings["_meta"], clock)
     try:
-        client.indices.put_settings(index=index, body={"index.blocks.write": True})
+        # The copy first: an index that is held always has one that says until when.
         client.indices.create(
-            index=copy, body={"settings": inner["settings"], "mappings": inner["mappings"]}
+            index=copy,
+            body={"settings": inner["settings"], "mappings": mappings | {"_meta": hold.meta}},
         )
+        if _copies(client, name).keys() - {copy}:
+            raise _TakenOver(f"{index} is being migrated by another process")
+        # Returns when no write is under way any more.
+        client.indices.add_block(index=index, block="write")
         client.indices.refresh(index=index)
         copied = 0
         for batch in _batches(client, index):
@@ -185,12 +288,14 @@ def migrate(
                 ]
             )
             copied += len(batch) - len(written.refused)
+            hold.renew_if_due()
             progress(len(batch))
         client.indices.refresh(index=copy)
         wanted = client.count(index=index)["count"]
         found = client.count(index=copy)["count"]
         if found != wanted:
             raise MigrationFailed(f"{index}: {found} of {wanted} documents could be copied")
+        hold.renew()
         client.indices.update_aliases(
             body={
                 "actions": [
@@ -200,12 +305,16 @@ def migrate(
                 ]
             }
         )
+    except _TakenOver:
+        client.indices.delete(index=copy, params={"ignore_unavailable": "true"})
+        raise
     except Backpressure as verdict:
         _undo(client, index, copy)
         raise MigrationFailed(f"{index}: {verdict}") from verdict
     except BaseException:
         _undo(client, index, copy)
         raise
+    client.indices.put_mapping(index=copy, body={"_meta": mappings["_meta"]})
     _log.info("indexer.index_migrated", index=index, copy=copy, documents=copied)
     return copy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta
 from typing import Any, Final
@@ -10,7 +11,15 @@ from opensearchpy import OpenSearch
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.kit.clock import to_datetime
-from indexer.documents import ALIAS, DEAD_LETTERS, LABELS, REJECTED, expired_indexes
+from indexer.documents import (
+    ALIAS,
+    DEAD_LETTERS,
+    LABELS,
+    MIGRATED,
+    REJECTED,
+    day_of,
+    expired_indexes,
+)
 
 _DATED: Final = {
     # A label that is older than all decisions that are kept has no document to go into.
@@ -19,7 +28,13 @@ _DATED: Final = {
     REJECTED: "rejected_at",
 }
 _DAY_MS: Final = 86_400_000
+_LATE: Final = timedelta(days=7)
+"""Indexes go one by one, each on its day; a week covers an indexer that was off."""
 _DELETION_S: Final = 600
+
+
+class ClockDoubted(Exception):  # noqa: N818 - a verdict
+    """So much is too old at once that the clock may be wrong; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,33 @@ class Expired:
     size_bytes: int | None
 
 
+def doubt(names: Iterable[str], *, today: date, keep_days: int) -> str | None:
+    """Say why what is too old may be so by the clock only; None when nothing speaks for that.
+
+    Args:
+        names: Names of indexes.
+        today: The day now, UTC, as the clock says.
+        keep_days: Days for which indexes are kept besides today's.
+
+    Example:
+        >>> names = ["processed_transactions-2026.02.01", "processed_transactions-2026.03.01"]
+        >>> doubt(names, today=date(2026, 3, 5), keep_days=30)
+        >>> doubt(names, today=date(2026, 3, 12), keep_days=30)
+        'it is 2026-03-12, and the newest documents are of 2026-03-01'
+        >>> doubt([*names, "processed_transactions-2026.03.12"], today=date(2026, 3, 12), keep_days=30)
+        'the documents of 2026-02-01 should have been deleted 8 days ago'
+    """
+    days = sorted(day for name in names if (day := day_of(name)) is not None)
+    if not days:
+        return None
+    if today - days[-1] > _LATE:
+        return f"it is {today}, and the newest documents are of {days[-1]}"
+    late = today - timedelta(days=keep_days + 1) - days[0]
+    if late > _LATE:
+        return f"the documents of {days[0]} should have been deleted {late.days} days ago"
+    return None
+
+
 def find_expired(client: OpenSearch, *, now_ms: int, keep_days: int) -> list[Expired]:
     """Say what is over its age; nothing is deleted.
 
@@ -50,7 +92,8 @@ def find_expired(client: OpenSearch, *, now_ms: int, keep_days: int) -> list[Exp
     """
     today = to_datetime(now_ms).astimezone(UTC).date()
     rows = client.cat.indices(
-        index=f"{ALIAS}-*",
+        # Copies that a killed migration left have no other name.
+        index=f"{ALIAS}-*,{MIGRATED}{ALIAS}-*",
         params={"format": "json", "bytes": "b", "h": "index,docs.count,store.size"},
     )
     by_name = {row["index"]: row for row in rows}
@@ -69,17 +112,31 @@ def find_expired(client: OpenSearch, *, now_ms: int, keep_days: int) -> list[Exp
     return expired
 
 
-def delete_expired(client: OpenSearch, *, now_ms: int, keep_days: int) -> list[Expired]:
+def delete_expired(
+    client: OpenSearch, *, now_ms: int, keep_days: int, careful: bool = False
+) -> list[Expired]:
     """Delete what is over its age; see `find_expired`.
+
+    Args:
+        client: Of OpenSearch.
+        now_ms: Time now, UTC epoch milliseconds.
+        keep_days: Days for which things are kept besides today.
+        careful: Delete nothing when there is reason to doubt the clock, see `doubt`.
 
     Returns:
         What is gone.
 
     Raises:
+        ClockDoubted: There is such a reason, and something would have been deleted.
         TransportError: OpenSearch is not there.
     """
     today = to_datetime(now_ms).astimezone(UTC).date()
     expired = find_expired(client, now_ms=now_ms, keep_days=keep_days)
+    if careful and expired:
+        rows = client.cat.indices(index=f"{ALIAS}-*", params={"format": "json", "h": "index"})
+        reason = doubt((row["index"] for row in rows), today=today, keep_days=keep_days)
+        if reason:
+            raise ClockDoubted(reason)
     for one in expired:
         if one.size_bytes is not None:
             client.indices.delete(index=one.name, params={"ignore_unavailable": "true"})

@@ -21,13 +21,14 @@ from fraud.kit.background import Background
 from fraud.kit.clock import Clock, system_clock
 from fraud.kit.kafka import KafkaSource, Message, consume, paused
 from fraud.kit.lifecycle import OpsServer
+from fraud.kit.metrics import RETENTION_REFUSED
 from fraud.kit.pseudonyms import PersonalDataSettings, Pseudonyms
 from fraud.kit.settings import KafkaSettings, OpenSearchSettings
 from indexer.bulk import connect, reason_of
 from indexer.dead_letters import to_dead_letter
 from indexer.documents import to_document
 from indexer.labels import to_label
-from indexer.retention import delete_expired
+from indexer.retention import ClockDoubted, delete_expired
 from indexer.sink import Sink
 
 _SERVICE: Final = "indexer"
@@ -202,11 +203,22 @@ def _retain(client: OpenSearch, settings: Settings, stop: threading.Event, clock
     while not stop.is_set():
         try:
             for expired in delete_expired(
-                client, now_ms=clock(), keep_days=settings.indexer_retention_days
+                client,
+                now_ms=clock(),
+                keep_days=settings.indexer_retention_days,
+                careful=True,
             ):
                 _log.info(
                     "indexer.expired_deleted", index=expired.name, documents=expired.documents
                 )
+            RETENTION_REFUSED.set(0)
+        except ClockDoubted as verdict:
+            RETENTION_REFUSED.set(1)
+            _log.error(
+                "indexer.retention_refused",
+                problem=str(verdict),
+                command="fraudstream index retention",
+            )
         except TransportError as error:
             # The next round will do.
             _log.warning("indexer.retention_put_off", problem=reason_of(error))

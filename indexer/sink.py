@@ -23,7 +23,7 @@ from fraud.kit.pseudonyms import Pseudonyms
 from indexer.bulk import Bulk, Write, reason_of
 from indexer.documents import ALIAS, DECISION_MS, LABELS, REJECTED, Document, index_name
 from indexer.labels import LABEL, KnownLabel, Labels, Target
-from indexer.migration import migrate
+from indexer.migration import give_up_abandoned, migrate
 from indexer.template import DEAD_LETTER_INDEX, VERSION, content_of, mapping, templates
 
 _log = structlog.get_logger("indexer")
@@ -85,6 +85,7 @@ class Sink:
                 if not self._client.indices.exists(index=name):
                     self._client.indices.create(index=name, ignore=400)
             self._add_new_fields()
+            give_up_abandoned(self._client, now_ms=self._clock())
         except TransportError as error:
             raise self.bulk.back_off(reason_of(error)) from error
         self.bulk.prepared = True

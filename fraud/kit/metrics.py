@@ -72,6 +72,9 @@ DECIDED_BY = Gauge(
 LABELS_APPLIED = Counter(
     "fraudstream_labels_applied_total", "Documents that got a label, or another one."
 )
+RETENTION_REFUSED = Gauge(
+    "fraudstream_retention_refused", "1 while the indexer deletes nothing by age because the clock may be wrong, else 0."
+)  # fmt: skip
 BULK_SECONDS = Histogram(
     "fraudstream_bulk_seconds", "Duration of one bulk write, seconds.", buckets=_LATENCY_BUCKETS_S
 )

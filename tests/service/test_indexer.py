@@ -11,10 +11,13 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,7 +26,8 @@ import pytest
 from typer.testing import CliRunner
 
 from devstack.ports import free_ports
-from fraud.kit.clock import system_clock
+from fraud.contracts.errors import Backpressure
+from fraud.kit.clock import Clock, system_clock
 from fraud.kit.pseudonyms import Pseudonyms
 from fraud.kit.settings import OpenSearchSettings
 from fraudstream.cli import app
@@ -37,10 +41,10 @@ from indexer.documents import (
     index_name,
     to_document,
 )
-from indexer.migration import due
-from indexer.retention import delete_expired, find_expired
+from indexer.migration import MigrationFailed, due
+from indexer.retention import ClockDoubted, delete_expired, find_expired
 from indexer.sink import Sink
-from indexer.template import DEAD_LETTER_INDEX
+from indexer.template import DEAD_LETTER_INDEX, VERSION
 from tests.builders import START_MS, a_processed
 from tests.service.door import Door
 from tests.service.faulty import FaultyProxy
@@ -135,9 +139,9 @@ class World:
         return [self.decided([number], event_id=f"{self.input}-{number}")[0] for number in numbers]
 
 
-def a_sink(url: str) -> Sink:
+def a_sink(url: str, clock: Clock = system_clock) -> Sink:
     client = connect(OpenSearchSettings(opensearch_url=url))
-    return Sink(client, clock=system_clock, rng=random.Random(1), shards=1, replicas=0)
+    return Sink(client, clock=clock, rng=random.Random(1), shards=1, replicas=0)
 
 
 @pytest.fixture
@@ -441,6 +445,49 @@ def test_a_migration_that_fails_leaves_the_day_as_it_was(world: World) -> None:
     client.close()
 
 
+_KILLED: Final = """
+import os, signal, sys
+from fraud.kit.pseudonyms import Pseudonyms
+from tests.service.test_indexer import a_sink
+a_sink(sys.argv[1]).migrate(sys.argv[2], Pseudonyms(b"k" * 32), lambda _: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_a_migration_that_is_killed_keeps_nobody_waiting_for_long(world: World) -> None:
+    """The day can be written again, a maker that only slept replaces nothing, and the next one does."""
+    client = connect(OpenSearchSettings(opensearch_url=world.url))
+    day = "processed_transactions-1999.11.29"
+    pseudonyms = Pseudonyms(b"k" * 32)
+    later_ms = [0]
+    sink = a_sink(world.url, clock=lambda: system_clock() + later_ms[0])
+    client.indices.create(index=day, body={"mappings": {"_meta": {"version": 1}}})
+    client.index(index=day, id="odd", body={"x": "y"}, params={"refresh": "true"})
+    killed = subprocess.run([sys.executable, "-c", _KILLED, world.url, day], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    document = Document(day, "late", {"x": "z"})
+    with pytest.raises(Backpressure, match="cluster_block_exception"):
+        sink.write([document])
+    with pytest.raises(MigrationFailed, match="try again in"):
+        sink.migrate(day, pseudonyms, lambda _: None)
+    later_ms[0] = 301_000
+    sink.write([document])
+
+    def sleep(_: int) -> None:
+        other = a_sink(world.url, clock=lambda: system_clock() + 1_000_000)
+        other.write([document])
+
+    with pytest.raises(MigrationFailed, match="given up"):
+        sink.migrate(day, pseudonyms, sleep)
+    assert client.indices.get(index=f"migrated-{day}-*") == {}
+    copy = sink.migrate(day, pseudonyms, lambda _: None)
+    meta = client.indices.get_mapping(index=copy)[copy]["mappings"]["_meta"]
+    assert meta == {"version": VERSION, "personal_fields": "hashed"}
+    assert client.count(index=day)["count"] == 2
+    sink.write([document])
+    client.indices.delete(index=copy)
+    client.close()
+
+
 def test_retention_says_what_it_would_delete_and_deletes_it(
     opensearch: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -463,6 +510,10 @@ def test_retention_says_what_it_would_delete_and_deletes_it(
     assert f"{old}: 1 documents" in said.output
     assert "dead_letters: 1 documents would be deleted" in said.output
     assert client.indices.exists(index=old)
+    with pytest.raises(ClockDoubted, match="1970-01-01 should have been deleted"):
+        delete_expired(client, now_ms=system_clock(), keep_days=15_000, careful=True)
+    assert client.indices.exists(index=old)
+    assert client.exists(index=DEAD_LETTERS, id="retention-1970")
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert not client.indices.exists(index=old)

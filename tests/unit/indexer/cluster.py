@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatch
 from typing import Any
 
 import orjson
@@ -18,6 +19,15 @@ class FakeIndices:
         self.versions: dict[str, int] = {}
         self.new_mappings: list[str] = []
         self.refreshed = 0
+        self.copies: dict[str, dict[str, Any]] = {}
+        """By name: aliases and mappings of migrated and half migrated days."""
+        self.settings: list[tuple[str, dict[str, Any]]] = []
+
+    def get(self, index: str, params: dict[str, Any]) -> dict[str, Any]:
+        return {name: one for name, one in self.copies.items() if fnmatch(name, index)}
+
+    def put_settings(self, index: str, body: dict[str, Any], params: dict[str, Any]) -> None:
+        self.settings.append((index, body))
 
     def get_index_template(self, name: str) -> dict[str, Any]:
         if name not in self.templates:
@@ -43,7 +53,10 @@ class FakeIndices:
         }
 
     def put_mapping(self, index: str, body: dict[str, Any]) -> None:
-        self.new_mappings.append(index)
+        if index in self.copies:
+            self.copies[index]["mappings"] |= body
+        else:
+            self.new_mappings.append(index)
 
     def refresh(self, index: str) -> None:
         self.refreshed += 1

@@ -145,6 +145,24 @@ def test_indexes_of_an_earlier_version_get_the_new_fields(client: FakeClient, si
     assert client.indices.new_mappings == ["processed_transactions-2026.02.27"]
 
 
+def test_a_day_whose_migration_was_killed_is_written_again(client: FakeClient, sink: Sink) -> None:
+    """Not one that is being migrated, nor one that somebody else made read-only."""
+    day = "processed_transactions-2026.02.2"
+    until = {5: START_MS - 1, 6: START_MS + 1, 7: START_MS - 1, 8: 0}
+    client.indices.copies = {
+        f"migrated-{day}{number}-v2-1": {
+            "aliases": {"processed_transactions": {}} if number == 7 else {},
+            "mappings": {"_meta": {"version": 2, "copying_until_ms": until_ms}},
+        }
+        for number, until_ms in until.items()
+    }
+    sink.prepare()
+    sink.prepare()
+    assert client.indices.settings == [(f"{day}5", {"index.blocks.write": None})]
+    told = client.indices.copies[f"migrated-{day}5-v2-1"]["mappings"]["_meta"]
+    assert told == {"version": 2, "copying_until_ms": 0}
+
+
 def test_a_cluster_that_refuses_the_template_is_waited_for_with_its_reason(
     client: FakeClient, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
