@@ -9,16 +9,16 @@ remembers stay as they are.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from opensearchpy import OpenSearch
 from prometheus_client import Gauge
 
 from fraud.contracts.errors import Backpressure, InvalidMessage
 from fraud.contracts.topics import Topic
-from fraud.kit.feed import TopicFeed
+from fraud.kit.feed import Feed, TopicFeed
 from fraud.kit.kafka import Message
 from fraud.kit.pseudonyms import Pseudonyms
 from fraud.kit.settings import KafkaSettings
@@ -28,8 +28,7 @@ from indexer.labels import to_label
 from indexer.sink import Sink
 from indexer.template import DEAD_LETTER_INDEX
 
-_POLL_S: Final = 1.0
-_FULL: Final = 500
+_POLL_S: Final = 0.1
 T = TypeVar("T")
 
 
@@ -87,52 +86,101 @@ def rebuild(
     """
 
     def read(
-        topic: Topic, decode: Callable[[Message], T], write: Callable[[Sequence[T]], None]
+        topic: Topic,
+        decode: Callable[[Message], T],
+        write: Callable[[Sequence[T]], None],
+        identify: Callable[[T], str],
     ) -> Rebuilt:
-        return _read(settings, topic, decode, write, progress, pause, timeout_s)
+        lag = Gauge("fraudstream_rebuild_lag", "Records not yet read.", registry=None)
+        with TopicFeed(settings, topic, service="indexer-rebuild", lag=lag) as feed:
+            reader = _Reader(feed, decode, write, identify, pause, timeout_s)
+            return reader.read_all(topic, lambda count: progress(topic, count))
 
     return [
         # Labels first, so that decisions find theirs.
-        read(Topic.LABELS, to_label, sink.write_labels),
-        read(Topic.PROCESSED, lambda message: to_document(message.value, pseudonyms), sink.write),
-        read(Topic.DEAD_LETTERS, to_dead_letter, sink.write_dead_letters),
+        read(Topic.LABELS, to_label, sink.write_labels, lambda label: label.event_id),
+        read(
+            Topic.PROCESSED,
+            lambda message: to_document(message.value, pseudonyms),
+            sink.write,
+            lambda document: document.id,
+        ),
+        read(
+            Topic.DEAD_LETTERS,
+            to_dead_letter,
+            sink.write_dead_letters,
+            lambda document: document.id,
+        ),
     ]
 
 
-def _read(
-    settings: KafkaSettings,
-    topic: Topic,
-    decode: Callable[[Message], Any],
-    write: Callable[[Sequence[Any]], None],
-    progress: Callable[[Topic, int], object],
-    pause: Callable[[float], object],
-    timeout_s: float,
-) -> Rebuilt:
-    lag = Gauge("fraudstream_rebuild_lag", "Records not yet read.", registry=None)
-    records = refused = 0
-    with TopicFeed(settings, topic, service="indexer-rebuild", lag=lag) as feed:
+class _Reader(Generic[T]):
+    """Reads a topic and writes it, beside an indexer that does the same with what comes."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        decode: Callable[[Message], T],
+        write: Callable[[Sequence[T]], None],
+        identify: Callable[[T], str],
+        pause: Callable[[float], object],
+        timeout_s: float,
+    ) -> None:
+        self._feed = feed
+        self._decode = decode
+        self._write = write
+        self._identify = identify
+        self._pause = pause
+        self._timeout_s = timeout_s
+        self._records = 0
+        self._refused = 0
+
+    def read_all(self, topic: Topic, progress: Callable[[int], object]) -> Rebuilt:
+        """Read to the end, and then what came meanwhile, until the last word on all is written.
+
+        A decision that the job repeated may come, and be written by the indexer, between our
+        reading the earlier one and our writing it. It stands in the topic then: so after all is
+        written the rest is read, and what repeats something just written is written again.
+        """
+        for _ in self._to_end(progress):
+            # Of all that there is, the names would take more memory than anything else.
+            pass
+        self._feed.start(self._feed.position())
+        just_written = set(self._to_end(progress))
+        while just_written:
+            self._feed.start(self._feed.position())
+            just_written = set(self._to_end(progress, only=just_written))
+        return Rebuilt(topic, self._records, self._refused)
+
+    def _to_end(
+        self, progress: Callable[[int], object], *, only: Container[str] | None = None
+    ) -> Iterator[str]:
+        """Write all up to the end as it is now, or of it what is named; give the names of it."""
         heard_s = time.monotonic()
-        while True:
-            batch = feed.poll(_POLL_S)
+        while self._feed.waits_for() is not None:
+            batch = self._feed.poll(_POLL_S)
             decoded = []
             for message in batch:
                 try:
-                    decoded.append(decode(message))
+                    one = self._decode(message)
                 except InvalidMessage:
-                    refused += 1
-            while decoded:
-                try:
-                    write(decoded)
-                    break
-                except Backpressure as verdict:
-                    pause(verdict.retry_after_s)
-            records += len(batch)
-            progress(topic, len(batch))
-            # A full batch at the end is what came meanwhile. It is read on until little does, so
-            # that a decision which the job repeated ends as its last one, whoever wrote it last.
-            if feed.waits_for() is None and len(batch) < _FULL:
-                return Rebuilt(topic, records, refused)
+                    self._refused += 1
+                    continue
+                if only is None or self._identify(one) in only:
+                    decoded.append(one)
+            self._write_all(decoded)
+            yield from map(self._identify, decoded)
+            self._records += len(batch)
+            progress(len(batch))
             if batch:
                 heard_s = time.monotonic()
-            elif time.monotonic() - heard_s > timeout_s:
-                raise TimeoutError(f"waited {timeout_s:g} s for {feed.waits_for()}")
+            elif time.monotonic() - heard_s > self._timeout_s:
+                raise TimeoutError(f"waited {self._timeout_s:g} s for {self._feed.waits_for()}")
+
+    def _write_all(self, decoded: Sequence[T]) -> None:
+        while decoded:
+            try:
+                self._write(decoded)
+                return
+            except Backpressure as verdict:
+                self._pause(verdict.retry_after_s)
