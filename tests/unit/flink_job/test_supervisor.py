@@ -7,11 +7,13 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from prometheus_client import REGISTRY
 
 from flink_job.checkpoints import remove_outdated, retained
 from flink_job.cluster import Cluster, ClusterUnreachableError, Job
 from flink_job.settings import JobSettings
 from flink_job.supervisor import Supervisor
+from fraud.kit.metrics import JOB_SUBMISSIONS
 
 
 class FakeCluster(Cluster):
@@ -76,6 +78,17 @@ def a_supervisor(
 ) -> Supervisor:
     settings = JobSettings(flink_checkpoint_dir=folder.parent)
     return Supervisor(settings, cluster, lambda: waiting, submissions)
+
+
+def test_submissions_are_counted_from_0_on(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """A first one is an increase only of a series that was there before."""
+    JOB_SUBMISSIONS.clear()
+    a_supervisor(folder, cluster, submissions)
+    for restored in ("false", "true"):
+        labels = {"restored": restored}
+        assert REGISTRY.get_sample_value("fraudstream_job_submissions_total", labels) == 0
 
 
 def test_a_first_start_has_no_checkpoint(

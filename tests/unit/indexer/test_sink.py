@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import Backpressure
-from fraud.kit.metrics import DECIDED_BY
+from fraud.kit.metrics import DECIDED_BY, DOCUMENTS_REFUSED
 from fraud.kit.pseudonyms import Pseudonyms
 from indexer.bulk import MAX_TRIES, MIN_ITEMS
 from indexer.documents import Document, to_document
@@ -66,6 +66,14 @@ def test_a_batch_is_written_after_the_templates(client: FakeClient, sink: Sink) 
         "dead_letters",
     }
     assert sink.problem is None
+
+
+def test_refusals_are_counted_from_0_on(client: FakeClient) -> None:
+    """A first one is an increase only of a series that was there before."""
+    DOCUMENTS_REFUSED.clear()
+    Sink(client, clock=lambda: START_MS, rng=random.Random(1), shards=1, replicas=0)
+    labels = {"reason": "mapper_parsing_exception"}
+    assert REGISTRY.get_sample_value("fraudstream_documents_refused_total", labels) == 0
 
 
 def test_how_soon_it_was_decided_and_written_and_by_what_is_told(client: FakeClient) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from threading import Event
 
 import orjson
+from prometheus_client import REGISTRY
 
 from fraud.contracts.control import ControlDocument
 from fraud.kit.control import ControlFollower, Refused
@@ -73,6 +74,13 @@ def follow(
     follower = ControlFollower(feed, {NAME: take}, service="test", clock=lambda: 3000)
     follower.run(feed.stop)
     return taken, follower
+
+
+def test_refusals_are_counted_from_0_on() -> None:
+    """A first one is an increase only of a series that was there before."""
+    ControlFollower(Scripted([]), {}, service="counted_from_0")
+    labels = {"service": "counted_from_0"}
+    assert REGISTRY.get_sample_value("fraudstream_control_refused_total", labels) == 0
 
 
 def test_of_what_is_there_at_the_start_the_newest_is_taken_up() -> None:
