@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from fraud.kit.command_line import failing
 
 if TYPE_CHECKING:
+    from fraud.governance.audited import AuditedDesk, By
     from fraud.governance.book import ControlBook
-    from fraud.governance.desk import Desk
+    from fraud.kit.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,24 @@ class Office:
     """The desk, the book and who works here.
 
     Attributes:
-        desk: Where things are changed.
+        desk: Where things are changed, on record.
         book: What the topic said when the command began.
         author: Who is told to have changed something.
     """
 
-    desk: Desk
+    desk: AuditedDesk
     book: ControlBook
-    author: str
+    author: By
+
+
+def _pseudonyms() -> Pseudonyms:
+    from fraud.kit.lifecycle import load_settings
+    from fraud.kit.pseudonyms import PersonalDataSettings, Pseudonyms
+
+    try:
+        return Pseudonyms.of(load_settings(PersonalDataSettings))
+    except ValueError as problem:
+        raise failing(f"the key of personal data cannot be used: {problem}") from None
 
 
 @contextmanager
@@ -37,11 +48,13 @@ def office() -> Iterator[Office]:
     from fraud.contracts.errors import InvalidMessage
     from fraud.decision.rulefiles import RuleFileError
     from fraud.decision.rulesets import InvalidRules
+    from fraud.governance.audited import AuditedDesk, By
     from fraud.governance.desk import Conflict, Desk, NoSuch
     from fraud.governance.entryfiles import EntryFileError
     from fraud.governance.following import BookUnread, LiveBook, SeenPublisher
+    from fraud.kit.audit import AuditLog, at_the_command_line
     from fraud.kit.control import CannotPublish, ControlPublisher
-    from fraud.kit.lifecycle import load_settings, user_name
+    from fraud.kit.lifecycle import load_settings
     from fraud.kit.logs import configure_command_logs
     from fraud.kit.settings import KafkaSettings
     from fraudstream.environment import complete_environment
@@ -54,8 +67,15 @@ def office() -> Iterator[Office]:
         publisher.check()
         with LiveBook(settings, service="fraudstream", stop=threading.Event()) as live:
             book = live.wait_ready()
-            desk = Desk(SeenPublisher(publisher, live), live.current)
-            yield Office(desk, book, user_name())
+            desk = AuditedDesk(
+                Desk(SeenPublisher(publisher, live), live.current),
+                live.current,
+                AuditLog(settings.state_dir),
+                _pseudonyms,
+            )
+            yield Office(desk, book, By(at_the_command_line()))
+    except OSError as error:
+        raise failing(f"{error.filename}: {error.strerror}") from None
     except InvalidRules as error:
         raise failing(*error.problems) from None
     except InvalidMessage as error:

@@ -116,6 +116,8 @@ def train(
 
     from rich.console import Console
 
+    from fraud.contracts.decision import ModelRef
+
     # Read once, when XGBoost loads its threads: waiting by spinning, their default, makes training
     # six times slower beside other work on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -176,7 +178,9 @@ def train(
             # What cannot be used is replaced without a comparison, and so is nothing.
             refusal = "" if force else _refusal(models, manifest)
             if not refusal:
-                tell(models.promote(manifest.name, manifest.version).ref)
+                made = ModelRef(name=manifest.name, version=manifest.version)
+                with _on_record(settings, models, made):
+                    tell(models.promote(manifest.name, manifest.version).ref)
                 decides = True
     took_s = time.monotonic() - started
     if as_json:
@@ -372,18 +376,20 @@ def promote(
             compared = check(models, ref, period)
             if compared is not None:
                 typer.echo(str(compared), err=True)
-        tell(models.promote(ref.name, ref.version, force=force).ref)
+        with _on_record(settings, models, ref):
+            tell(models.promote(ref.name, ref.version, force=force).ref)
     typer.echo(f"champion: {ref.name}@{ref.version}")
 
 
 @app.command()
 def rollback(registry: RegistryOption = None, offline: OfflineOption = False) -> None:
     """Let the champion before this one decide again: the running job and API switch at once."""
-    _, models = _open(registry)
+    settings, models = _open(registry)
     with _user_errors():
         tell = _teller(offline=offline)
-        champion = models.rollback()
-        tell(champion.ref)
+        with _on_record(settings, models, models.earlier_ref()):
+            champion = models.rollback()
+            tell(champion.ref)
     typer.echo(f"champion: {champion.name}@{champion.version}")
 
 
@@ -457,6 +463,25 @@ def _teller(*, offline: bool) -> Callable[[ModelRef], None]:
             ) from None
 
     return tell
+
+
+@contextmanager
+def _on_record(settings: TrainSettings, models: Registry, ref: ModelRef) -> Iterator[None]:
+    """Record that a model is to decide, then let the block see to it."""
+    from fraud.governance.audited import By, champion_on_record
+    from fraud.kit.audit import AuditLog, at_the_command_line
+    from fraud.kit.logs import configure_command_logs
+    from model.registry import NoSuchModel
+
+    configure_command_logs()
+
+    try:
+        before = models.champion_ref()
+    except NoSuchModel:
+        before = None
+    by = By(at_the_command_line())
+    with champion_on_record(AuditLog(settings.state_dir), by, before, ref):
+        yield
 
 
 def _usable_champion(models: Registry, console: Console) -> str | None:

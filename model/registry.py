@@ -321,12 +321,23 @@ class Registry:
             ModelAltered: A file of it was changed.
             ModelMismatch: It was trained on other features.
         """
+        *earlier, last = self._earlier()
+        self.load(last.name, last.version)
+        return self._point(last.name, last.version, earlier)
+
+    def earlier_ref(self) -> ModelRef:
+        """Give the champion before this one, unread.
+
+        Raises:
+            NoSuchModel: There was none.
+        """
+        return self._earlier()[-1]
+
+    def _earlier(self) -> list[ModelRef]:
         now = self._champion()
         if now is None or not now.earlier:
             raise NoSuchModel("there is no earlier champion to go back to")
-        *earlier, last = now.earlier
-        self.load(last.name, last.version)
-        return self._point(last.name, last.version, earlier)
+        return now.earlier
 
     def latest(self, name: str) -> ModelRef:
         """Give the newest model of a name by `created_at`.

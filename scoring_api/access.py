@@ -14,6 +14,7 @@ from fastapi.openapi.models import HTTPBearer as BearerScheme
 from fastapi.security.base import SecurityBase
 from starlette.datastructures import State
 
+from fraud.governance.audited import By
 from fraud.kit.api_keys import ApiKey, KeyStore, Role
 from fraud.kit.audit import Actor
 from fraud.kit.metrics import KEYS_REFUSED, RATE_LIMITED
@@ -151,6 +152,11 @@ def admitted(request: Request) -> Principal:
         known = access.admit(request.headers.get("authorization"))
         state.principal = known
     return known
+
+
+def by(principal: Principal, request: Request) -> By:
+    """Give who changes something by a request."""
+    return By(principal.actor, request_id(request))
 
 
 def request_id(request: Request) -> str:

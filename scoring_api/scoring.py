@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -67,6 +68,25 @@ class NotReady(Exception):  # noqa: N818 - a verdict
     """The history is not the stream's yet, so a score would not be, either."""
 
 
+Seen = tuple[dict[str, list[bytes]], list[bool]]
+"""What one transaction is decided by, as `RecentHistory.rings_with` gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Transactions that wait to be decided.
+
+    Attributes:
+        transactions: See there.
+        seen: What the only one of them is decided by; None takes what is there when it is.
+        decided: Takes the decisions.
+    """
+
+    transactions: Sequence[Transaction]
+    seen: Seen | None
+    decided: asyncio.Future[list[Decided]]
+
+
 class Scoring:
     """Answers requests; belongs to one event loop.
 
@@ -89,7 +109,7 @@ class Scoring:
         self._engine = engine
         self._history = history
         self.waits_for = waits_for
-        self._asked: list[tuple[Sequence[Transaction], asyncio.Future[list[Decided]]]] = []
+        self._asked: list[_Asked] = []
         # The first failure is an increase only of a series that was there before.
         self._shadow_failed = SHADOW_FAILED.labels("scoring_api")
 
@@ -119,15 +139,27 @@ class Scoring:
         (decided,) = await self._decide([transaction])
         return _answer(transaction, decided)
 
-    async def decide(self, transaction: Transaction) -> Decided:
+    async def decide(self, transaction: Transaction, *, expect: bool = False) -> Decided:
         """Decide one transaction as `answer` does.
+
+        Args:
+            transaction: See there.
+            expect: Whether it is going to be sent to the stream: whatever is asked from now on is
+                decided as if it had come from there already, also what is asked before this is
+                decided.
 
         Raises:
             NotReady: See there.
         """
         if waiting := self.waits_for():
             raise NotReady(waiting)
-        (decided,) = await self._decide([transaction])
+        seen = None
+        if expect:
+            packed = pack([transaction])
+            # What it sees itself is what was there before it.
+            seen = self._history.rings_with(packed)
+            self._history.expected.add(packed)
+        (decided,) = await self._decide([transaction], seen)
         return decided
 
     async def _answer_many(self, body: bytes) -> bytes:
@@ -151,36 +183,45 @@ class Scoring:
             answers += map(_answer, part, await self._decide(part))
         return b"[" + b",".join(answers) + b"]"
 
-    def _decide(self, transactions: Sequence[Transaction]) -> asyncio.Future[list[Decided]]:
+    def _decide(
+        self, transactions: Sequence[Transaction], seen: Seen | None = None
+    ) -> asyncio.Future[list[Decided]]:
         loop = asyncio.get_running_loop()
         decided: asyncio.Future[list[Decided]] = loop.create_future()
         if not self._asked:
             # After all that this round of the loop still brings.
             loop.call_soon(self._decide_asked)
-        self._asked.append((transactions, decided))
+        self._asked.append(_Asked(transactions, seen, decided))
         return decided
 
     def _decide_asked(self) -> None:
         asked, self._asked = self._asked, []
-        transactions = [one for transactions, _ in asked for one in transactions]
         try:
             with SCORE_SECONDS.time():
-                every = self._decided(transactions)
+                every = self._decided(asked)
         except Exception as bug:
-            for _, future in asked:
-                if not future.done():
-                    future.set_exception(bug)
+            for one in asked:
+                if not one.decided.done():
+                    one.decided.set_exception(bug)
             return
         at = 0
-        for some, future in asked:
+        for one in asked:
             # One who hung up has cancelled it.
-            if not future.done():
-                future.set_result(every[at : at + len(some)])
-            at += len(some)
+            if not one.decided.done():
+                one.decided.set_result(every[at : at + len(one.transactions)])
+            at += len(one.transactions)
 
-    def _decided(self, transactions: Sequence[Transaction]) -> list[Decided]:
+    def _decided(self, asked: Sequence[_Asked]) -> list[Decided]:
+        transactions = [transaction for one in asked for transaction in one.transactions]
         packed = pack(transactions)
         rings, known = self._history.rings_with(packed)
+        at = 0
+        for one in asked:
+            if one.seen is not None:
+                of_key, (known[at],) = one.seen
+                for name, (ring,) in of_key.items():
+                    rings[name][at] = ring
+            at += len(one.transactions)
         every = self._engine().decide(
             Batch(packed, FieldsOfTransactions(transactions), rings, known, [None] * len(packed))
         )

@@ -15,6 +15,7 @@ from fastapi import APIRouter
 from opensearchpy import OpenSearch
 
 from fraud.contracts.topics import Topic
+from fraud.governance.audited import AuditedDesk
 from fraud.governance.desk import Desk
 from fraud.governance.following import LiveBook, SeenPublisher
 from fraud.kit.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
@@ -38,6 +39,7 @@ from scoring_api.dry_runs import DryRuns
 from scoring_api.follower import SERVICE, Follower
 from scoring_api.history import RecentHistory
 from scoring_api.idempotency import Answers
+from scoring_api.labels import LabelSender
 from scoring_api.live.board import Board
 from scoring_api.live.routes import live_routes
 from scoring_api.live.session import Sessions
@@ -154,9 +156,10 @@ def serve(
         audit = AuditLog(settings.state_dir)
         publisher = stack.enter_context(Publisher(settings))
         search = stack.enter_context(closing(connect(settings, timeout_s=REQUEST_S)))
+        labels = LabelSender(publisher, audit)
         routes = [
             decision_routes(Decisions(search, pseudonyms)),
-            label_routes(publisher, audit),
+            label_routes(labels),
             audit_routes(audit),
         ]
         if keys is not None:
@@ -170,11 +173,11 @@ def serve(
             LiveBook(settings, service=SERVICE, stop=stop, beside={KIND: shelf})
         )
         documents = SeenPublisher(ControlPublisher(settings), book)
-        desk = Desk(documents, book.current)
+        desk = AuditedDesk(Desk(documents, book.current), book.current, audit, lambda: pseudonyms)
         routes += [
-            rule_routes(desk, book.current, audit, stack.enter_context(DryRuns())),
-            list_routes(desk, book.current, audit, pseudonyms),
-            model_routes(registry, engine.current, desk, audit),
+            rule_routes(desk, book.current, stack.enter_context(DryRuns())),
+            list_routes(desk, book.current),
+            model_routes(registry, engine.current, desk),
         ]
         parts = Parts(
             scoring,
@@ -182,11 +185,13 @@ def serve(
             registry,
             lambda: engine.current().scorer.ref,
             publisher,
+            labels,
             search,
             shelf,
             book.current,
             documents,
             audit,
+            pseudonyms,
             access_keys,
             limit,
         )

@@ -32,8 +32,10 @@ class Result(StrEnum):
 
     RECORDED = "recorded"
     """It was about to be made; without a later record of its id that says otherwise, it was."""
+    DONE = "done"
+    """It was made, and `after` says more of what is now so. Not every change has such a record."""
     FAILED = "failed"
-    """It could not be made after all."""
+    """It was refused, or not acknowledged: what Kafka did not acknowledge may be in force all the same."""
 
 
 class Actor(BaseModel):
@@ -52,7 +54,7 @@ class AuditRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: Annotated[str, Field(description="Of the change; its failure has the same.")]
+    id: Annotated[str, Field(description="Of the change; what became of it has the same.")]
     time: AwareDatetime
     who: Actor
     action: Annotated[str, Field(description="What was done, such as key.created.", examples=["key.created"])]  # fmt: skip
@@ -61,6 +63,21 @@ class AuditRecord(BaseModel):
     after: Annotated[dict[str, Any] | None, Field(description="As it is now; null if it is gone.")]
     request_id: Annotated[str | None, Field(description="As in the header X-Request-ID.")]
     result: Result
+
+
+class Change:
+    """A change that is being made.
+
+    Attributes:
+        after: What is now so, None as long as nobody said more than before the change.
+    """
+
+    def __init__(self) -> None:
+        self.after: dict[str, Any] | None = None
+
+    def done(self, after: dict[str, Any]) -> None:
+        """Say what is now so, where that is known only once the change is made."""
+        self.after = after
 
 
 def at_the_command_line() -> Actor:
@@ -91,10 +108,11 @@ class AuditLog:
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
         request_id: str | None = None,
-    ) -> Iterator[None]:
+    ) -> Iterator[Change]:
         """Record a change, then let the block make it: none is made that is not on record.
 
-        When the block raises, a second record of the same id says that it failed.
+        When the block raises, a second record of the same id says that it failed; when it calls
+        `done`, one says what is now so.
 
         Raises:
             OSError: The log cannot be written; the block did not run.
@@ -111,11 +129,14 @@ class AuditLog:
             result=Result.RECORDED,
         )
         self._append(record)
+        change = Change()
         try:
-            yield
+            yield change
         except BaseException:
-            self._append(record.model_copy(update={"time": to_datetime(self._clock()), "result": Result.FAILED}))  # fmt: skip
+            self._append_again(record, Result.FAILED, after)
             raise
+        if change.after is not None:
+            self._append_again(record, Result.DONE, change.after)
 
     def page(self, limit: int, before: int | None = None) -> tuple[list[AuditRecord], int | None]:
         """Give records, the newest first.
@@ -139,6 +160,12 @@ class AuditLog:
             except ValidationError:
                 _log.error("audit.damaged_line", offset=start)
         return records, None
+
+    def _append_again(
+        self, record: AuditRecord, result: Result, after: dict[str, Any] | None
+    ) -> None:
+        now = to_datetime(self._clock())
+        self._append(record.model_copy(update={"time": now, "result": result, "after": after}))
 
     def _append(self, record: AuditRecord) -> None:
         line = record.model_dump_json().encode() + b"\n"

@@ -16,13 +16,14 @@ from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse
 from fraud.contracts.rules import Matching, RuleSet, RuleStatus
 from fraud.decision.rulesets import InvalidRules
+from fraud.governance.audited import list_on_record, text_on_record, values_on_record
 from fraud.governance.desk import Conflict, Desk, NoSuch
 from fraud.governance.following import BookUnread
 from fraud.kit.api_keys import Role
-from fraud.kit.audit import Actor, AuditLog
+from fraud.kit.audit import AuditLog
 from fraud.kit.clock import Clock, system_clock
 from fraud.kit.control import CannotPublish
-from fraud.kit.logs import mask
+from fraud.kit.pseudonyms import Pseudonyms
 from scoring_api.access import Principal
 from scoring_api.afd.catalogue import OURS, Catalogue, Place, arn, ours_of
 from scoring_api.afd.errors import (
@@ -34,7 +35,7 @@ from scoring_api.afd.errors import (
     invalid,
 )
 from scoring_api.afd.events import FRAUD_LABELS, LEGITIMATE_LABELS, PAGE
-from scoring_api.afd.operations import Answer, Operation, Request, in_a_thread
+from scoring_api.afd.operations import Answer, Operation, Request, by, in_a_thread
 from scoring_api.afd.pages import page
 from scoring_api.afd.protocol import check_shape
 from scoring_api.afd.shelf import CREATED, UPDATED, Clerk, Thing, Value, without_ours
@@ -89,6 +90,7 @@ class Administration:
         clerk: Puts what only clients know on the shelf.
         desk: Changes rules and lists.
         audit: Keeps who changed what.
+        pseudonyms: Hashes what is personal of it.
         clock: Time now, UTC epoch milliseconds.
     """
 
@@ -98,12 +100,14 @@ class Administration:
         clerk: Clerk,
         desk: Desk,
         audit: AuditLog,
+        pseudonyms: Pseudonyms,
         clock: Clock = system_clock,
     ) -> None:
         self._catalogue = catalogue
         self._clerk = clerk
         self._desk = desk
         self._audit = audit
+        self._pseudonyms = pseudonyms
         self._clock = clock
         self._shelf = catalogue.shelf
         # One change at a time: each looks at what is there first.
@@ -159,17 +163,59 @@ class Administration:
         self, operation: str, handle: Callable[[Request, str], Answer]
     ) -> Callable[[Request, Principal], Answer]:
         def handled(request: Request, caller: Principal) -> Answer:
-            who = Actor(name=caller.name, key_id=caller.key_id, role=caller.role.value, via="afd")
+            who = by(caller)
             with (
                 self._lock,
                 _verdicts(),
                 self._audit.change(
-                    who, f"afd.{operation}", _target(request), after=_summary(request)
+                    who.actor,
+                    f"afd.{operation}",
+                    self._target(request),
+                    before=self._before(operation, request),
+                    after=self._on_record(request),
+                    request_id=who.request_id,
                 ),
             ):
                 return handle(request, caller.name)
 
         return handled
+
+    def _target(self, request: Request) -> str:
+        return "/".join(map(self._said, reversed(_named(request)))) or "variables"
+
+    def _before(self, operation: str, request: Request) -> dict[str, Any] | None:
+        """Give what a change is of as the log has it; None when it is not there yet."""
+        book, (name, *_) = self._catalogue.book(), (*_named(request), "")
+        if operation == "UpdateDetectorVersionStatus":
+            return {"active": book.active_rules.version}
+        thing = next((thing for suffix, thing in _THINGS if suffix in operation), None)
+        if thing is Thing.LIST:
+            return list_on_record(self._pseudonyms, book.lists().get(name))
+        key = "/".join(reversed(_named(request)[:2])) if thing in _OF_DETECTORS else name
+        known = self._shelf.get(thing, key) if thing else None
+        return None if known is None else self._on_record(known)
+
+    def _on_record(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what was said as the log has it: names and numbers; of texts and values hashes."""
+        return {name: self._one_on_record(name, value) for name, value in said.items() if name != "tags"}  # fmt: skip
+
+    def _one_on_record(self, name: str, value: Any) -> Any:
+        match value:
+            case str() if name in _TEXTS:
+                return text_on_record(self._pseudonyms, value)
+            case str():
+                return self._said(value)
+            case [*values] if name == "elements":
+                return values_on_record(self._pseudonyms, "entity_id", values)
+            case [*values]:
+                return [self._one_on_record(name, one) for one in values[:_MOST_ON_RECORD]]
+            case dict():
+                return self._on_record(value)
+        return value
+
+    def _said(self, text: str) -> str:
+        """Give a name as it is, and anything else as a hash: it may be somebody's."""
+        return text if _PLAIN.fullmatch(text) else text_on_record(self._pseudonyms, text)
 
     # --- Outcomes, labels, types ---
 
@@ -761,20 +807,27 @@ def _entries(values: Sequence[str]) -> list[ListEntry]:
     return [ListEntry(value=value) for value in values]
 
 
-_NAMED_BY: Final = ("name", "ruleId", "detectorId", "detectorVersionId")
-_COUNTED: Final = ("elements", "variableEntries", "rules")
+_NAMED_BY: Final = ("name", "ruleId", "detectorVersionId", "detectorId")
+_TEXTS: Final = frozenset({"expression", "description", "defaultValue"})
+_MOST_ON_RECORD: Final = 1_000
+# Numbers of five digits and more may be somebody's.
+_PLAIN: Final = re.compile(r"(?!.*[0-9]{5})[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+_THINGS: Final = (
+    ("List", Thing.LIST),
+    ("DetectorVersion", Thing.DETECTOR_VERSION),
+    ("Detector", Thing.DETECTOR),
+    ("Rule", Thing.RULE),
+    ("Variable", Thing.VARIABLE),
+    ("Outcome", Thing.OUTCOME),
+    ("Label", Thing.LABEL),
+    ("EntityType", Thing.ENTITY_TYPE),
+    ("EventType", Thing.EVENT_TYPE),
+)
+"""What an operation is of, by a part of its name; the first that fits."""
+_OF_DETECTORS: Final = (Thing.RULE, Thing.DETECTOR_VERSION)
 
 
-def _target(request: Request) -> str:
+def _named(request: Request) -> list[str]:
+    """Give the names that say what a request is of, the innermost first."""
     rule = request.get("rule") or {}
-    named = [str(part) for name in _NAMED_BY if (part := request.get(name) or rule.get(name))]
-    return "/".join(reversed(named)) or "variables"
-
-
-def _summary(request: Request) -> dict[str, Any]:
-    """Say what was asked without values on lists and in expressions that may be personal."""
-    return {
-        name: len(value) if name in _COUNTED else mask(value) if isinstance(value, str) else value
-        for name, value in request.items()
-        if name != "tags"
-    }
+    return [str(part) for name in _NAMED_BY if (part := request.get(name) or rule.get(name))]

@@ -166,8 +166,8 @@ class EventReader:
         variable = next((theirs for theirs, ours in self.names().items() if ours == name), name)
         return f"the variable {variable} in eventVariables; how variables are mapped: {PAGE}"
 
-    def label(self, event_id: str, label: str, label_time: str, source: str) -> bytes:
-        """Make the record for the topic `labels`.
+    def label(self, event_id: str, label: str, label_time: str, source: str) -> Label:
+        """Read a label.
 
         Raises:
             ValidationException: The label means nothing to us, or the time is none.
@@ -180,13 +180,12 @@ class EventReader:
         if is_fraud is None:
             expected = self.mapping.fraud | self.mapping.legitimate if self.mapping else FRAUD_LABELS | LEGITIMATE_LABELS  # fmt: skip
             raise ValidationException(f"Value at 'assignedLabel': expected one of {', '.join(sorted(expected))}; others are given a meaning in the file AFD_MAPPING, see {PAGE}")  # fmt: skip
-        made = Label(
+        return Label(
             event_id=event_id,
             label=label_value(is_fraud),
             label_time=read_time(label_time, "labelTimestamp"),
             source=source,
         )
-        return made.model_dump_json().encode()
 
 
 def read_time(text: str, member: str) -> str:

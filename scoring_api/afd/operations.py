@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 
+from fraud.governance.audited import By
 from fraud.kit.api_keys import Role
+from fraud.kit.audit import Actor
 from scoring_api.access import Principal
 
 Request = Mapping[str, Any]
@@ -28,6 +31,12 @@ class Operation:
 
     role: Role
     handle: Handler
+
+
+def by(caller: Principal) -> By:
+    """Give who changes something by a call."""
+    who = Actor(name=caller.name, key_id=caller.key_id, role=caller.role.value, via="afd")
+    return By(who, structlog.contextvars.get_contextvars().get("request_id"))
 
 
 def in_a_thread(handle: Callable[[Request, Principal], Answer]) -> Handler:

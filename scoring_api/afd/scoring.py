@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import orjson
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import orjson
+from starlette.concurrency import run_in_threadpool
+
+from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
+from fraud.contracts.transaction import Transaction
 from fraud.features.packing import pack
 from fraud.kit.api_keys import Role
 from scoring_api.access import Principal
@@ -16,8 +22,9 @@ from scoring_api.afd.errors import (
     ValidationException,
 )
 from scoring_api.afd.events import PAGE
-from scoring_api.afd.operations import Answer, Operation, Request
+from scoring_api.afd.operations import Answer, Operation, Request, by
 from scoring_api.history import RecentHistory
+from scoring_api.labels import LabelSender
 from scoring_api.publisher import NotPublished, Publisher
 from scoring_api.scoring import Scoring
 
@@ -30,7 +37,8 @@ class Events:
         history: Expects back what was published.
         catalogue: What clients have declared.
         names: How clients know what decided.
-        publisher: Writes to Kafka.
+        publisher: Writes events to Kafka.
+        labels: Sends labels.
         publishes_events: Whether events are sent to the stream.
     """
 
@@ -41,6 +49,7 @@ class Events:
         catalogue: Catalogue,
         names: predictions.Names,
         publisher: Publisher,
+        labels: LabelSender,
         *,
         publishes_events: bool,
     ) -> None:
@@ -49,6 +58,7 @@ class Events:
         self._catalogue = catalogue
         self._names = names
         self._publisher = publisher
+        self._labels = labels
         self._publishes_events = publishes_events
 
     def operations(self) -> dict[str, Operation]:
@@ -65,15 +75,12 @@ class Events:
             raise ValidationException(f"externalModelEndpointDataBlobs: there are no external models, see {PAGE}")  # fmt: skip
         self._check(request)
         transaction, raw = self._catalogue.reader().read(request)
-        decided = await self._scoring.decide(transaction)
-        if self._publishes_events:
-            packed = pack([transaction])
-            self._history.expected.add(packed)
-            try:
+        if not self._publishes_events:
+            decided = await self._scoring.decide(transaction)
+        else:
+            with self._expected(transaction):
+                decided = await self._scoring.decide(transaction, expect=True)
                 await self._send(Topic.TRANSACTIONS, transaction.entity_id, raw)
-            except InternalServerException:
-                self._history.expected.give_up(packed)
-                raise
         return predictions.prediction(orjson.loads(decided.json), self._names)
 
     async def send_event(self, request: Request, caller: Principal) -> Answer:
@@ -87,9 +94,11 @@ class Events:
         if (label is None) != (label_time is None):
             raise ValidationException("expected assignedLabel and labelTimestamp together, or neither")  # fmt: skip
         known = reader.label(transaction.event_id, label, label_time, caller.name) if label and label_time else None  # fmt: skip
-        await self._send(Topic.TRANSACTIONS, transaction.entity_id, raw)
+        self._history.expected.add(pack([transaction]))
+        with self._expected(transaction):
+            await self._send(Topic.TRANSACTIONS, transaction.entity_id, raw)
         if known is not None:
-            await self._send(Topic.LABELS, transaction.event_id, known)
+            await self._send_label(known, caller)
         return {}
 
     async def update_event_label(self, request: Request, caller: Principal) -> Answer:
@@ -98,8 +107,25 @@ class Events:
         label = self._catalogue.reader().label(
             event_id, request["assignedLabel"], request["labelTimestamp"], caller.name
         )
-        await self._send(Topic.LABELS, event_id, label)
+        await self._send_label(label, caller)
         return {}
+
+    @contextmanager
+    def _expected(self, transaction: Transaction) -> Iterator[None]:
+        """Expect an event no more when it is not sent after all."""
+        try:
+            yield
+        except Exception:
+            self._history.expected.give_up(pack([transaction]))
+            raise
+
+    async def _send_label(self, label: Label, caller: Principal) -> None:
+        try:
+            await run_in_threadpool(self._labels.send, [label], by(caller))
+        except NotPublished as problem:
+            raise InternalServerException(str(problem)) from None
+        except OSError as problem:
+            raise InternalServerException(f"the audit log cannot be written: {type(problem).__name__}") from None  # fmt: skip
 
     def _check(self, request: Request) -> None:
         """Check that the detector and the type of event are those that decide.

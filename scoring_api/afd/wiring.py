@@ -13,6 +13,7 @@ from fraud.governance.book import ControlBook
 from fraud.governance.desk import Desk, Publisher
 from fraud.kit.audit import AuditLog
 from fraud.kit.aws_credentials import AwsCredentials
+from fraud.kit.pseudonyms import Pseudonyms
 from model.datasets import ColumnMapping, DatasetError
 from model.registry import Registry
 from scoring_api.access import RateLimit
@@ -27,6 +28,7 @@ from scoring_api.afd.scoring import Events
 from scoring_api.afd.shelf import Clerk, Shelf
 from scoring_api.afd.translation import read_outcomes
 from scoring_api.history import RecentHistory
+from scoring_api.labels import LabelSender
 from scoring_api.publisher import Publisher as RecordPublisher
 from scoring_api.scoring import Scoring
 from scoring_api.settings import Settings
@@ -45,12 +47,14 @@ class Parts:
         history: What it decides by.
         registry: Where models are.
         champion: Gives the model that decides.
-        records: Writes events and labels.
+        records: Writes events.
+        labels: Sends labels.
         search: OpenSearch.
         shelf: What clients declared; follows the control topic with the book.
         book: Gives what decides, and did.
         documents: Writes control documents; returns once book and shelf have them.
         audit: Keeps who changed what.
+        pseudonyms: Hashes what is personal of it.
         access_keys: None lets anyone in.
         limit: How often each may ask.
     """
@@ -60,11 +64,13 @@ class Parts:
     registry: Registry
     champion: Callable[[], ModelRef]
     records: RecordPublisher
+    labels: LabelSender
     search: OpenSearch
     shelf: Shelf
     book: Callable[[], ControlBook]
     documents: Publisher
     audit: AuditLog
+    pseudonyms: Pseudonyms
     access_keys: AwsCredentials | None
     limit: RateLimit
 
@@ -91,6 +97,7 @@ def afd(settings: Settings, parts: Parts) -> APIRouter:
         catalogue,
         names,
         parts.records,
+        parts.labels,
         publishes_events=settings.afd_publish_events,
     )
     decided = Decided(Past(parts.search, settings), catalogue, names)
@@ -99,6 +106,7 @@ def afd(settings: Settings, parts: Parts) -> APIRouter:
         Clerk(parts.shelf, parts.documents),
         Desk(parts.documents, parts.book),
         parts.audit,
+        parts.pseudonyms,
     )
     models = Models(parts.registry, names, catalogue, parts.champion)
     operations = (

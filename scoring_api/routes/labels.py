@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any
 
-from anyio import from_thread
 from fastapi import APIRouter, Depends, Request
 from pydantic import (
     AfterValidator,
@@ -21,15 +18,13 @@ from pydantic import (
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.label import Label, LabelValue
-from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import EVENT_TIME_END_MS, MAX_ID_LENGTH
 from fraud.kit.api_keys import Role
-from fraud.kit.audit import AuditLog
 from fraud.kit.clock import Clock, system_clock
-from scoring_api.access import Principal, request_id, require
+from scoring_api.access import Principal, by, require
 from scoring_api.documentation import MANY, ONE, problems
 from scoring_api.idempotency import OnceRoute, idempotent
-from scoring_api.publisher import Publisher
+from scoring_api.labels import LabelSender
 
 MAX_LABELS = 1000
 """Most labels in a list."""
@@ -81,7 +76,7 @@ class Accepted(BaseModel):
     accepted: Annotated[int, Field(description="Labels on the topic.")]
 
 
-def label_routes(publisher: Publisher, audit: AuditLog, clock: Clock = system_clock) -> APIRouter:
+def label_routes(sender: LabelSender, clock: Clock = system_clock) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(
         prefix="/v1/labels",
@@ -106,23 +101,7 @@ def label_routes(publisher: Publisher, audit: AuditLog, clock: Clock = system_cl
             )
             for one in (labels if isinstance(labels, list) else [labels])
         ]
-
-        async def publish() -> None:
-            await asyncio.gather(
-                *(
-                    publisher.send(Topic.LABELS, record.event_id, record.model_dump_json().encode())
-                    for record in records
-                )
-            )
-
-        with audit.change(
-            who.actor,
-            "labels.sent",
-            "labels",
-            after={"labels": len(records), **Counter(one.label.value for one in records)},
-            request_id=request_id(request),
-        ):
-            from_thread.run(publish)
+        sender.send(records, by(who, request))
         return Accepted(accepted=len(records))
 
     return routes

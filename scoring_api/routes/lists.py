@@ -5,19 +5,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fraud.contracts.lists import LIST_NAME, MAX_VALUE, ListEntry, ListState, ListType, ListUse
+from fraud.governance.audited import AuditedDesk
 from fraud.governance.book import ControlBook, KeptEntry
-from fraud.governance.desk import Desk, NoSuch
+from fraud.governance.desk import NoSuch
 from fraud.kit.api_keys import Role
-from fraud.kit.audit import AuditLog
 from fraud.kit.clock import to_datetime
-from fraud.kit.pseudonyms import Pseudonyms
-from scoring_api.access import Principal, request_id, require
+from scoring_api.access import Principal, by, require
 from scoring_api.documentation import problems
 from scoring_api.idempotency import OnceRoute, idempotent
 
@@ -111,9 +110,7 @@ class Changed(BaseModel):
     list: AList
 
 
-def list_routes(
-    desk: Desk, book: Callable[[], ControlBook], audit: AuditLog, pseudonyms: Pseudonyms
-) -> APIRouter:
+def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook]) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(
         prefix="/v1/lists", tags=["lists"], route_class=OnceRoute, responses=problems()
@@ -124,17 +121,6 @@ def list_routes(
         if found is None:
             raise NoSuch(f"there is no list {name}")
         return found
-
-    def recorded(kind: ListType, change: EntryChanges) -> dict[str, Any]:
-        """Give a change as the audit log has it: values may be personal, so their hashes stand there."""
-        field = kind.field or "entity_id"
-        return {
-            "add": [pseudonyms.hash(field, one.value) for one in change.add[:_PAGE]],
-            "remove": [pseudonyms.hash(field, one) for one in change.remove[:_PAGE]],
-            "added": len(change.add),
-            "removed": len(change.remove),
-            "replace": change.replace,
-        }
 
     @routes.get("", summary="List the lists")
     def list_lists(_who: _Analyst) -> Lists:
@@ -151,14 +137,7 @@ def list_routes(
     )
     def make(new: NewList, who: _Analyst, request: Request) -> AList:
         """Empty; its type stays for ever."""
-        with audit.change(
-            who.actor,
-            "list.made",
-            f"list/{new.name}",
-            after=new.model_dump(mode="json"),
-            request_id=request_id(request),
-        ):
-            desk.make_list(new.name, new.type, new.use, who.name, description=new.description)
+        desk.make_list(new.name, new.type, new.use, by(who, request), description=new.description)
         return _shown(state_of(new.name))
 
     @routes.get("/{name}", summary="Give a list", responses=problems(404))
@@ -169,16 +148,7 @@ def list_routes(
     @routes.patch("/{name}", summary="Change what a list means", responses=problems(404, 503))
     def change_list(name: str, changes: ListChanges, who: _Analyst, request: Request) -> AList:
         """Decisions follow at once."""
-        before = _shown(state_of(name))
-        with audit.change(
-            who.actor,
-            "list.changed",
-            f"list/{name}",
-            before=before.model_dump(mode="json"),
-            after=changes.model_dump(mode="json"),
-            request_id=request_id(request),
-        ):
-            desk.change_list(name, who.name, use=changes.use, description=changes.description)
+        desk.change_list(name, by(who, request), use=changes.use, description=changes.description)
         return _shown(state_of(name))
 
     @routes.delete(
@@ -189,15 +159,7 @@ def list_routes(
     )
     def drop(name: str, who: _Analyst, request: Request) -> None:
         """Refused while rules that decide ask for it."""
-        before = _shown(state_of(name))
-        with audit.change(
-            who.actor,
-            "list.dropped",
-            f"list/{name}",
-            before=before.model_dump(mode="json"),
-            request_id=request_id(request),
-        ):
-            desk.drop_list(name, who.name)
+        desk.drop_list(name, by(who, request))
 
     @routes.get("/{name}/entries", summary="Give a list's entries", responses=problems(404))
     def entries(
@@ -229,17 +191,13 @@ def list_routes(
         name: str, changes: EntryChanges, who: _Analyst, request: Request
     ) -> Changed:
         """All at once, or none: 422 names the place of a value that is none of the list's type."""
-        kind = state_of(name).type
-        with audit.change(
-            who.actor,
-            "list.entries_changed",
-            f"list/{name}",
-            after=recorded(kind, changes),
-            request_id=request_id(request),
-        ):
-            added = desk.change_list(
-                name, who.name, add=changes.add, remove=changes.remove, replace=changes.replace
-            )
+        added = desk.change_list(
+            name,
+            by(who, request),
+            add=changes.add,
+            remove=changes.remove,
+            replace=changes.replace,
+        )
         return Changed(added=added, list=_shown(state_of(name)))
 
     return routes

@@ -10,12 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.decision import ModelRef
 from fraud.decision.engine import Engine
-from fraud.governance.desk import Desk
+from fraud.governance.audited import AuditedDesk
 from fraud.kit.api_keys import Role
-from fraud.kit.audit import AuditLog
 from model.promotion import check
 from model.registry import Registry
-from scoring_api.access import Principal, request_id, require
+from scoring_api.access import Principal, by, require
 from scoring_api.documentation import problems
 
 _Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
@@ -63,16 +62,13 @@ class Promotion(BaseModel):
     ] = False
 
 
-def model_routes(
-    registry: Registry, engine: Callable[[], Engine], desk: Desk, audit: AuditLog
-) -> APIRouter:
+def model_routes(registry: Registry, engine: Callable[[], Engine], desk: AuditedDesk) -> APIRouter:
     """Make the routes.
 
     Args:
         registry: Where models are.
         engine: Gives what decides now.
-        desk: Where models are switched.
-        audit: Keeps who switched them.
+        desk: Where models are switched, on record.
     """
     routes = APIRouter(prefix="/v1/models", tags=["models"], responses=problems())
 
@@ -86,17 +82,9 @@ def model_routes(
         ref = registry.find(asked.model)
         if not asked.force:
             check(registry, ref)
-        before = engine().policy.model
-        with audit.change(
-            who.actor,
-            "model.promoted",
-            "model/champion",
-            before=before.model_dump(),
-            after=ref.model_dump(),
-            request_id=request_id(request),
-        ):
+        with desk.promoting(engine().policy.model, ref, by(who, request)) as tell:
             registry.promote(ref.name, ref.version, force=asked.force)
-            desk.champion(ref, who.name)
+            tell()
         return ref
 
     @routes.put("/challenger", summary="Let a model score in shadow", responses=problems(404, 503))
@@ -105,14 +93,7 @@ def model_routes(
         ref = None if asked.model is None else registry.find(asked.model)
         if ref is not None:
             registry.load(ref.name, ref.version)
-        with audit.change(
-            who.actor,
-            "model.challenged",
-            "model/challenger",
-            after={"model": ref and f"{ref.name}@{ref.version}"},
-            request_id=request_id(request),
-        ):
-            desk.challenge_model(ref, who.name)
+        desk.challenge_model(ref, by(who, request))
         return NamedModel(model=ref and f"{ref.name}@{ref.version}")
 
     @routes.get("", summary="List the models")

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.governance.audited import AuditedDesk
 from fraud.governance.book import ControlBook, RuleVersion
-from fraud.governance.desk import Desk, NoSuch
+from fraud.governance.desk import NoSuch
 from fraud.kit.api_keys import Role
-from fraud.kit.audit import AuditLog
-from scoring_api.access import Principal, request_id, require
+from scoring_api.access import Principal, by, require
 from scoring_api.documentation import problems
 from scoring_api.dry_runs import DryRuns, RunState
 from scoring_api.idempotency import OnceRoute, idempotent
@@ -90,9 +90,7 @@ class DryRunState(BaseModel):
     ] = None  # fmt: skip
 
 
-def rule_routes(
-    desk: Desk, book: Callable[[], ControlBook], audit: AuditLog, runs: DryRuns
-) -> APIRouter:
+def rule_routes(desk: AuditedDesk, book: Callable[[], ControlBook], runs: DryRuns) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(
         prefix="/v1/rules", tags=["rules"], route_class=OnceRoute, responses=problems()
@@ -159,16 +157,7 @@ def rule_routes(
     )
     def draft(rules: RuleSet, who: _Analyst, request: Request) -> RuleSetVersion:
         """It is checked as if it were to decide: 422 names each rule at fault, with line and column."""
-        checked = desk.checked(rules)
-        with audit.change(
-            who.actor,
-            "rules.drafted",
-            f"rules/{checked.version}",
-            after=checked.model_dump(mode="json"),
-            request_id=request_id(request),
-        ):
-            kept = desk.draft(rules, who.name)
-        return whole(kept.version)
+        return whole(desk.draft(rules, by(who, request)).version)
 
     @routes.post(
         "/{version}/activate",
@@ -180,15 +169,7 @@ def rule_routes(
         version: str, asked: Activation, who: _Analyst, request: Request
     ) -> RuleSetVersion:
         """The running job and API decide by it at once."""
-        with audit.change(
-            who.actor,
-            "rules.activated",
-            f"rules/{version}",
-            before={"version": book().active_rules.version},
-            after={"version": version},
-            request_id=request_id(request),
-        ):
-            desk.activate(version, who.name, expected=asked.expected)
+        desk.activate(version, by(who, request), expected=asked.expected)
         return whole(version)
 
     @routes.put(
@@ -196,16 +177,7 @@ def rule_routes(
     )
     def challenge(asked: Challenge, who: _Analyst, request: Request) -> RuleSetVersions:
         """What it would have decided is recorded beside, and never acted on."""
-        before = book().challenger_rules
-        with audit.change(
-            who.actor,
-            "rules.challenged",
-            "rules/challenger",
-            before={"version": before.version if before else None},
-            after={"version": asked.version},
-            request_id=request_id(request),
-        ):
-            desk.challenge_rules(asked.version, who.name)
+        desk.challenge_rules(asked.version, by(who, request))
         return list_versions(who)
 
     return routes

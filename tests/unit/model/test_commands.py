@@ -11,6 +11,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
+from fraud.kit.audit import AuditLog
 from model.commands import app
 from model.registry import BOOSTER_FILE, MANIFEST_FILE, Registry
 from tests.unit.model.histories import labelled_rows, write_rows
@@ -49,6 +50,12 @@ def test_the_first_model_decides_and_the_next_waits(state: Path) -> None:
     assert registry.champion_ref().version == second["version"]
     assert run("rollback", "--offline").exit_code == 0
     assert registry.champion_ref().version == told["version"]
+    names = [f"fraud@{one['version']}" for one in (told, second)]
+    records = AuditLog(state).page(10)[0][::-1]
+    assert [(one.action, one.who.via, one.before, one.after) for one in records] == [
+        ("model.promoted", "cli", {"model": before}, {"model": after})
+        for before, after in ((None, names[0]), (names[0], names[1]), (names[1], names[0]))
+    ]
     listed = orjson.loads(run("models", "--json").stdout)
     assert {one["version"]: one["champion"] for one in listed} == {
         told["version"]: True,

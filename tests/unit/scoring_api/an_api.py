@@ -14,6 +14,7 @@ from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.topics import Topic
 from fraud.decision.scale import ScoreScale
+from fraud.governance.audited import AuditedDesk
 from fraud.governance.book import ControlBook
 from fraud.governance.desk import Desk
 from fraud.kit.api_keys import KeyStore, Role
@@ -27,6 +28,7 @@ from scoring_api.decisions import Decisions
 from scoring_api.dry_runs import DryRuns
 from scoring_api.history import RecentHistory
 from scoring_api.idempotency import Answers
+from scoring_api.labels import LabelSender
 from scoring_api.publisher import NotPublished
 from scoring_api.routes.audit import audit_routes
 from scoring_api.routes.decisions import decision_routes
@@ -105,7 +107,12 @@ class AnApi:
         self.book = ControlBook()
         self.control_is_away = False
         self.runs = DryRuns(command=lambda file, days, limit: [sys.executable, "-c", SAYS_WHAT_IT_READ, str(file)])  # fmt: skip
-        self.desk = Desk(self, lambda: self.book, clock=lambda: NOW_MS)
+        self.desk = AuditedDesk(
+            Desk(self, lambda: self.book, clock=lambda: NOW_MS),
+            lambda: self.book,
+            self.audit,
+            lambda: PSEUDONYMS,
+        )
         engine = an_engine()
         self.app = create_app(
             Scoring(lambda: engine, RecentHistory(10), lambda: None),
@@ -113,10 +120,10 @@ class AnApi:
             key_routes(self.store, self.audit),
             audit_routes(self.audit),
             decision_routes(Decisions(self.search, PSEUDONYMS)),  # type: ignore[arg-type]
-            label_routes(self.publisher, self.audit, lambda: NOW_MS),  # type: ignore[arg-type]
-            rule_routes(self.desk, lambda: self.book, self.audit, self.runs),
-            list_routes(self.desk, lambda: self.book, self.audit, PSEUDONYMS),
-            model_routes(self.registry, lambda: engine, self.desk, self.audit),
+            label_routes(LabelSender(self.publisher, self.audit), lambda: NOW_MS),  # type: ignore[arg-type]
+            rule_routes(self.desk, lambda: self.book, self.runs),
+            list_routes(self.desk, lambda: self.book),
+            model_routes(self.registry, lambda: engine, self.desk),
             answers=Answers(folder / "idempotency.sqlite"),
         )
 

@@ -11,7 +11,7 @@ import pytest
 
 from fraud.decision.rulesets import default_rules
 from fraud.kit.api_keys import Role
-from tests.unit.scoring_api.an_api import AnApi
+from tests.unit.scoring_api.an_api import PSEUDONYMS, AnApi
 
 RULE = {"id": "R1", "when": "$score >= 910", "outcome": "review"}
 RULES = {"rules": [RULE]}
@@ -142,7 +142,39 @@ def test_no_personal_value_is_on_record(api: AnApi, tmp_path: Path) -> None:
     record = (tmp_path / "audit.jsonl").read_text()
     assert "list.entries_changed" in record
     assert ENTITY not in record
-    assert audited(api)[-1][2]["add"][0].startswith("h_")
+    assert audited(api)[-1][2]["add"]["hashes"] == [PSEUDONYMS.hash("entity_id", ENTITY)]
+    assert audited(api)[-1][2]["became"]["entries"] == 1
+
+
+def test_of_many_values_a_digest_is_on_record(api: AnApi) -> None:
+    """Of all of them: another value anywhere is another digest."""
+    ask = api.asked_as(Role.ANALYST)
+    ask("POST", "/v1/lists", json={"name": "many", "type": "entity"})
+    digests = []
+    for last in ("x", "y"):
+        values = [*(f"customer-{number}" for number in range(2_000)), last]
+        ask("POST", "/v1/lists/many/entries", json={"add": [{"value": one} for one in values]})
+        added = audited(api)[-1][2]["add"]
+        assert (added["values"], len(added["hashes"])) == (2_001, 1_000)
+        digests.append(added["digest"])
+    assert len(set(digests)) == 2
+
+
+def test_rules_and_descriptions_are_on_record_as_hashes(api: AnApi, tmp_path: Path) -> None:
+    ask = api.asked_as(Role.ANALYST)
+    named = RULE | {"when": '$customer_name == "Ada Example"', "description": "Ada Example's card"}
+    rules = {"rules": [named], "description": "Since 070-69-2161 called."}
+    version = ask("POST", "/v1/rules", json=rules).json()["about"]["version"]
+    ask("POST", "/v1/lists", json={"name": "ada", "type": "email", "description": "Ada Example"})
+    ask("PATCH", "/v1/lists/ada", json={"description": "070-69-2161"})
+    ask("DELETE", "/v1/lists/ada")
+    record = (tmp_path / "audit.jsonl").read_text()
+    assert "Ada Example" not in record
+    assert ENTITY not in record
+    drafted = audited(api)[0][2]
+    assert (drafted["version"], drafted["rules"]) == (version, 1)
+    assert [(one["id"], one["version"]) for one in drafted["changed"]] == [("R1", 1)]
+    assert "R001_high_score" in drafted["gone"]
 
 
 def test_a_model_is_promoted_by_an_admin_and_challenges_for_an_analyst(api: AnApi) -> None:
@@ -152,6 +184,9 @@ def test_a_model_is_promoted_by_an_admin_and_challenges_for_an_analyst(api: AnAp
     challenged = analyst("PUT", "/v1/models/challenger", json={"model": "fraud"})
     assert challenged.json() == {"model": f"fraud@{model.version}"}, challenged.text
     assert api.book.challenger is not None
+    analyst("PUT", "/v1/models/challenger", json={"model": None})
+    record = api.audit.page(1)[0][0]
+    assert (record.before, record.after) == ({"model": f"fraud@{model.version}"}, {"model": None})
     refused = analyst("PUT", "/v1/models/champion", json={"model": "fraud"})
     assert refused.status_code == HTTPStatus.FORBIDDEN
     promoted = admin("PUT", "/v1/models/champion", json={"model": "fraud", "force": True})

@@ -23,6 +23,7 @@ from scoring_api.afd.errors import ValidationException
 from scoring_api.afd.past import _place
 from scoring_api.afd.protocol import check_request
 from scoring_api.afd.shelf import KIND, Clerk, Shelf
+from tests.unit.scoring_api.an_api import PSEUDONYMS
 
 ADA = Principal("ada", Role.ANALYST, "AKIA1")
 
@@ -41,6 +42,7 @@ class Client:
             Clerk(shelf, self),
             Desk(self, lambda: self.book),
             self.audit,
+            PSEUDONYMS,
         ).operations()
 
     def publish(self, document: ControlDocument) -> None:
@@ -128,6 +130,46 @@ def test_more_rules_than_a_set_holds_are_the_callers_fault(client: Client) -> No
     with pytest.raises(ValidationException, match=r"rules: .*at most 500 items"):
         client("CreateDetectorVersion", detectorId="d", rules=rules)
     assert client("CreateDetectorVersion", detectorId="d", rules=rules[:2])["status"] == "DRAFT"
+
+
+PERSONAL = ("ada@example.com", "Ada Example", "12025550143")
+
+
+def test_changes_are_on_record_and_nobody_is_named(client: Client, tmp_path: Path) -> None:
+    """What was there before, too; values and texts as hashes, by which they can be found."""
+    client.with_a_detector()
+    client("CreateList", name="people", elements=list(PERSONAL), description="Of Ada Example.")
+    client("UpdateList", name="people", elements=["12025550143"], updateMode="REMOVE")
+    client("CreateVariable", name="phone", dataType="STRING", dataSource="EVENT", defaultValue="12025550143")  # fmt: skip
+    client("UpdateVariable", name="phone", defaultValue="+1 202 555 0143", description="Ada Example's")  # fmt: skip
+    client("BatchCreateVariable", variableEntries=[{"name": "n", "dataType": "STRING", "dataSource": "EVENT", "defaultValue": "Ada Example"}])  # fmt: skip
+    with pytest.raises(ValidationException):
+        client("CreateVariable", name="ada@example.com", dataType="STRING", dataSource="EVENT", defaultValue="-")  # fmt: skip
+    rule = client.rule("r1", '$email_address == "ada@example.com"')
+    client("UpdateRuleVersion", rule=rule, expression='$email_address in ["ada@example.com"]', language="DETECTORPL", outcomes=["block"])  # fmt: skip
+    made = client("CreateDetectorVersion", detectorId="d", rules=[rule])
+    number = made["detectorVersionId"]
+    client("UpdateDetectorVersionStatus", detectorId="d", detectorVersionId=number, status="ACTIVE")
+
+    log = (tmp_path / "audit.jsonl").read_text()
+    for value in PERSONAL:
+        assert value not in log
+    records = {one.action: one for one in client.audit.page(100)[0]}
+    listed = records["afd.UpdateList"]
+    assert listed.before is not None
+    assert (listed.target, listed.before["entries"]) == ("people", 3)
+    assert listed.after is not None
+    assert listed.after["elements"]["hashes"] == [PSEUDONYMS.hash("entity_id", "12025550143")]
+    updated = records["afd.UpdateRuleVersion"]
+    assert updated.target == "d/r1"
+    assert updated.before is not None
+    assert list(updated.before["versions"]) == ["1"]
+    assert updated.after is not None
+    assert updated.after["outcomes"] == ["block"]
+    assert updated.after["expression"].startswith("h_")
+    assert records["afd.UpdateVariable"].before is not None
+    assert records["afd.PutDetector"].before is None
+    assert records["afd.UpdateDetectorVersionStatus"].before is not None
 
 
 @pytest.mark.parametrize("token", ["@@@", "é", base64.b64encode(b"\xff").decode()])

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 import pytest
 
-from fraud.contracts.label import Label
 from model.datasets import ColumnMapping
 from scoring_api.afd.errors import ValidationException
 from scoring_api.afd.events import EventReader, Variable
@@ -125,7 +124,7 @@ def test_an_error_names_their_variable() -> None:
 
 @pytest.mark.parametrize(("said", "meant"), [("fraud", "fraud"), ("LEGIT", "legitimate"), ("0", "legitimate")])  # fmt: skip
 def test_labels_by_their_usual_names(said: str, meant: str) -> None:
-    made = Label.model_validate_json(EventReader().label("e-1", said, "2026-04-01", "desk"))
+    made = EventReader().label("e-1", said, "2026-04-01", "desk")
     assert made.model_dump() == {
         "event_id": "e-1",
         "label": meant,
@@ -140,8 +139,8 @@ def test_labels_by_a_mapping_file_and_labels_that_mean_nothing() -> None:
         fraud=frozenset({"chargeback"}),
         legitimate=frozenset({"paid"}),
     )  # fmt: skip
-    raw = EventReader(mapping).label("e-1", "chargeback", "2026-04-01T00:00:00Z", "desk")
-    assert Label.model_validate_json(raw).label == "fraud"
+    made = EventReader(mapping).label("e-1", "chargeback", "2026-04-01T00:00:00Z", "desk")
+    assert made.label == "fraud"
     with pytest.raises(ValidationException, match="expected one of chargeback, paid"):
         EventReader(mapping).label("e-1", "fraud", "2026-04-01T00:00:00Z", "desk")
     with pytest.raises(ValidationException, match="labelTimestamp"):

@@ -1,0 +1,51 @@
+"""Labels on their way to the topic `labels`, on record: models learn from what they say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+from anyio import from_thread
+
+from fraud.contracts.label import Label
+from fraud.contracts.topics import Topic
+from fraud.governance.audited import By
+from fraud.kit.audit import AuditLog
+from scoring_api.publisher import Publisher
+
+
+class LabelSender:
+    """Sends labels.
+
+    Args:
+        publisher: Writes to Kafka.
+        audit: Keeps who sent how many of which.
+    """
+
+    def __init__(self, publisher: Publisher, audit: AuditLog) -> None:
+        self._publisher = publisher
+        self._audit = audit
+
+    def send(self, labels: Sequence[Label], by: By) -> None:
+        """Send some, from a thread that the event loop waits for; they are on the topic then.
+
+        Raises:
+            NotPublished: Kafka did not acknowledge one of them.
+        """
+        with self._audit.change(
+            by.actor,
+            "labels.sent",
+            "labels",
+            after={"labels": len(labels), **Counter(one.label.value for one in labels)},
+            request_id=by.request_id,
+        ):
+            from_thread.run(self._publish, labels)
+
+    async def _publish(self, labels: Sequence[Label]) -> None:
+        await asyncio.gather(
+            *(
+                self._publisher.send(Topic.LABELS, one.event_id, one.model_dump_json().encode())
+                for one in labels
+            )
+        )
