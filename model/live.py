@@ -18,6 +18,7 @@ from fraud.contracts.control import (
     MODEL,
     NONE,
     RULES,
+    Activations,
     ControlDocument,
     read_list_change,
     read_model,
@@ -56,12 +57,27 @@ class ControlUnread(Exception):  # noqa: N818 - said as it is
 
 
 def warm_up(engine: Engine) -> None:
-    """Decide once, so that no batch pays for what is made on first use."""
+    """Decide once, so that no batch pays for what is made on first use.
+
+    Raises:
+        ModelError: The model cannot decide.
+    """
     transactions = [from_mapping({field.name: field.example for field in FIELDS})]
     packed = pack(transactions)
     rings = {key: [rows.tobytes()] for key, rows in packed.records.items()}
-    engine.decide(Batch(packed, FieldsOfTransactions(transactions), rings, [False], [None]))
-    engine.scorer.contributions(feature_matrix(packed, rings))
+    (decided,) = engine.decide(
+        Batch(packed, FieldsOfTransactions(transactions), rings, [False], [None])
+    )
+    failed = decided.error
+    if not failed:
+        try:
+            engine.scorer.contributions(feature_matrix(packed, rings))
+        except Exception as error:
+            failed = type(error).__name__
+            _log.warning("model.explanation_failed", exc_info=True)
+    if failed:
+        ref = engine.scorer.ref
+        raise ModelError(f"model {ref.name}@{ref.version} cannot decide: {failed}")
 
 
 class EngineInUse:
@@ -89,6 +105,7 @@ class EngineInUse:
         self._challenger: Scorer | None = None
         self._challenger_rules: CompiledRules | None = None
         self._fold: ListFold[int] = ListFold(expires_ms)
+        self._activations = Activations()
         self._lists: dict[str, Lookup] = {}
         self.current = self._made()
         warm_up(self.current)
@@ -114,7 +131,13 @@ class EngineInUse:
             else self._loaded(read_model(document), self._challenger)
         )
 
+    def follow_rules(self, document: ControlDocument) -> None:
+        """Take note of a document about rules, before any is put in force: some are void."""
+        self._activations.take(document)
+
     def _take_rules(self, document: ControlDocument) -> None:
+        if self._activations.void(document):
+            raise Refused(f"expected {document.expected} to be active, by then another one was")
         self._rules = _compiled(document)
 
     def _take_challenger_rules(self, document: ControlDocument) -> None:
@@ -130,9 +153,9 @@ class EngineInUse:
         time_ms = int(document.time.timestamp() * 1000)
         self._fold.take(document.name, change_id, change, document.author, time_ms)
 
-    def forget_lists(self) -> None:
+    def forget(self) -> None:
         """Forget what was folded: the topic was made anew. What is in force stays until `settle`."""
-        self._fold = ListFold(expires_ms)
+        self._fold, self._activations = ListFold(expires_ms), Activations()
 
     def settle(self) -> None:
         """Put in force what was taken, all at once. Decisions go on meanwhile by what was before."""
@@ -176,14 +199,10 @@ class EngineInUse:
             return before
         try:
             scorer = self._registry.load(ref.name, ref.version)
+            # Tried by itself, so that one which cannot decide is refused and the one before goes on.
+            warm_up(Engine(scorer, Policy(shipped(), ref), self._clock))
         except (ModelError, OSError) as problem:
             raise Refused(str(problem)) from problem
-        try:
-            warm_up(Engine(scorer, Policy(self._rules, ref), self._clock))
-        except Exception as problem:
-            # Whatever a model does that cannot decide: the one before goes on.
-            _log.warning("model.cannot_decide", model=ref.name, version=ref.version, exc_info=True)
-            raise Refused(f"model {ref.name}@{ref.version} cannot decide: {problem}") from problem
         return scorer
 
     def _tell(self) -> None:
@@ -245,9 +264,9 @@ class LiveEngine:
             follower = ControlFollower(
                 feed,
                 self._in_use.takes,
-                fold={LIST: self._in_use.take_list},
+                fold={LIST: self._in_use.take_list, RULES: self._in_use.follow_rules},
                 settle=self._in_use.settle,
-                restart=self._in_use.forget_lists,
+                restart=self._in_use.forget,
                 service=self._service,
             )
             stack.enter_context(

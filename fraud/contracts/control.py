@@ -1,7 +1,9 @@
 """The control document: what is switched while everything runs, one record of `fraud_control`.
 
-The key is `kind/name/version`, so that compaction keeps every version ever in force. What is in
-force of a kind and name is its last document on the topic; a list is the fold of all its changes
+The key is `kind/name/version`, and for rules and models that are put in force
+`kind/name/version@change` with an id of the change: compaction keeps every one of them, and with it
+who switched when. Keys without the id are read, too. What is in force of a kind and name is its last
+document on the topic that is not void (`Activations`); a list is the fold of all its changes
 (`fraud.contracts.lists`).
 """
 
@@ -16,7 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.lists import LIST_NAME, ListChange
-from fraud.contracts.rules import RuleSet
+from fraud.contracts.rules import RuleSet, content_version
 
 MODEL: Final = "model"
 """Kind of the documents that say which model has a part; their content is a `ModelRef`."""
@@ -42,6 +44,9 @@ LIST: Final = "list"
 NONE: Final = "none"
 """Version of a challenger document that ends the shadow decisions; its content is empty."""
 
+MAX_DOCUMENT_BYTES: Final = 983_040
+"""Most bytes of a record's key and value: a producer takes a million unless told otherwise."""
+
 _PART: Final = r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}"
 _KEY: Final = re.compile(f"({_PART})/({_PART})/({_PART})", re.ASCII)
 
@@ -54,6 +59,12 @@ class _Body(BaseModel):
     author: Annotated[str, Field(min_length=1, max_length=256, description="Who switched.")]
     time: Annotated[AwareDatetime, Field(description="When, ISO 8601 with its zone.")]
     content: Annotated[dict[str, Any], Field(description="What; its form depends on the kind.")]
+    expected: Annotated[
+        str | None,
+        Field(
+            description="Of active rules: the version that they are to replace. Where another one was put in its place before, the document is void."
+        ),
+    ] = None
 
 
 class ControlDocument(_Body):
@@ -63,11 +74,13 @@ class ControlDocument(_Body):
         kind: What is switched, such as `model`. Readers pass over kinds that they do not know.
         name: Which one of that kind, such as `champion`.
         version: Of the content.
+        change: Id of its own that a document which puts something in force has, letters and digits.
     """
 
     kind: str
     name: str
     version: str
+    change: str | None = None
 
     @property
     def key(self) -> bytes:
@@ -76,14 +89,17 @@ class ControlDocument(_Body):
         Raises:
             InvalidMessage: A part of it is no such.
         """
-        key = f"{self.kind}/{self.name}/{self.version}".encode()
+        change = "" if self.change is None else f"@{self.change}"
+        key = f"{self.kind}/{self.name}/{self.version}{change}".encode()
         read_key(key)
         return key
 
     @property
     def value(self) -> bytes:
         """The record's value, JSON."""
-        return _Body.model_dump_json(self, exclude={"kind", "name", "version"}).encode()
+        of_key = {"kind", "name", "version", "change"}
+        unsaid = {"expected"} if self.expected is None else set()
+        return _Body.model_dump_json(self, exclude=of_key | unsaid).encode()
 
 
 def control_schema() -> dict[str, Any]:
@@ -92,7 +108,7 @@ def control_schema() -> dict[str, Any]:
 
 
 def read_key(key: bytes | None) -> tuple[str, str, str]:
-    """Give kind, name and version.
+    """Give kind, name and version, with the id of the change where there is one.
 
     Raises:
         InvalidMessage: The key is none of a control document.
@@ -122,7 +138,45 @@ def decode_control(key: bytes | None, value: bytes | None) -> ControlDocument:
         body = _Body.model_validate(_loaded(value))
     except ValidationError as error:
         raise _verdict(error) from None
-    return ControlDocument(kind=kind, name=name, version=version, **body.model_dump())
+    change = None
+    if kind in (RULES, MODEL) and "@" in version:
+        version, _, change = version.rpartition("@")
+    of_key = {"kind": kind, "name": name, "version": version, "change": change}
+    return ControlDocument.model_validate(body.model_dump() | of_key)
+
+
+class Activations:
+    """Says which documents that put rules in force are void, taken in the order of the topic.
+
+    A document may name the version that it is to replace. It is void where another document did that
+    before: of two people who change the same rules at once, one succeeds. Everyone who reads the
+    topic comes to the same answer, for it hangs on keys and expectations alone. An expectation of
+    what was never seen holds: it cannot be judged, as when an early document was lost.
+
+    Attributes:
+        now: Version put in force last, None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.now: str | None = None
+        self._replaced: set[str] = set()
+        self._void: set[bytes] = set()
+
+    def take(self, document: ControlDocument) -> None:
+        """Take the next document; those of other names change nothing."""
+        if (document.kind, document.name) != (RULES, ACTIVE):
+            return
+        expected = document.expected
+        if expected is not None and expected != self.now and expected in self._replaced:
+            self._void.add(document.key)
+            return
+        self._void.discard(document.key)
+        self._replaced.update(one for one in (self.now, expected) if one is not None)
+        self.now = document.version
+
+    def void(self, document: ControlDocument) -> bool:
+        """Whether a document that was taken is void."""
+        return document.key in self._void
 
 
 def read_model(document: ControlDocument) -> ModelRef:
@@ -154,7 +208,8 @@ def read_rules(document: ControlDocument) -> RuleSet:
         rules = RuleSet.model_validate(document.content)
     except ValidationError as error:
         raise _verdict(error, "content.") from None
-    if rules.version != document.version:
+    # What earlier programs wrote may be read in another form, with other line breaks.
+    if document.version not in (rules.version, content_version(document.content)):
         raise InvalidMessage(
             ErrorCode.OUT_OF_RANGE, "content: expected the version that the key names", "content"
         )

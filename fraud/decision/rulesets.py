@@ -10,7 +10,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud.contracts.rules import Matching, Rule, RuleSet
+from fraud.contracts.rules import MAX_VERSION, Matching, Rule, RuleSet
 from fraud.decision.columns import Columns
 from fraud.decision.language import (
     Expression,
@@ -79,6 +79,7 @@ class CompiledRules:
         self.set = rules
         variables = standard_variables()
         compiled: list[CompiledRule] = []
+        named: set[str] = set()
         problems: list[Problem] = []
         for rule in rules.rules:
             try:
@@ -87,11 +88,14 @@ class CompiledRules:
             except ExpressionError as error:
                 problems.append(Problem(rule.id, "when", error.line, error.column, error.message))
             else:
+                named |= expression.lists
                 if rule.enabled:
                     compiled.append(CompiledRule(rule, expression))
         if problems:
             raise InvalidRules(problems)
         self._rules = tuple(compiled)
+        self.named_lists = frozenset(named)
+        """Names of the lists that any rule asks for, one that is not enabled too."""
 
     @property
     def version(self) -> str:
@@ -106,7 +110,7 @@ class CompiledRules:
 
     @property
     def lists(self) -> frozenset[str]:
-        """Names of the lists that the rules ask for."""
+        """Names of the lists that the enabled rules ask for."""
         return frozenset().union(*(one.expression.lists for one in self._rules))
 
     def match(self, columns: Columns, hits: NDArray[np.bool_]) -> None:
@@ -132,15 +136,16 @@ def numbered(rules: RuleSet, known: Iterable[RuleSet]) -> RuleSet:
 
     Args:
         rules: The set as it was written; versions may be left out.
-        known: Sets that there were.
+        known: Sets that there were; where two give a version another meaning, the first says what it
+            stands for.
 
     Raises:
-        InvalidRules: A version is written that stood for something else.
+        InvalidRules: A version is written that stands for something else, or none is left.
     """
     by_id: dict[str, dict[int, Rule]] = {}
     for one in known:
         for rule in one.rules:
-            by_id.setdefault(rule.id, {})[rule.version] = rule
+            by_id.setdefault(rule.id, {}).setdefault(rule.version, rule)
     problems = []
     given: list[Rule] = []
     for rule in rules.rules:
@@ -152,6 +157,9 @@ def numbered(rules: RuleSet, known: Iterable[RuleSet]) -> RuleSet:
                 expected = f"expected {max(earlier) + 1}, or no version: {rule.version} stands for another text"
                 problems.append(Problem(rule.id, "version", 0, 0, expected))
             given.append(rule)
+        elif not same and MAX_VERSION in earlier:
+            told = f"there is no version after {MAX_VERSION}: give the rule another id"
+            problems.append(Problem(rule.id, "version", 0, 0, told))
         else:
             version = max(same) if same else max(earlier, default=0) + 1
             given.append(rule.model_copy(update={"version": version}))

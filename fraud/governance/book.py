@@ -15,15 +15,17 @@ from fraud.contracts.control import (
     MODEL,
     NONE,
     RULES,
+    Activations,
     ControlDocument,
     read_list_change,
     read_model,
     read_rules,
 )
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.lists import ListEntry, ListFold, ListState
 from fraud.contracts.rules import RuleSet, RuleStatus
-from fraud.decision.rulesets import default_rules
+from fraud.decision.rulesets import CompiledRules, InvalidRules, default_rules
 
 KINDS: Final = (MODEL, RULES, LIST)
 """Kinds of documents that the book reads."""
@@ -90,8 +92,8 @@ class Change:
 class ControlBook:
     """What is in force and what was, folded from the control topic in its order.
 
-    It reads as the job's workers do, with one difference: whether a model can be loaded is not
-    known here.
+    It reads as the job's workers do: rules that cannot decide are refused, and those that another
+    change came before are passed over. One thing is not known here: whether a model can be loaded.
     """
 
     def __init__(self) -> None:
@@ -102,6 +104,9 @@ class ControlBook:
         self._models: dict[str, ModelRef] = {}
         self._lists: ListFold[KeptEntry] = ListFold(KeptEntry)
         self._changes: list[Change] = []
+        self.activations = Activations()
+        """Which rule documents are void, and which was the last that is not."""
+        self._rules_read: set[str] = set()
 
     def take(self, document: ControlDocument) -> None:
         """Take the next document; of other kinds it is passed over.
@@ -116,6 +121,9 @@ class ControlBook:
             change_id, change = read_list_change(document)
             self._lists.take(document.name, change_id, change, document.author, time_ms)
         elif document.kind == RULES:
+            self.activations.take(document)
+            if self.activations.void(document):
+                return
             self._take_rules(document, time_ms)
         elif document.version == NONE and document.name == CHALLENGER:
             self._models.pop(CHALLENGER, None)
@@ -132,6 +140,8 @@ class ControlBook:
         if document.name not in (ACTIVE, CHALLENGER, DRAFT):
             return
         rules = read_rules(document)
+        if document.name != DRAFT:
+            self._compile(rules)
         known = self._versions.get(rules.version) or RuleVersion(
             rules, RuleStatus.DRAFT, document.author, time_ms, None
         )
@@ -145,6 +155,15 @@ class ControlBook:
             self._versions[rules.version] = replace(
                 known, status=RuleStatus.ACTIVE, activated_ms=time_ms
             )
+
+    def _compile(self, rules: RuleSet) -> None:
+        # Sets have most of their rules in common with those before.
+        new = tuple(rule for rule in rules.rules if rule.when not in self._rules_read)
+        try:
+            CompiledRules(RuleSet(rules=new))
+        except InvalidRules as problem:
+            raise InvalidMessage(ErrorCode.OUT_OF_RANGE, f"content: {problem}", "content") from None
+        self._rules_read.update(rule.when for rule in new)
 
     @property
     def active_rules(self) -> RuleSet:
@@ -161,6 +180,24 @@ class ControlBook:
     def rule_versions(self) -> list[RuleVersion]:
         """Give all versions of the rule set, the newest first."""
         return sorted(self._versions.values(), key=lambda one: one.created_ms, reverse=True)
+
+    def meanings(self, *, drafts: bool = True) -> list[RuleSet]:
+        """Give the rule sets that say what the version of a rule stands for.
+
+        Those that decided come first, then the oldest: of two drafts written at once both may have
+        given a changed rule the same version.
+
+        Args:
+            drafts: Whether those that never decided count.
+        """
+        return [
+            one.rules
+            for one in sorted(
+                self._versions.values(),
+                key=lambda one: (one.status is RuleStatus.DRAFT, one.created_ms),
+            )
+            if drafts or one.status is not RuleStatus.DRAFT
+        ]
 
     def rule_version(self, version: str) -> RuleVersion | None:
         """Give one version, None when there is none."""

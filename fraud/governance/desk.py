@@ -17,6 +17,7 @@ from fraud.contracts.control import (
     CHAMPION,
     DRAFT,
     LIST,
+    MAX_DOCUMENT_BYTES,
     MODEL,
     NONE,
     RULES,
@@ -62,7 +63,7 @@ class Desk:
         publisher: Writes the documents.
         book: Gives the book as it is now.
         clock: Time now, UTC epoch milliseconds.
-        ids: Gives a new id for a list's change, of letters and digits, never the same twice.
+        ids: Gives a new id for a change, of letters and digits, never the same twice.
     """
 
     def __init__(
@@ -87,7 +88,12 @@ class Desk:
             InvalidRules: It must not decide.
         """
         book = self._book()
-        rules = numbered(rules, (one.rules for one in book.rule_versions()))
+        return CompiledRules(numbered(rules, book.meanings()), book.lists()).set
+
+    def _checked_again(self, rules: RuleSet) -> RuleSet:
+        """Check a kept rule set before it decides: by then other drafts may have come to decide."""
+        book = self._book()
+        rules = numbered(rules, book.meanings(drafts=False))
         return CompiledRules(rules, book.lists()).set
 
     def draft(self, rules: RuleSet, author: str) -> RuleSet:
@@ -114,16 +120,28 @@ class Desk:
 
         Raises:
             NoSuch: There is no such version.
-            Conflict: Another than the expected one is active.
-            InvalidRules: It must not decide any more: a list is gone.
+            Conflict: Another than the expected one is active, or came to be at the same time.
+            InvalidRules: It must not decide any more: a list is gone, or a version of a rule has
+                come to stand for something else.
         """
         kept = self._kept(version)
         active = self._book().active_rules.version
         if expected is not None and active != expected:
             raise Conflict(f"expected {expected} to be active, it is {active}")
-        if kept.status is not RuleStatus.ACTIVE:
-            self.checked(kept.rules)
-            self._publish(RULES, ACTIVE, version, author, kept.rules.model_dump(mode="json"))
+        if kept.status is RuleStatus.ACTIVE:
+            return kept.rules
+        self._checked_again(kept.rules)
+        content = kept.rules.model_dump(mode="json")
+        if expected is not None:
+            # What was activated last, though it may be refused by who reads it.
+            expected = self._book().activations.now or expected
+        document = self._publish(
+            RULES, ACTIVE, version, author, content, change=self._ids(), expected=expected
+        )
+        if self._book().activations.void(document):
+            raise Conflict(
+                f"expected {expected} to be active, another version came to be meanwhile"
+            )
         return kept.rules
 
     def challenge_rules(self, version: str | None, author: str) -> None:
@@ -134,10 +152,11 @@ class Desk:
             InvalidRules: It could not decide.
         """
         if version is None:
-            self._publish(RULES, CHALLENGER, NONE, author, {})
+            self._publish(RULES, CHALLENGER, NONE, author, {}, change=self._ids())
             return
-        rules = self.checked(self._kept(version).rules)
-        self._publish(RULES, CHALLENGER, version, author, rules.model_dump(mode="json"))
+        rules = self._checked_again(self._kept(version).rules)
+        content = rules.model_dump(mode="json")
+        self._publish(RULES, CHALLENGER, version, author, content, change=self._ids())
 
     def _kept(self, version: str) -> RuleVersion:
         found = self._book().rule_version(version)
@@ -149,14 +168,16 @@ class Desk:
 
     def champion(self, ref: ModelRef, author: str) -> None:
         """Let a model decide. Whether it may is `model.promotion`'s to say."""
-        self._publish(MODEL, CHAMPION, ref.version, author, ref.model_dump())
+        self._publish(MODEL, CHAMPION, ref.version, author, ref.model_dump(), change=self._ids())
 
     def challenge_model(self, ref: ModelRef | None, author: str) -> None:
         """Let a model score in shadow, or none."""
         if ref is None:
-            self._publish(MODEL, CHALLENGER, NONE, author, {})
+            self._publish(MODEL, CHALLENGER, NONE, author, {}, change=self._ids())
         else:
-            self._publish(MODEL, CHALLENGER, ref.version, author, ref.model_dump())
+            self._publish(
+                MODEL, CHALLENGER, ref.version, author, ref.model_dump(), change=self._ids()
+            )
 
     # --- Lists ---
 
@@ -261,7 +282,8 @@ class Desk:
     def _check_unused(self, name: str) -> None:
         book = self._book()
         for rules in (book.active_rules, book.challenger_rules):
-            if rules is not None and name in CompiledRules(rules).lists:
+            # Those of snoozed rules as well: without it the set could not be activated again.
+            if rules is not None and name in CompiledRules(rules).named_lists:
                 raise Conflict(f"rules of version {rules.version} ask for the list {name}")
 
     def _change(self, name: str, change: ListChange, author: str) -> None:
@@ -277,8 +299,16 @@ class Desk:
             self._publish(LIST, name, list_version(change_id, part.part), author, content)
 
     def _publish(
-        self, kind: str, name: str, version: str, author: str, content: dict[str, Any]
-    ) -> None:
+        self,
+        kind: str,
+        name: str,
+        version: str,
+        author: str,
+        content: dict[str, Any],
+        *,
+        change: str | None = None,
+        expected: str | None = None,
+    ) -> ControlDocument:
         document = ControlDocument(
             kind=kind,
             name=name,
@@ -286,8 +316,18 @@ class Desk:
             author=author,
             time=to_datetime(self._clock()),
             content=content,
+            change=change,
+            expected=expected,
         )
+        size = len(document.key) + len(document.value)
+        if size > MAX_DOCUMENT_BYTES:
+            raise InvalidMessage(
+                ErrorCode.OUT_OF_RANGE,
+                f"{kind}: expected at most {MAX_DOCUMENT_BYTES} bytes as JSON, found {size}",
+                kind,
+            )
         self._publisher.publish(document)
+        return document
 
 
 def _added(kind: ListType, entries: Iterable[ListEntry]) -> tuple[ListEntry, ...]:

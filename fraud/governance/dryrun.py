@@ -484,7 +484,7 @@ def dry_run(
     started = perf_counter()
     present = lookups(book.lists())
     tried = present if lists is None else lists
-    draft = CompiledRules(numbered(rules, (one.rules for one in book.rule_versions())), tried)
+    draft = CompiledRules(numbered(rules, book.meanings()), tried)
     since_ms = max(0, clock() - round(days * _DAY_MS))
     labels = read_labels(settings, since_ms, stop)
     run = DryRun(CompiledRules(book.active_rules), draft, present, tried, labels)

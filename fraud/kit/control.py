@@ -54,7 +54,8 @@ class ControlFollower:
         feed: The topic, read from its start.
         take: By kind and name, who takes a document up, in the follower's thread. Raises
             `InvalidMessage` or `Refused`. Documents that nobody takes are passed over.
-        fold: By kind, who takes every document of it; raises the same.
+        fold: By kind, who takes every document of it; raises the same. A document that was refused
+            there is not handed to `take`.
         settle: Called after some were taken up: now they are in force together.
         restart: Called when the topic was made anew, before it is read: what was folded is void.
         service: Label of the metrics.
@@ -112,9 +113,18 @@ class ControlFollower:
                 self.ready.set()
 
     def _take_up(self, batch: Sequence[Message]) -> None:
-        taken = [message for message in batch if self._folded(message)]
+        taken: list[Message] = []
+        sound: list[Message] = []
+        for message in batch:
+            try:
+                if self._folded(message):
+                    taken.append(message)
+            except (InvalidMessage, Refused) as verdict:
+                self._refuse(message, verdict)
+            else:
+                sound.append(message)
         newest: set[Name] = set()
-        for message in reversed(batch):
+        for message in reversed(sound):
             try:
                 kind, name, _ = read_key(message.key)
                 take = self._take.get((kind, name))
@@ -137,17 +147,11 @@ class ControlFollower:
             CONTROL_SWITCH_SECONDS.labels(self._service).set(passed_ms / 1000)
 
     def _folded(self, message: Message) -> bool:
-        try:
-            kind, _, _ = read_key(message.key)
-            fold = self._fold.get(kind)
-            if fold is None:
-                return False
-            fold(decode_control(message.key, message.value))
-        except (InvalidMessage, Refused) as verdict:
-            # A key that is none is refused below, once.
-            if not isinstance(verdict, InvalidMessage) or verdict.field != "key":
-                self._refuse(message, verdict)
+        kind, _, _ = read_key(message.key)
+        fold = self._fold.get(kind)
+        if fold is None:
             return False
+        fold(decode_control(message.key, message.value))
         return True
 
     def _refuse(self, message: Message, verdict: InvalidMessage | Refused) -> None:
@@ -214,7 +218,13 @@ class ControlPublisher:
             if error is not None:
                 problems.append(error.name())
 
-        self._producer.produce(self._topic, document.value, document.key, on_delivery=told)
+        key, value = document.key, document.value
+        try:
+            self._producer.produce(self._topic, value, key, on_delivery=told)
+        except KafkaException as error:
+            raise self._cannot(error.args[0].name()) from None
+        except BufferError:
+            raise self._cannot("its queue is full") from None
         until_s = time.monotonic() + self._timeout_s + 1
         while self._producer.flush(0.1) and time.monotonic() < until_s:
             pass

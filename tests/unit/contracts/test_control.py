@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.contracts.control import ControlDocument, decode_control, read_key, read_model
+from fraud.contracts.control import (
+    Activations,
+    ControlDocument,
+    decode_control,
+    read_key,
+    read_model,
+)
 from fraud.contracts.errors import InvalidMessage
 
 BODY = {"author": "ada", "time": "2026-03-01T12:00:00Z", "content": {"name": "m", "version": "a1"}}
 
+NOW: dict[str, Any] = {"author": "ada", "time": datetime(2026, 3, 1, tzinfo=UTC), "content": {"name": "m", "version": "a1"}}  # fmt: skip
+
 parts = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}", fullmatch=True)
 
 
-@given(parts, parts, parts, st.dictionaries(st.text(), st.integers() | st.text()))
+@given(
+    parts, parts, parts, st.dictionaries(st.text(), st.integers(-(2**63), 2**63 - 1) | st.text())
+)
 def test_what_is_written_is_read(
     kind: str, name: str, version: str, content: dict[str, int | str]
 ) -> None:
@@ -30,6 +41,62 @@ def test_what_is_written_is_read(
         content=content,
     )
     assert decode_control(document.key, document.value) == document
+
+
+@pytest.mark.parametrize(("kind", "name"), [("rules", "active"), ("model", "champion"), ("model", "challenger")])  # fmt: skip
+def test_a_change_has_an_id_in_the_key_and_may_say_what_it_replaces(kind: str, name: str) -> None:
+    """So that no second one of the same version takes the first off a compacted topic."""
+    one, other = (
+        ControlDocument(kind=kind, name=name, version="a1", change=change, expected=expected, **NOW)
+        for change, expected in (("c1", "b2"), ("c2", None))
+    )
+    assert one.key == f"{kind}/{name}/a1@c1".encode()
+    assert one.key != other.key
+    for document in (one, other):
+        assert decode_control(document.key, document.value) == document
+    assert b"expected" not in other.value
+    before = decode_control(f"{kind}/{name}/a1".encode(), other.value)
+    assert (before.version, before.change) == ("a1", None)
+
+
+def test_what_a_value_says_of_itself_does_not_replace_its_key() -> None:
+    value = orjson.dumps(BODY | {"kind": "rules", "name": "active", "change": "c9", "more": 1})
+    document = decode_control(b"model/champion/a1", value)
+    assert (document.kind, document.name, document.change) == ("model", "champion", None)
+
+
+def activating(version: str, expected: str | None = None, change: str = "") -> ControlDocument:
+    return ControlDocument(
+        kind="rules",
+        name="active",
+        version=version,
+        change=change or f"of{version}",
+        expected=expected,
+        **NOW,
+    )
+
+
+def void(*documents: ControlDocument) -> list[str]:
+    activations = Activations()
+    for document in documents:
+        activations.take(document)
+    return [one.version for one in documents if activations.void(one)]
+
+
+def test_of_two_that_are_to_replace_the_same_rules_the_second_is_void() -> None:
+    """And what follows goes on from the first, from the very start of a topic."""
+    assert void(activating("b", "a"), activating("c", "a")) == ["c"]
+    race = [activating("b", "a"), activating("c", "b"), activating("d", "b"), activating("e", "c")]
+    assert void(*race) == ["d"]
+    assert void(*race, activating("b", "e", "c2"), activating("f", "b")) == ["d"]
+    assert void(activating("b", "a"), activating("c"), activating("d", "b")) == ["d"]
+
+
+def test_a_document_that_was_lost_makes_none_void() -> None:
+    """What it put in force is not known, and so no expectation of it can be judged."""
+    whole = [activating(version, before) for before, version in zip("abcd", "bcde", strict=True)]
+    for lost in range(len(whole)):
+        assert void(*whole[:lost], *whole[lost + 1 :]) == []
 
 
 @given(st.binary(max_size=40), st.binary(max_size=60))

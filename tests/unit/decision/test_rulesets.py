@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
-from fraud.contracts.rules import RuleSet
+from fraud.contracts.control import ControlDocument, read_rules
+from fraud.contracts.rules import RuleSet, content_version
 from fraud.decision.rulefiles import RuleFileError, read_rule_file, write_rule_file
 from fraud.decision.rulesets import CompiledRules, InvalidRules, default_rules, shipped
 from fraud.features.vector import FEATURE_NAMES
@@ -30,6 +33,34 @@ def test_the_shipped_rules_say_why() -> None:
         assert rule.description.endswith(".")
         assert bool(rule.reason) is (not rule.when.startswith("$score"))
     assert len({rule.reason for rule in default_rules().rules if rule.reason}) == 8
+
+
+@pytest.mark.parametrize("field", ["when", "description", "reason"])
+@pytest.mark.parametrize("newline", ["\r\n", "\r", "\n"])
+def test_line_breaks_of_any_kind_are_kept_by_files(field: str, newline: str) -> None:
+    """What a file holds is the set that was written, of the same version."""
+    rule = {"id": "R1", "when": "$score > 1", "outcome": "review"}
+    text = f"$score > 1{newline}and $score > 2" if field == "when" else f"a{newline}b"
+    written = RuleSet.model_validate({"rules": [rule | {field: text}]})
+    read = read_rule_file(write_rule_file(written))
+    assert read == written
+    assert read.version == written.version
+
+
+def test_a_set_kept_with_other_line_breaks_is_read() -> None:
+    """As earlier programs wrote them; the key names what they wrote."""
+    rule = {"id": "R1", "when": "$score > 1\r\nand $score > 2", "outcome": "review"}
+    content = RuleSet.model_validate({"rules": [rule]}).model_dump(mode="json")
+    content["rules"][0]["when"] = rule["when"]
+    document = ControlDocument(
+        kind="rules",
+        name="active",
+        version=content_version(content),
+        author="ada",
+        time=datetime(2026, 3, 1, tzinfo=UTC),
+        content=content,
+    )
+    assert read_rules(document).rules[0].when == "$score > 1\nand $score > 2"
 
 
 def test_what_is_written_is_read() -> None:

@@ -6,15 +6,17 @@ from itertools import count
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import ListEntry, ListType, ListUse
-from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.contracts.rules import MAX_VERSION, RuleSet, RuleStatus
 from fraud.decision.rulesets import InvalidRules, default_rules
 from fraud.governance.book import ControlBook
 from fraud.governance.desk import Conflict, Desk, NoSuch
+from fraud.kit.clock import to_datetime
 
 NOW_MS = 1_772_323_200_000
 
@@ -110,6 +112,105 @@ def test_who_activates_may_say_what_is_active_now(office: Office) -> None:
         office.desk.activate("abc", "bo")
 
 
+def test_of_two_who_expect_the_same_one_is_refused(office: Office) -> None:
+    """Though both looked before either wrote."""
+    shipped = default_rules().version
+    one, other = (office.desk.draft(rules({"id": name}), "ada") for name in ("R1", "R2"))
+
+    class Overtaken(Desk):
+        """Whose document comes to the topic after another's."""
+
+        def _publish(self, *arguments: Any, **more: Any) -> ControlDocument:
+            office.desk.activate(one.version, "ada", expected=shipped)
+            return super()._publish(*arguments, **more)
+
+    late = Overtaken(office, lambda: office.book, clock=lambda: NOW_MS)
+    with pytest.raises(Conflict, match="another version came to be meanwhile"):
+        late.activate(other.version, "bo", expected=shipped)
+    assert office.book.active_rules == one
+    assert [change.author for change in office.book.changes("rules", "active")] == ["ada"]
+    # Whoever looks again succeeds, also without expecting anything.
+    office.desk.activate(other.version, "bo", expected=one.version)
+    office.desk.activate(one.version, "ada")
+    office.desk.activate(other.version, "bo", expected=one.version)
+    assert office.book.active_rules == other
+
+
+def test_an_expectation_holds_though_what_was_activated_last_is_refused(office: Office) -> None:
+    """As when another version of the program wrote it."""
+    shipped = default_rules().version
+    drafted = office.desk.draft(rules({}), "ada")
+    content = rules({"when": "$nope > 1"})
+    broken = ControlDocument(
+        kind="rules",
+        name="active",
+        version=content.version,
+        author="x",
+        time=to_datetime(NOW_MS),
+        content=content.model_dump(mode="json"),
+    )
+    with pytest.raises(InvalidMessage, match="unknown variable"):
+        office.publish(broken)
+    assert office.book.active_rules == default_rules()
+    assert office.statuses() == {shipped: RuleStatus.ACTIVE, drafted.version: RuleStatus.DRAFT}
+    office.desk.activate(drafted.version, "ada", expected=shipped)
+    assert office.book.active_rules == drafted
+
+
+def test_compaction_keeps_who_activated_what(office: Office) -> None:
+    """A version that decides for the second time does not take the first time off the topic."""
+    one, other = (office.desk.draft(rules({"id": name}), "ada") for name in ("R1", "R2"))
+    for kept, author in ((one, "ada"), (other, "bo"), (one, "cy")):
+        office.desk.activate(kept.version, author, expected=office.book.active_rules.version)
+    for author in ("ada", "bo"):
+        office.desk.champion(ModelRef(name="m", version="a1"), author)
+        office.desk.challenge_model(ModelRef(name="m", version="a1"), author)
+        office.desk.challenge_model(None, author)
+    last = {document.key: at for at, document in enumerate(office.published)}
+    compacted = ControlBook()
+    for at in sorted(last.values()):
+        compacted.take(office.published[at])
+    assert list(compacted.changes()) == list(office.book.changes())
+    assert compacted.active_rules == office.book.active_rules == one
+    assert len(list(office.book.changes("model"))) == 6
+
+
+def test_of_two_drafts_with_the_same_versions_one_can_decide(office: Office) -> None:
+    """Written at once they give a changed rule the same version; the other is written again."""
+    office.desk.activate(office.desk.draft(rules({}), "ada").version, "ada")
+    seen = office.book
+    office.book = ControlBook()
+    for document in office.published:
+        office.book.take(document)
+    stale = Desk(office, lambda: seen, clock=lambda: NOW_MS)
+    one = office.desk.draft(rules({"when": "$score > 910"}), "ada")
+    other = stale.draft(rules({"when": "$score > 920"}), "bo")
+    assert [one.rules[0].version, other.rules[0].version] == [2, 2]
+    office.desk.activate(one.version, "ada")
+    for call in (office.desk.activate, office.desk.challenge_rules):
+        with pytest.raises(InvalidRules, match="rule R1, version: expected 3, or no version"):
+            call(other.version, "bo")
+    again = office.desk.draft(rules({"when": "$score > 920"}), "bo")
+    assert again.rules[0].version == 3
+    office.desk.activate(again.version, "bo")
+    assert office.book.active_rules == again
+
+
+def test_versions_of_rules_end_at_what_an_index_keeps(office: Office) -> None:
+    office.desk.draft(rules({"version": MAX_VERSION}), "ada")
+    with pytest.raises(InvalidRules, match="no version after 2147483647"):
+        office.desk.draft(rules({"when": "$score > 910"}), "ada")
+    with pytest.raises(ValidationError, match="less than or equal to 2147483647"):
+        rules({"version": MAX_VERSION + 1})
+
+
+def test_a_document_that_no_record_can_hold_is_refused(office: Office) -> None:
+    many = rules(*({"id": f"R{at}", "when": "$score > 1" + " " * 3_900} for at in range(300)))
+    with pytest.raises(InvalidMessage, match="rules: expected at most 983040 bytes"):
+        office.desk.draft(many, "ada")
+    assert office.published == []
+
+
 def test_a_draft_again_is_no_change(office: Office) -> None:
     office.desk.draft(rules({}), "ada")
     office.desk.draft(rules({}), "bo")
@@ -153,9 +254,11 @@ def test_a_list_is_made_changed_and_dropped(office: Office) -> None:
             call("bad_ips", "ada")
 
 
-def test_a_list_that_rules_ask_for_is_not_dropped(office: Office) -> None:
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_list_that_rules_ask_for_is_not_dropped(office: Office, enabled: bool) -> None:
+    """Snoozed rules too: the set could not be activated again."""
     office.desk.make_list("seen", ListType.IP, ListUse.REFERENCE, "ada")
-    asking = office.desk.draft(rules({"when": "$ip_address in @seen"}), "ada")
+    asking = office.desk.draft(rules({"when": "$ip_address in @seen", "enabled": enabled}), "ada")
     office.desk.activate(asking.version, "ada")
     with pytest.raises(Conflict, match="ask for the list seen"):
         office.desk.drop_list("seen", "ada")

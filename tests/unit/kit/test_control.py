@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Event
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
+import pytest
+from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import REGISTRY
 
-from fraud.contracts.control import ControlDocument
-from fraud.kit.control import ControlFollower, Refused
+from fraud.contracts.control import ControlDocument, decode_control
+from fraud.kit.control import CannotPublish, ControlFollower, ControlPublisher, Refused
 from fraud.kit.feed import Position, TopicReplaced
 from fraud.kit.kafka import Message
+from fraud.kit.settings import KafkaSettings
 
 NAME = ("model", "champion")
 
@@ -155,6 +160,39 @@ def test_documents_of_a_folded_kind_are_all_taken_in_order_before_the_others() -
         clock=lambda: 3000,
     ).run(feed.stop)
     assert told == ["bad/1", "other/2", "1", "settled", "bad/3", "settled", "anew"]
+
+
+def test_a_folded_document_is_refused_once_and_not_taken_up() -> None:
+    """Where documents of a kind are both folded and taken up."""
+    told: list[str] = []
+    broken = (b"model/champion/3", b"{")
+    feed = Scripted([a_document("1"), a_document("2"), broken, (b"no key", b"{}")])
+    follower = ControlFollower(
+        feed,
+        {NAME: lambda one: told.append(one.version)},
+        fold={"model": lambda one: told.append(f"folded {one.version}")},
+        service="test",
+        clock=lambda: 3000,
+    )
+    follower.run(feed.stop)
+    assert told == ["folded 1", "folded 2", "2"]
+    assert follower.refused == 2
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)), BufferError("Local: Queue full")],
+)
+def test_what_the_client_refuses_could_not_be_published(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise problem
+
+    publisher = ControlPublisher(KafkaSettings(_env_file=None), timeout_s=0.1)
+    monkeypatch.setattr(publisher, "_producer", SimpleNamespace(produce=refuse))
+    with pytest.raises(CannotPublish, match=r"MSG_SIZE_TOO_LARGE|queue is full"):
+        publisher.publish(decode_control(*a_document("1")))
 
 
 def test_a_folded_document_that_is_broken_is_passed_over_and_counted() -> None:

@@ -21,6 +21,10 @@ from model.live import EngineInUse
 from model.registry import BOOSTER_FILE, Registry
 
 
+def fails(*_: Any) -> Any:
+    raise ValueError("as a broken booster does")
+
+
 @pytest.fixture
 def registry(tmp_path: Path, booster: bytes, scale: ScoreScale) -> Registry:
     """Two models; the first is the champion."""
@@ -44,6 +48,10 @@ def a_document(kind: str, name: str, version: str, content: dict[str, Any]) -> C
         time=datetime(2026, 3, 1, tzinfo=UTC),
         content=content,
     )
+
+
+def activating(rules: RuleSet, change: str, expected: str | None) -> ControlDocument:
+    return holding(rules).model_copy(update={"change": change, "expected": expected})
 
 
 def naming(version: str, name: str = "champion") -> ControlDocument:
@@ -113,8 +121,9 @@ def test_a_model_that_cannot_decide_is_refused(
     assert in_use.current is before
 
 
+@pytest.mark.parametrize("what", ["contributions", "predict"])
 def test_a_model_that_fails_when_it_decides_is_refused(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """It can be read, and no more: what follows the topic must not end by it."""
     _, second = versions(registry)
@@ -124,12 +133,12 @@ def test_a_model_that_fails_when_it_decides_is_refused(
 
     def broken(name: str, version: str) -> Any:
         scorer = load(name, version)
-        monkeypatch.setattr(scorer, "contributions", lambda _: 1 / 0)
+        monkeypatch.setattr(scorer, what, fails)
         return scorer
 
     monkeypatch.setattr(registry, "load", broken)
     for part in ("champion", "challenger"):
-        with pytest.raises(Refused, match=f"model fraud@{second} cannot decide"):
+        with pytest.raises(Refused, match=f"model fraud@{second} cannot decide: ValueError"):
             take(in_use, naming(second, part))
         in_use.settle()
         assert in_use.current is before
@@ -171,6 +180,23 @@ def test_rules_and_lists_are_in_force_together(registry: Registry) -> None:
     assert policy.rules.version == RULES.version
     assert policy.lists["bad"].members(["a", "c"], 0).tolist() == [True, False]
     assert policy.versions["lists"] == {"bad": policy.lists["bad"].version}
+
+
+def test_rules_that_another_change_came_before_are_passed_over(registry: Registry) -> None:
+    """By who starts as by who ran all the time."""
+    other = RuleSet.model_validate({"rules": [{"id": "R2", "when": "$score > 1", "outcome": "review"}]})  # fmt: skip
+    shipped = default_rules().version
+    documents = [activating(RULES, "c1", shipped), activating(other, "c2", shipped)]
+    in_use = EngineInUse(registry, service="test")
+    for document in documents:
+        in_use.follow_rules(document)
+    with pytest.raises(Refused, match=f"expected {shipped} to be active"):
+        in_use.takes["rules", "active"](documents[1])
+    take(in_use, documents[0])
+    assert in_use.current.policy.rules.version == RULES.version
+    in_use.forget()
+    take(in_use, documents[1])
+    assert in_use.current.policy.rules.version == other.version
 
 
 def test_rules_that_are_none_are_refused(registry: Registry) -> None:
@@ -221,7 +247,7 @@ def test_a_topic_made_anew_begins_the_lists_anew(registry: Registry) -> None:
     in_use = EngineInUse(registry, service="test")
     take(in_use, listing(1, "a"))
     before = in_use.current
-    in_use.forget_lists()
+    in_use.forget()
     assert in_use.current is before
     take(in_use, listing(2, "b"))
     assert in_use.current.policy.lists["bad"].members(["a", "b"], 0).tolist() == [False, True]
