@@ -21,6 +21,7 @@ from ua_parser import parse as parse_user_agent
 
 from fraud.contracts.transaction import Transaction
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT, amounts_to_micro
+from fraud.features.networks import PUBLIC, network_class
 from fraud.features.remembering import remembered
 
 Floats = NDArray[np.float64]
@@ -177,9 +178,6 @@ def email(address: str) -> tuple[float, float, float]:
     return (float(domain in FREE_MAIL), float(domain in DISPOSABLE_MAIL), digits)
 
 
-_CARRIER_NAT: Final = ipaddress.ip_network("100.64.0.0/10")
-
-
 @remembered(_TEXTS)
 def ip_address(text: str) -> tuple[float, float, float]:
     """Say of an IP address: is it not public; its class; its version is 6."""
@@ -187,21 +185,8 @@ def ip_address(text: str) -> tuple[float, float, float]:
         address = ipaddress.ip_address(text)
     except ValueError:
         return (math.nan, math.nan, math.nan)
-    if address.version == 4 and address in _CARRIER_NAT:
-        kind = 2.0
-    elif address.is_global and not address.is_multicast:
-        kind = 0.0
-    elif (
-        address.is_reserved
-        or address.is_loopback
-        or address.is_link_local
-        or address.is_multicast
-        or address.is_unspecified
-    ):
-        kind = 3.0
-    else:
-        kind = 1.0
-    return (float(not address.is_global), kind, float(address.version == 6))
+    kind = network_class(address)
+    return (float(kind != PUBLIC), float(kind), float(address.version == 6))
 
 
 _MOBILE_SYSTEMS: Final = frozenset({"iOS", "Android", "Windows Phone", "BlackBerry OS", "KaiOS"})
@@ -235,6 +220,14 @@ def user_agent(text: str) -> tuple[float, float, float]:
     return (float(mobile), *code(family), kind)
 
 
+_COUNTRIES: Final = frozenset(
+    region
+    for regions in COUNTRY_CODE_TO_REGION_CODE.values()
+    for region in regions
+    if region.isalpha()  # "001" stands for no country
+)
+
+
 @remembered(_TEXTS)
 def _calling_code_regions(phone: str) -> tuple[str, ...] | None:
     """Give the regions of a phone number's calling code, None when it has none."""
@@ -250,8 +243,9 @@ def _calling_code_regions(phone: str) -> tuple[str, ...] | None:
 
 
 def _calling_code_matches(phone: str, country: str) -> float:
-    regions = _calling_code_regions(phone)
-    return math.nan if regions is None else float(country.upper() in regions)
+    region, regions = country.upper(), _calling_code_regions(phone)
+    # "UK", "USA" and "Germany" are no ISO 3166 alpha-2 codes: what they match is not known.
+    return math.nan if regions is None or region not in _COUNTRIES else float(region in regions)
 
 
 def phone_country_matches(batch: Batch) -> Floats:

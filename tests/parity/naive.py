@@ -20,7 +20,7 @@ from pathlib import Path
 from zlib import crc32
 
 import ua_parser
-from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, SUPPORTED_REGIONS
 
 from fraud.contracts.transaction import Transaction
 from fraud.features import currency
@@ -166,20 +166,9 @@ def own_features(now: Transaction) -> dict[str, float]:
         digits = len([one for one in local if one.isdigit()]) / len(local)
     try:
         ip = ipaddress.ip_address(now.fields.get("ip_address") or "")
-        private = 0.0 if ip.is_global else 1.0
         v6 = 1.0 if ip.version == 6 else 0.0
-        if ip.is_global and not ip.is_multicast:
-            ip_class = 0.0
-        elif (
-            isinstance(ip, ipaddress.IPv4Address) and ip.packed[0] == 100 and ip.packed[1] >> 6 == 1
-        ):
-            ip_class = 2.0
-        elif any(
-            (ip.is_reserved, ip.is_loopback, ip.is_link_local, ip.is_multicast, ip.is_unspecified)
-        ):
-            ip_class = 3.0
-        else:
-            ip_class = 1.0
+        ip_class = class_of(ip.packed)
+        private = 0.0 if ip_class == 0 else 1.0
     except ValueError:
         pass
     if "product_category" in now.fields:
@@ -190,7 +179,7 @@ def own_features(now: Transaction) -> dict[str, float]:
         mobile = 1.0 if "Mobi" in agent or "Android" in agent else 0.0
         family, device = user_agent_features(agent)
     phone, country = now.fields.get("phone", ""), now.fields.get("billing_country")
-    if phone.startswith("+") and country is not None:
+    if phone.startswith("+") and (country or "").upper() in SUPPORTED_REGIONS:
         number = re.sub("[^0-9]", "", phone)
         for calling, regions in COUNTRY_CODE_TO_REGION_CODE.items():
             if number.startswith(str(calling)):
@@ -212,6 +201,44 @@ def own_features(now: Transaction) -> dict[str, float]:
         "user_agent_device": device,
         "phone_country_matches": phone_matches,
     }
+
+
+def class_of(packed: bytes) -> float:
+    """Give the class of an address by the first of its bytes."""
+    if len(packed) == 16 and packed[:12] == bytes(10) + b"\xff\xff":
+        packed = packed[12:]
+    if len(packed) == 4:
+        a, b, c, d = packed
+        if a in (127,) or a >= 224 or (a, b) == (169, 254) or packed == bytes(4):
+            return 3.0
+        if a == 100 and 64 <= b < 128:
+            return 2.0
+        if (a, b, c) == (192, 0, 0):
+            return 0.0 if d in (9, 10) else 1.0
+        own = a in (0, 10) or (a == 172 and 16 <= b < 32) or (a, b) == (192, 168)
+        tests = (a == 198 and b in (18, 19)) or (a, b, c) in (
+            (192, 0, 2),
+            (198, 51, 100),
+            (203, 0, 113),
+        )
+        return 1.0 if own or tests else 0.0
+    words = [packed[at] << 8 | packed[at + 1] for at in range(0, 16, 2)]
+    first, second = words[:2]
+    if (first, second) == (0x64, 0xFF9B):
+        if words[2] == 1:
+            return 1.0
+        return 3.0 if any(words[2:6]) else 0.0
+    if first >> 9 == 0xFC >> 1 or first >> 6 == 0xFEC0 >> 6:
+        return 1.0
+    if first >> 13 != 1:
+        return 3.0
+    if first == 0x2001 and second < 0x200:
+        anycast = second == 1 and not any(words[2:7]) and words[7] in (1, 2, 3)
+        relay = second == 3 or (second, words[2]) == (4, 0x112)
+        return 0.0 if anycast or relay or second >> 4 in (2, 3) else 1.0
+    if first == 0x2002 or (first, second) == (0x2001, 0xDB8) or (first == 0x3FFF and second < 4096):
+        return 1.0
+    return 0.0
 
 
 @cache
