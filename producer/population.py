@@ -20,6 +20,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -269,12 +270,14 @@ def load_pools(seed: int, folder: Path | None = None) -> Pools:
     """Read the pools of a seed from their cache, or make and keep them.
 
     Args:
-        seed: Part of the file's name, as is a hash of the configuration.
+        seed: Part of the file's name, as is a hash of the configuration and of Faker's version, on
+            which the words hang.
         folder: Cache folder; None makes them anew.
     """
     if folder is None:
         return make_pools(seed)
-    config = orjson.dumps([_POOL_VERSION, POOL_SIZES], option=orjson.OPT_SORT_KEYS)
+    made_of = [_POOL_VERSION, version("faker"), POOL_SIZES]
+    config = orjson.dumps(made_of, option=orjson.OPT_SORT_KEYS)
     path = folder / f"population-{seed}-{hashlib.sha256(config).hexdigest()[:12]}.json"
     if path.exists():
         return Pools(

@@ -121,6 +121,8 @@ class Plan:
             raise ValueError(f"rate must be above 0, got {self.rate}")
         if not 0 <= self.prevalence < 0.5:
             raise ValueError(f"prevalence must be 0 to 0.5, got {self.prevalence}")
+        if min(self.mix.values(), default=0) < 0 or not sum(self.mix.values()) > 0:
+            raise ValueError("mix must have shares of at least 0, and one above it")
 
 
 @dataclass(frozen=True)

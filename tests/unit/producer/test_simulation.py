@@ -157,20 +157,23 @@ def test_labels_come_later_and_are_not_always_true(world: World) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"customers": None}, {"customers": 0}, {"rate": 0.0}, {"prevalence": 0.7}, {"prevalence": -0.1}],
+    [{"customers": None}, {"customers": 0}, {"rate": 0.0}, {"prevalence": 0.7}, {"prevalence": -0.1}, {"mix": {}}, {"mix": {Campaign.BUST_OUT: 0.0}}],
 )  # fmt: skip
 def test_a_plan_that_cannot_be_is_refused(wrong) -> None:
-    with pytest.raises(ValueError, match=r"customers|rate|prevalence"):
+    with pytest.raises(ValueError, match=r"customers|rate|prevalence|mix"):
         Plan(**wrong)
 
 
-def test_the_population_is_made_once(tmp_path) -> None:
+def test_the_population_is_made_once(tmp_path, monkeypatch) -> None:
     made = load_pools(3, tmp_path)
     (cached,) = tmp_path.iterdir()
     assert cached.name.startswith("population-3-")
     cached.write_bytes(cached.read_bytes().replace(made.first_names[0].encode(), b"Zebulon"))
     assert "Zebulon" in load_pools(3, tmp_path).first_names
     assert load_pools(4, tmp_path) != made
+    with monkeypatch.context() as other:
+        other.setattr("producer.population.version", lambda _: "another Faker")
+        assert load_pools(3, tmp_path) == made, "another version makes words of its own"
 
 
 @pytest.fixture(scope="module")
