@@ -19,7 +19,8 @@ REDACTED: Final = "[redacted]"
 _SECRET_KEYS: Final = PERSONAL_FIELDS | {
     "transaction_amt", "amount", "password", "recipient", "recipients", "authorization", "record", "value",
 }  # fmt: skip
-_EMAIL: Final = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+")
+_AT_DOMAIN: Final = re.compile(r"@[\w-]+(?:\.[\w-]+)+")
+_IN_LOCAL_PART: Final = frozenset("_.+%-")
 _SSN: Final = re.compile(r"\b\d{3}-\d{2}-\d{4}\b")
 _PHONE: Final = re.compile(r"(?<![\w.:-])\+\d[\d ().-]{6,}\d")
 
@@ -31,9 +32,25 @@ def mask(text: str) -> str:
         >>> mask("mail to ada@example.com of 070-69-2161 failed")
         'mail to [redacted] of [redacted] failed'
     """
-    for pattern in (_EMAIL, _SSN, _PHONE):
+    text = _without_addresses(text)
+    for pattern in (_SSN, _PHONE):
         text = pattern.sub(REDACTED, text)
     return text
+
+
+def _without_addresses(text: str) -> str:
+    # From each @ to the left: a pattern that begins with the local part tries every character of a
+    # long text as its beginning, in quadratic time.
+    parts: list[str] = []
+    done = 0
+    for found in _AT_DOMAIN.finditer(text):
+        at = start = found.start()
+        while start > done and (text[start - 1].isalnum() or text[start - 1] in _IN_LOCAL_PART):
+            start -= 1
+        if start < at:
+            parts += (text[done:start], REDACTED)
+            done = found.end()
+    return "".join([*parts, text[done:]])
 
 
 def _masked(value: Any) -> Any:
