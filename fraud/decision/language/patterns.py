@@ -16,6 +16,11 @@ MAX_PROGRAM: Final = 2_000
 MAX_SUBJECT: Final = 2_048
 """Longest text that is matched, characters: whether a longer one matches is not known."""
 
+MAX_STEPS: Final = 1_000_000
+"""Most instructions times characters of a match, some 5 ms: where RE2's automaton would have too many
+states (`.*a.{150}`), it follows all instructions at every character. Of a long pattern shorter texts
+are matched."""
+
 
 def _options() -> re2.Options:
     options = re2.Options()
@@ -55,9 +60,10 @@ def matcher(pattern: str) -> Callable[[str], bool | None]:
     one.Add(pattern)
     one.Compile()
     match = one.Match
+    longest = min(MAX_SUBJECT, MAX_STEPS // max(1, compiled.programsize))
 
     def matches(text: str) -> bool | None:
-        if len(text) > MAX_SUBJECT:
+        if len(text) > longest:
             return None
         try:
             return bool(match(text))

@@ -9,7 +9,7 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.decision.language.patterns import MAX_SUBJECT, matcher
+from fraud.decision.language.patterns import MAX_STEPS, MAX_SUBJECT, matcher
 
 PATTERNS = [
     "", "a", "^a", "^a$", "a$", "a|b", "^a|b", ".", ".*", "^", "$", "[^a]", "a+b?", "(a|b)*a(a|b)",
@@ -33,13 +33,24 @@ def test_the_whole_text_is_matched_or_its_beginning_after_a_caret(pattern: str, 
 def test_patterns_that_stall_others_are_answered(pattern: str) -> None:
     """Python's own engine takes for ever on these; it reads them all the same."""
     assert re.compile(pattern)
-    assert matcher(pattern)("a" * MAX_SUBJECT) is False
+    assert matcher(pattern)("a" * 1_000) is False
 
 
 def test_whether_a_very_long_text_matches_is_not_known() -> None:
     match = matcher("a*")
     assert match("a" * MAX_SUBJECT) is True
     assert match("a" * (MAX_SUBJECT + 1)) is None
+
+
+def test_a_long_pattern_is_asked_of_shorter_texts() -> None:
+    """All of its instructions may count at every character."""
+    pattern = ".*a.{150}"
+    longest = MAX_STEPS // re2.compile(pattern).programsize
+    assert 500 <= longest < MAX_SUBJECT
+    match = matcher(pattern)
+    assert match("ab" * (longest // 2)) is False
+    assert match("b" * (longest - 151) + "a" + "b" * 150) is True
+    assert match("b" * (longest + 1)) is None
 
 
 def test_a_text_of_broken_characters_is_not_known() -> None:
