@@ -18,8 +18,8 @@ from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import Backpressure
 from fraud.kit import opensearch as kit_opensearch
 from fraud.kit.clock import Clock
-from fraud.kit.logs import mask
 from fraud.kit.metrics import BULK_SECONDS, DOCUMENTS_REFUSED, DOCUMENTS_RETRIED
+from fraud.kit.personal import mask
 from fraud.kit.settings import OpenSearchSettings
 from indexer.documents import REJECTED
 

@@ -29,8 +29,8 @@ from fraud.contracts.transaction import (
     event_time_to_ms,
 )
 from fraud.features.catalogue import FEATURES, KEYS
-from fraud.kit.logs import REDACTED, mask
-from fraud.kit.pseudonyms import Pseudonyms, is_personal
+from fraud.kit.personal import quotes_masked
+from fraud.kit.pseudonyms import Pseudonyms
 
 ALIAS: Final = "processed_transactions"
 """The name that covers the indexes of all days."""
@@ -60,8 +60,6 @@ _PLACE_DIGITS: Final = 2
 """Of degrees: about a kilometre. A billing address to the metre is somebody's door."""
 _MAX_TEXT: Final = 1024
 _MAX_ENTRIES: Final = 200
-_SHORTEST_SECRET: Final = 4
-"""A personal value of fewer characters is not looked for in reasons: it would be found in any."""
 _MAX_FLOAT: Final = 3.4e38
 _NUMERIC: Final = frozenset({int, float})
 _FEATURES: Final = frozenset(feature.name for feature in FEATURES)
@@ -281,19 +279,11 @@ def place(body: dict[str, Any], *, clear: bool) -> None:
 
 def _redact_reasons(reasons: list[dict[str, Any]], record: dict[str, Any]) -> None:
     """Take out what the text of a rule may quote: the record's personal values, and their like."""
-    secrets = [
-        text
-        for name in PERSONAL_FIELDS
-        if (text := _whole_text(record.get(name)))
-        and len(text) >= _SHORTEST_SECRET
-        and is_personal(name, text)
-    ]
-    for reason in reasons:
-        text = reason["text"]
-        if text:
-            for secret in secrets:
-                text = text.replace(secret, REDACTED)
-            reason["text"] = mask(text)
+    told = [reason for reason in reasons if reason["text"]]
+    if told:
+        masked = quotes_masked(record)
+        for reason in told:
+            reason["text"] = masked(reason["text"])
 
 
 def _rules(value: object) -> list[dict[str, Any]]:

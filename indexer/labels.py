@@ -25,8 +25,8 @@ from opensearchpy.exceptions import NotFoundError, TransportError
 from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.label import decode_label
 from fraud.kit.kafka import Message
-from fraud.kit.logs import mask
 from fraud.kit.metrics import LABELS_APPLIED
+from fraud.kit.personal import mask
 from indexer.bulk import Bulk, Write
 from indexer.documents import ALIAS, LABELS
 

@@ -25,7 +25,7 @@ from opensearchpy.helpers import scan
 from fraud.contracts.errors import Backpressure
 from fraud.contracts.transaction import DECISION_FIELD, PERSONAL_FIELDS, event_time_to_ms
 from fraud.kit.clock import Clock
-from fraud.kit.logs import mask
+from fraud.kit.personal import mask
 from fraud.kit.pseudonyms import Pseudonyms, is_pseudonym
 from indexer.bulk import Bulk, Write
 from indexer.documents import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import unicodedata
 from collections.abc import Set
 from dataclasses import dataclass
@@ -17,12 +16,15 @@ from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import Outcome, decode_processed
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.transaction import MAX_ID_LENGTH, event_time_to_ms
+from fraud.kit.personal import is_personal, is_ssn, quotes_masked
 
 _MAX_TEXT: Final = 120
-_SSN: Final = re.compile(r"(?<!\d)\d{3}([- ])\d{2}\1(\d{4})(?!\d)|^\d{3}(\d{2})(\d{4})$")
 _MAX_REASONS: Final = 10
 _MAX_LISTS: Final = 10
 _TAG_BYTES: Final = 16
+_MAX_TOP: Final = 24
+"""Letters of the longest top-level domain."""
+_SHOWN_DIGITS: Final = 4
 DEFAULT_OUTCOMES: Final = frozenset({Outcome.BLOCK})
 """What alerts somebody unless the routes say otherwise."""
 
@@ -183,14 +185,15 @@ def mask_email(address: str) -> str:
     Example:
         >>> mask_email("jasonsnyder@lynch.org")
         'j***@l***.org'
-        >>> mask_email("no address")
-        '***'
+        >>> mask_email("no address"), mask_email("ada@example.070692161")
+        ('***', 'a***@e***')
     """
     name, at, domain = one_line(address).rpartition("@")
     if not (at and name and domain):
         return "***"
     host, dot, top = domain.rpartition(".")
-    return f"{name[0]}***@{(host or top)[0]}***" + (f".{top}" if dot and host else "")
+    shown = dot and host and top.isalpha() and len(top) <= _MAX_TOP
+    return f"{name[0]}***@{(host or top)[0]}***" + (f".{top}" if shown else "")
 
 
 def mask_name(name: str) -> str:
@@ -204,17 +207,25 @@ def mask_name(name: str) -> str:
 
 
 def mask_entity(entity_id: str) -> str:
-    """Hide what looks like a social security number in an id, but for the last four digits.
+    """Hide an id that is itself personal: of an e-mail address as of any, else but the last digits.
 
     Example:
-        >>> mask_entity("070-69-2161")
-        '***-**-2161'
-        >>> mask_entity("070692161")
-        '***-**-2161'
-        >>> mask_entity("cust-0042")
-        'cust-0042'
+        >>> mask_entity("070-69-2161"), mask_entity("070692161")
+        ('***-**-2161', '***-**-2161')
+        >>> mask_entity("4111 1111 1111 1111"), mask_entity("+1 202 555 0143")
+        ('***1111', '***0143')
+        >>> mask_entity("ada@example.com"), mask_entity("cust-0042")
+        ('a***@e***.com', 'cust-0042')
     """
-    return _SSN.sub(lambda found: f"***-**-{found[2] or found[4]}", one_line(entity_id))
+    line = one_line(entity_id, MAX_ID_LENGTH)
+    # As it came, and as it would be shown: one may look like what the other does not.
+    forms = (entity_id, line)
+    if not any(is_personal("entity_id", form) for form in forms):
+        return one_line(line)
+    digits = "".join(char for char in line if char.isdecimal())[-_SHOWN_DIGITS:]
+    if any(is_ssn(form) for form in forms):
+        return f"***-**-{digits}"
+    return mask_email(line) if "@" in line else f"***{digits}"
 
 
 def _text(value: object) -> str | None:
@@ -303,6 +314,7 @@ def _alert(
     score = decision["score"] if type(decision.get("score")) is int else None
     outcome = Outcome(decision["outcome"])
     model, source = _reference(decision.get("model")), decision["source"]
+    masked = quotes_masked(record)
     return Alert(
         event_id=one_line(event_id, MAX_ID_LENGTH),
         entity=mask_entity(entity_id),
@@ -312,7 +324,8 @@ def _alert(
         score=score,
         reasons=tuple(
             ReasonLine(
-                code=one_line(reason.get("code", "")), text=one_line(reason.get("text", ""), 300)
+                code=one_line(reason.get("code", "")),
+                text=one_line(masked(str(reason.get("text", ""))), 300),
             )
             for reason in _list(decision.get("reasons"))[:_MAX_REASONS]
         ),

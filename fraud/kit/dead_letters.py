@@ -20,7 +20,7 @@ from fraud.contracts.dead_letter import (
 )
 from fraud.kit.feed import Feed
 from fraud.kit.kafka import Message
-from fraud.kit.logs import mask
+from fraud.kit.personal import mask
 
 UNKNOWN: Final = "unknown"
 """Error code of a record on the topic that no part of ours wrote: it lacks the headers."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Final
@@ -11,46 +10,12 @@ from typing import Any, Final
 import structlog
 
 from fraud.contracts.transaction import PERSONAL_FIELDS
+from fraud.kit.personal import REDACTED, mask
 from fraud.kit.settings import ServiceSettings
-
-REDACTED: Final = "[redacted]"
-"""Stands where personal data stood."""
 
 _SECRET_KEYS: Final = PERSONAL_FIELDS | {
     "transaction_amt", "amount", "password", "recipient", "recipients", "authorization", "record", "value",
 }  # fmt: skip
-_AT_DOMAIN: Final = re.compile(r"@[\w-]+(?:\.[\w-]+)+")
-_IN_LOCAL_PART: Final = frozenset("_.+%-")
-_SSN: Final = re.compile(r"\b\d{3}-\d{2}-\d{4}\b")
-_PHONE: Final = re.compile(r"(?<![\w.:-])\+\d[\d ().-]{6,}\d")
-
-
-def mask(text: str) -> str:
-    """Replace e-mail addresses, SSN-shaped ids and international phone numbers in free text.
-
-    Example:
-        >>> mask("mail to ada@example.com of 070-69-2161 failed")
-        'mail to [redacted] of [redacted] failed'
-    """
-    text = _without_addresses(text)
-    for pattern in (_SSN, _PHONE):
-        text = pattern.sub(REDACTED, text)
-    return text
-
-
-def _without_addresses(text: str) -> str:
-    # From each @ to the left: a pattern that begins with the local part tries every character of a
-    # long text as its beginning, in quadratic time.
-    parts: list[str] = []
-    done = 0
-    for found in _AT_DOMAIN.finditer(text):
-        at = start = found.start()
-        while start > done and (text[start - 1].isalnum() or text[start - 1] in _IN_LOCAL_PART):
-            start -= 1
-        if start < at:
-            parts += (text[done:start], REDACTED)
-            done = found.end()
-    return "".join([*parts, text[done:]])
 
 
 def _masked(value: Any) -> Any:

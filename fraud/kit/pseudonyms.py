@@ -19,7 +19,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, SecretStr, field_validator
 
 from fraud.contracts.lists import ListType, normal
-from fraud.contracts.transaction import PERSONAL_FIELDS
+from fraud.kit.personal import is_personal
 from fraud.kit.settings import ServiceSettings
 
 KEY_FILE: Final = "personal-data-key"
@@ -30,12 +30,6 @@ _PREFIX: Final = "h_"
 _HEX_DIGITS: Final = 32
 _PSEUDONYM: Final = re.compile(rf"{_PREFIX}[0-9a-f]{{{_HEX_DIGITS}}}")
 _KEY: Final = re.compile(rb"[0-9a-f]{64}\n")
-
-# A social security number, also without hyphens; an e-mail address; an international phone number.
-_PERSONAL_ID: Final = re.compile(
-    r"(?<!\d)\d{3}([- ])\d{2}\1\d{4}(?!\d)|^\s*\d{9}\s*$|[^@\s]@[^@\s]|^\s*\+[\d ().-]{7,}$"
-)
-_CARD: Final = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
 
 
 class PersonalDataSettings(ServiceSettings):
@@ -131,31 +125,6 @@ class Pseudonyms:
 def is_pseudonym(value: object) -> bool:
     """Say whether a value has the form of a hash."""
     return isinstance(value, str) and _PSEUDONYM.fullmatch(value) is not None
-
-
-def is_personal(field: str, value: str) -> bool:
-    """Say whether a value of a field may not be shown.
-
-    An id of an entity is one when it looks like a social security number, an e-mail address, a
-    phone number or a card number; a value of any other personal field always is.
-
-    Example:
-        >>> [is_personal("entity_id", id) for id in ("cust-0042", "070-69-2161", "4111111111111111")]
-        [False, True, True]
-        >>> is_personal("customer_name", "Ada"), is_personal("billing_city", "Springfield")
-        (True, False)
-    """
-    if field != "entity_id":
-        return field in PERSONAL_FIELDS
-    return _PERSONAL_ID.search(value) is not None or any(
-        _is_card(found[0]) for found in _CARD.finditer(value)
-    )
-
-
-def _is_card(text: str) -> bool:
-    digits = [int(char) for char in reversed(text) if char.isdigit()]
-    doubled = [2 * digit - 9 * (digit > 4) for digit in digits[1::2]]
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
 def normalised(field: str, value: str) -> str:

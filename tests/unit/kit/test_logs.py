@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.kit.logs import REDACTED, mask
+from fraud.kit.personal import REDACTED, mask
 
 NAIVE = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+")
 

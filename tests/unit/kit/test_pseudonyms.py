@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fraud.contracts.transaction import PERSONAL_FIELDS
+from fraud.kit.personal import is_personal
 from fraud.kit.pseudonyms import (
     KEY_FILE,
     PersonalDataSettings,
     Pseudonyms,
-    is_personal,
     is_pseudonym,
     kept_key,
 )

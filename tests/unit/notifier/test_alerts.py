@@ -80,6 +80,42 @@ def test_an_alert_holds_no_personal_data_in_clear() -> None:
     assert "D. E." in text
 
 
+@pytest.mark.parametrize(
+    ("entity_id", "shown"),
+    [
+        ("070.69.2161", "***-**-2161"),
+        ("tenant-7 070-69-2161", "***-**-2161"),
+        ("ada.king@example.com", "a***@e***.com"),
+        ("ada@example.com 070-69-2161", "***-**-2161"),
+        ("ada@example.com 4111111111111111", "a***@e***"),
+        ("4111111111111111", "***1111"),
+        ("x" * 110 + " 4111 1111 1111 1111", "***1111"),
+        ("+12025550143", "***0143"),
+        ("cust-0042", "cust-0042"),
+    ],
+)
+def test_an_id_that_is_itself_personal_is_masked(entity_id: str, shown: str) -> None:
+    """Wherever it is told: in what is kept of an alert there is no more of it."""
+    reasons = [{"code": "R1", "text": f"Card {entity_id} is on a list"}]
+    alert = the_alert({"entity_id": entity_id}, {"reasons": reasons})
+    assert alert.entity == shown
+    if shown != entity_id:
+        assert alert.reasons[0].text == "Card [redacted] is on a list"
+        assert entity_id not in alert.model_dump_json()
+
+
+def test_an_id_is_judged_as_it_would_be_shown() -> None:
+    """What is no card number by its letters may be one to who reads them."""
+    assert the_alert({"entity_id": "4111\u200b1111\u200b1111\u200b1111"}).entity == "***1111"
+
+
+def test_a_reason_quotes_nobody() -> None:
+    """A rule's text may hold what it compared, as it compared it."""
+    reasons = [{"code": "R1", "text": "dennis  example of jasonsnyder@lynch.org, Dennis Example"}]
+    alert = the_alert({"customer_name": "Dennis Example"}, {"reasons": reasons})
+    assert alert.reasons[0].text == "[redacted] of [redacted], [redacted]"
+
+
 def test_a_failed_scoring_has_no_score() -> None:
     """Rules may block without a score."""
     assert the_alert(decision={"score": None, "probability": None, "reasons": []}).score is None
