@@ -8,6 +8,7 @@ What holds, and how:
 - Each delivery ends in exactly one message, alone or with others (`planning.py`), or in a dead letter.
 - Nothing is lost while a server is down: an alert is durable in the ledger before its Kafka offset
   is committed, and stays there until the server took its message or refused it for good.
+- One message that a server breaks off at, or that cannot be written, holds up no other for long.
 - Known limit: killed, or cut off from the server, between its acceptance of a message and our record
   of that, the message is sent once more, with the same Message-ID (`webhook-id`), so that those who
   look at it show one.

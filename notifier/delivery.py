@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -19,7 +20,15 @@ from fraud.kit.metrics import (
     MESSAGES_FAILED,
     MESSAGES_SENT,
 )
-from notifier.channels import Refused, ServerUnavailable, Transport, TryLater
+from notifier.channels import (
+    NotWritten,
+    Refused,
+    ServerUnavailable,
+    Transport,
+    TryLater,
+    Unanswered,
+    Unreachable,
+)
 from notifier.ledger import Ledger, Message
 from notifier.planning import Hold, Kind
 from notifier.routing import Destination
@@ -30,6 +39,11 @@ _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 30.0
 _LONGEST_POSTPONEMENT_S: Final = 600.0
 _DAY_MS: Final = 86_400_000
+_FIRST_WAIT_UNANSWERED_S: Final = 30.0
+_LONGEST_WAIT_UNANSWERED_S: Final = 86_400.0
+"""Each further try may be one more copy, so that there are about 15 until a message is given up."""
+_CHANCES: Final = 3
+"""Failures in a row with one message in hand, after which another one is tried first."""
 _HOUR_MS: Final = 3_600_000
 _GIVE_UP_MS: Final = 5 * _DAY_MS
 """A message that is put off for so long by a server that takes others is given up, as mail servers
@@ -38,15 +52,18 @@ do (RFC 5321, 4.5.4.1)."""
 _log = structlog.get_logger("notifier")
 
 
-def back_off_s(tries: int, *, longest_s: float, rng: random.Random) -> float:
-    """Give the wait before the next try: it doubles from half a second, less up to half by chance.
+def back_off_s(
+    tries: int, *, longest_s: float, rng: random.Random, first_s: float = _FIRST_WAIT_S
+) -> float:
+    """Give the wait before the next try: it doubles each time, less up to half by chance.
 
     Args:
         tries: Failed tries so far, at least 1.
         longest_s: Bound of the wait, seconds.
         rng: Spreads the tries of several senders.
+        first_s: The first wait, seconds.
     """
-    wait_s = min(longest_s, _FIRST_WAIT_S * 2.0 ** min(tries - 1, 20))
+    wait_s = min(longest_s, first_s * 2.0 ** min(tries - 1, 20))
     return wait_s * rng.uniform(0.5, 1.0)
 
 
@@ -82,6 +99,7 @@ class Delivery:
         self._clock = clock
         self._rng = rng
         self._failures, self._retry_ms = ledger.back_off(transport.name)
+        self._suspects: dict[int, _Suspect] = {}
         self.problem: str | None = None
         """What keeps all messages from going out this way; None when nothing does."""
 
@@ -115,18 +133,49 @@ class Delivery:
         if not batch:
             self._transport.rest()
             return _IDLE_S
-        for message in batch:
+        # The sort is stable: in order, but for those that have used up their chances.
+        for message in sorted(batch, key=self._rounds_of_chances):
             if self._stop.is_set():
                 break
             try:
                 self._send(message)
+            except NotWritten as verdict:
+                self._give_up(message, str(verdict))
+                continue
             except ServerUnavailable as verdict:
+                if message.tries and not isinstance(verdict, Unreachable):
+                    # It had trouble of its own before, when others passed.
+                    self._put_off(message, verdict)
+                    continue
+                self._suspect(message, verdict)
                 return self._back_off(verdict)
             if self._failures:
                 self._failures, self._retry_ms, self.problem = 0, 0, None
                 self._ledger.set_back_off(self._transport.name, 0, 0)
                 _log.info("notifier.channel_available", channel=self._transport.name)
+            if self._suspects:
+                self._clear_up(message)
+                return 0.0
         return 0.0
+
+    def _rounds_of_chances(self, message: Message) -> int:
+        suspect = self._suspects.get(message.number)
+        return suspect.failures // _CHANCES if suspect else 0
+
+    def _suspect(self, message: Message, verdict: ServerUnavailable) -> None:
+        """Remember with which message in hand the server broke off."""
+        if isinstance(verdict, Unanswered):
+            self._put_off(message, verdict)
+        elif not isinstance(verdict, Unreachable):
+            suspect = self._suspects.setdefault(message.number, _Suspect(message, verdict))
+            suspect.failures += 1
+
+    def _clear_up(self, passed: Message) -> None:
+        """Put off what failed on the way to a message that passed: it may have been its fault."""
+        for suspect in self._suspects.values():
+            if suspect.message.number != passed.number:
+                self._put_off(suspect.message, suspect.verdict)
+        self._suspects.clear()
 
     def _back_off(self, verdict: ServerUnavailable) -> float:
         self._failures += 1
@@ -149,31 +198,15 @@ class Delivery:
 
     def _send(self, message: Message) -> None:
         channel = self._destinations[message.destination].channel
-        bound = _log.bind(
-            channel=channel,
-            kind=str(message.kind),
-            message_id=message.id[:12],
-            alerts=len(message.alerts),
-        )
-        if len(message.alerts) == 1:
-            bound = bound.bind(event_id=message.alerts[0].event_id)
         now_ms = self._clock()
         try:
             self._transport.send(message, self._destinations[message.destination], now_ms=now_ms)
         except TryLater as verdict:
-            if now_ms - message.made_ms > _GIVE_UP_MS:
-                self._give_up(message, channel, f"{verdict} for too long", bound)
-                return
-            wait_s = back_off_s(message.tries + 1, longest_s=_LONGEST_POSTPONEMENT_S, rng=self._rng)
-            self._ledger.postpone(
-                message.number, str(verdict), due_ms=self._clock() + int(wait_s * 1000)
-            )
-            MESSAGES_FAILED.labels(channel, "temporary").inc()
-            bound.warning(
-                "notifier.message_postponed", code=str(verdict), retry_after_s=round(wait_s, 1)
-            )
+            self._put_off(message, verdict)
+        except NotWritten:
+            raise
         except Refused as verdict:
-            self._give_up(message, channel, str(verdict), bound)
+            self._give_up(message, str(verdict))
         else:
             sent_ms = self._clock()
             self._ledger.sent(message.number, now_ms=sent_ms)
@@ -182,18 +215,56 @@ class Delivery:
                 FIRST_ALERT_SECONDS.labels(channel).observe(
                     max(0, sent_ms - message.decided_ms) / 1000
                 )
-            bound.info("notifier.message_sent")
+            self._logger(message).info("notifier.message_sent")
 
-    def _give_up(
-        self,
-        message: Message,
-        channel: str,
-        problem: str,
-        bound: structlog.typing.FilteringBoundLogger,
-    ) -> None:
+    def _put_off(self, message: Message, verdict: TryLater | ServerUnavailable) -> None:
+        # Not at its first failure, however old it is: it may have waited for the server.
+        if message.tries and self._clock() - message.made_ms > _GIVE_UP_MS:
+            self._give_up(message, f"{verdict} for too long")
+            return
+        unanswered = isinstance(verdict, Unanswered)
+        wait_s = back_off_s(
+            message.tries + 1,
+            first_s=_FIRST_WAIT_UNANSWERED_S if unanswered else _FIRST_WAIT_S,
+            longest_s=_LONGEST_WAIT_UNANSWERED_S if unanswered else _LONGEST_POSTPONEMENT_S,
+            rng=self._rng,
+        )
+        if isinstance(verdict, ServerUnavailable):
+            wait_s = max(wait_s, verdict.retry_after_s or 0.0)
+        self._ledger.postpone(
+            message.number, str(verdict), due_ms=self._clock() + int(wait_s * 1000)
+        )
+        channel = self._destinations[message.destination].channel
+        MESSAGES_FAILED.labels(channel, "temporary").inc()
+        self._logger(message).warning(
+            "notifier.message_postponed", code=str(verdict), retry_after_s=round(wait_s, 1)
+        )
+
+    def _give_up(self, message: Message, problem: str) -> None:
         self._ledger.failed(message.number, problem, now_ms=self._clock())
+        channel = self._destinations[message.destination].channel
         MESSAGES_FAILED.labels(channel, "permanent").inc()
-        bound.error("notifier.message_dead_lettered", code=problem)
+        self._logger(message).error("notifier.message_dead_lettered", code=problem)
+
+    def _logger(self, message: Message) -> structlog.typing.FilteringBoundLogger:
+        bound: structlog.typing.FilteringBoundLogger = _log.bind(
+            channel=self._destinations[message.destination].channel,
+            kind=str(message.kind),
+            message_id=message.id[:12],
+            alerts=len(message.alerts),
+        )
+        if len(message.alerts) == 1:
+            bound = bound.bind(event_id=message.alerts[0].event_id)
+        return bound
+
+
+@dataclass(slots=True)
+class _Suspect:
+    """A message with which in hand the server broke off since it took the last one."""
+
+    message: Message
+    verdict: ServerUnavailable
+    failures: int = 0
 
 
 class Housekeeping:
@@ -202,7 +273,7 @@ class Housekeeping:
     Args:
         ledger: This thread's own connection.
         destinations: All of them.
-        keep_days: How long told alerts are remembered, days.
+        keep_days: How long told alerts and dead letters are remembered, days.
         stop: Ends the work.
         clock: Time now.
     """

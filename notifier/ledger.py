@@ -6,7 +6,8 @@ in the same transaction that makes it, so that it is the same, and has the same 
 is sent and whatever happens in between.
 
 It holds masked data only (see `notifier.alerts.Alert`), and what an alert says no longer than it
-takes to tell everybody. Rows stay after that, so that a replay tells nobody, for a set number of days.
+takes to tell everybody. Rows stay after that, so that a replay tells nobody, for a set number of days;
+dead letters, and what they say, as long.
 """
 
 from __future__ import annotations
@@ -622,7 +623,9 @@ class Ledger:
         return {name: (count, messages.get(name, 0)) for name, count in alerts}
 
     def forget(self, *, closed_before_ms: int, now_ms: int) -> int:
-        """Delete alerts that everybody was told of before a time: a replay would tell them again.
+        """Delete alerts that were told, or refused for good, before a time, with their dead letters.
+
+        A replay would tell them again.
 
         Args:
             closed_before_ms: That time, UTC epoch milliseconds.
@@ -635,9 +638,19 @@ class Ledger:
             count = self._db.execute(
                 "DELETE FROM alerts WHERE closed_ms < ?", (closed_before_ms,)
             ).rowcount
+            count += self._db.execute(
+                "DELETE FROM alerts WHERE number IN (SELECT alert FROM messages JOIN deliveries"
+                " ON deliveries.message = messages.number"
+                " WHERE messages.state = 'failed' AND messages.closed_ms < ?)"
+                " AND NOT EXISTS (SELECT 1 FROM deliveries AS other"
+                " LEFT JOIN messages ON messages.number = other.message"
+                " WHERE other.alert = alerts.number"
+                " AND (messages.closed_ms IS NULL OR messages.closed_ms >= ?))",
+                (closed_before_ms, closed_before_ms),
+            ).rowcount
             if count:
                 self._db.execute(
-                    "DELETE FROM messages WHERE state = 'sent' AND closed_ms < ? AND NOT EXISTS"
+                    "DELETE FROM messages WHERE state <> 'pending' AND closed_ms < ? AND NOT EXISTS"
                     " (SELECT 1 FROM deliveries WHERE message = messages.number)",
                     (closed_before_ms,),
                 )

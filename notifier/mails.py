@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime, parseaddr
 
 from fraud.kit.clock import to_datetime
+from notifier.channels import writing
 from notifier.ledger import Message
 from notifier.routing import Destination
-from notifier.smtp import SmtpServer
+from notifier.smtp import SmtpServer, is_ascii
 from notifier.wording import Templates
 
 
@@ -28,6 +29,19 @@ def message_id(name: str, sender: str) -> str:
     return f"<{name}@{domain}>"
 
 
+def plain(text: str) -> str:
+    """Make a text one that no reader takes for an encoded word (RFC 2047), by a space.
+
+    Else an id could bring whatever it encodes: other text than it shows, line breaks, and by them
+    headers of its own.
+
+    Example:
+        >>> plain("event =?utf-8?q?x=0D=0ABcc:_a@example.com?=")
+        'event = ?utf-8?q?x=0D=0ABcc:_a@example.com?='
+    """
+    return text.replace("=?", "= ?")
+
+
 def render_mail(
     message: Message, templates: Templates, *, sender: str, recipient: str, sent_at_ms: int
 ) -> EmailMessage:
@@ -41,8 +55,8 @@ def render_mail(
         sent_at_ms: For the header Date, UTC epoch milliseconds.
     """
     wording = templates.mail(message)
-    mail = EmailMessage(policy=SMTP)
-    mail["Subject"] = wording.subject
+    mail = EmailMessage(policy=SMTP if is_ascii(sender, recipient) else SMTPUTF8)
+    mail["Subject"] = plain(wording.subject)
     mail["From"] = sender
     mail["To"] = recipient
     mail["Date"] = format_datetime(to_datetime(sent_at_ms))
@@ -71,13 +85,14 @@ class MailTransport:
 
     def send(self, message: Message, destination: Destination, *, now_ms: int) -> None:
         """Hand over one mail, see `notifier.channels.Transport`."""
-        mail = render_mail(
-            message,
-            self._templates,
-            sender=self._sender,
-            recipient=destination.address,
-            sent_at_ms=now_ms,
-        )
+        with writing(message):
+            mail = render_mail(
+                message,
+                self._templates,
+                sender=self._sender,
+                recipient=destination.address,
+                sent_at_ms=now_ms,
+            ).as_bytes()
         self._server.send(mail, sender=self._sender, recipient=destination.address)
 
     def rest(self) -> None:

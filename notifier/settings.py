@@ -60,7 +60,7 @@ class Settings(KafkaSettings, SmtpSettings, LinkSettings):
     notifier_templates: Path | None = Field(None, description="Folder whose files replace the templates of the same name in notifier/templates.")  # fmt: skip
     notifier_group: str = Field("notifier", min_length=1, description="Kafka consumer group.")
     notifier_ledger_days: int = Field(
-        400, ge=31, description="How long a sent alert is remembered, so that a replay sends none, days."
+        400, ge=31, description="How long a sent alert is remembered, so that a replay sends none, and how long a dead letter is kept, days."
     )  # fmt: skip
     notifier_ops_port: int = Field(
         9103, ge=0, le=65535, description="Port of the notifier's metrics and health."

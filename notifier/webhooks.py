@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,15 +20,27 @@ import httpx
 import orjson
 
 from fraud.contracts.dead_letter import utc_text
-from notifier.channels import Refused, ServerUnavailable, TryLater
+from notifier.channels import (
+    Refused,
+    ServerUnavailable,
+    TryLater,
+    Unanswered,
+    Unreachable,
+    writing,
+)
 from notifier.ledger import Message
 from notifier.routing import Destination
 from notifier.wording import Templates
 
 _TIMEOUT_S: Final = 10.0
 _LONGEST_RETRY_AFTER_S: Final = 3600.0
+_MOST_OF_AN_ANSWER: Final = 65_536
+"""Bytes of an answer's body that are read, so that the connection can be used again."""
 _SECTION_CHARACTERS: Final = 2900
-"""Slack takes 3,000 in a section, and 50 blocks in a message."""
+"""Slack takes 3,000 in a section."""
+_SECTIONS: Final = 49
+"""Slack takes 50 blocks in a message; one is the header."""
+_LINK: Final = re.compile(r"<[^<>|]*\|([^<>]*)>")
 _HEADER_CHARACTERS: Final = 150
 _ABOUT_US: Final = frozenset(
     {
@@ -75,24 +89,43 @@ def webhook_document(message: Message, templates: Templates) -> dict[str, Any]:
     }
 
 
-def slack_document(message: Message, templates: Templates) -> dict[str, Any]:
-    """Write a message as the JSON of Slack's incoming webhooks."""
+def slack_documents(message: Message, templates: Templates) -> list[dict[str, Any]]:
+    """Write a message as the JSON of Slack's incoming webhooks: one document, or what it takes more."""
     subject = templates.subject(message)
+    sections = _sections(templates.slack(message))
+    count = max(1, -(-len(sections) // _SECTIONS))
+    documents = []
+    for number in range(count):
+        part = f" ({number + 1} of {count})" if count > 1 else ""
+        title = subject[: _HEADER_CHARACTERS - len(part)] + part
+        documents.append(
+            {
+                "text": title.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+                "blocks": [
+                    {"type": "header", "text": {"type": "plain_text", "text": title}},
+                    *(
+                        {"type": "section", "text": {"type": "mrkdwn", "text": text}}
+                        for text in sections[number * _SECTIONS : (number + 1) * _SECTIONS]
+                    ),
+                ],
+            }
+        )
+    return documents
+
+
+def _sections(text: str) -> list[str]:
+    """Put lines together into as few sections as hold them."""
     sections: list[str] = []
-    for line in templates.slack(message).splitlines():
-        cut = line[:_SECTION_CHARACTERS]
-        if sections and len(sections[-1]) + len(cut) < _SECTION_CHARACTERS:
-            sections[-1] += f"\n{cut}"
-        elif cut.strip():
-            sections.append(cut)
-    header = {"type": "plain_text", "text": subject[:_HEADER_CHARACTERS]}
-    return {
-        "text": subject.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
-        "blocks": [
-            {"type": "header", "text": header},
-            *({"type": "section", "text": {"type": "mrkdwn", "text": text}} for text in sections),
-        ],
-    }
+    for line in text.splitlines():
+        # A link is as long as its letters percent-encoded. Cut short it would lead nowhere.
+        whole = line if len(line) <= _SECTION_CHARACTERS else _LINK.sub(r"\1", line)
+        for at in range(0, len(whole) or 1, _SECTION_CHARACTERS):
+            piece = whole[at : at + _SECTION_CHARACTERS]
+            if sections and len(sections[-1]) + len(piece) < _SECTION_CHARACTERS:
+                sections[-1] += f"\n{piece}"
+            elif piece.strip():
+                sections.append(piece)
+    return sections
 
 
 class HttpTransport:
@@ -107,27 +140,55 @@ class HttpTransport:
         self.name = name
         self._templates = templates
         self._client: httpx.Client | None = None
+        self._taken: dict[str, int] = {}
+        """By message id: how many of several requests were taken, before one was not."""
 
     def send(self, message: Message, destination: Destination, *, now_ms: int) -> None:
         """Post one message, see `notifier.channels.Transport`."""
-        headers = {"content-type": "application/json", "user-agent": "fraudstream"}
-        if destination.kind == "slack":
-            body = orjson.dumps(slack_document(message, self._templates))
-        else:
-            body = orjson.dumps(webhook_document(message, self._templates))
-            now_s = now_ms // 1000
-            headers |= {
-                "webhook-id": message.id,
-                "webhook-timestamp": str(now_s),
-                "webhook-signature": sign(destination.secret, message.id, now_s, body),
-            }
+        with writing(message):
+            if destination.kind == "slack":
+                bodies = [orjson.dumps(one) for one in slack_documents(message, self._templates)]
+            else:
+                bodies = [orjson.dumps(webhook_document(message, self._templates))]
+        for body in bodies[self._taken.get(message.id, 0) :]:
+            headers = {"content-type": "application/json", "user-agent": "fraudstream"}
+            if destination.kind != "slack":
+                now_s = now_ms // 1000
+                headers |= {
+                    "webhook-id": message.id,
+                    "webhook-timestamp": str(now_s),
+                    "webhook-signature": sign(destination.secret, message.id, now_s, body),
+                }
+            try:
+                self._post(destination.address, body, headers)
+            except httpx.ReadTimeout as error:
+                # Slack knows no ids: what it took without saying so it would show once more.
+                verdict = Unanswered if destination.kind == "slack" else ServerUnavailable
+                raise verdict(type(error).__name__) from error
+            except httpx.HTTPError as error:
+                raise ServerUnavailable(type(error).__name__) from error
+            self._taken[message.id] = self._taken.get(message.id, 0) + 1
+        self._taken.pop(message.id, None)
+
+    def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         try:
-            answer = self._open().post(destination.address, content=body, headers=headers)
-        except httpx.InvalidURL as error:
-            raise ServerUnavailable("InvalidURL") from error
-        except httpx.HTTPError as error:
-            raise ServerUnavailable(type(error).__name__) from error
-        _judge(answer.status_code, answer.headers)
+            with self._open().stream("POST", url, content=body, headers=headers) as answer:
+                # The status is the answer, whatever body it has and however that is encoded.
+                with suppress(httpx.HTTPError):
+                    read = 0
+                    for chunk in answer.iter_raw():
+                        read += len(chunk)
+                        if read > _MOST_OF_AN_ANSWER:
+                            break
+                _judge(answer.status_code, answer.headers)
+        except (
+            httpx.InvalidURL,
+            httpx.UnsupportedProtocol,
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.ProxyError,
+        ) as error:
+            raise Unreachable(type(error).__name__) from error
 
     def rest(self) -> None:
         """Close the connections."""

@@ -12,7 +12,10 @@ class Receiver:
 
     Attributes:
         status: Code of its answers.
+        statuses: Codes of the next answers, before that.
         headers: Headers of its answers.
+        body: Body of its answers.
+        answering: Answers wait until it is set, as it is at first.
         requests: Headers, by names in lower case, and body of each request.
         url: Where to post to.
     """
@@ -20,7 +23,11 @@ class Receiver:
     def __init__(self) -> None:
         receiver = self
         self.status = 200
+        self.statuses: list[int] = []
         self.headers: dict[str, str] = {}
+        self.body = b""
+        self.answering = threading.Event()
+        self.answering.set()
         self.requests: list[tuple[dict[str, str], bytes]] = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -30,11 +37,14 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.requests.append((headers, body))
-                self.send_response(receiver.status)
+                receiver.answering.wait(30)
+                status = receiver.statuses.pop(0) if receiver.statuses else receiver.status
+                self.send_response(status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
-                self.send_header("content-length", "0")
+                self.send_header("content-length", str(len(receiver.body)))
                 self.end_headers()
+                self.wfile.write(receiver.body)
 
             def log_message(self, *_: Any) -> None:
                 """Stay silent."""

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from notifier.channels import Refused, ServerUnavailable, TryLater
+from notifier.channels import (
+    NotWritten,
+    Refused,
+    ServerUnavailable,
+    TryLater,
+    Unanswered,
+    Unreachable,
+)
 from notifier.delivery import Delivery, Housekeeping, back_off_s
 from notifier.planning import Kind
 from tests.unit.notifier.desk import TEAM, Desk, FakeTransport, a_policy, an_alert
@@ -77,7 +84,7 @@ def test_a_flood_becomes_messages_digests_and_a_summary(tmp_path: Path) -> None:
 def test_an_outage_keeps_every_alert(desk: Desk) -> None:
     """The waits grow, and one success ends the alarm."""
     desk.record(1, 2)
-    transport = FakeTransport(*[ServerUnavailable("ConnectionRefusedError")] * 4)
+    transport = FakeTransport(*[Unreachable("ConnectionRefusedError")] * 4)
     delivery = a_delivery(desk, transport)
     waits = []
     for _ in range(4):
@@ -156,6 +163,97 @@ def test_a_message_that_is_put_off_for_days_is_given_up(desk: Desk) -> None:
     assert letter.problem == "451 for too long"
 
 
+def hours(desk: Desk, delivery: Delivery, count: float, step_ms: int = 5_000) -> None:
+    """Let time go by, with deliveries all the while."""
+    end_ms = desk.now_ms + int(count * 3_600_000)
+    while desk.now_ms < end_ms:
+        desk.now_ms += step_ms
+        delivery.deliver()
+
+
+class Breaking(FakeTransport):
+    """Breaks off at some events, and takes the others."""
+
+    def __init__(self, verdict: ServerUnavailable, *events: str) -> None:
+        super().__init__()
+        self.verdict = verdict
+        self.breaking = set(events)
+        self.tries: dict[str, list[int]] = {}
+
+    def send(self, message: Any, destination: Any, *, now_ms: int) -> None:
+        event = message.alerts[0].event_id
+        self.tries.setdefault(event, []).append(now_ms)
+        if event in self.breaking:
+            raise self.verdict
+        super().send(message, destination, now_ms=now_ms)
+
+
+def test_a_message_at_which_the_server_breaks_off_does_not_hold_up_the_others(desk: Desk) -> None:
+    """After three tries another is tried; it is put off for ever longer, and in the end given up."""
+    transport = Breaking(ServerUnavailable("SMTPServerDisconnected"), "evt-1", "evt-2")
+    delivery = a_delivery(desk, transport)
+    desk.record(1, 2, 3, 4)
+    hours(desk, delivery, 0.05)
+    assert transport.events == ["evt-3", "evt-4"]
+    assert account(desk) == (2, 0)
+    assert delivery.problem is None
+    hours(desk, delivery, 24, step_ms=600_000)
+    assert delivery.problem is None, "an idle server is not blamed"
+    tries = len(transport.tries["evt-1"])
+    desk.record(5)
+    hours(desk, delivery, 24 * 5, step_ms=600_000)
+    assert transport.events == ["evt-3", "evt-4", "evt-5"]
+    assert len(transport.tries["evt-1"]) > tries
+    assert account(desk) == (0, 2)
+    assert {letter.problem for letter in desk.ledger.dead_letters()} == {
+        "SMTPServerDisconnected for too long"
+    }
+
+
+def test_a_server_that_comes_back_gets_everything(desk: Desk) -> None:
+    """However long it broke off at every message: none of them was at fault."""
+    transport = Breaking(ServerUnavailable("503"), *(f"evt-{number}" for number in range(1, 6)))
+    delivery = a_delivery(desk, transport)
+    desk.record(1, 2, 3, 4, 5)
+    hours(desk, delivery, 24 * 7, step_ms=900_000)
+    assert account(desk) == (5, 0)
+    assert delivery.problem == "mail server unavailable (503)"
+    transport.breaking.clear()
+    hours(desk, delivery, 0.02)
+    assert sorted(transport.events) == [f"evt-{number}" for number in range(1, 6)]
+    assert delivery.problem is None
+
+
+def test_a_message_without_an_answer_is_tried_a_few_times(desk: Desk) -> None:
+    """Each may be one more copy of it; others pass all the while."""
+    transport = Breaking(Unanswered("SMTPServerDisconnected"), "evt-1")
+    delivery = a_delivery(desk, transport)
+    desk.record(1, 2)
+    hours(desk, delivery, 0.002, step_ms=1_000)
+    assert transport.events == ["evt-2"]
+    hours(desk, delivery, 24 * 8, step_ms=900_000)
+    assert len(transport.tries["evt-1"]) <= 20
+    (letter,) = desk.ledger.dead_letters()
+    assert letter.problem == "SMTPServerDisconnected for too long"
+
+
+def test_a_message_that_cannot_be_written_is_a_dead_letter(desk: Desk) -> None:
+    """The others go out, and it says nothing of the server."""
+    desk.record(1, 2, 3)
+    transport = FakeTransport(
+        Unreachable("x"), NotWritten("not written: KeyError"), Unreachable("x")
+    )
+    delivery = a_delivery(desk, transport)
+    delivery.deliver()
+    desk.now_ms = delivery._retry_ms
+    delivery.deliver()
+    assert delivery._failures == 2
+    assert account(desk) == (2, 1)
+    desk.now_ms = delivery._retry_ms
+    delivery.deliver()
+    assert transport.events == ["evt-2", "evt-3"]
+
+
 def test_stop_is_obeyed_between_two_messages(desk: Desk) -> None:
     """What was not sent stays for the next start."""
     desk.record(1, 2, 3)
@@ -209,9 +307,9 @@ def test_what_waits_and_is_not_held_back_is_overdue(tmp_path: Path) -> None:
 
 
 def test_told_alerts_are_forgotten_after_their_days(desk: Desk) -> None:
-    """The ledger does not grow for ever."""
-    desk.record(1)
-    a_delivery(desk, FakeTransport()).deliver()
+    """And dead letters, too: the ledger does not grow for ever."""
+    desk.record(1, 2)
+    a_delivery(desk, FakeTransport(Refused("550"))).deliver()
     desk.now_ms += 401 * DAY_MS
     Housekeeping(
         desk.ledger,
@@ -221,6 +319,7 @@ def test_told_alerts_are_forgotten_after_their_days(desk: Desk) -> None:
         clock=lambda: desk.now_ms,
     ).look()
     assert desk.ledger.totals() == {}
+    assert desk.ledger.dead_letters() == []
 
 
 @given(st.integers(1, 10_000), st.integers(0, 2**32))

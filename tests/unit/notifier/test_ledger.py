@@ -162,18 +162,40 @@ def test_back_off_outlives_the_process(desk: Desk) -> None:
 
 
 def test_only_old_told_alerts_are_forgotten(desk: Desk) -> None:
-    """Waiting and refused ones stay, however old."""
-    desk.record(0, 1, 2, 3)
+    """And refused ones as old; waiting ones stay, however old."""
+    desk.record(0, 1, 2, 3, 4)
     desk.compose()
     messages = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9)
     desk.ledger.sent(messages[0].number, now_ms=10)
     desk.ledger.sent(messages[1].number, now_ms=20)
     desk.ledger.failed(messages[2].number, "550", now_ms=10)
-    assert desk.ledger.forget(closed_before_ms=20, now_ms=10**9) == 1
+    desk.ledger.failed(messages[4].number, "550", now_ms=20)
+    assert desk.ledger.forget(closed_before_ms=20, now_ms=10**9) == 2
+    assert [letter.event_ids for letter in desk.ledger.dead_letters()] == [("evt-4",)]
     account = desk.ledger.accounts()[TEAM]
     assert (account.failed, account.made) == (1, 1)
     assert desk.ledger.totals() == {TEAM: (1, 1)}
     assert desk.ledger._db.execute("SELECT count(*) FROM windows").fetchone() == (0,)
+
+
+def test_a_dead_letter_stays_while_another_recipient_is_to_be_told(desk: Desk) -> None:
+    """It goes, with what the alert says, when the last one is as old."""
+    desk.record_all([an_alert(1)], TEAM, OTHER)
+    desk.compose()
+    (refused,) = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9)
+    desk.ledger.failed(refused.number, "550", now_ms=10)
+    assert desk.ledger.forget(closed_before_ms=20, now_ms=20) == 0
+    desk.ledger.compose(OTHER, a_policy(), now_ms=desk.now_ms)
+    (other,) = desk.ledger.pending([OTHER], now_ms=desk.now_ms, at_most=9)
+    assert desk.ledger.forget(closed_before_ms=20, now_ms=20) == 0
+    desk.ledger.sent(other.number, now_ms=30)
+    assert desk.ledger.forget(closed_before_ms=30, now_ms=30) == 0
+    assert len(desk.ledger.dead_letters()) == 1
+    assert desk.ledger.forget(closed_before_ms=31, now_ms=31) == 1
+    assert desk.ledger.dead_letters() == []
+    for table in ("alerts", "deliveries", "messages"):
+        (count,) = desk.ledger._db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        assert count == 0, table
 
 
 def test_the_file_is_its_owners(desk: Desk) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import email
 import email.policy
+import io
+from email.generator import BytesGenerator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fraud.kit.settings import SmtpSettings
 from notifier.alerts import read_alert
-from notifier.mails import message_id, render_mail
+from notifier.channels import NotWritten
+from notifier.mails import MailTransport, message_id, render_mail
 from notifier.planning import Kind
+from notifier.smtp import SmtpServer
 from notifier.wording import Links, Templates, TemplatesError, sample_alert
 from tests.builders import START_MS, a_processed
-from tests.unit.notifier.desk import OUTCOMES, TEAM, a_message, an_alert
+from tests.unit.notifier.desk import OUTCOMES, TEAM, a_destination, a_message, an_alert
 
 SENDER = "Fraudstream <alerts@example.com>"
 TEMPLATES = Templates(
@@ -30,7 +35,10 @@ def as_read(message: Any, templates: Templates = TEMPLATES) -> EmailMessage:
     mail = render_mail(
         message, templates, sender=SENDER, recipient="a@example.com", sent_at_ms=START_MS
     )
-    read = email.message_from_bytes(mail.as_bytes(), policy=email.policy.default)
+    wire = io.BytesIO()
+    BytesGenerator(wire).flatten(mail, linesep="\r\n")
+    assert wire.getvalue() == mail.as_bytes(), "what goes over the wire is what smtplib would write"
+    read = email.message_from_bytes(wire.getvalue(), policy=email.policy.default)
     assert isinstance(read, EmailMessage)
     return read
 
@@ -190,13 +198,66 @@ def test_html_is_escaped() -> None:
     assert "<script>alert(1)</script>" in body(mail, "plain")
 
 
-@given(st.text(min_size=1, max_size=256), st.text(min_size=1, max_size=256))
-def test_any_id_can_be_mailed(event_id: str, merchant_id: str) -> None:
-    """No id breaks a mail or adds a header."""
-    mail = a_mail({"event_id": event_id, "merchant_id": merchant_id})
-    assert set(mail.keys()) == {
-        "Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type",
-    }  # fmt: skip
+HEADERS = {
+    "Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "event_id",
+    [
+        "=?utf-8?q?x=0D=0AReply-To:_evil@example.com=0D=0A=0D=0A<h1>hello</h1>?=",
+        "=?utf-8?b?DQpCY2M6IGV2aWxAZXhhbXBsZS5jb20=?=",
+        "x=?utf-8?q?a=0D=0ABcc:_b@c.d?==?utf-8?q?=0D=0A?=",
+        "=?utf-8?q?=00=FF=0A?=",
+        "=?unknown?b?////?=",
+        "=?utf-8*en?q?=E2=80=A8?=",
+    ],
+)
+def test_an_encoded_word_stays_what_it_is(event_id: str) -> None:
+    """Its reader sees its letters, and nothing that they may encode."""
+    for record in ({"event_id": event_id}, {"entity_id": event_id}):
+        alerts = [read_alert(a_processed(record | {"customer_name": event_id})) for _ in range(2)]
+        told = [keyed.alert for keyed in alerts if keyed is not None]
+        for message in (a_message(told[0]), a_message(*told)):
+            mail = as_read(message)
+            subject = TEMPLATES.mail(message).subject
+            # A header that is folded before its first word is read with one more space.
+            assert str(mail["Subject"]).strip() == subject.replace("=?", "= ?")
+            assert set(mail.keys()) == HEADERS
+
+
+words = st.builds(
+    "=?{}?{}?{}?=".format,
+    st.sampled_from(["utf-8", "us-ascii", "iso-8859-1", "utf-16", "utf-8*en", "none", ""]),
+    st.sampled_from("qQbBx"),
+    st.one_of(
+        st.text(max_size=20),
+        st.sampled_from(["=0D=0ABcc:_a@b.c", "=0D=0A=0D=0A", "DQpCY2M6IGFAYi5j", "=00", "=ED=A0=80", "==", "="]),
+    ),
+)  # fmt: skip
+ids = st.lists(st.one_of(words, st.text(max_size=60)), min_size=1, max_size=5).map(
+    lambda parts: "".join(parts)[:256] or "x"
+)
+
+
+@given(ids, ids, ids)
+def test_any_id_can_be_mailed(event_id: str, entity_id: str, merchant_id: str) -> None:
+    """No id breaks a mail, adds a header, or is read as something else."""
+    record = {"event_id": event_id, "entity_id": entity_id, "merchant_id": merchant_id}
+    keyed = read_alert(a_processed(record), outcomes=OUTCOMES)  # type: ignore[arg-type]
+    assert keyed is not None
+    for message in (a_message(keyed.alert), a_message(keyed.alert, keyed.alert)):
+        mail = as_read(message)
+        assert set(mail.keys()) == HEADERS
+        assert not {"\r", "\n"} & set(str(mail["Subject"]))
+
+
+def test_a_mail_that_cannot_be_written_is_refused() -> None:
+    """Only this one is, before the server hears of it."""
+    transport = MailTransport(SmtpServer(SmtpSettings(smtp_port=1)), TEMPLATES, SENDER)
+    with pytest.raises(NotWritten, match="UnicodeEncodeError"):
+        transport.send(a_message(sample_alert(event_id="\ud800")), a_destination(), now_ms=START_MS)
 
 
 def test_a_sender_without_domain_still_gives_a_message_id() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
+from email.policy import SMTP as WIRE
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,8 @@ from pydantic import SecretStr
 
 from devstack.ports import free_ports
 from fraud.kit.settings import SmtpSettings
-from notifier.channels import Refused, ServerUnavailable, TryLater
+from notifier import smtp
+from notifier.channels import Refused, ServerUnavailable, TryLater, Unanswered, Unreachable
 from notifier.smtp import SmtpServer
 
 
@@ -27,6 +32,8 @@ class Script:
     def __init__(self) -> None:
         self.answers: dict[str, str] = {}
         self.taken = 0
+        self.contents: list[Any] = []
+        self.until: Callable[[], bool] = lambda: True
         self.sessions: set[int] = set()
 
     async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
@@ -50,6 +57,15 @@ class Script:
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         answer = self.answers.get("DATA", "250 OK")
+        self.contents.append(envelope.content)
+        if answer == "hang up":
+            server.transport.close()
+            return "250 OK"
+        if answer == "wait":
+            deadline = time.monotonic() + 30
+            while not self.until() and time.monotonic() < deadline:
+                await asyncio.sleep(0.01)
+            answer = "250 OK"
         self.taken += answer.startswith("250")
         return answer
 
@@ -71,10 +87,10 @@ def settings(script: Script) -> Iterator[SmtpSettings]:
 
 
 def send(server: SmtpServer, recipient: str = "Team <team@example.com>") -> None:
-    mail = EmailMessage()
+    mail = EmailMessage(policy=WIRE)
     mail["Subject"] = "test"
-    mail.set_content("test")
-    server.send(mail, sender="Alerts <alerts@example.com>", recipient=recipient)
+    mail.set_content("test\n.\n..dots\nend")
+    server.send(mail.as_bytes(), sender="Alerts <alerts@example.com>", recipient=recipient)
 
 
 def test_one_session_carries_several_mails(settings: SmtpSettings, script: Script) -> None:
@@ -90,7 +106,7 @@ def test_one_session_carries_several_mails(settings: SmtpSettings, script: Scrip
 @pytest.mark.parametrize("step", ["MAIL", "team@example.com", "DATA"])
 @pytest.mark.parametrize(
     ("answer", "verdict"),
-    [("451 later", TryLater), ("550 never", Refused), ("421 going down", ServerUnavailable)],
+    [("451 later", TryLater), ("552 too big", Refused), ("421 going down", ServerUnavailable)],
 )
 def test_answers_become_verdicts(
     settings: SmtpSettings, script: Script, step: str, answer: str, verdict: type[Exception]
@@ -100,6 +116,64 @@ def test_answers_become_verdicts(
     script.answers = {step: answer}
     with pytest.raises(verdict, match=answer[:3]):
         send(server)
+    script.answers = {}
+    send(server)
+    server.rest()
+
+
+@pytest.mark.parametrize("answer", ["550 no such sender", "553 not yours", "501 bad address"])
+def test_a_refused_sender_is_about_the_server(
+    settings: SmtpSettings, script: Script, answer: str
+) -> None:
+    """Every mail has it: alerts wait until the setting is mended, and none is a dead letter."""
+    server = SmtpServer(settings)
+    script.answers = {"MAIL": answer}
+    with pytest.raises(ServerUnavailable, match=f"{answer[:3]} for the sender"):
+        send(server)
+    script.answers = {}
+    send(server)
+    server.rest()
+
+
+def test_a_line_that_begins_with_a_dot_arrives(settings: SmtpSettings, script: Script) -> None:
+    """A dot alone ends a mail, unless it is doubled on the wire."""
+    server = SmtpServer(settings)
+    send(server)
+    server.rest()
+    assert script.contents[0].endswith(b"test\r\n.\r\n..dots\r\nend\r\n")
+
+
+def test_the_answer_to_a_whole_mail_is_waited_for(settings: SmtpSettings, script: Script) -> None:
+    """Content filters take longer than all else; the next mail is not waited for so long."""
+    server = SmtpServer(settings)
+
+    def timeout_s() -> float | None:
+        return server._session.sock.gettimeout() if server._session and server._session.sock else 0
+
+    script.answers = {"DATA": "wait"}
+    script.until = lambda: timeout_s() == 600
+    send(server)
+    assert script.taken == 1
+    assert timeout_s() == 15
+    server.rest()
+
+
+@pytest.mark.parametrize("answer", ["wait", "hang up"])
+def test_no_answer_to_a_whole_mail_is_told_apart(
+    settings: SmtpSettings,
+    script: Script,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+) -> None:
+    """The server may have taken it: each further try may be one more copy."""
+    monkeypatch.setattr(smtp, "_ACCEPTANCE_TIMEOUT_S", 0.05)
+    server = SmtpServer(settings)
+    script.answers = {"DATA": answer}
+    go_on = threading.Event()
+    script.until = go_on.is_set
+    with pytest.raises(Unanswered, match="SMTPServerDisconnected"):
+        send(server)
+    go_on.set()
     script.answers = {}
     send(server)
     server.rest()
@@ -152,7 +226,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = SmtpServer(SmtpSettings(smtp_host="127.0.0.1", smtp_port=port))
-    with pytest.raises(ServerUnavailable, match="ConnectionRefusedError"):
+    with pytest.raises(Unreachable, match="ConnectionRefusedError"):
         send(server)
 
 

@@ -11,10 +11,18 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from devstack.ports import free_ports
-from notifier.channels import Refused, ServerUnavailable, TryLater
+from notifier import webhooks
+from notifier.channels import (
+    NotWritten,
+    Refused,
+    ServerUnavailable,
+    TryLater,
+    Unanswered,
+    Unreachable,
+)
 from notifier.planning import Kind
 from notifier.routing import Destination
-from notifier.webhooks import HttpTransport, slack_document
+from notifier.webhooks import HttpTransport, slack_documents
 from notifier.wording import Links, Templates, sample_alert
 from tests.receiver import Receiver
 from tests.unit.notifier.desk import a_destination, a_message, an_alert
@@ -99,14 +107,76 @@ def test_slack_gets_its_own_json(receiver: Receiver, transport: HttpTransport) -
     assert "<https://fraud.example.com/live#event=evt-9|Live page>" in text
 
 
-def test_the_largest_message_to_slack_is_within_its_bounds() -> None:
-    """50 blocks of 3,000 characters, with every event in it."""
-    alerts = [sample_alert(event_id=f"{number:03}" + "x" * 253) for number in range(150)]
-    document = slack_document(a_message(*alerts, kind=Kind.SUMMARY), TEMPLATES)
-    assert len(document["blocks"]) <= 50
-    sections = [block["text"]["text"] for block in document["blocks"][1:]]
+@pytest.mark.parametrize("letter", ["x", "日", "&", "\U0001f600"])
+def test_the_largest_message_to_slack_is_within_its_bounds(letter: str) -> None:
+    """50 blocks of 3,000 characters, as many requests as that takes, with every event in them."""
+    alerts = [sample_alert(event_id=f"{number:03}" + letter * 253) for number in range(150)]
+    documents = slack_documents(a_message(*alerts, kind=Kind.SUMMARY), TEMPLATES)
+    assert all(len(document["blocks"]) <= 50 for document in documents)
+    headers = [document["blocks"][0]["text"]["text"] for document in documents]
+    assert all(len(text) <= 150 for text in headers)
+    assert len(set(headers)) == len(headers)
+    sections = [block["text"]["text"] for document in documents for block in document["blocks"][1:]]
     assert all(0 < len(text) <= 3000 for text in sections)
-    assert all(any(alert.event_id in text for text in sections) for alert in alerts)
+    shown = [alert.event_id.replace("&", "&amp;") for alert in alerts]
+    assert [sum(event in text for text in sections) for event in shown] == [1] * len(alerts)
+
+
+def test_what_slack_took_of_a_message_is_not_sent_again(
+    receiver: Receiver, transport: HttpTransport
+) -> None:
+    """A request that fails is tried again, and those before it are not."""
+    alerts = [sample_alert(event_id=f"{number:03}" + "日" * 253) for number in range(150)]
+    message = a_message(*alerts, kind=Kind.SUMMARY)
+    bodies = [json.loads(json.dumps(one)) for one in slack_documents(message, TEMPLATES)]
+    receiver.statuses = [200, 503]
+    with pytest.raises(ServerUnavailable, match="503"):
+        transport.send(message, to(receiver, "slack"), now_ms=0)
+    transport.send(message, to(receiver, "slack"), now_ms=0)
+    got = [json.loads(body) for _, body in receiver.requests]
+    assert got == [bodies[0], bodies[1], *bodies[1:]]
+    transport.send(message, to(receiver, "slack"), now_ms=0)
+    assert len(receiver.requests) == 2 * len(bodies) + 1
+
+
+def test_the_status_is_the_answer(receiver: Receiver, transport: HttpTransport) -> None:
+    """A body that does not hold what its headers say is nothing to us."""
+    receiver.headers = {"content-encoding": "gzip"}
+    receiver.body = b"this is no gzip"
+    transport.send(a_message(), to(receiver), now_ms=0)
+    receiver.status = 500
+    with pytest.raises(TryLater, match="500"):
+        transport.send(a_message(), to(receiver), now_ms=0)
+
+
+def test_a_message_that_cannot_be_written_is_refused(
+    receiver: Receiver, transport: HttpTransport
+) -> None:
+    """Whatever goes wrong in that, only this message has it, and nothing is posted."""
+    broken = sample_alert(event_id="\ud800")
+    for kind in ("webhook", "slack"):
+        with pytest.raises(NotWritten, match="not written: "):
+            transport.send(a_message(broken), to(receiver, kind), now_ms=0)
+    assert receiver.requests == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [("webhook", ServerUnavailable), ("slack", Unanswered)]
+)
+def test_an_answer_that_does_not_come(
+    kind: str,
+    verdict: type[Exception],
+    receiver: Receiver,
+    transport: HttpTransport,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Slack knows no ids, and would show a message once more for each try."""
+    monkeypatch.setattr(webhooks, "_TIMEOUT_S", 0.05)
+    receiver.answering.clear()
+    with pytest.raises(ServerUnavailable, match="ReadTimeout") as found:
+        transport.send(a_message(), to(receiver, kind), now_ms=0)
+    receiver.answering.set()
+    assert type(found.value) is verdict
 
 
 @pytest.mark.parametrize(
@@ -149,6 +219,6 @@ def test_a_server_that_is_not_there_is_unavailable(transport: HttpTransport) -> 
     """And the verdict does not hold its address, which may be a secret."""
     url = f"http://127.0.0.1:{free_ports(1, '127.0.0.1')[0]}/T/B/secret"
     gone = a_destination(kind="slack", address=url)
-    with pytest.raises(ServerUnavailable) as verdict:
+    with pytest.raises(Unreachable) as verdict:
         transport.send(a_message(), gone, now_ms=0)
     assert str(verdict.value) == "ConnectError"
