@@ -38,7 +38,7 @@ from fraud.features.packing import pack
 from fraud.features.vector import feature_matrix
 from fraud.kit.background import Background
 from fraud.kit.clock import Clock, system_clock
-from fraud.kit.control import ControlFollower, Name, Refused
+from fraud.kit.control import ControlFollower, Name, Refused, Void
 from fraud.kit.feed import TopicFeed
 from fraud.kit.metrics import CONTROL_LAG, MODEL_IN_USE, POLICY_IN_USE
 from fraud.kit.settings import KafkaSettings
@@ -113,7 +113,7 @@ class EngineInUse:
 
     @property
     def takes(self) -> dict[Name, Callable[[ControlDocument], None]]:
-        """Who takes which document; each raises `InvalidMessage` or `Refused`."""
+        """Who takes which document; each raises `InvalidMessage`, `Refused` or `Void`."""
         return {
             (MODEL, CHAMPION): self._take_champion,
             (MODEL, CHALLENGER): self._take_challenger,
@@ -137,7 +137,7 @@ class EngineInUse:
 
     def _take_rules(self, document: ControlDocument) -> None:
         if self._activations.void(document):
-            raise Refused(f"expected {document.expected} to be active, by then another one was")
+            raise Void(f"expected {document.expected} to be active, by then another one was")
         self._rules = _compiled(document)
 
     def _take_challenger_rules(self, document: ControlDocument) -> None:

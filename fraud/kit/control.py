@@ -38,6 +38,10 @@ class Refused(Exception):  # noqa: N818 - a verdict
     """Who uses a document cannot take it up; the text says why."""
 
 
+class Void(Exception):  # noqa: N818 - a verdict
+    """A document is not in force, by what all its readers agree on; nothing is wrong with it."""
+
+
 class CannotPublish(Exception):  # noqa: N818 - a verdict
     """The broker did not take a document; the text says why."""
 
@@ -53,7 +57,8 @@ class ControlFollower:
     Args:
         feed: The topic, read from its start.
         take: By kind and name, who takes a document up, in the follower's thread. Raises
-            `InvalidMessage` or `Refused`. Documents that nobody takes are passed over.
+            `InvalidMessage` or `Refused`, or `Void` for one that is to be passed over. Documents that
+            nobody takes are passed over, too.
         fold: By kind, who takes every document of it; raises the same. A document that was refused
             there is not handed to `take`.
         settle: Called after some were taken up: now they are in force together.
@@ -132,6 +137,9 @@ class ControlFollower:
                     continue
                 document = decode_control(message.key, message.value)
                 take(document)
+            except Void as verdict:
+                _log.info("control.document_void", kind=kind, name=name, detail=str(verdict))
+                continue
             except (InvalidMessage, Refused) as verdict:
                 self._refuse(message, verdict)
                 continue

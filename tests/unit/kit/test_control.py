@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import REGISTRY
 
 from fraud.contracts.control import ControlDocument, decode_control
-from fraud.kit.control import CannotPublish, ControlFollower, ControlPublisher, Refused
+from fraud.kit.control import CannotPublish, ControlFollower, ControlPublisher, Refused, Void
 from fraud.kit.feed import Position, TopicReplaced
 from fraud.kit.kafka import Message
 from fraud.kit.settings import KafkaSettings
@@ -160,6 +160,22 @@ def test_documents_of_a_folded_kind_are_all_taken_in_order_before_the_others() -
         clock=lambda: 3000,
     ).run(feed.stop)
     assert told == ["bad/1", "other/2", "1", "settled", "bad/3", "settled", "anew"]
+
+
+def test_a_document_that_is_void_is_passed_over_and_not_counted() -> None:
+    """The one before is in force, and nobody has to look."""
+    taken: list[str] = []
+
+    def take(document: ControlDocument) -> None:
+        if document.version == "2":
+            raise Void("another came before")
+        taken.append(document.version)
+
+    feed = Scripted([a_document("1"), a_document("2")])
+    follower = ControlFollower(feed, {NAME: take}, service="test", clock=lambda: 3000)
+    follower.run(feed.stop)
+    assert taken == ["1"]
+    assert follower.refused == 0
 
 
 def test_a_folded_document_is_refused_once_and_not_taken_up() -> None:

@@ -16,7 +16,7 @@ from fraud.decision.lists import Lookup
 from fraud.decision.policy import Challenge
 from fraud.decision.rulesets import default_rules
 from fraud.decision.scale import ScoreScale
-from fraud.kit.control import Refused
+from fraud.kit.control import Refused, Void
 from model.live import EngineInUse
 from model.registry import BOOSTER_FILE, Registry
 
@@ -190,7 +190,7 @@ def test_rules_that_another_change_came_before_are_passed_over(registry: Registr
     in_use = EngineInUse(registry, service="test")
     for document in documents:
         in_use.follow_rules(document)
-    with pytest.raises(Refused, match=f"expected {shipped} to be active"):
+    with pytest.raises(Void, match=f"expected {shipped} to be active"):
         in_use.takes["rules", "active"](documents[1])
     take(in_use, documents[0])
     assert in_use.current.policy.rules.version == RULES.version
