@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from devstack.errors import DevstackError
 from fraud.kit.settings import PlaceSettings, complain
@@ -79,10 +79,51 @@ class DevstackSettings(PlaceSettings):
         names = (name for name in type(self).model_fields if name.endswith("_port"))
         return frozenset(getattr(self, name) for name in names)
 
+    def places(self) -> dict[str, str]:
+        """Give the settings that follow from folders and ports where nobody sets them."""
+        return {
+            "MODEL_REGISTRY": str(self.state_dir / "models"),
+            "PUBLIC_URL": f"http://{self.reach_host}:{self.api_port}",
+        }
+
+    def addresses(self) -> dict[str, str]:
+        """Give the settings that say where the local servers are; none of those left out."""
+        found: dict[str, str] = {}
+        if not self.without("kafka"):
+            found["KAFKA_BOOTSTRAP_SERVERS"] = f"{self.kafka_host}:{self.kafka_port}"
+        if not self.without("opensearch"):
+            found["OPENSEARCH_URL"] = f"http://{self.reach_host}:{self.opensearch_port}"
+        if not self.without("mail"):
+            found |= {"SMTP_HOST": self.reach_host, "SMTP_PORT": str(self.smtp_port)}
+        return found
+
+    @property
+    def kafka_host(self) -> str:
+        """Name under which the local Kafka is reached."""
+        return self.advertised_host or self.reach_host
+
     @property
     def reach_host(self) -> str:
         """Address at which this machine reaches its own servers."""
         return "127.0.0.1" if self.bind_host in ("0.0.0.0", "::", "") else self.bind_host  # noqa: S104 - compared, not bound
+
+
+class ComposeSettings(BaseSettings):
+    """What only docker-compose.yml reads, from `.env`: it has no other place that lists them."""
+
+    fraudstream_tag: str = Field("local", description="Tag of our image.")
+    kafka_replicas: int = Field(1, description="0 leaves out the local Kafka in favour of KAFKA_BOOTSTRAP_SERVERS.")  # fmt: skip
+    opensearch_replicas: int = Field(1, description="0 leaves out the local OpenSearch in favour of OPENSEARCH_URL.")  # fmt: skip
+    mail_replicas: int = Field(1, description="0 leaves out the mail catcher in favour of SMTP_HOST.")  # fmt: skip
+    dashboards_replicas: int = Field(1, description="0 leaves out OpenSearch Dashboards.")
+    producer_replicas: int = Field(1, description="0 leaves out the simulated traffic.")
+    dashboards_port: Port = Field(5601, description="Port of OpenSearch Dashboards.")
+    prometheus_port: Port = Field(9090, description="Port of Prometheus.")
+    grafana_port: Port = Field(3000, description="Port of Grafana.")
+    kafka_memory_limit: str = Field("1g", description="Memory of Kafka's container; more than KAFKA_HEAP.")  # fmt: skip
+    opensearch_memory_limit: str = Field("1536m", description="Memory of OpenSearch's container; twice OPENSEARCH_HEAP and some.")  # fmt: skip
+    jobmanager_memory_limit: str = Field("1280m", description="Memory of the JobManager's container; more than FLINK_JOBMANAGER_MEMORY.")  # fmt: skip
+    taskmanager_memory_limit: str = Field("4g", description="Memory of each TaskManager's container: FLINK_TASKMANAGER_MEMORY and its Python workers.")  # fmt: skip
 
 
 def load() -> DevstackSettings:

@@ -46,6 +46,9 @@ _SERVICE_START_S: Final = 600.0
 _RPC_PORT_IN_CONTAINERS: Final = 6123
 """Between Flink's containers; on one machine it is any free port."""
 
+_FLINK_IN_CONTAINERS: Final = Path("/tmp/flink")  # noqa: S108 - of a container alone
+"""Each container's own: the configuration names its host, and the state folder is shared."""
+
 
 def expand(names: Iterable[str]) -> list[str]:
     """Turn names of services and groups into names of services, in start order.
@@ -94,8 +97,7 @@ def base_environment(settings: DevstackSettings) -> dict[str, str]:
     reach = settings.reach_host
     user = {**env_file_values(), **os.environ}
     defaults = {
-        "MODEL_REGISTRY": str(state / "models"),
-        "PUBLIC_URL": f"http://{reach}:{settings.api_port}",
+        **settings.places(),
         "LOG_FORMAT": "json",
         "PYTHONUNBUFFERED": "1",
         # One arena per thread would cost the services some 100 MB.
@@ -116,21 +118,17 @@ def base_environment(settings: DevstackSettings) -> dict[str, str]:
         "FLINK_CHECKPOINT_DIR": str(state / "checkpoints"),
         "JAVA_HOME": str(java_home()),
     }
+    ours |= settings.addresses()
     if not settings.without("kafka"):
-        ours["KAFKA_BOOTSTRAP_SERVERS"] = f"{advertised_host(settings)}:{settings.kafka_port}"
         ours["KAFKA_SECURITY_PROTOCOL"] = "PLAINTEXT"
     if not settings.without("opensearch"):
-        ours["OPENSEARCH_URL"] = f"http://{reach}:{settings.opensearch_port}"
         ours["OPENSEARCH_USERNAME"] = ours["OPENSEARCH_PASSWORD"] = ""
     if not settings.without("mail"):
-        ours |= {"SMTP_HOST": reach, "SMTP_PORT": str(settings.smtp_port), "SMTP_SECURITY": "none"}
+        ours["SMTP_SECURITY"] = "none"
         ours["SMTP_USERNAME"] = ours["SMTP_PASSWORD"] = ""
+    # Empty means not set, as everywhere in our settings.
+    user = {name: value for name, value in user.items() if value or name not in defaults}
     return {**defaults, **user, **ours}
-
-
-def advertised_host(settings: DevstackSettings) -> str:
-    """Give the name under which the local Kafka is reached."""
-    return settings.advertised_host or settings.reach_host
 
 
 def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
@@ -156,7 +154,7 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
             host=settings.bind_host,
             port=settings.kafka_port,
             controller_port=controller_port,
-            advertised_host=advertised_host(settings),
+            advertised_host=settings.kafka_host,
             env=env,
             heap=settings.kafka_heap,
         )
@@ -178,7 +176,7 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
             ui_port=settings.mail_ui_port,
             env=env,
         )
-    jobmanager, taskmanager = _flink(settings, env, rpc_port)
+    jobmanager, taskmanager = _flink(settings, state / "flink", env, rpc_port)
     declared |= {"jobmanager": jobmanager, "taskmanager": taskmanager}
     job_env = flink_environment(state / "flink", env)
     if "flink_job" in chosen:
@@ -203,8 +201,8 @@ def in_foreground(settings: DevstackSettings, name: str) -> Service:
     Raises:
         DevstackError: It is none of them.
     """
-    env = flink_environment(settings.state_dir / "flink", os.environ)
-    jobmanager, taskmanager = _flink(settings, env, _RPC_PORT_IN_CONTAINERS)
+    env = flink_environment(_FLINK_IN_CONTAINERS, os.environ)
+    jobmanager, taskmanager = _flink(settings, _FLINK_IN_CONTAINERS, env, _RPC_PORT_IN_CONTAINERS)
     supervisor = replace(
         _ours(settings, "flink_job", "FLINK_JOB_OPS_PORT", settings.flink_job_ops_port, env, needs=()),
         prepare=jobmanager.prepare,
@@ -216,10 +214,10 @@ def in_foreground(settings: DevstackSettings, name: str) -> Service:
 
 
 def _flink(
-    settings: DevstackSettings, env: dict[str, str], rpc_port: int
+    settings: DevstackSettings, folder: Path, env: dict[str, str], rpc_port: int
 ) -> tuple[Service, Service]:
     return flink(
-        settings.state_dir / "flink",
+        folder,
         settings.state_dir / "checkpoints",
         host=settings.bind_host,
         port=settings.flink_port,

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import sys
 
 
 def complete_environment() -> None:
     """Complete the environment as devstack does for the services it starts.
 
-    What is set stays. `.env` in the current folder comes next; then the addresses that follow from
+    What is set stays. `.env` in the current folder comes next; then what follows from STATE_DIR,
     BIND_HOST and the ports.
     """
-    from dotenv import dotenv_values
+    from devstack.errors import DevstackError
+    from devstack.settings import env_file_values, load
 
-    for name, value in dotenv_values(Path(".env")).items():
-        if value and not os.environ.get(name):
+    try:
+        settings = load()
+    except DevstackError as error:
+        sys.exit(f"fraudstream: {error}")
+    defaults = settings.addresses() | settings.places() | {"STATE_DIR": str(settings.state_dir)}
+    for name, value in (defaults | {k: v for k, v in env_file_values().items() if v}).items():
+        if not os.environ.get(name):
             os.environ[name] = value
-    bound = os.environ.get("BIND_HOST") or "127.0.0.1"
-    host = "127.0.0.1" if bound in ("0.0.0.0", "::") else bound  # noqa: S104 - compared, not bound
-    if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        os.environ["KAFKA_BOOTSTRAP_SERVERS"] = f"{host}:{os.environ.get('KAFKA_PORT') or 9092}"
-    if not os.environ.get("OPENSEARCH_URL"):
-        os.environ["OPENSEARCH_URL"] = f"http://{host}:{os.environ.get('OPENSEARCH_PORT') or 9200}"
-    if not os.environ.get("SMTP_HOST"):
-        os.environ["SMTP_HOST"] = host
-    if not os.environ.get("PUBLIC_URL"):
-        os.environ["PUBLIC_URL"] = f"http://{host}:{os.environ.get('API_PORT') or 8000}"

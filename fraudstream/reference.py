@@ -26,6 +26,7 @@ SETTINGS: Final = (
     ("All services", "fraud.kit.settings:ServiceSettings"),
     ("The local stack", "devstack.settings:DevstackSettings"),
     ("The mail catcher of the local stack", "devstack.mail:MailSettings"),
+    ("Docker Compose alone", "devstack.settings:ComposeSettings"),
     ("Kafka", "fraud.kit.settings:KafkaSettings"),
     ("Creating the topics", "fraud.kit.topics:Settings"),
     ("OpenSearch", "fraud.kit.settings:OpenSearchSettings"),

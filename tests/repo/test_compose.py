@@ -11,18 +11,16 @@ import yaml
 
 from devstack import stack
 from devstack.servers.kafka import broker_properties
-from devstack.settings import DevstackSettings
+from devstack.settings import ComposeSettings, DevstackSettings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)["services"]
 ONLY_IN_COMPOSE = {"dashboards", "dashboards_import", "prometheus", "grafana"}
-SETTINGS_OF_COMPOSE = {
-    "FRAUDSTREAM_TAG", "DASHBOARDS_PORT", "DASHBOARDS_REPLICAS", "PRODUCER_REPLICAS",
-    "PROMETHEUS_PORT", "GRAFANA_PORT",
+# Made of the ports, or names of containers: devstack's environment has the same, see its tests.
+OF_THE_ADDRESSES = {
+    "PUBLIC_URL", "DASHBOARDS_PUBLIC_URL", "KAFKA_BOOTSTRAP_SERVERS", "OPENSEARCH_URL", "SMTP_HOST",
 }  # fmt: skip
-# Made of the ports: devstack's environment has the same, see its tests.
-OF_THE_ADDRESSES = {"PUBLIC_URL", "DASHBOARDS_PUBLIC_URL"}
 # The listeners differ, since containers and this machine reach the broker by different names.
 OF_THE_NETWORK = {
     "controller.quorum.voters", "listeners", "advertised.listeners", "inter.broker.listener.name",
@@ -78,19 +76,35 @@ def test_everything_listens_on_this_machine_only() -> None:
 
 
 def test_settings_have_the_same_names_and_defaults() -> None:
-    """What `.env` may say is what .env.example lists, but for what only Compose has."""
+    """What `.env` may say is what .env.example lists."""
     example = dict(
         re.findall(r"^#(\w+)=(.*)$", (ROOT / ".env.example").read_text("utf-8"), re.MULTILINE)
     )
     for name, default in re.findall(r"\$\{(\w+):-([^}]*)\}", TEXT):
-        if name in SETTINGS_OF_COMPOSE:
-            continue
         assert name in example
         if name in OF_THE_ADDRESSES:
             continue
         assert default == (example[name] or ("127.0.0.1" if name == "ADVERTISED_HOST" else "")), (
             name
         )
+
+
+def test_containers_use_servers_of_the_users_own() -> None:
+    """And the local ones can be left out: nothing waits for them then."""
+    for name in ("kafka", "opensearch", "mail"):
+        assert COMPOSE[name]["deploy"]["replicas"] == f"${{{name.upper()}_REPLICAS:-1}}"
+        for service, declared in COMPOSE.items():
+            needs = declared.get("depends_on", {})
+            assert name not in needs or needs[name]["required"] is False, service
+    places = COMPOSE["indexer"]["environment"]
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "OPENSEARCH_URL", "SMTP_HOST"):
+        assert places[name].startswith(f"${{{name}:-")
+
+
+def test_what_only_compose_reads_is_read() -> None:
+    """A setting that nothing reads would be a promise."""
+    read = {name.lower() for name in re.findall(r"\$\{(\w+):", TEXT)}
+    assert set(ComposeSettings.model_fields) <= read
 
 
 def test_the_broker_has_the_same_properties(tmp_path: Path) -> None:

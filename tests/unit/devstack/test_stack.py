@@ -78,6 +78,13 @@ def test_the_producer_can_be_left_out(tmp_path: Path, monkeypatch: pytest.Monkey
     assert names == [name for name in stack.NAMES if name != "producer"]
 
 
+def test_a_container_of_flink_shares_only_checkpoints(tmp_path: Path) -> None:
+    """Its configuration names its own host: in a shared folder, others would start by it."""
+    for name in ("jobmanager", "taskmanager", "flink_job"):
+        service = stack.in_foreground(settings(tmp_path), name)
+        assert not Path(service.env["FLINK_CONF_DIR"]).is_relative_to(tmp_path), name
+
+
 def test_an_unknown_service_is_named() -> None:
     with pytest.raises(DevstackError, match="kafkaesque"):
         stack.expand(["kafkaesque"])
