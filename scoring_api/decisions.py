@@ -81,6 +81,14 @@ class Filters(BaseModel):
 class Search(Filters):
     """Which decisions, also by values that may be personal: those belong in no address."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"fields": {"email_address": "ada@example.com"}, "outcome": "block", "limit": 10}
+            ]
+        }
+    )
+
     fields: Annotated[
         dict[SearchedField, Annotated[str, Field(min_length=1, max_length=_MAX_VALUE)]],
         Field(max_length=10, description="Exact values of the transaction's fields, such as e-mail addresses, as they were sent."),

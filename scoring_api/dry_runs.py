@@ -23,6 +23,8 @@ from fraud.decision.rulefiles import write_rule_file
 
 _KEPT: Final = 20
 """Runs whose reports are kept, the newest."""
+MOST_S: Final = 1_800.0
+"""How long a run may take, seconds; a million transactions take one minute."""
 _NICE: Final = 10
 _LAST_LINE: Final = 500
 
@@ -73,15 +75,19 @@ class DryRuns:
     Args:
         env: Settings that the process is started with, besides the environment's.
         command: Gives the command for a file, days and limit.
+        most_s: How long a run may take, seconds; then it is ended and has failed.
     """
 
     def __init__(
         self,
         env: dict[str, str] | None = None,
         command: Callable[[Path, float, int | None], Sequence[str]] = command,
+        *,
+        most_s: float = MOST_S,
     ) -> None:
         self._env = {**os.environ, **(env or {})}
         self._command = command
+        self._most_s = most_s
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._process: subprocess.Popen[bytes] | None = None
@@ -142,7 +148,15 @@ class DryRuns:
         process: subprocess.Popen[bytes],
         folder: tempfile.TemporaryDirectory[str],
     ) -> None:
-        output, errors = process.communicate()
+        try:
+            output, errors = process.communicate(timeout=self._most_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+            output, errors = b"", f"it took longer than {self._most_s:g} s".encode()
         folder.cleanup()
         try:
             run = Run(RunState.DONE, orjson.loads(output))

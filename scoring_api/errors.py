@@ -5,6 +5,7 @@ No answer holds a value of the request: it may be personal data.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -196,6 +197,8 @@ def _control_away(_error: Exception) -> Response:
 
 
 _LONGEST_FIELD: Final = 100
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_UNNAMED: Final = "(a key)"
 _MISSING: Final = "missing"
 _NOT_JSON: Final = "json_invalid"
 
@@ -216,7 +219,7 @@ def _request_fault(error: dict[str, Any]) -> dict[str, Any]:
     """Name the field and what was expected; what pydantic says of it holds no value."""
     parts = [part for part in error["loc"][1:] if part not in (ONE, MANY)]
     index = {"index": parts.pop(0)} if parts and isinstance(parts[0], int) else {}
-    where = ".".join(map(str, parts))[:_LONGEST_FIELD] or None
+    where = ".".join(map(_plain, parts))[:_LONGEST_FIELD] or None
     kind: str = error["type"]
     if kind == _MISSING:
         code, detail = ErrorCode.MISSING_FIELD, "expected a value, it is missing"
@@ -225,6 +228,12 @@ def _request_fault(error: dict[str, Any]) -> dict[str, Any]:
     else:
         code, detail = ErrorCode.OUT_OF_RANGE, _expected(error)
     return index | {"field": where, "code": str(code), "detail": f"{where or 'body'}: {detail}"}
+
+
+def _plain(part: str | int) -> str:
+    """Give a part of a field's name; a key that could be somebody's address or number is not repeated."""
+    text = str(part)
+    return text if isinstance(part, int) or _IDENTIFIER.fullmatch(text) else _UNNAMED
 
 
 def _expected(error: dict[str, Any]) -> str:

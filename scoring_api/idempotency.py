@@ -2,11 +2,16 @@
 
 As the IETF's draft on that header says: the same key with another body is 422, one that is still
 being worked on 409. Answers are kept in one SQLite file of the state folder, for a day, of the
-newest `MAX_KEPT` requests; those of processes that share the folder are one.
+newest `MAX_KEPT` requests, sealed: they may hold personal data. Those of processes that share the
+folder are one.
+
+What fails frees the key. A change that Kafka did not acknowledge (503) may be in force all the same;
+sent again it is made again, which changes nothing but for a list that is made: that is 409 then.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Callable, Coroutine
@@ -22,26 +27,30 @@ from starlette.concurrency import run_in_threadpool
 
 from fraud.kit.clock import Clock, system_clock
 from scoring_api.access import admitted
+from scoring_api.sealing import Seal, Unreadable
 
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 MAX_KEPT: Final = 100_000
 _KEPT_MS: Final = 24 * 3600 * 1000
-_LEASE_MS: Final = 60_000
-"""For how long a request counts as being worked on: its process may have died."""
+LEASE_MS: Final = 60_000
+"""For how long a request counts as being worked on unless it says so again: its process may have died."""
+_RENEWALS: Final = 3
+"""In a lease."""
 _BUSY_S: Final = 5.0
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS answers (
+DROP TABLE IF EXISTS answers;       -- of versions that kept them in clear
+CREATE TABLE IF NOT EXISTS sealed_answers (
     caller TEXT NOT NULL,           -- id of the API key
     key TEXT NOT NULL,
     fingerprint BLOB NOT NULL,      -- of method, path and body
     at_ms INTEGER NOT NULL,
     status INTEGER,                 -- NULL while it is worked on
-    body BLOB,
+    body BLOB,                      -- sealed
     media_type TEXT,
     PRIMARY KEY (caller, key)
 );
-CREATE INDEX IF NOT EXISTS answers_at ON answers (at_ms);
+CREATE INDEX IF NOT EXISTS sealed_answers_at ON sealed_answers (at_ms);
 """
 
 
@@ -77,12 +86,20 @@ class Answers:
 
     Args:
         path: The file; its folder is made when needed.
+        seal: Seals the answers' bodies.
         clock: Time now, UTC epoch milliseconds.
+        lease_ms: See `LEASE_MS`.
     """
 
-    def __init__(self, path: Path, clock: Clock = system_clock) -> None:
+    def __init__(
+        self, path: Path, seal: Seal, clock: Clock = system_clock, *, lease_ms: int = LEASE_MS
+    ) -> None:
         self._path = path
+        self._seal = seal
         self._clock = clock
+        self._lease_ms = lease_ms
+        self.renew_s = lease_ms / _RENEWALS / 1000
+        """How often `renew` is to be called, seconds."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o600)
         with closing(self._open()) as database:
@@ -99,21 +116,22 @@ class Answers:
         now_ms = self._clock()
         with closing(self._open()) as database, database:
             database.execute("BEGIN IMMEDIATE")
-            database.execute("DELETE FROM answers WHERE at_ms < ?", (now_ms - _KEPT_MS,))
+            database.execute("DELETE FROM sealed_answers WHERE at_ms < ?", (now_ms - _KEPT_MS,))
             database.execute(
-                "DELETE FROM answers WHERE status IS NULL AND at_ms < ?", (now_ms - _LEASE_MS,)
+                "DELETE FROM sealed_answers WHERE status IS NULL AND at_ms < ?",
+                (now_ms - self._lease_ms,),
             )
             found = database.execute(
-                "SELECT fingerprint, status, body, media_type FROM answers WHERE caller = ? AND key = ?",
+                "SELECT fingerprint, status, body, media_type FROM sealed_answers WHERE caller = ? AND key = ?",
                 (caller, key),
             ).fetchone()
             if found is None:
                 database.execute(
-                    "INSERT INTO answers (caller, key, fingerprint, at_ms) VALUES (?, ?, ?, ?)",
+                    "INSERT INTO sealed_answers (caller, key, fingerprint, at_ms) VALUES (?, ?, ?, ?)",
                     (caller, key, fingerprint, now_ms),
                 )
                 database.execute(
-                    "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
+                    "DELETE FROM sealed_answers WHERE rowid IN (SELECT rowid FROM sealed_answers ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
                     (MAX_KEPT,),
                 )
                 return None
@@ -122,24 +140,44 @@ class Answers:
             raise KeyReused
         if status is None:
             raise StillWorking
-        return Kept(status, body, media_type)
+        return Kept(status, self._opened(caller, key, body), media_type)
+
+    def renew(self, caller: str, key: str) -> None:
+        """Say that the request that took the key is still being worked on."""
+        with closing(self._open()) as database, database:
+            database.execute(
+                "UPDATE sealed_answers SET at_ms = ? WHERE caller = ? AND key = ? AND status IS NULL",
+                (self._clock(), caller, key),
+            )
 
     def keep(self, caller: str, key: str, answer: Kept) -> None:
         """Keep the answer to the request that took the key."""
+        purpose = _purpose(caller, key)
+        body = None if answer.body is None else self._seal.close(answer.body, purpose)
         with closing(self._open()) as database, database:
             database.execute(
-                "UPDATE answers SET status = ?, body = ?, media_type = ? WHERE caller = ? AND key = ?",
-                (answer.status, answer.body, answer.media_type, caller, key),
+                "UPDATE sealed_answers SET status = ?, body = ?, media_type = ? WHERE caller = ? AND key = ?",
+                (answer.status, body, answer.media_type, caller, key),
             )
 
     def forget(self, caller: str, key: str) -> None:
         """Free a key: its request was not done."""
         with closing(self._open()) as database, database:
-            database.execute("DELETE FROM answers WHERE caller = ? AND key = ?", (caller, key))
+            database.execute(
+                "DELETE FROM sealed_answers WHERE caller = ? AND key = ?", (caller, key)
+            )
+
+    def _opened(self, caller: str, key: str, body: bytes | None) -> bytes | None:
+        try:
+            return None if body is None else self._seal.open(body, _purpose(caller, key))
+        except Unreadable:
+            # The key is another one: that it was done is known, not what was answered.
+            return None
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA secure_delete = ON")
         return database
 
 
@@ -180,18 +218,32 @@ class OnceRoute(APIRoute):
             kept = await run_in_threadpool(answers.begin, caller, key, fingerprint)
             if kept is not None:
                 return _again(kept)
+            working = asyncio.create_task(_keep_working(answers, caller, key))
             try:
                 answer = await handle(request)
             except Exception:
                 with suppress(sqlite3.Error):
                     await run_in_threadpool(answers.forget, caller, key)
                 raise
+            finally:
+                working.cancel()
             body = None if getattr(request.state, "shown_once", False) else bytes(answer.body)
             given = Kept(answer.status_code, body, answer.media_type)
             await run_in_threadpool(answers.keep, caller, key, given)
             return answer
 
         return once
+
+
+async def _keep_working(answers: Answers, caller: str, key: str) -> None:
+    while True:
+        await asyncio.sleep(answers.renew_s)
+        with suppress(sqlite3.Error):
+            await run_in_threadpool(answers.renew, caller, key)
+
+
+def _purpose(caller: str, key: str) -> bytes:
+    return f"answer\0{caller}\0{key}".encode()
 
 
 def _fingerprint(request: Request, body: bytes) -> bytes:

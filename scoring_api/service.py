@@ -52,6 +52,7 @@ from scoring_api.routes.lists import list_routes
 from scoring_api.routes.models import model_routes
 from scoring_api.routes.rules import rule_routes
 from scoring_api.scoring import Scoring
+from scoring_api.sealing import Seal
 from scoring_api.settings import Settings
 from scoring_api.snapshot import SnapshotFile
 
@@ -141,6 +142,10 @@ def serve(
         pseudonyms = Pseudonyms.of(settings)
     except (ValueError, OSError) as problem:
         raise CannotStart(f"the key of personal data cannot be used: {problem}") from None
+    try:
+        seal = Seal.of(settings.state_dir / SERVICE / "sealing-key")
+    except (ValueError, OSError) as problem:
+        raise CannotStart(str(problem)) from None
     history = RecentHistory(settings.api_history_keys)
     with ExitStack() as stack:
         engine = stack.enter_context(LiveEngine(registry, settings, service=SERVICE, stop=stop))
@@ -176,7 +181,7 @@ def serve(
         desk = AuditedDesk(Desk(documents, book.current), book.current, audit, lambda: pseudonyms)
         routes += [
             rule_routes(desk, book.current, stack.enter_context(DryRuns())),
-            list_routes(desk, book.current),
+            list_routes(desk, book.current, seal),
             model_routes(registry, engine.current, desk),
         ]
         parts = Parts(
@@ -205,7 +210,7 @@ def serve(
             scoring,
             access,
             *routes,
-            answers=Answers(settings.state_dir / SERVICE / "idempotency.sqlite"),
+            answers=Answers(settings.state_dir / SERVICE / "idempotency.sqlite", seal),
         )
         server = uvicorn.Server(
             uvicorn.Config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,13 +18,18 @@ from fraud.governance.desk import NoSuch
 from fraud.kit.api_keys import Role
 from fraud.kit.clock import to_datetime
 from scoring_api.access import Principal, by, require
+from scoring_api.decisions import InvalidCursor
 from scoring_api.documentation import problems
 from scoring_api.idempotency import OnceRoute, idempotent
+from scoring_api.sealing import Seal
 
 MAX_CHANGE = 100_000
 """Most entries of one request; its body has 16 MiB at most."""
 
 _PAGE = 1_000
+_CURSOR = 2_000
+"""Longest cursor: that of a value of four bytes a character."""
+
 _Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
 
 
@@ -110,7 +116,7 @@ class Changed(BaseModel):
     list: AList
 
 
-def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook]) -> APIRouter:
+def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook], seal: Seal) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(
         prefix="/v1/lists", tags=["lists"], route_class=OnceRoute, responses=problems()
@@ -167,18 +173,20 @@ def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook]) -> APIRouter
         _who: _Analyst,
         limit: Annotated[int, Query(ge=1, le=_PAGE)] = 100,
         cursor: Annotated[
-            str | None, Query(max_length=MAX_VALUE, description="The next_cursor of a page.")
+            str | None, Query(max_length=_CURSOR, description="The next_cursor of a page.")
         ] = None,
     ) -> EntryPage:
         """A page, in the order of values, those that expired among them."""
         kept = state_of(name).entries
         values = sorted(kept)
-        first = 0 if cursor is None else bisect_right(values, cursor)
+        # Values may be personal, and addresses stand in logs.
+        purpose = f"list/{name}".encode()
+        first = 0 if cursor is None else bisect_right(values, _value(seal, cursor, purpose))
         page = values[first : first + limit]
         more = first + limit < len(values)
         return EntryPage(
             items=[_entry(value, kept[value]) for value in page],
-            next_cursor=page[-1] if more else None,
+            next_cursor=_cursor(seal, page[-1], purpose) if more else None,
         )
 
     @routes.post(
@@ -212,6 +220,18 @@ def _shown(state: ListState[KeptEntry]) -> AList:
         version=state.version,
         entries=len(state),
     )
+
+
+def _cursor(seal: Seal, value: str, purpose: bytes) -> str:
+    return urlsafe_b64encode(seal.close(value.encode(), purpose)).decode().rstrip("=")
+
+
+def _value(seal: Seal, cursor: str, purpose: bytes) -> str:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        return seal.open(urlsafe_b64decode(padded.encode("ascii")), purpose).decode()
+    except ValueError:
+        raise InvalidCursor from None
 
 
 def _entry(value: str, kept: KeptEntry) -> Entry:

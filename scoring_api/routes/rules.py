@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.dead_letter import utc_text
@@ -20,6 +20,17 @@ from scoring_api.documentation import problems
 from scoring_api.dry_runs import DryRuns, RunState
 from scoring_api.idempotency import OnceRoute, idempotent
 
+_EXAMPLE: Final[dict[str, Any]] = {
+    "description": "Ours.",
+    "rules": [
+        {
+            "id": "R1_many_cards",
+            "when": "$ip_entity_distinct_24h > 5 and $transaction_amt > 100",
+            "outcome": "review",
+            "reason": "Many customers from one address.",
+        }
+    ],
+}
 _Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
 
 
@@ -71,7 +82,9 @@ class Challenge(BaseModel):
 class DryRun(BaseModel):
     """A rule set to be tried on past transactions."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"rules": _EXAMPLE, "days": 7}]}
+    )
 
     rules: RuleSet
     days: Annotated[float, Field(gt=0, le=3_650, description="How far back; Kafka keeps 30 days by default.")] = 30.0  # fmt: skip
@@ -155,7 +168,9 @@ def rule_routes(desk: AuditedDesk, book: Callable[[], ControlBook], runs: DryRun
         responses=problems(503),
         dependencies=[Depends(idempotent)],
     )
-    def draft(rules: RuleSet, who: _Analyst, request: Request) -> RuleSetVersion:
+    def draft(
+        rules: Annotated[RuleSet, Body(examples=[_EXAMPLE])], who: _Analyst, request: Request
+    ) -> RuleSetVersion:
         """It is checked as if it were to decide: 422 names each rule at fault, with line and column."""
         return whole(desk.draft(rules, by(who, request)).version)
 

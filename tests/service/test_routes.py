@@ -129,6 +129,26 @@ def test_decisions_are_found_labelled_and_nobody_is_named(
         got = [each for records in batch.values() for each in records]
         assert [(each.key, orjson.loads(each.value)["label"]) for each in got] == [(record["event_id"].encode(), "fraud")]  # fmt: skip
 
+        # Rules and lists that name somebody, and answers that are kept to be given again.
+        email, name = personal["email_address"], personal["customer_name"]
+        rule = {
+            "id": "R1",
+            "when": f'$email_address == "{email}"',
+            "outcome": "review",
+            "reason": name,
+        }
+        once = {"Idempotency-Key": "rule-1"}
+        for _ in range(2):
+            http.post("/v1/rules", json={"rules": [rule]}, headers=once).raise_for_status()
+        listed = {"name": "people", "type": "email", "description": name}
+        http.post(
+            "/v1/lists", json=listed, headers={"Idempotency-Key": "list-1"}
+        ).raise_for_status()
+        entries = {"add": [{"value": email, "reason": name}, {"value": "bo@example.com"}]}
+        http.post("/v1/lists/people/entries", json=entries).raise_for_status()
+        page = http.get("/v1/lists/people/entries", params={"limit": 1}).raise_for_status().json()
+        http.get("/v1/lists/people/entries", params={"cursor": page["next_cursor"]})
+
         # Everything that could say too much: refusals, too.
         http.post("/v1/score", json=record | {"transaction_amt": "no"})
         http.post("/v1/labels", json=sent | {"source": personal["email_address"]})
@@ -136,10 +156,10 @@ def test_decisions_are_found_labelled_and_nobody_is_named(
         http.get("/v1/audit").raise_for_status()
         _, output = asked.end(signal.SIGTERM)
     said = {f"the log: {asked.log.name}": output}
-    for file in asked.state_dir.glob("*"):
+    for file in asked.state_dir.rglob("*"):
         if file.is_file():
             said[file.name] = file.read_text("utf-8", "replace")
-    assert "audit.jsonl" in said
+    assert said.keys() >= {"audit.jsonl", "idempotency.sqlite"}
     for place, text in said.items():
         for name, value in personal.items():
             assert str(value) not in text, (place, name)

@@ -38,9 +38,11 @@ from scoring_api.routes.lists import list_routes
 from scoring_api.routes.models import model_routes
 from scoring_api.routes.rules import rule_routes
 from scoring_api.scoring import Scoring
+from scoring_api.sealing import Seal
 from tests.unit.scoring_api.fakes import NOW_MS, an_engine
 
 PSEUDONYMS = Pseudonyms(b"a key of the tests, long enough to be one")
+SEAL = Seal(b"k" * 32)
 Hit = dict[str, Any]
 SAYS_WHAT_IT_READ = """
 import json, sys, tomllib
@@ -122,9 +124,9 @@ class AnApi:
             decision_routes(Decisions(self.search, PSEUDONYMS)),  # type: ignore[arg-type]
             label_routes(LabelSender(self.publisher, self.audit), lambda: NOW_MS),  # type: ignore[arg-type]
             rule_routes(self.desk, lambda: self.book, self.runs),
-            list_routes(self.desk, lambda: self.book),
+            list_routes(self.desk, lambda: self.book, SEAL),
             model_routes(self.registry, lambda: engine, self.desk),
-            answers=Answers(folder / "idempotency.sqlite"),
+            answers=Answers(folder / "idempotency.sqlite", SEAL),
         )
 
     def publish(self, document: ControlDocument) -> None:

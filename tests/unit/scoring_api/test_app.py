@@ -210,6 +210,17 @@ def test_a_body_is_read_no_further_than_it_may_be_long(scoring: Scoring) -> None
     assert read <= MAX_BODY_BYTES + (1 << 20)
 
 
+@pytest.mark.parametrize("length", ["9" * 5_000, str(MAX_BODY_BYTES + 1)])
+def test_a_body_that_says_to_be_too_long_is_refused(scoring: Scoring, length: str) -> None:
+    """By however many digits."""
+
+    async def send() -> httpx.Response:
+        async with client(scoring) as http:
+            return await http.post("/v1/score", content=b"{}", headers={"Content-Length": length})
+
+    assert asyncio.run(send()).status_code == 413
+
+
 def test_requests_at_the_same_time_are_decided_together(history: RecentHistory) -> None:
     """And each gets its own answer."""
     scorer = CountingScorer()

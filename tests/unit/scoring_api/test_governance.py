@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from base64 import urlsafe_b64decode
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from fraud.decision.rulesets import default_rules
 from fraud.kit.api_keys import Role
+from scoring_api.dry_runs import DryRuns, RunBusy, RunState
 from tests.unit.scoring_api.an_api import PSEUDONYMS, AnApi
 
 RULE = {"id": "R1", "when": "$score >= 910", "outcome": "review"}
@@ -115,6 +117,11 @@ def test_a_list_is_made_filled_paged_and_dropped(api: AnApi) -> None:
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == values[1:]
+    ask("POST", "/v1/lists", json={"name": "other", "type": "ip"})
+    first = ask("GET", "/v1/lists/bad/entries", params={"limit": 1}).json()["next_cursor"]
+    for other in (f"/v1/lists/other/entries?cursor={first}", "/v1/lists/bad/entries?cursor=198"):
+        refused = ask("GET", other)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "cursor")
     assert ask("PATCH", "/v1/lists/bad", json={"use": "watch"}).json()["use"] == "watch"
     for description, expected in (("Ours.", "Ours."), (None, "Ours."), ("", "")):
         changed = ask("PATCH", "/v1/lists/bad", json={"description": description}).json()
@@ -144,6 +151,52 @@ def test_no_personal_value_is_on_record(api: AnApi, tmp_path: Path) -> None:
     assert ENTITY not in record
     assert audited(api)[-1][2]["add"]["hashes"] == [PSEUDONYMS.hash("entity_id", ENTITY)]
     assert audited(api)[-1][2]["became"]["entries"] == 1
+
+
+def test_no_personal_value_stands_in_an_address_or_in_a_kept_answer(
+    api: AnApi, tmp_path: Path
+) -> None:
+    ask = api.asked_as(Role.ANALYST)
+    once = {"Idempotency-Key": "k-1"}
+    named = RULE | {"when": '$email_address == "ada@example.com"', "reason": "Ada Example"}
+    answers = [ask("POST", "/v1/rules", json={"rules": [named]}, headers=once) for _ in range(2)]
+    assert answers[0].text == answers[1].text
+    assert "ada@example.com" in answers[0].json()["rule_set"]["rules"][0]["when"]
+    ask("POST", "/v1/lists", json={"name": "ada", "type": "email", "description": "Ada Example"})
+    values = [{"value": f"ada@example.com.{n}x"} for n in range(3)]
+    ask("POST", "/v1/lists/ada/entries", json={"add": values}, headers={"Idempotency-Key": "k-2"})
+    cursor = ask("GET", "/v1/lists/ada/entries?limit=1").json()["next_cursor"]
+    read = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    assert b"ada" not in read
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            for value in (b"ada@example.com", b"Ada Example"):
+                assert value not in file.read_bytes(), file
+
+
+def test_a_dry_run_that_hangs_is_ended_and_has_failed(api: AnApi) -> None:
+    with DryRuns(command=lambda *_: ["sleep", "600"], most_s=0.2) as runs:
+        started = runs.start(default_rules(), days=1, limit=None)
+        deadline_s = time.monotonic() + 30
+        while (run := runs.get(started)).state is RunState.RUNNING:
+            assert time.monotonic() < deadline_s
+        assert (run.state, run.detail) == (RunState.FAILED, "it took longer than 0.2 s")
+        while True:
+            try:
+                runs.start(default_rules(), days=1, limit=None)
+                break
+            except RunBusy:
+                assert time.monotonic() < deadline_s
+
+
+def test_a_key_that_could_be_somebodys_is_not_repeated(api: AnApi) -> None:
+    ask = api.asked_as(Role.ANALYST)
+    for body in (RULES | {"ada@example.com": 1}, RULES | {"12025550143": 1}):
+        answer = ask("POST", "/v1/rules", json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "(a key)")
+        assert "ada@" not in answer.text
+        assert "1202" not in answer.text
+    assert ask("POST", "/v1/rules", json=RULES | {"more": 1}).json()["errors"][0]["field"] == "more"
 
 
 def test_of_many_values_a_digest_is_on_record(api: AnApi) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,8 @@ from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
 from fraud.kit.api_keys import Role
 from scoring_api.idempotency import Answers, Kept, KeyReused, StillWorking
-from tests.unit.scoring_api.an_api import AnApi
+from scoring_api.sealing import Seal
+from tests.unit.scoring_api.an_api import SEAL, AnApi
 
 Ask = Callable[..., httpx.Response]
 FRAUD = {"event_id": "e-1", "label": "fraud", "source": "chargeback"}
@@ -116,17 +121,25 @@ def test_answers_are_kept_for_a_day_and_not_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_ms = 0
-    answers = Answers(tmp_path / "a.sqlite", lambda: now_ms)
+    answers = Answers(tmp_path / "a.sqlite", SEAL, lambda: now_ms)
     kept = Kept(200, b"{}", "application/json")
     assert answers.begin("a", "k", b"1") is None
     with pytest.raises(StillWorking):
         answers.begin("a", "k", b"1")
     answers.keep("a", "k", kept)
-    assert Answers(tmp_path / "a.sqlite", lambda: now_ms).begin("a", "k", b"1") == kept
+    assert Answers(tmp_path / "a.sqlite", SEAL, lambda: now_ms).begin("a", "k", b"1") == kept
+    # By another key it cannot be read, and is done all the same.
+    other = Answers(tmp_path / "a.sqlite", Seal(bytes(32)), lambda: now_ms)
+    assert other.begin("a", "k", b"1") == Kept(200, None, "application/json")
     with pytest.raises(KeyReused):
         answers.begin("a", "k", b"2")
     now_ms = 24 * 3600 * 1000 + 1
     assert answers.begin("a", "k", b"2") is None
+    for _ in range(3):
+        now_ms += 50_000
+        answers.renew("a", "k")
+    with pytest.raises(StillWorking):
+        answers.begin("a", "k", b"2")
     # Its process died: somebody may try again.
     now_ms += 60_001
     assert answers.begin("a", "k", b"2") is None
@@ -137,3 +150,29 @@ def test_answers_are_kept_for_a_day_and_not_without_end(
         answers.keep("a", f"n{number}", kept)
     assert answers.begin("a", "n3", b"") == kept
     assert answers.begin("a", "n0", b"") is None
+
+
+def test_a_long_request_stays_the_only_one_of_its_key(
+    api: AnApi, send: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as it is worked on, and not for a minute only."""
+    now_ms = [0]
+    answers = Answers(tmp_path / "long.sqlite", SEAL, lambda: now_ms[0], lease_ms=30)
+    api.app.state.answers = answers
+
+    def held() -> tuple[str, int]:
+        with closing(sqlite3.connect(tmp_path / "long.sqlite")) as database:
+            row: tuple[str, int] = database.execute("SELECT caller, at_ms FROM sealed_answers").fetchone()  # fmt: skip
+            return row
+
+    async def slow(*_: object) -> None:
+        now_ms[0] += 1_000
+        deadline_s = time.monotonic() + 30
+        while held()[1] != now_ms[0]:
+            assert time.monotonic() < deadline_s
+            await asyncio.sleep(0.001)
+        with pytest.raises(KeyReused):
+            answers.begin(held()[0], "k-1", b"of another")
+
+    monkeypatch.setattr(api.publisher, "send", slow)
+    assert send(FRAUD, **{"Idempotency-Key": "k-1"}).json() == {"accepted": 1}

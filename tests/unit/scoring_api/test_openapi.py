@@ -1,11 +1,13 @@
 """Requests made of `/openapi.json`, good and hostile: no answer is outside of what it says, none is 5xx.
 
-docs/api.md has the command that asks a running API 10,000 of them.
+`OPENAPI_CASES=10000` asks for as many in all; docs/api.md has the command.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
@@ -30,6 +32,33 @@ CHECKS = [
     response_schema_conformance,
 ]
 EXAMPLES = 15
+"""Of each operation and mode, unless there are to be as many in all as OPENAPI_CASES says."""
+
+
+def examples(operations: int, modes: int) -> int:
+    """Give how many there are to be of each operation and mode."""
+    wanted = os.environ.get("OPENAPI_CASES")
+    return EXAMPLES if wanted is None else -(-int(wanted) // (operations * modes))
+
+
+def test_every_body_has_an_example(tmp_path: Path) -> None:
+    described = AnApi(tmp_path)("GET", "/openapi.json").json()
+    bodies = [
+        one["requestBody"]["content"]["application/json"]
+        for path in described["paths"].values()
+        for one in path.values()
+        if "requestBody" in one
+    ]
+    schemas = described["components"]["schemas"]
+
+    def shown(body: dict[str, Any]) -> bool:
+        schema = body["schema"]
+        named = schemas.get(schema.get("$ref", "").rsplit("/", 1)[-1], schema)
+        parts = [schemas.get(one.get("$ref", "").rsplit("/", 1)[-1], one) for one in named.get("oneOf", named.get("anyOf", ()))]  # fmt: skip
+        return any(one.get("examples") for one in (body, schema, named, *parts))
+
+    assert len(bodies) > 8
+    assert [body["schema"] for body in bodies if not shown(body)] == []
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
@@ -49,7 +78,7 @@ def test_no_answer_is_outside_of_the_description(tmp_path: Path, mode: Generatio
 
         @seed(1)
         @settings(
-            max_examples=EXAMPLES,
+            max_examples=examples(len(operations), len(GenerationMode)),
             deadline=None,
             database=None,
             phases=[Phase.generate],
@@ -64,3 +93,4 @@ def test_no_answer_is_outside_of_the_description(tmp_path: Path, mode: Generatio
 
         ask()
     assert asked >= len(operations)
+    print(f"{asked} requests, {mode.value}")  # noqa: T201 - shown by pytest -rP
