@@ -18,8 +18,8 @@ from pyflink.table import DataTypes
 from pyflink.table.types import RowType
 from pyflink.table.udf import FunctionContext, ScalarFunction
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import Transaction, decode, with_decision
 from fraud.decision.columns import FieldsOfRecords
 from fraud.decision.engine import Batch

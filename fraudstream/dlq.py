@@ -124,7 +124,7 @@ def _printable(text: str) -> str:
 
 
 def _row(letter: DeadLetter, replayed_at_ms: int | None) -> dict[str, Any]:
-    from fraud.contracts.dead_letter import utc_text
+    from fraud.contracts.times import utc_text
 
     place = letter.place
     value = letter.message.value

@@ -82,7 +82,7 @@ def activate(
 @rules.command("list")
 def list_versions(json: JsonOption = False) -> None:
     """List the versions of the rule set, and who made them."""
-    from fraud.contracts.dead_letter import utc_text
+    from fraud.contracts.times import utc_text
     from fraudstream.office import office
 
     with office() as at:

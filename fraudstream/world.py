@@ -93,7 +93,7 @@ def _show(what: str, meanings: dict[str, str], note: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fraud.contracts.dead_letter import utc_text
+    from fraud.contracts.times import utc_text
     from fraud.kit.span import CannotRead
     from producer.injected import injections_on
     from producer.injections import FOREVER_MS

@@ -14,8 +14,8 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 from opensearchpy.exceptions import ConnectionTimeout, TransportError
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import Backpressure
+from fraud.contracts.times import utc_text
 from fraud.kit import opensearch as kit_opensearch
 from fraud.kit.clock import Clock
 from fraud.kit.metrics import BULK_SECONDS, DOCUMENTS_REFUSED, DOCUMENTS_RETRIED

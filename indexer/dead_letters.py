@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import event_time_to_ms
 from fraud.kit import dead_letters
 from fraud.kit.kafka import Message

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import decode_processed
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import (
     DECISION_FIELD,
     EVENT_TIME_END_MS,

@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from opensearchpy.exceptions import NotFoundError, TransportError
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.label import decode_label
+from fraud.contracts.times import utc_text
 from fraud.kit.kafka import Message
 from fraud.kit.metrics import LABELS_APPLIED
 from fraud.kit.personal import mask

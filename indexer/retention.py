@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import DAY_MS, utc_text
 from fraud.kit.clock import to_datetime
 from indexer.documents import (
     ALIAS,
@@ -27,7 +27,6 @@ _DATED: Final = {
     DEAD_LETTERS: "failed_at",
     REJECTED: "rejected_at",
 }
-_DAY_MS: Final = 86_400_000
 _LATE: Final = timedelta(days=7)
 """Indexes go one by one, each on its day; a week covers an indexer that was off."""
 _DELETION_S: Final = 600
@@ -154,5 +153,5 @@ def delete_expired(
 
 
 def _over(name: str, today: date, keep_days: int) -> dict[str, Any]:
-    first_kept_ms = ((today - timedelta(days=keep_days)) - date(1970, 1, 1)).days * _DAY_MS
+    first_kept_ms = ((today - timedelta(days=keep_days)) - date(1970, 1, 1)).days * DAY_MS
     return {"range": {_DATED[name]: {"lt": utc_text(first_kept_ms)}}}

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import Outcome
+from fraud.contracts.times import DAY_MS, utc_text
 from fraud.contracts.topics import Topic
 from fraud.features.declaration import AMOUNT
 from fraud.features.vector import FEATURE_AT
@@ -42,7 +42,6 @@ from model.evaluation import (
     number,
 )
 
-_DAY_MS: Final = 86_400_000
 _OUTCOMES: Final = tuple(Outcome)
 _MOST: Final = 1000
 
@@ -449,7 +448,7 @@ def compare_shadow(
         CannotRead: Kafka could not be read.
         Stopped: `stop` was set.
     """
-    since_ms = max(0, clock() - round(days * _DAY_MS))
+    since_ms = max(0, clock() - round(days * DAY_MS))
     found = ShadowComparison(read_labels(settings, since_ms, stop))
     with TopicSpan(
         settings, Topic.PROCESSED, since_ms=since_ms, latest=limit, service="fraudstream_compare"

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud.contracts.times import DAY_MS
 from fraud.decision.scale import ScoreScale
 from model.datasets import DatasetError
 
@@ -41,7 +42,6 @@ RESAMPLES: Final = 200
 INTERVAL: Final = (2.5, 97.5)
 """Ends of the intervals, per cent of the resamples."""
 
-DAY_MS: Final = 86_400_000
 _RESAMPLING_SEED: Final = 20_221_107
 _BIN_SHARES: Final = (0.5, 0.25, 0.15, 0.05, 0.03, 0.01, 0.005, 0.005)
 """Share of the transactions in each bin of the reliability, least probable first: fraud is rare, so

@@ -22,8 +22,8 @@ import xgboost
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.times import utc_text
 from fraud.decision.scale import ScoreScale
 from fraud.features.catalogue import KEYS
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT

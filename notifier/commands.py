@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import utc_text
 from fraud.kit.clock import system_clock
 from fraud.kit.lifecycle import load_settings
 from notifier.alerts import Severity

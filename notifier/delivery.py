@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from fraud.contracts.times import DAY_MS, HOUR_MS
 from fraud.kit.clock import Clock
 from fraud.kit.metrics import (
     ALERTS_HELD,
@@ -38,14 +39,12 @@ _IDLE_S: Final = 0.5
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 30.0
 _LONGEST_POSTPONEMENT_S: Final = 600.0
-_DAY_MS: Final = 86_400_000
 _FIRST_WAIT_UNANSWERED_S: Final = 30.0
 _LONGEST_WAIT_UNANSWERED_S: Final = 86_400.0
 """Each further try may be one more copy, so that there are about 15 until a message is given up."""
 _CHANCES: Final = 3
 """Failures in a row with one message in hand, after which another one is tried first."""
-_HOUR_MS: Final = 3_600_000
-_GIVE_UP_MS: Final = 5 * _DAY_MS
+_GIVE_UP_MS: Final = 5 * DAY_MS
 """A message that is put off for so long by a server that takes others is given up, as mail servers
 do (RFC 5321, 4.5.4.1)."""
 
@@ -324,10 +323,10 @@ class Housekeeping:
             DEAD_ALERTS.labels(name).set(failed)
             for hold, count in zip(Hold, held, strict=True):
                 ALERTS_HELD.labels(name, str(hold)).set(count)
-        if self._swept_ms is None or now_ms - self._swept_ms >= _HOUR_MS:
+        if self._swept_ms is None or now_ms - self._swept_ms >= HOUR_MS:
             self._swept_ms = now_ms
             forgotten = self._ledger.forget(
-                closed_before_ms=now_ms - self._keep_days * _DAY_MS, now_ms=now_ms
+                closed_before_ms=now_ms - self._keep_days * DAY_MS, now_ms=now_ms
             )
             if forgotten:
                 _log.info("notifier.alerts_forgotten", count=forgotten)

@@ -22,8 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from fraud.contracts.times import HOUR_MS
 from notifier.alerts import Alert, KeyedAlert, Severity
-from notifier.planning import COUNTED, HOUR_MS, Draft, Hold, Kind, Plan, Policy, Waiting, plan
+from notifier.planning import COUNTED, Draft, Hold, Kind, Plan, Policy, Waiting, plan
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS alerts (

@@ -22,8 +22,6 @@ from typing import Final
 from notifier.alerts import Severity
 from notifier.quiet import QuietHours
 
-HOUR_MS: Final = 3_600_000
-
 
 class Hold(StrEnum):
     """What an alert waits for."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import utc_text
 from notifier.channels import (
     Refused,
     ServerUnavailable,

@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud.contracts.times import DAY_MS, HOUR_MS
 from fraud.contracts.transaction import from_mapping
 from fraud.features.packing import pack
-from producer.campaigns import DAY_MS
-from producer.events import CAMPAIGNS, HOUR_MS, Campaign, Channel, Events
+from producer.events import CAMPAIGNS, Campaign, Channel, Events
 from producer.injections import Drift, Injection
 from producer.population import CURRENCY_LEVEL, TOWN_MERCHANTS, Population
 from producer.randomness import Floats, Purpose

@@ -17,7 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.events import EVENT, HOUR_MS, HOURS_A_DAY, Campaign, Channel, Events, event_ids, join
+from fraud.contracts.times import DAY_MS, HOUR_MS
+from producer.events import EVENT, HOURS_A_DAY, Campaign, Channel, Events, event_ids, join
 from producer.injections import TRAFFIC_SHARE, Injection
 from producer.life import minor_units
 from producer.population import (
@@ -30,8 +31,6 @@ from producer.population import (
     Population,
 )
 from producer.randomness import Draws, Floats, Ints, Purpose, cumulative, pick
-
-DAY_MS: Final = HOURS_A_DAY * HOUR_MS
 
 MIX: Final[Mapping[Campaign, float]] = MappingProxyType(
     {

@@ -14,7 +14,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from producer.events import HOUR_MS, Events
+from fraud.contracts.times import HOUR_MS
+from producer.events import Events
 from producer.labels import Labels
 from producer.randomness import Draws, Ints, Purpose
 from producer.simulation import Slice

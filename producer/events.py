@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from producer.randomness import Draws, Purpose
 
-HOUR_MS: Final = 3_600_000
 HOURS_A_DAY: Final = 24
 
 

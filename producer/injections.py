@@ -16,9 +16,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import HOUR_MS, utc_text
 from fraud.contracts.transaction import event_time_to_ms
-from producer.events import CAMPAIGNS, HOUR_MS, Campaign, Events
+from producer.events import CAMPAIGNS, Campaign, Events
 from producer.population import (
     CATEGORY_ONLINE,
     NEW_AGENT_KINDS,

@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud.contracts.times import DAY_MS
 from producer.events import Campaign, Events
 from producer.randomness import Draws, Ints, Purpose, normal
 
-DAY_MS: Final = 86_400_000
 MAX_DELAY_DAYS: Final = 120.0
 """Card schemes end the right to dispute after about four months."""
 SETTLED_DAYS: Final = 3.0

@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.events import EVENT, HOUR_MS, HOURS_A_DAY, Campaign, Channel, Events, event_ids, join
+from fraud.contracts.times import HOUR_MS
+from producer.events import EVENT, HOURS_A_DAY, Campaign, Channel, Events, event_ids, join
 from producer.population import (
     CATEGORY_MEDIAN,
     CATEGORY_ONLINE,

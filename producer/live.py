@@ -11,12 +11,12 @@ from typing import Final
 import orjson
 import structlog
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.label import LabelValue
+from fraud.contracts.times import HOUR_MS, utc_text
 from fraud.kit.clock import Clock
 from fraud.kit.metrics import TRANSACTIONS_PRODUCED
 from producer.delivery import Arrivals, Delivery, Disorder, written
-from producer.events import HOUR_MS, Campaign
+from producer.events import Campaign
 from producer.injected import InjectionLog
 from producer.labels import SOURCES
 from producer.ledger import DueLabel, Ledger

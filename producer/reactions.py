@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import event_time_to_ms
 from producer.events import CAMPAIGNS, Campaign, Events
 from producer.injections import Drift, Injection, imitate, injection_of

@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from fraud.contracts.times import HOUR_MS
 from fraud.contracts.transaction import FIELDS
-from producer.events import CAMPAIGNS, CHANNELS, HOUR_MS, Campaign, Events
+from producer.events import CAMPAIGNS, CHANNELS, Campaign, Events
 from producer.population import CATEGORIES, CURRENCIES, CURRENCY_DECIMALS, Population, agent_text
 from producer.randomness import Ints
 

@@ -18,16 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from producer.campaigns import DAY_MS, MIX, Underworld
-from producer.events import (
-    HOUR_MS,
-    HOURS_A_DAY,
-    Campaign,
-    Channel,
-    Events,
-    in_order,
-    join,
-)
+from fraud.contracts.times import DAY_MS, HOUR_MS
+from producer.campaigns import MIX, Underworld
+from producer.events import HOURS_A_DAY, Campaign, Channel, Events, in_order, join
 from producer.injections import TRAFFIC_SHARE, Injection, apply_drift
 from producer.labels import Labels, label
 from producer.life import (

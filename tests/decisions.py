@@ -13,8 +13,8 @@ from fraud.contracts.dead_letter import (
     SOURCE_OFFSET,
     SOURCE_PARTITION,
     SOURCE_TOPIC,
-    utc_text,
 )
+from fraud.contracts.times import utc_text
 from fraud.kit.kafka import Message
 from fraud.kit.pseudonyms import Pseudonyms
 from indexer.dead_letters import to_dead_letter

@@ -12,9 +12,9 @@ import orjson
 from numpy.typing import NDArray
 
 from fraud.contracts.control import ControlDocument, decode_control
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.rules import RuleSet
+from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import decode, with_decision
 from fraud.decision.columns import FieldsOfRecords
 from fraud.decision.engine import Batch, Engine

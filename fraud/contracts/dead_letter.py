@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
 ERROR_CODE: Final = "error_code"
@@ -21,14 +20,3 @@ HEADERS: Final[dict[str, str]] = {
     FAILED_AT: "When it was refused, ISO 8601, UTC, milliseconds.",
 }
 """Header names of a dead letter and their meaning. All values are UTF-8 text."""
-
-
-def utc_text(epoch_ms: int) -> str:
-    """Write a time as ISO 8601 in UTC with milliseconds.
-
-    Example:
-        >>> utc_text(1_772_323_200_123)
-        '2026-03-01T00:00:00.123Z'
-    """
-    moment = datetime.fromtimestamp(epoch_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{epoch_ms % 1000:03d}Z"

@@ -7,7 +7,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-_DAY_MS: Final = 86_400_000
+from fraud.contracts.times import DAY_MS
+
 _MIB: Final = 1_048_576
 
 
@@ -61,7 +62,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         # The broker's own clock: latency and the indexes' days must not hang on a client's.
         config=_config(
             cleanup_policy="delete",
-            retention_ms=7 * _DAY_MS,
+            retention_ms=7 * DAY_MS,
             message_timestamp_type="LogAppendTime",
             max_message_bytes=_MIB,
         ),
@@ -76,7 +77,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         schema="processed_transaction.json",
         config=_config(
             cleanup_policy="delete",
-            retention_ms=30 * _DAY_MS,
+            retention_ms=30 * DAY_MS,
             message_timestamp_type="LogAppendTime",
             max_message_bytes=2 * _MIB,
         ),
@@ -91,7 +92,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         schema=None,
         config=_config(
             cleanup_policy="delete",
-            retention_ms=30 * _DAY_MS,
+            retention_ms=30 * DAY_MS,
             message_timestamp_type="LogAppendTime",
             max_message_bytes=2 * _MIB,
         ),
@@ -104,7 +105,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         partitions=1,
         key="event_id",
         schema="label.json",
-        config=_config(cleanup_policy="delete", retention_ms=400 * _DAY_MS),
+        config=_config(cleanup_policy="delete", retention_ms=400 * DAY_MS),
         owners=("producer", "scoring_api", "fraudstream", "your systems"),
         readers=("indexer", "model", "fraudstream"),
         meaning="What transactions turned out to be.",

@@ -14,8 +14,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import Outcome
+from fraud.contracts.times import utc_text
 from fraud.decision.columns import Columns, Fields
 from fraud.decision.policy import Judge, Policy, Ruling
 from fraud.decision.reasons import SCORING_FAILED, top_reasons

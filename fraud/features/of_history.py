@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud.contracts.times import HOUR_MS
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT
 from fraud.features.declaration import ENTITY, LOCATION_COLUMNS, Key
 from fraud.features.history import Rings
@@ -29,7 +30,6 @@ Mask = NDArray[np.bool_]
 Column = NDArray[Any]
 
 EARTH_RADIUS_KM: Final = 6371.0088  # mean radius, IUGG
-_HOUR_MS: Final = 3_600_000
 _SHORTEST_MS: Final = 1000
 _NEVER: Final = np.iinfo(np.int64).max
 _POSITION_BITS: Final = 16
@@ -320,5 +320,5 @@ def distance_km(view: KeyView, window_ms: int) -> Column:
 
 def speed_kmh(view: KeyView, window_ms: int) -> Column:
     """Divide that distance by the time between, of at least a second."""
-    hours = np.maximum(view.age_ms[:, 0], _SHORTEST_MS) / _HOUR_MS
+    hours = np.maximum(view.age_ms[:, 0], _SHORTEST_MS) / HOUR_MS
     return distance_km(view, window_ms) / hours  # type: ignore[no-any-return]

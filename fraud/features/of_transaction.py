@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 from ua_parser import parse as parse_user_agent
 
+from fraud.contracts.times import DAY_MS, HOUR_MS
 from fraud.contracts.transaction import Transaction
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT, amounts_to_micro
 from fraud.features.networks import PUBLIC, network_class
@@ -29,8 +30,6 @@ Floats = NDArray[np.float64]
 CODES: Final = 1024
 """Codes of categories and the like, as numbers for the model: 0 to this, exclusive."""
 
-_DAY_MS: Final = 86_400_000
-_HOUR_MS: Final = 3_600_000
 _EPOCH_WEEKDAY: Final = 3  # 1 January 1970 was a Thursday; Monday is 0
 _TEXTS: Final = 65_536
 """Texts of a kind whose parsed form is kept: some 10 MB of ordinary ones, some 40 MB of the longest."""
@@ -148,12 +147,12 @@ def amount_is_round(batch: Batch) -> NDArray[np.bool_]:
 
 def hour(batch: Batch) -> NDArray[np.int64]:
     """Hour of the day, UTC."""
-    return batch.event_time_ms % _DAY_MS // _HOUR_MS
+    return batch.event_time_ms % DAY_MS // HOUR_MS
 
 
 def weekday(batch: Batch) -> NDArray[np.int64]:
     """Day of the week, UTC; Monday is 0."""
-    return (batch.event_time_ms // _DAY_MS + _EPOCH_WEEKDAY) % 7
+    return (batch.event_time_ms // DAY_MS + _EPOCH_WEEKDAY) % 7
 
 
 def parsed(field: str, parse: Callable[[str], Any], position: int = 0) -> Callable[[Batch], Floats]:

@@ -18,10 +18,10 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListState, expires_ms
 from fraud.contracts.rules import RuleSet
+from fraud.contracts.times import DAY_MS, utc_text
 from fraud.contracts.topics import Topic
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Judge, Ruling
@@ -38,7 +38,6 @@ from fraud.kit.span import TopicSpan
 EXAMPLES: Final = 5
 """Examples given of a rule, and of a change of outcome."""
 
-_DAY_MS: Final = 86_400_000
 _OUTCOMES: Final = tuple(Outcome)
 
 
@@ -485,7 +484,7 @@ def dry_run(
     present = lookups(book.lists())
     tried = present if lists is None else lists
     draft = CompiledRules(numbered(rules, book.meanings()), tried)
-    since_ms = max(0, clock() - round(days * _DAY_MS))
+    since_ms = max(0, clock() - round(days * DAY_MS))
     labels = read_labels(settings, since_ms, stop)
     run = DryRun(CompiledRules(book.active_rules), draft, present, tried, labels)
     with TopicSpan(
@@ -507,7 +506,7 @@ def read_labels(settings: KafkaSettings, since_ms: int, stop: Event | None = Non
     """
     labels = Labels()
     with TopicSpan(
-        settings, Topic.LABELS, since_ms=max(0, since_ms - _DAY_MS), service="fraudstream_labels"
+        settings, Topic.LABELS, since_ms=max(0, since_ms - DAY_MS), service="fraudstream_labels"
     ) as span:
         for batch in span.batches(stop):
             labels.take([message.value() for message in batch])

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.lists import ListEntry
+from fraud.contracts.times import utc_text
 from fraud.governance.book import KeptEntry
 
 COLUMNS = ("value", "source", "reason", "expires_at")

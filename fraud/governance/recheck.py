@@ -31,6 +31,7 @@ from fraud.contracts.control import (
 from fraud.contracts.decision import ModelRef, Outcome
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import ListChange, ListFold, expires_ms
+from fraud.contracts.times import DAY_MS
 from fraud.contracts.topics import Topic
 from fraud.decision.columns import Columns
 from fraud.decision.lists import Lookup
@@ -49,7 +50,6 @@ SHOWN: Final = 20
 _AT_ONCE: Final = 50_000
 """Decisions held in memory while the control topic is folded once."""
 
-_DAY_MS: Final = 86_400_000
 
 Scorers = Callable[[ModelRef], Scorer | None]
 """Gives a model, None when it is not there."""
@@ -368,7 +368,7 @@ def recheck(
         CannotRead: Kafka could not be read.
         Stopped: `stop` was set.
     """
-    since_ms = max(0, clock() - round(days * _DAY_MS))
+    since_ms = max(0, clock() - round(days * DAY_MS))
     with TopicSpan(
         settings, Topic.PROCESSED, since_ms=since_ms, latest=limit, service="fraudstream_recheck"
     ) as span:

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse
 from fraud.contracts.rules import Matching, RuleSet, RuleStatus
+from fraud.contracts.times import utc_text
 from fraud.decision.rulesets import InvalidRules
 from fraud.governance.audited import list_on_record, text_on_record, values_on_record
 from fraud.governance.desk import Conflict, Desk, NoSuch

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import orjson
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.label import Label, LabelValue
+from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import (
     FIELD_BY_NAME,
     MAX_ID_LENGTH,

@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol
 import orjson
 
 from fraud.contracts.control import ControlDocument
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.times import utc_text
 from fraud.kit.clock import Clock, system_clock, to_datetime
 
 KIND: Final = "afd"

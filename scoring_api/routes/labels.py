@@ -16,8 +16,8 @@ from pydantic import (
     Tag,
 )
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.label import Label, LabelValue
+from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import EVENT_TIME_END_MS, MAX_ID_LENGTH
 from fraud.kit.api_keys import Role
 from fraud.kit.clock import Clock, system_clock

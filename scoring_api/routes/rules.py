@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.contracts.times import utc_text
 from fraud.governance.audited import AuditedDesk
 from fraud.governance.book import ControlBook, RuleVersion
 from fraud.governance.desk import NoSuch

@@ -21,7 +21,7 @@ from rich.console import Console
 from devstack import artifacts
 from flink_job.java_functions import build_jar, python_jar
 from flink_job.pipeline import pipeline, register_functions
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import Transaction, decode
 from fraud.features.catalogue import KEYS
 from fraud.features.packing import Packed, pack

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import Transaction, from_mapping
 from fraud.features.catalogue import KEYS
 from fraud.features.packing import pack

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from flink_job.functions import DecideTransactions, ReadTransactions
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import utc_text
 from fraud.decision.engine import Engine
 from fraud.decision.policy import Policy
 from fraud.decision.rulesets import shipped

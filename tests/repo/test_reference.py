@@ -68,18 +68,6 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} -> {target}"
 
 
-def test_the_list_of_decisions_names_each_page_by_its_title() -> None:
-    """Who looks for a reason starts there."""
-    folder = ROOT / "docs/decisions"
-    expected = []
-    for page in sorted(folder.glob("[0-9]*.md")):
-        number, title = page.read_text("utf-8").splitlines()[0].removeprefix("# ").split(": ", 1)
-        assert page.name.startswith(f"{number}-")
-        expected.append(f"- [{number}]({page.name}) {title}")
-    listed = (folder / "README.md").read_text("utf-8").splitlines()
-    assert [line for line in listed if line.startswith("- ")] == expected
-
-
 def test_the_lock_names_no_address() -> None:
     """Names and hashes only: where packages come from is the user's choice."""
     for lock in ("requirements.lock", "requirements-image.lock"):

@@ -19,6 +19,7 @@ from opensearchpy import OpenSearch
 from dashboards.panels import LISTINGS, PANELS, Chart, Index, Listing, Panel, Percentiles, Values
 from dashboards.requests import Cell, Span, columns, listing_request, request, rows
 from dashboards.saved_objects import saved_objects
+from fraud.contracts.times import HOUR_MS
 from fraud.kit.clock import system_clock
 from fraud.kit.settings import OpenSearchSettings
 from indexer.bulk import connect
@@ -32,7 +33,6 @@ pytestmark = pytest.mark.service
 START = datetime(2031, 5, 5, 10, tzinfo=UTC)
 SPAN = Span(START, START + timedelta(hours=1))
 START_MS = round(START.timestamp() * 1000)
-HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
 
 Body = dict[str, Any]

@@ -26,6 +26,7 @@ from opensearchpy import OpenSearch
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from dashboards.panels import PANELS, Chart
+from fraud.contracts.times import HOUR_MS
 from fraud.kit.api_keys import KeyStore, Role
 from fraud.kit.clock import system_clock
 from fraud.kit.settings import OpenSearchSettings
@@ -52,7 +53,6 @@ FLAGS = [
 ]  # fmt: skip
 # A time of its own, years ahead, which is "now" for this page: other tests index at other times.
 NOW_MS = 1_935_000_000_000
-HOUR_MS = 3_600_000
 COUNT = 600
 PHONE = {"width": 390, "height": 844}
 DEADLINE_MS = 60_000

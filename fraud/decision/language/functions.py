@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fraud.contracts.times import DAY_MS, HOUR_MS
 from fraud.contracts.transaction import NUMERIC_TEXT, event_time_to_ms
 from fraud.decision.language import plan
 from fraud.decision.language.patterns import matcher
@@ -61,10 +62,6 @@ class Function:
         return f"{self.name}({', '.join(names)}{', ...' if self.repeated else ''})"
 
 
-_HOUR_MS: Final = 3_600_000.0
-_DAY_MS: Final = 86_400_000.0
-
-
 def _number_in(text: str) -> float:
     text = text.strip()
     if not NUMERIC_TEXT.fullmatch(text):
@@ -86,11 +83,11 @@ def _round(values: Any) -> Any:
 
 
 def _hour(values: Any) -> Any:
-    return np.floor(values / _HOUR_MS) % 24
+    return np.floor(values / HOUR_MS) % 24
 
 
 def _weekday(values: Any) -> Any:
-    return (np.floor(values / _DAY_MS) + 3) % 7
+    return (np.floor(values / DAY_MS) + 3) % 7
 
 
 def read_time(text: str) -> float:

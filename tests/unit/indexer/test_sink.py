@@ -10,8 +10,8 @@ from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 from opensearchpy.exceptions import ConnectionTimeout, RequestError, TransportError
 from prometheus_client import REGISTRY
 
-from fraud.contracts.dead_letter import utc_text
 from fraud.contracts.errors import Backpressure
+from fraud.contracts.times import utc_text
 from fraud.kit.metrics import DECIDED_BY, DOCUMENTS_REFUSED
 from fraud.kit.pseudonyms import Pseudonyms
 from indexer.bulk import MAX_TRIES, MIN_ITEMS

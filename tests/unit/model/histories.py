@@ -8,11 +8,9 @@ from typing import Any
 
 import orjson
 
-from fraud.contracts.dead_letter import utc_text
+from fraud.contracts.times import DAY_MS, HOUR_MS, utc_text
 
 START_MS = 1_772_323_200_000
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 
 
 def labelled_rows(

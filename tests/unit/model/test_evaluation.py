@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
+from fraud.contracts.times import DAY_MS
 from fraud.decision.scale import ScoreScale
 from model.datasets import DatasetError
-from model.evaluation import DAY_MS, Period, average_precision, difference, importance, measure
+from model.evaluation import Period, average_precision, difference, importance, measure
 
 SCALE = ScoreScale([0.0, 0.5, 1.0], [0.0, 900.0, 1000.0])
 FEW = 20

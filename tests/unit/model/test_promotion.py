@@ -11,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.times import DAY_MS
 from model import registry as registry_module
 from model.examples import History
 from model.promotion import PromotionRefused, check
 from model.registry import LATER_FILE, ModelAltered, ModelMismatch, Registry
 from model.training import Trained, TrainingConfig, measurable, period_of, train
-from tests.unit.model.histories import DAY_MS, labelled_rows
+from tests.unit.model.histories import labelled_rows
 from tests.unit.model.test_training import read
 
 CONFIG = TrainingConfig(

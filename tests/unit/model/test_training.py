@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.times import DAY_MS
 from fraud.features.vector import FEATURE_NAMES
 from model.datasets import ColumnMapping, Dataset
 from model.examples import UNKNOWN, History, Source, feature_rows, read_history
 from model.scorer import XGBoostScorer
 from model.training import RAW_FEATURES, TooFewLabels, TrainingConfig, split, train
-from tests.unit.model.histories import DAY_MS, labelled_rows, write_rows
+from tests.unit.model.histories import labelled_rows, write_rows
 
 CONFIG = TrainingConfig(
     min_rounds=30, max_rounds=60, patience=15, search=0, baseline=False, resamples=10

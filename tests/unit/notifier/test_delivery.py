@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
+from fraud.contracts.times import DAY_MS
 from notifier.channels import (
     NotWritten,
     Refused,
@@ -23,8 +24,6 @@ from notifier.channels import (
 from notifier.delivery import Delivery, Housekeeping, back_off_s
 from notifier.planning import Kind
 from tests.unit.notifier.desk import TEAM, Desk, FakeTransport, a_policy, an_alert
-
-DAY_MS = 86_400_000
 
 
 def a_delivery(desk: Desk, transport: Any) -> Delivery:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fraud.contracts.times import HOUR_MS
 from notifier.ledger import Ledger, LedgerInUse, LedgerLock
-from notifier.planning import HOUR_MS, Hold, Kind
+from notifier.planning import Hold, Kind
 from tests.unit.notifier.desk import TEAM, Desk, a_policy, an_alert
 
 OTHER = "webhook:cases"

@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fraud.contracts.times import HOUR_MS
 from notifier.alerts import Severity
-from notifier.planning import COUNTED, HOUR_MS, Hold, Kind, Plan, Policy, Waiting, plan
+from notifier.planning import COUNTED, Hold, Kind, Plan, Policy, Waiting, plan
 from notifier.quiet import QuietHours
 from tests.unit.notifier.desk import a_policy
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fraud.contracts.times import DAY_MS
 from producer.acceptance import MAX_RAW_AUC, auc, periods_auc, raw_field_aucs, shared_fraud_days
 from producer.injections import Injection
 from producer.records import columns
 from producer.simulation import Plan, Process, World, simulate
 
-DAY_MS = 86_400_000
 T0 = 20_700 * DAY_MS
 
 

@@ -8,13 +8,13 @@ import orjson
 import pandas as pd
 import pytest
 
+from fraud.contracts.times import DAY_MS
 from fraud.contracts.transaction import event_time_to_ms
 from producer.__main__ import main
 from producer.history import write_history
 from producer.records import COLUMNS
 from producer.simulation import Plan, World
 
-DAY_MS = 86_400_000
 T0 = 20_700 * DAY_MS
 
 

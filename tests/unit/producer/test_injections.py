@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fraud.contracts.times import HOUR_MS
 from producer.events import CAMPAIGNS, Events
 from producer.injections import CAMPAIGN_KINDS, Drift, Injection, log_line
 from producer.population import CATEGORIES, NEW_AGENT_KINDS, NEW_CATEGORIES
 from producer.reactions import read_log
 from producer.simulation import Plan, World, simulate
 
-HOUR_MS = 3_600_000
 T0 = 20_700 * 24 * HOUR_MS
 T1 = T0 + 6 * HOUR_MS
 AT = T0 + HOUR_MS

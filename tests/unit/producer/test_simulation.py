@@ -6,6 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
+from fraud.contracts.times import DAY_MS, HOUR_MS
 from fraud.contracts.transaction import FIELDS, decode
 from producer.events import Campaign, Channel, Events
 from producer.labels import MAX_DELAY_DAYS
@@ -13,8 +14,6 @@ from producer.population import SEGMENTS, load_pools
 from producer.records import columns, rows
 from producer.simulation import Plan, Process, World, simulate
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 T0 = 20_700 * DAY_MS  # 2026-09-04
 
 
