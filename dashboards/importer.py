@@ -18,11 +18,11 @@ _LONGEST_WAIT_S: Final = 5.0
 _log = structlog.get_logger("dashboards")
 
 
-class ImportFailed(Exception):  # noqa: N818 - said as it is
+class ImportFailed(Exception):
     """The saved objects are not in Dashboards; the message says why."""
 
 
-class _NotReady(Exception):  # noqa: N818 - a verdict
+class _NotReady(Exception):
     """Dashboards is there, and cannot be asked yet."""
 
 

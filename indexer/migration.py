@@ -68,7 +68,7 @@ class Due:
     why: str
 
 
-class MigrationFailed(Exception):  # noqa: N818 - said as it is
+class MigrationFailed(Exception):
     """An index could not be migrated, and is as it was."""
 
 

@@ -32,7 +32,7 @@ _LATE: Final = timedelta(days=7)
 _DELETION_S: Final = 600
 
 
-class ClockDoubted(Exception):  # noqa: N818 - a verdict
+class ClockDoubted(Exception):
     """So much is too old at once that the clock may be wrong; the text says what."""
 
 

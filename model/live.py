@@ -52,7 +52,7 @@ _LOOK_S: Final = 0.05
 _log = structlog.get_logger("model.live")
 
 
-class ControlUnread(Exception):  # noqa: N818 - said as it is
+class ControlUnread(Exception):
     """The control topic could not be read: which model decides is not known."""
 
 

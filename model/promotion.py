@@ -21,7 +21,7 @@ WORSE_SHARE: Final = 0.8
 in five is refused, of worse ones nearly all."""
 
 
-class PromotionRefused(ModelError):  # noqa: N818 - a verdict, named as the caller reads it
+class PromotionRefused(ModelError):
     """A model may not decide; the text says why."""
 
 

@@ -45,15 +45,15 @@ class ModelError(Exception):
     """A model cannot be used; the text says which and why."""
 
 
-class NoSuchModel(ModelError):  # noqa: N818 - a verdict, named as the caller reads it
+class NoSuchModel(ModelError):
     """The registry holds no such model, or no champion yet."""
 
 
-class ModelAltered(ModelError):  # noqa: N818 - a verdict, named as the caller reads it
+class ModelAltered(ModelError):
     """The files of a model are not those that its version names."""
 
 
-class ModelMismatch(ModelError):  # noqa: N818 - a verdict, named as the caller reads it
+class ModelMismatch(ModelError):
     """A model was trained on other features than this program computes."""
 
 

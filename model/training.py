@@ -101,7 +101,7 @@ _FOLD_PATIENCE: Final = 20
 _FOLD_ROUNDS: Final = 150
 
 
-class TooFewLabels(DatasetError):  # noqa: N818 - a verdict, named as the caller reads it
+class TooFewLabels(DatasetError):
     """A history cannot be learnt from; the text says what is missing."""
 
 

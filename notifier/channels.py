@@ -14,7 +14,7 @@ from notifier.routing import Destination
 _log = structlog.get_logger("notifier")
 
 
-class ServerUnavailable(Exception):  # noqa: N818 - a verdict
+class ServerUnavailable(Exception):
     """The server is down, refuses us altogether, or broke off with this message in hand.
 
     Any other message may fare the same, or only this one: who sends finds out by trying others.
@@ -39,11 +39,11 @@ class Unanswered(ServerUnavailable):
     """
 
 
-class TryLater(Exception):  # noqa: N818 - a verdict
+class TryLater(Exception):
     """This message cannot be taken now. Others may pass."""
 
 
-class Refused(Exception):  # noqa: N818 - a verdict
+class Refused(Exception):
     """This message will never be taken."""
 
 

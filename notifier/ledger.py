@@ -102,7 +102,7 @@ COMMIT;
 """What the first version had pending or refused has no deliveries yet: see `Ledger.adopt`."""
 
 
-class LedgerInUse(Exception):  # noqa: N818 - said as it is
+class LedgerInUse(Exception):
     """Another notifier has the ledger open."""
 
 

@@ -46,11 +46,11 @@ ANYONE: Final = Principal("anyone", Role.ADMIN)
 """Who asks when keys are switched off."""
 
 
-class NotAuthenticated(Exception):  # noqa: N818 - a verdict
+class NotAuthenticated(Exception):
     """No key, or none that there is; the text says which."""
 
 
-class RoleNeeded(Exception):  # noqa: N818 - a verdict
+class RoleNeeded(Exception):
     """The key's role does not cover this.
 
     Attributes:
@@ -62,7 +62,7 @@ class RoleNeeded(Exception):  # noqa: N818 - a verdict
         self.role = role
 
 
-class RateLimited(Exception):  # noqa: N818 - a verdict
+class RateLimited(Exception):
     """The key asks too often.
 
     Attributes:

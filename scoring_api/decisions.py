@@ -43,15 +43,15 @@ SearchedField = StrEnum(  # type: ignore[misc]  # of the fields declared once, e
 )  # fmt: skip
 
 
-class SearchAway(Exception):  # noqa: N818 - a verdict
+class SearchAway(Exception):
     """OpenSearch cannot be asked now; the text says why."""
 
 
-class NoSuchDecision(Exception):  # noqa: N818 - a verdict
+class NoSuchDecision(Exception):
     """No decision of that event is indexed."""
 
 
-class InvalidCursor(Exception):  # noqa: N818 - a verdict
+class InvalidCursor(Exception):
     """The cursor is none that a page gave."""
 
 

@@ -39,11 +39,11 @@ class RunState(StrEnum):
     FAILED = "failed"
 
 
-class NoSuchRun(LookupError):  # noqa: N818 - a verdict
+class NoSuchRun(LookupError):
     """There is no such dry run, or no more."""
 
 
-class RunBusy(Exception):  # noqa: N818 - a verdict
+class RunBusy(Exception):
     """A dry run is going on already."""
 
 

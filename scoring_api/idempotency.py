@@ -54,15 +54,15 @@ CREATE INDEX IF NOT EXISTS sealed_answers_at ON sealed_answers (at_ms);
 """
 
 
-class KeyReused(Exception):  # noqa: N818 - a verdict
+class KeyReused(Exception):
     """The key was used for another request."""
 
 
-class StillWorking(Exception):  # noqa: N818 - a verdict
+class StillWorking(Exception):
     """The first request of this key is not answered yet."""
 
 
-class ShownOnce(Exception):  # noqa: N818 - a verdict
+class ShownOnce(Exception):
     """The first request of this key was done, and its answer held a secret, which is not kept."""
 
 

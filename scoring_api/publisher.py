@@ -20,7 +20,7 @@ _CLOSE_S: Final = 5.0
 _log = structlog.get_logger("scoring_api")
 
 
-class NotPublished(Exception):  # noqa: N818 - a verdict
+class NotPublished(Exception):
     """The broker did not acknowledge a record; it may be there or not. The text says why."""
 
 

@@ -36,11 +36,11 @@ _SLICE: Final = 32
 _log = structlog.get_logger("scoring_api")
 
 
-class TooManyRecords(Exception):  # noqa: N818 - a verdict
+class TooManyRecords(Exception):
     """A list has more than `MAX_RECORDS` records."""
 
 
-class TooLarge(Exception):  # noqa: N818 - a verdict
+class TooLarge(Exception):
     """A body or a record has too many bytes.
 
     Attributes:
@@ -52,7 +52,7 @@ class TooLarge(Exception):  # noqa: N818 - a verdict
         self.limit = limit
 
 
-class InvalidRecords(Exception):  # noqa: N818 - a verdict
+class InvalidRecords(Exception):
     """Some records of a list are invalid.
 
     Attributes:
@@ -64,7 +64,7 @@ class InvalidRecords(Exception):  # noqa: N818 - a verdict
         self.verdicts = verdicts
 
 
-class NotReady(Exception):  # noqa: N818 - a verdict
+class NotReady(Exception):
     """The history is not the stream's yet, so a score would not be, either."""
 
 

@@ -63,7 +63,7 @@ _BACKLOG: Final = 2048
 _log = structlog.get_logger(SERVICE)
 
 
-class CannotStart(Exception):  # noqa: N818 - said as it is
+class CannotStart(Exception):
     """Something outside must change first; the message says what."""
 
 

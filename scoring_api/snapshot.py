@@ -27,7 +27,7 @@ _CHUNK: Final = 512
 """Byte strings joined at once: about a megabyte, so that requests are not held up for long."""
 
 
-class SnapshotUnusable(Exception):  # noqa: N818 - said as it is
+class SnapshotUnusable(Exception):
     """The snapshot is of another layout, or damaged: the history has to be read anew."""
 
 

@@ -31,7 +31,7 @@ class ErrorCode(StrEnum):
     """A field has a value of the right type outside its declared range."""
 
 
-class InvalidMessage(Exception):  # noqa: N818 - a verdict, named as the loop reads it
+class InvalidMessage(Exception):
     """A message that can never be processed: dead-letter it once, and go on.
 
     Attributes:
@@ -52,7 +52,7 @@ class InvalidMessage(Exception):  # noqa: N818 - a verdict, named as the loop re
         return InvalidMessage, (self.reason, self.detail, self.field)
 
 
-class Backpressure(Exception):  # noqa: N818 - a verdict, named as the loop reads it
+class Backpressure(Exception):
     """A sink asks for a pause: stop fetching, wait, and hand the same records in again.
 
     Attributes:

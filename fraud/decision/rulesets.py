@@ -43,7 +43,7 @@ class Problem:
         return f"rule {self.rule}, {self.field}{at}: {self.detail}"
 
 
-class InvalidRules(Exception):  # noqa: N818 - a verdict, named as the caller reads it
+class InvalidRules(Exception):
     """A rule set that must not decide.
 
     Attributes:

@@ -41,11 +41,11 @@ from fraud.governance.book import ControlBook, KeptEntry, RuleVersion
 from fraud.kit.clock import Clock, system_clock, to_datetime
 
 
-class NoSuch(LookupError):  # noqa: N818 - a verdict, named as the caller reads it
+class NoSuch(LookupError):
     """There is no such version or list; the text says which."""
 
 
-class Conflict(Exception):  # noqa: N818 - a verdict, named as the caller reads it
+class Conflict(Exception):
     """What is there now does not allow the change; the text says why."""
 
 

@@ -22,7 +22,7 @@ from fraud.kit.settings import KafkaSettings
 _LOOK_S: Final = 0.02
 
 
-class BookUnread(Exception):  # noqa: N818 - said as it is
+class BookUnread(Exception):
     """The control topic could not be read to its end; the text says what it waits for."""
 
 

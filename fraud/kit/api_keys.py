@@ -87,23 +87,23 @@ class _Stored(BaseModel):
     keys: list[_StoredKey]
 
 
-class KeyNameTaken(Exception):  # noqa: N818 - a verdict
+class KeyNameTaken(Exception):
     """There is a key of that name."""
 
 
-class NoSuchKey(Exception):  # noqa: N818 - a verdict
+class NoSuchKey(Exception):
     """There is no key of that id."""
 
 
-class LastAdminKey(Exception):  # noqa: N818 - a verdict
+class LastAdminKey(Exception):
     """It is the only key of role admin: nobody could manage keys without it."""
 
 
-class TooManyKeys(Exception):  # noqa: N818 - a verdict
+class TooManyKeys(Exception):
     """There are `MAX_KEYS` already."""
 
 
-class KeysUnreadable(Exception):  # noqa: N818 - said as it is
+class KeysUnreadable(Exception):
     """The file of keys is damaged; the message names it."""
 
 

@@ -51,15 +51,15 @@ class AwsCredential:
     role: Role
 
 
-class CredentialsUnreadable(Exception):  # noqa: N818 - said as it is
+class CredentialsUnreadable(Exception):
     """The file is damaged; the message says where, and never a secret."""
 
 
-class ProfileTaken(Exception):  # noqa: N818 - a verdict
+class ProfileTaken(Exception):
     """There is a profile of that name."""
 
 
-class NoSuchProfile(Exception):  # noqa: N818 - a verdict
+class NoSuchProfile(Exception):
     """There is no profile of that name."""
 
 

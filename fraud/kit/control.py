@@ -34,15 +34,15 @@ Name = tuple[str, str]
 """Kind and name of documents that replace each other."""
 
 
-class Refused(Exception):  # noqa: N818 - a verdict
+class Refused(Exception):
     """Who uses a document cannot take it up; the text says why."""
 
 
-class Void(Exception):  # noqa: N818 - a verdict
+class Void(Exception):
     """A document is not in force, by what all its readers agree on; nothing is wrong with it."""
 
 
-class CannotPublish(Exception):  # noqa: N818 - a verdict
+class CannotPublish(Exception):
     """The broker did not take a document; the text says why."""
 
 

@@ -51,7 +51,7 @@ class Position:
     offsets: dict[int, int]
 
 
-class TopicReplaced(Exception):  # noqa: N818 - a verdict, named as the loop reads it
+class TopicReplaced(Exception):
     """The position is none in the topic that is there now: what was read of it is void."""
 
 

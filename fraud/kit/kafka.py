@@ -97,7 +97,7 @@ class Source(Protocol):
         ...
 
 
-class TooManyRefused(Exception):  # noqa: N818 - said as it is
+class TooManyRefused(Exception):
     """More records in a row than bad luck explains could not be read."""
 
 

@@ -24,11 +24,11 @@ _BATCH: Final = 5_000
 _log = structlog.get_logger("fraud.kit.span")
 
 
-class CannotRead(Exception):  # noqa: N818 - a verdict
+class CannotRead(Exception):
     """Kafka cannot be read; the text says where and why."""
 
 
-class Stopped(Exception):  # noqa: N818 - a verdict
+class Stopped(Exception):
     """Reading was stopped before its end."""
 
 

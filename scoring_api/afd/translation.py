@@ -48,7 +48,7 @@ _LIST_TYPES: Final[Mapping[str, ListType]] = MappingProxyType(
 )
 
 
-class NotTranslated(ValueError):  # noqa: N818 - a verdict
+class NotTranslated(ValueError):
     """Nothing of ours is what it says; the text says why, and what to do."""
 
 

@@ -34,7 +34,7 @@ from scoring_api.scoring import Scoring
 from scoring_api.settings import Settings
 
 
-class UnusableSetting(Exception):  # noqa: N818 - said as it is
+class UnusableSetting(Exception):
     """A setting of the protocol cannot be used; the message says which and why."""
 
 

@@ -19,7 +19,7 @@ _SALT: Final = "live page"
 _OURS: Final = frozenset({"same-origin", "none"})
 
 
-class ForeignRequest(Exception):  # noqa: N818 - a verdict
+class ForeignRequest(Exception):
     """Another site's page asks in the user's name."""
 
 

@@ -46,7 +46,7 @@ _UP_S = 900
 _PATIENCE_S = 180
 
 
-class Failed(Exception):  # noqa: N818 - a verdict
+class Failed(Exception):
     """A step did not come out as it should."""
 
 
