@@ -14,7 +14,7 @@ from fraud.kit.pseudonyms import kept_key
 _NONCE: Final = 12
 
 
-class Unreadable(ValueError):  # noqa: N818 - a verdict
+class Unreadable(ValueError):
     """It was sealed by another key, for something else, or not at all."""
 
 
