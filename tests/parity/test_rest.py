@@ -50,7 +50,7 @@ class Stream:
     def __init__(self, registry: Path) -> None:
         self._read = ReadTransactions()
         self._decide = DecideTransactions(registry)
-        counter = SimpleNamespace(inc=lambda: None)
+        counter = SimpleNamespace(inc=lambda _by=1: None)
         group = SimpleNamespace(counter=lambda _name: counter)
         self._decide.open(SimpleNamespace(get_metric_group=lambda: group))  # type: ignore[arg-type]
         self._state = {key.name: Histories(key) for key in KEYS}
