@@ -14,7 +14,7 @@ import orjson
 
 import producer
 
-_NOT_SENT: Final = frozenset({"label", "label_time", "is_fraud", "campaign"})
+_NOT_SENT: Final = frozenset({"label", "label_time", "is_fraud", "campaign", "made_by"})
 
 
 def history_file(folder: Path, *, days: int, customers: int, seed: int) -> Path:

@@ -76,7 +76,7 @@ def replay(
     try:
         columns = ColumnMapping.read(mapping)
         dataset = Dataset(file, delimiter, encoding)
-        columns.check(dataset.columns(), file.name)
+        dataset.check(columns)
         writer = KafkaWriter(settings.librdkafka(), linger_ms=5 if rate else 20)
         writer.check(transactions, timeout_s=10)
         if labels:

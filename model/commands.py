@@ -83,7 +83,9 @@ def train(
     ] = None,
     mapping: MappingOption = None,
     name: Annotated[str, typer.Option(help="Name of the model.")] = DEFAULT_NAME,
-    seed: Annotated[int, typer.Option(help="Same data and seed, same model.")] = 7,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Same data and seed, same model.")
+    ] = 7,
     registry: RegistryOption = None,
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Only when there is no champion to use.")
@@ -137,6 +139,8 @@ def train(
         from model.training import train as train_model
 
         check_name(name)
+        _check_page(report)
+        models.make()
         config = TrainingConfig(
             seed=seed,
             search=(0 if if_missing else SEARCH) if search is None else search,
@@ -214,12 +218,16 @@ def evaluate(
     settings, models = _open(registry)
     console = Console(stderr=True, soft_wrap=True)
     with _user_errors():
+        _check_page(report)
         ref = models.champion_ref() if model is None else models.find(model)
         scorer = models.load(ref.name, ref.version)
         from model.evaluation import measure
+        from model.promotion import learnt_until_ms
         from model.report import html_page, print_tables, wide_console
 
-        period = _period(settings, data, mapping, encoding, console)
+        period, read = _period(settings, data, mapping, encoding, console)
+        until_ms = learnt_until_ms(models.manifest(ref.name, ref.version), period)
+        read["learnt_from"] = int((period.event_time_ms < until_ms).sum())
         measured = measure(
             period,
             scorer.predict(period.matrix),
@@ -230,14 +238,17 @@ def evaluate(
         names = ", ".join(path.name for path in data)
         if report is not None:
             title = f"Model {ref.name}@{ref.version}"
-            page = html_page(title, f"measured on {names}", figures, {"model": measured.curves})
+            page = html_page(
+                title, f"measured on {names}", figures, {"model": measured.curves}, read
+            )
             _write_page(report, page)
     if as_json:
-        print_json({"model": ref.model_dump(), "files": [str(path) for path in data], **figures})
+        files = [str(path) for path in data]
+        print_json({"model": ref.model_dump(), "files": files, "data": read, **figures})
         return
     console = wide_console()
     console.print(f"model [bold]{ref.name}@{ref.version}[/bold] on {names}", highlight=False)
-    print_tables(console, figures)
+    print_tables(console, figures, read)
     if report is not None:
         console.print(f"report: {report}", highlight=False)
 
@@ -312,7 +323,8 @@ def score(
 ) -> None:
     """Score files offline, in event order, as the stream would have: event_id, probability, score, outcome.
 
-    A row that the stream would refuse has no line in the output; how many there are is said.
+    The outcome is that of the shipped rules, whatever rules are active. Labels are not needed. A row
+    that the stream would refuse has no line in the output; how many there are is said.
     """
     from rich.console import Console
 
@@ -322,9 +334,10 @@ def score(
         ref = models.champion_ref() if model is None else models.find(model)
         scorer = models.load(ref.name, ref.version)
         from model.offline import check_output, decide_rows, write_decisions
+        from model.report import data_warnings, print_warnings
 
-        check_output(output)
-        sources = _sources(settings, data, mapping, encoding)
+        check_output(output, [*data, *([mapping] if mapping else [])])
+        sources = _sources(settings, data, mapping, encoding, labels=False)
         with _bars(console) as bars:
             history, matrix = _vectors(sources, bars)
             decisions = decide_rows(history, matrix, scorer)
@@ -336,6 +349,7 @@ def score(
     )
     for what, count in history.refused_why.items():
         console.print(f"{count:,} refused: {what}", highlight=False)
+    print_warnings(console, data_warnings(history.told()))
 
 
 @app.command()
@@ -346,8 +360,8 @@ def promote(
         typer.Option(
             "--data",
             "-d",
-            help="Later labelled transactions to compare it with the champion on. Without: those it "
-            "was tested on.",
+            help="Later labelled transactions to compare it with the champion on; of these, what came "
+            "after both were trained counts. Without: those it was tested on.",
         ),
     ] = None,
     mapping: MappingOption = None,
@@ -372,7 +386,7 @@ def promote(
             from model.promotion import check
 
             console = Console(stderr=True, soft_wrap=True)
-            period = _period(settings, data, mapping, encoding, console) if data else None
+            period = _period(settings, data, mapping, encoding, console)[0] if data else None
             compared = check(models, ref, period)
             if compared is not None:
                 typer.echo(str(compared), err=True)
@@ -533,7 +547,7 @@ def _write_reports(
         f"those from {test['start'][:10]} to {test['end'][:10]}, which it has not seen"
     )
     page = html_page(
-        f"Model {manifest.name}@{manifest.version}", subtitle, manifest.metrics, curves, made
+        f"Model {manifest.name}@{manifest.version}", subtitle, manifest.metrics, curves, made, made
     )
     ref = (manifest.name, manifest.version)
     told = {**manifest.model_dump(), "curves": curves}
@@ -541,6 +555,23 @@ def _write_reports(
     if copy is not None:
         _write_page(copy, page)
     return models.keep(*ref, "report.html", page)
+
+
+def _check_page(path: Path | None) -> None:
+    """Check that a report can be written, before anything is computed for it."""
+    import os
+
+    from model.datasets import DatasetError
+
+    if path is None:
+        return
+    if path.is_dir():
+        raise DatasetError(f"{path}: is a folder; name a file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise DatasetError(f"{path}: no such folder")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise DatasetError(f"{path}: not to be written to")
 
 
 def _write_page(path: Path, page: bytes) -> None:
@@ -558,13 +589,13 @@ def _period(
     mapping: Path | None,
     encoding: str | None,
     console: Console,
-) -> Period:
-    """Read files to measure on."""
+) -> tuple[Period, dict[str, Any]]:
+    """Read files to measure on; also what there is to know about them."""
     from model.training import measurable, period_of
 
     with _bars(console) as bars:
         history, matrix = _vectors(_sources(settings, files, mapping, encoding), bars)
-    return period_of(history, matrix, measurable(history))
+    return period_of(history, matrix, measurable(history)), history.told()
 
 
 def _vectors(sources: Sequence[Source], bars: Progress) -> tuple[History, NDArray[np.float32]]:
@@ -576,11 +607,17 @@ def _vectors(sources: Sequence[Source], bars: Progress) -> tuple[History, NDArra
 
 
 def _sources(
-    settings: TrainSettings, files: Sequence[Path], mapping: Path | None, encoding: str | None
+    settings: TrainSettings,
+    files: Sequence[Path],
+    mapping: Path | None,
+    encoding: str | None,
+    *,
+    labels: bool = True,
 ) -> list[Source]:
     from model.datasets import TARGETS, ColumnMapping, Dataset, DatasetError
     from model.examples import Source
 
+    simulated = not files
     if not files:
         if mapping is not None:
             raise DatasetError("--mapping is of use with --data only")
@@ -594,12 +631,15 @@ def _sources(
         if mapping is not None:
             columns = ColumnMapping.read(mapping)
         else:
-            there = set(dataset.columns())
+            # Rows of JSON lines need not all have the same: any of our names may come late.
+            there = TARGETS if dataset.kind == "jsonl" else dataset.columns()
             columns = ColumnMapping(
                 {name: name for name in TARGETS if name in there}, name="without a mapping"
             )
-        columns.check(dataset.columns(), file.name)
-        sources.append(Source(dataset, columns))
+        if not labels:
+            columns = columns.without_labels()
+        dataset.check(columns)
+        sources.append(Source(dataset, columns, simulated))
     return sources
 
 
@@ -673,7 +713,7 @@ def _print_report(manifest: Manifest, *, decides: bool, took_s: float, page: Pat
     console = wide_console()
     console.print(f"model [bold]{manifest.name}@{manifest.version}[/bold] trained in {took_s:.1f} s", highlight=False)  # fmt: skip
     console.print(table)
-    print_tables(console, manifest.metrics)
+    print_tables(console, manifest.metrics, made)
     console.print(f"report: {page}", highlight=False)
     console.print(
         "it is the champion: services decide with it"

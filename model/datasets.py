@@ -10,8 +10,8 @@ A mapping is a TOML file:
     transaction_currency = "USD"
 
     [labels]                      # what their labels mean; these by default
-    fraud = ["1"]
-    legitimate = ["0"]
+    fraud = ["1"]                 # also 1.0, true, TRUE
+    legitimate = ["0"]            # also 0.0, false
 
 Values are taken as they stand in the file; empty ones are absent. A row that our contract refuses
 is not dropped here: whoever reads decides (the stream dead-letters it, so that every row is
@@ -27,27 +27,40 @@ import gzip
 import io
 import itertools
 import math
+import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Final, NamedTuple
 
 import orjson
 
+from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.label import LabelValue
-from fraud.contracts.transaction import FIELD_BY_NAME, FIELDS, Kind
+from fraud.contracts.transaction import FIELD_BY_NAME, FIELDS, Kind, read_field
 
 LABEL: Final = "label"
 LABEL_TIME: Final = "label_time"
 TARGETS: Final = (*FIELD_BY_NAME, LABEL, LABEL_TIME)
 """What a mapping can fill: the record's fields, the label and when it became known."""
+MADE_BY: Final = "made_by"
+"""Key of a Parquet file's metadata, or of the first JSON line: which program wrote the file."""
+
+SIMULATOR: Final = "fraudstream simulate"
+"""What the simulator's files say that they were made by."""
+
 _SECTIONS: Final = ("fields", "constants", "labels")
 _DELIMITERS: Final = ",;\t|"
+_MOST_LINES: Final = 100
+"""Most lines of one row of a CSV. A stray quote swallows hundreds; nobody's remarks are as long."""
+_SAMPLED_ROWS: Final = 1_000
 _BATCH_ROWS: Final = 5_000
 _BUFFER_BYTES: Final = 1 << 18
 
@@ -131,8 +144,16 @@ class ColumnMapping:
         ]
         problems += [
             f"{self.name}: label {value!r} means both fraud and legitimate"
-            for value in sorted(self.fraud & self.legitimate)
+            for value in sorted(self.fraud)
+            if _label_key(value) in {_label_key(other) for other in self.legitimate}
         ]
+        for target, value in self.constants.items():
+            # Else every row would be refused, and the rows be blamed.
+            try:
+                if target in FIELD_BY_NAME and read_field(FIELD_BY_NAME[target], value) is None:
+                    problems.append(f"{self.name}: [constants] {target}: expected a value")
+            except InvalidMessage as verdict:
+                problems.append(f"{self.name}: [constants] {verdict.detail}")
         if LABEL_TIME in self.fields and LABEL not in self.fields and LABEL not in self.constants:
             problems.append(f"{self.name}: label_time is mapped and label is not")
         if problems:
@@ -191,8 +212,29 @@ class ColumnMapping:
             name=path.name,
         )
 
-    def check(self, columns: Sequence[str], file: str = "the file") -> None:
+    @property
+    def is_ours(self) -> bool:
+        """Whether the columns have our names, so that nothing is mapped."""
+        return not self.constants and all(name == column for name, column in self.fields.items())
+
+    def without_labels(self) -> ColumnMapping:
+        """Give the same mapping for a file whose labels are not wanted, or not there."""
+        labels = (LABEL, LABEL_TIME)
+        return replace(
+            self,
+            fields={name: one for name, one in self.fields.items() if name not in labels},
+            constants={name: one for name, one in self.constants.items() if name not in labels},
+        )
+
+    def check(
+        self, columns: Sequence[str], file: str = "the file", *, required_only: bool = False
+    ) -> None:
         """Check that a file has the columns that are mapped.
+
+        Args:
+            columns: Of the file.
+            file: Its name.
+            required_only: Whether columns of optional fields and labels may be missing.
 
         Raises:
             DatasetError: It has not; names those that it has.
@@ -201,7 +243,8 @@ class ColumnMapping:
             f"{self.name}: {target} = {column!r}: {file} has no such column{_nearest(column, columns)}"
             for target, column in self.fields.items()
             if column not in columns
-        ]
+            and not (required_only and (target not in FIELD_BY_NAME or not FIELD_BY_NAME[target].required))
+        ]  # fmt: skip
         if missing:
             raise DatasetError(*missing, f"{file} has the columns: {', '.join(columns)}")
 
@@ -223,24 +266,63 @@ class ColumnMapping:
             value = plain_value(row.get(column))
             if value is None or value == "":
                 continue
-            # Ids are text on the wire, and numbers in many a file.
-            if type(value) is int and target in _TEXTUAL:
-                value = str(value)
-            record[target] = value
+            record[target] = digits(value) if target in _TEXTUAL else value
         record.update(self.constants)
         label = record.pop(LABEL, None)
         label_time = record.pop(LABEL_TIME, None)
-        return LabelledRecord(
-            record, self.label_of(label), None if label_time is None else str(label_time)
-        )
+        return LabelledRecord(record, self.label_of(label), label_time_text(label_time))
 
     def label_of(self, value: Any) -> bool | None:
-        """Say what a label means: True for fraud, False for legitimate, None when not known."""
-        said = None if value is None else _as_text(value)
-        return True if said in self.fraud else False if said in self.legitimate else None
+        """Say what a label means: True for fraud, False for legitimate, None when not known.
+
+        Example:
+            >>> mapping = ColumnMapping({f.name: f.name for f in FIELDS})
+            >>> [mapping.label_of(value) for value in (1, "1.0", True, "FALSE", "pending")]
+            [True, True, True, False, None]
+        """
+        return None if value is None else self._meaning.get(_label_key(value))
+
+    @cached_property
+    def _meaning(self) -> dict[str, bool]:
+        meant = ((True, self.fraud), (False, self.legitimate))
+        return {_label_key(value): meaning for meaning, values in meant for value in values}
 
 
 _TEXTUAL: Final = frozenset(f.name for f in FIELDS if f.kind in (Kind.ID, Kind.TEXT))
+_WHOLE: Final = re.compile(r"([0-9]+)\.0*", re.ASCII)
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_EXACT: Final = 2.0**53
+"""Whole numbers below it are exact in a float, and not beyond."""
+
+
+def digits(value: Any) -> Any:
+    """Write a whole number of a text field as its digits, any other value as it is.
+
+    Ids are text on the wire, numbers in many a file, and floats in a column with gaps.
+
+    Example:
+        >>> [digits(value) for value in (411111, 411111.0, 1.5, "7")]
+        ['411111', '411111', 1.5, '7']
+    """
+    if type(value) is int or (
+        type(value) is float and value.is_integer() and -_EXACT < value < _EXACT
+    ):
+        return str(int(value))
+    return value
+
+
+def label_time_text(value: Any) -> str | None:
+    """Give a label's time as text; of a date its end, when the label was known for certain.
+
+    Example:
+        >>> label_time_text("2026-03-01")
+        '2026-03-01T23:59:59.999Z'
+    """
+    value = plain_value(value)
+    if value is None or value == "":
+        return None
+    text = str(value)
+    return f"{text.strip()}T23:59:59.999Z" if _DATE.fullmatch(text.strip()) else text
 
 
 def label_value(label: bool) -> LabelValue:
@@ -262,6 +344,18 @@ def _as_text(value: Any) -> str:
     return str(value).strip()
 
 
+def _label_key(value: Any) -> str:
+    """Give what labels are compared by: 1, 1.0, "1.0", True and "TRUE" mean the same.
+
+    Example:
+        >>> [_label_key(value) for value in (1.0, "1.0", True, "False", "Fraud ", "01")]
+        ['1', '1', '1', '0', 'fraud', '01']
+    """
+    text = _as_text(value).lower()
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else {"true": "1", "false": "0"}.get(text, text)
+
+
 def plain_value(value: Any) -> Any:
     """Turn a file's typed value into what JSON has; None when it is not a number."""
     if value is None or type(value) is str or type(value) is int or type(value) is bool:
@@ -272,7 +366,7 @@ def plain_value(value: Any) -> Any:
         moment = value if value.tzinfo else value.replace(tzinfo=UTC)
         return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, date):
-        return f"{value.isoformat()}T00:00:00Z"
+        return value.isoformat()
     if isinstance(value, Decimal):
         return str(value) if value.is_finite() else None
     if isinstance(value, bytes):
@@ -286,12 +380,12 @@ class Batch(NamedTuple):
     Attributes:
         columns: Values as they stand in the file, by column; None = absent.
         rows: How many.
-        broken: Lines among them, not counted, that are no JSON object.
+        broken: Rows among them, not counted, that could not be read, by what was expected.
     """
 
     columns: dict[str, list[Any]]
     rows: int
-    broken: int
+    broken: Counter[str]
 
 
 class Progress(NamedTuple):
@@ -311,14 +405,19 @@ class Dataset:
         delimiter: Of a CSV; None finds out which of comma, semicolon, tab and bar its header has.
         encoding: Of a CSV; None is UTF-8, or UTF-16 where the file begins with its mark.
         progress: How far it has been read.
+        seen: Columns that rows of JSON lines were found to have.
     """
 
     path: Path
     delimiter: str | None = None
     encoding: str | None = None
     progress: Progress = field(default_factory=lambda: Progress(0, 1))
+    seen: dict[str, None] = field(default_factory=dict)
+    _sample_is_all: bool = False
 
     def __post_init__(self) -> None:
+        if self.path.is_dir():
+            raise DatasetError(f"{self.path}: is a folder; name its files, each by itself")
         if not self.path.is_file():
             raise DatasetError(f"{self.path}: no such file")
         if self.kind not in ("csv", "jsonl", "parquet"):
@@ -348,16 +447,66 @@ class Dataset:
         if self.kind == "csv":
             with self._csv() as (header, _):
                 return header
-        names: dict[str, None] = {}
-        for _, row in zip(range(1_000), self._json_rows(), strict=False):
+        sample = list(itertools.islice(self._json_rows(), _SAMPLED_ROWS))
+        for row in sample:
             if isinstance(row, dict):
-                names.update(dict.fromkeys(row))
-        if not names:
-            raise DatasetError(f"{self.path.name}: expected one JSON object a line")
-        return list(names)
+                self.seen.update(dict.fromkeys(row))
+        self._sample_is_all = len(sample) < _SAMPLED_ROWS
+        if not self.seen:
+            first = sample[0] if sample and isinstance(sample[0], bytes) else b""
+            said = f"{self.path.name}: {_ONE_A_LINE}"
+            if first.lstrip().startswith((b"[", b"{")):
+                each = "'.[]'" if first.lstrip().startswith(b"[") else "."
+                said += f"; make such a file by: jq -c {each} {self.path.name} > lines.jsonl"
+            raise DatasetError(said)
+        return list(self.seen)
+
+    def check(self, mapping: ColumnMapping) -> None:
+        """Check that the file has the columns that are mapped.
+
+        Of JSON lines, whose rows need not all have the same, those that are required: whether the
+        others are in any row is known once all were read.
+
+        Raises:
+            DatasetError: It has not, or cannot be read.
+        """
+        columns = self.columns()
+        late = self.kind == "jsonl" and not self._sample_is_all
+        mapping.check(columns, self.path.name, required_only=late or self._own_names(mapping))
+
+    def check_seen(self, mapping: ColumnMapping) -> None:
+        """Check, once JSON lines were read, that the mapped columns were in any of them.
+
+        Raises:
+            DatasetError: One was in none.
+        """
+        if self.kind == "jsonl" and not self._own_names(mapping):
+            mapping.check(list(self.seen), self.path.name)
+
+    def _own_names(self, mapping: ColumnMapping) -> bool:
+        """Whether columns are taken by our names, where the file has them."""
+        return self.kind == "jsonl" and mapping.is_ours
+
+    def made_by(self) -> str:
+        """Say which program wrote the file, empty when it does not say.
+
+        Raises:
+            DatasetError: The file cannot be read.
+        """
+        if self.kind == "parquet":
+            with self._parquet() as file:
+                said: bytes = (file.schema_arrow.metadata or {}).get(MADE_BY.encode(), b"")
+                return said.decode("utf-8", "replace")
+        first = next(self._json_rows(), None) if self.kind == "jsonl" else None
+        return str(first.get(MADE_BY, "")) if isinstance(first, dict) else ""
+
+    def _note(self, wanted: Iterable[str], rows: Sequence[dict[str, Any] | bytes]) -> None:
+        for name in wanted:
+            if name not in self.seen and any(isinstance(row, dict) and name in row for row in rows):
+                self.seen[name] = None
 
     def rows(self, only: Sequence[str] | None = None) -> Iterator[dict[str, Any] | bytes]:
-        """Give the rows in the file's order; bytes for a line that is no JSON object.
+        """Give the rows in the file's order; bytes for one that could not be read.
 
         Args:
             only: Columns that are wanted; the others may be there or not. None wants all.
@@ -381,29 +530,37 @@ class Dataset:
         if self.kind == "parquet":
             for batch in self._parquet_batches(only):
                 values = [_python_values(column) for column in batch.columns]
-                yield Batch(dict(zip(batch.schema.names, values, strict=True)), batch.num_rows, 0)
+                named = dict(zip(batch.schema.names, values, strict=True))
+                yield Batch(named, batch.num_rows, Counter())
         elif self.kind == "csv":
             yield from self._csv_batches(only)
         else:
             lines = self._json_rows()
             while taken := list(itertools.islice(lines, _BATCH_ROWS)):
                 rows = [row for row in taken if isinstance(row, dict)]
+                broken = Counter(
+                    f"{_ONE_A_LINE}{_NAN_HINT if _NAN.search(row) else ''}"
+                    for row in taken
+                    if isinstance(row, bytes)
+                )
                 columns = {name: [row.get(name) for row in rows] for name in only}
-                yield Batch(columns, len(rows), len(taken) - len(rows))
+                self._note(only, rows)
+                yield Batch(columns, len(rows), broken)
 
     def _csv_batches(self, only: Sequence[str]) -> Iterator[Batch]:
-        with self._csv() as (header, reader):
+        with self._csv() as (header, rows):
             wanted = [(name, header.index(name)) for name in dict.fromkeys(only) if name in header]
             width = len(header)
-            rows = (cells for cells in reader if cells)
             while taken := list(itertools.islice(rows, _BATCH_ROWS)):
                 # Cells that a row lacks are empty ones.
                 whole = [
                     cells if len(cells) >= width else cells + [""] * (width - len(cells))
                     for cells in taken
+                    if not _too_many(cells, width)
                 ]
                 columns = {name: [cells[at] for cells in whole] for name, at in wanted}
-                yield Batch(columns, len(taken), 0)
+                broken = Counter({_MORE_CELLS: len(taken) - len(whole)})
+                yield Batch(columns, len(whole), +broken)
 
     def records(self, mapping: ColumnMapping) -> Iterator[LabelledRecord]:
         """Give the rows, mapped, in the file's order.
@@ -411,12 +568,16 @@ class Dataset:
         Raises:
             DatasetError: The file lacks a mapped column or cannot be read.
         """
-        mapping.check(self.columns(), self.path.name)
+        self.check(mapping)
         return self._mapped(mapping)
 
     def _mapped(self, mapping: ColumnMapping) -> Iterator[LabelledRecord]:
-        for row in self.rows([*mapping.fields.values()]):
+        columns = [*mapping.fields.values()]
+        for row in self.rows(columns):
+            if self.kind == "jsonl" and not mapping.is_ours:
+                self._note(columns, [row])
             yield LabelledRecord(row, None, None) if isinstance(row, bytes) else mapping.apply(row)
+        self.check_seen(mapping)
 
     @contextmanager
     def _opened(self) -> Iterator[io.BufferedReader]:
@@ -450,27 +611,47 @@ class Dataset:
                 delimiter = self.delimiter or max(_DELIMITERS, key=first.count)
                 # A quoted name may hold a line break; the header's other lines are read on.
                 lines = itertools.chain([first], text)
-                reader = csv.reader(lines, delimiter=delimiter)
-                header = next(reader, None)
+                rows = self._csv_cells(lines, delimiter)
+                header = next(rows, None)
                 if not header or not any(header):
                     raise DatasetError(f"{self.path.name}: expected a header line")
                 twice = sorted({name for name in header if header.count(name) > 1})
                 if twice:
                     raise DatasetError(f"{self.path.name}: columns named twice: {', '.join(twice)}")
-                yield header, reader
+                yield header, rows
             except UnicodeError:
                 raise DatasetError(
                     f"{self.path.name}: not in the encoding {encoding}; name another, such as --encoding latin-1"
                 ) from None
-            except csv.Error as error:
-                raise DatasetError(f"{self.path.name}: {error}") from None
             finally:
                 text.detach()
 
-    def _csv_rows(self) -> Iterator[dict[str, Any]]:
-        with self._csv() as (header, reader):
-            for cells in reader:
-                if cells:
+    def _csv_cells(self, lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+        """Give the cells of each row that is not empty; strictly, as a stray quote hides rows."""
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        while True:
+            began = reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                raise DatasetError(f"{self.path.name}: line {began}: {_QUOTES}: {error}") from None
+            if cells is None:
+                return
+            if reader.line_num - began >= _MOST_LINES:
+                raise DatasetError(
+                    f"{self.path.name}: line {began}: {_QUOTES}: it takes {reader.line_num - began + 1} lines"
+                )
+            if cells:
+                yield cells
+
+    def _csv_rows(self) -> Iterator[dict[str, Any] | bytes]:
+        with self._csv() as (header, rows):
+            for cells in rows:
+                if _too_many(cells, len(header)):
+                    line = io.StringIO()
+                    csv.writer(line, lineterminator="").writerow(cells)
+                    yield line.getvalue().encode("utf-8", "replace")
+                else:
                     yield dict(zip(header, cells, strict=False))
 
     def _json_rows(self) -> Iterator[dict[str, Any] | bytes]:
@@ -508,6 +689,20 @@ class Dataset:
             values = [_python_values(column) for column in batch.columns]
             for row in zip(*values, strict=True):
                 yield dict(zip(batch.schema.names, row, strict=True))
+
+
+_ONE_A_LINE: Final = "expected one JSON object a line"
+_NAN: Final = re.compile(rb"[:\[,]\s*-?(?:NaN|Infinity)\b")
+_NAN_HINT: Final = ", in which NaN and Infinity are no numbers; write null"
+_MORE_CELLS: Final = "expected no more cells than the header has"
+_QUOTES: Final = (
+    "a row begins here with a quote too many or too few (inside quotes, write one as two)"
+)
+
+
+def _too_many(cells: list[str], width: int) -> bool:
+    """Whether a row has values that no column is named for; empty ones at its end are none."""
+    return len(cells) > width and any(map(str.strip, cells[width:]))
 
 
 def _python_values(column: Any) -> list[Any]:

@@ -74,6 +74,11 @@ class Period:
     def __len__(self) -> int:
         return len(self.label)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether what each transaction is in truth is known."""
+        return bool(self.campaigns)
+
     def since(self, time_ms: int) -> Period:
         """Give the transactions from a time on."""
         return self.rows(self.event_time_ms >= time_ms)
@@ -453,6 +458,7 @@ def measure(
     facts: dict[str, Any] = {
         "rows": len(labelled),
         "frauds": int(fraud.sum()),
+        "frauds_with_amount": int(np.isfinite(labelled.amount[fraud]).sum()),
         "entities": int(labelled.entity.max()) + 1,
         "days": alerts.days,
         "alerts_per_day": alerts_per_day,

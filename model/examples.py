@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from sys import intern
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.transaction import Transaction, event_time_to_ms
 from fraud.features.catalogue import FEATURES, KEYS
+from fraud.features.currency import UNKNOWN_AMOUNT
 from fraud.features.history import Records
 from fraud.features.packing import Packed, pack
 from fraud.features.replay import replay
-from model.datasets import ColumnMapping, Dataset, DatasetError
+from model.datasets import SIMULATOR, ColumnMapping, Dataset
 from model.evaluation import UNKNOWN
 from model.reading import Rows, read_rows
 
@@ -30,7 +31,9 @@ CAMPAIGN: Final = "campaign"
 """Column of simulated histories that names the kind of fraud; read for reports, never learnt from."""
 
 TRUTH: Final = "is_fraud"
-"""Column beside it: both together make a history a simulated one."""
+"""Column beside it. The names alone prove nothing: a shop has campaigns of its own."""
+
+_MOST_TOLD: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +43,29 @@ class Source:
     Attributes:
         dataset: The file.
         mapping: Its columns.
+        simulated: Whether it is known to be the simulator's, even if it does not say so.
     """
 
     dataset: Dataset
     mapping: ColumnMapping
+    simulated: bool = False
 
     @property
     def has_truth(self) -> bool:
         """Whether it is the simulator's, and names the campaign of each transaction."""
-        return {CAMPAIGN, TRUTH} <= set(self.dataset.columns())
+        return (
+            self.mapping.is_ours
+            and {CAMPAIGN, TRUTH} <= set(self.dataset.columns())
+            and (self.simulated or self.dataset.made_by() == SIMULATOR)
+        )
 
-    def batches(self) -> Iterator[tuple[Rows, list[str], int]]:
-        """Give the rows, mapped, in the file's order: with each one's campaign, and the broken lines.
+    def batches(self) -> Iterator[tuple[Rows, list[str], Counter[str]]]:
+        """Give the rows, mapped, in the file's order: with each one's campaign, and broken rows by why.
 
         Raises:
             DatasetError: The file lacks a mapped column or cannot be read.
         """
-        self.mapping.check(self.dataset.columns(), self.dataset.path.name)
+        self.dataset.check(self.mapping)
         truth = [CAMPAIGN] if self.has_truth else []
         for columns, count, broken in self.dataset.batches([*self.mapping.fields.values(), *truth]):
             campaigns = [
@@ -67,6 +76,7 @@ class Source:
                 campaigns if truth else [""] * count,
                 broken,
             )
+        self.dataset.check_seen(self.mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,9 @@ class History:
         has_truth: Whether it is all simulated, so that `campaign` tells what each one is in truth.
         refused: Records that no system could have scored, by reason.
         refused_why: The same by field and what was expected of it.
-        other_labels: Labels that mean neither fraud nor legitimate.
+        other_labels: How many labels mean neither fraud nor legitimate, by their text.
+        bad_label_times: How many labels count as not known as their label_time is none, by file.
+        without_rate: How many amounts have no exchange rate, by currency.
         data_hash: Identifies what was read, in its order.
     """
 
@@ -96,7 +108,9 @@ class History:
     has_truth: bool
     refused: dict[ErrorCode, int]
     refused_why: dict[str, int]
-    other_labels: list[str]
+    other_labels: dict[str, int]
+    bad_label_times: dict[str, int]
+    without_rate: dict[str, int]
     data_hash: str
 
     def __len__(self) -> int:
@@ -107,6 +121,19 @@ class History:
         """Event times, UTC epoch milliseconds, ascending."""
         times: NDArray[np.int64] = self.packed.records[KEYS[0].name]["event_time_ms"]
         return times
+
+    def told(self) -> dict[str, Any]:
+        """Give what a reader of any figure must know about the data, JSON values."""
+        return {
+            "rows": len(self),
+            "refused": {str(reason): count for reason, count in sorted(self.refused.items())},
+            "refused_why": self.refused_why,
+            "unlabelled": int((self.label == UNKNOWN).sum()),
+            "other_labels": dict(Counter(self.other_labels).most_common(_MOST_TOLD)),
+            "bad_label_times": self.bad_label_times,
+            "amounts_without_rate": sum(self.without_rate.values()),
+            "currencies_without_rate": dict(Counter(self.without_rate).most_common(_MOST_TOLD)),
+        }
 
 
 @dataclass(slots=True)
@@ -120,13 +147,16 @@ class _Reading:
     campaign: list[str] = field(default_factory=list)
     refused: Counter[ErrorCode] = field(default_factory=Counter)
     refused_why: Counter[str] = field(default_factory=Counter)
-    other_labels: set[str] = field(default_factory=set)
+    other_labels: Counter[str] = field(default_factory=Counter)
+    bad_label_times: Counter[str] = field(default_factory=Counter)
+    without_rate: Counter[str] = field(default_factory=Counter)
 
-    def add(self, rows: Rows, campaigns: list[str], broken: int, file: str) -> None:
+    def add(self, rows: Rows, campaigns: list[str], broken: Counter[str], file: str) -> None:
         if broken:
-            self.refused[ErrorCode.NOT_JSON] += broken
-            self.refused_why["expected one JSON object a line"] += broken
-        self.other_labels |= rows.other_labels
+            # As the stream would say of them, which gets such a row as it stands.
+            self.refused[ErrorCode.NOT_JSON] += broken.total()
+            self.refused_why.update(broken)
+        self.other_labels.update(rows.other_labels)
         transactions = []
         for transaction, fraud, label_time, campaign in zip(
             rows.transactions, rows.label, rows.label_time, campaigns, strict=True
@@ -137,18 +167,27 @@ class _Reading:
                 continue
             transactions.append(transaction)
             self.event_ids.append(transaction.event_id)
+            known_ms = _known_at_ms(fraud, label_time, transaction)
+            if known_ms is None:
+                # A label that may have come later must not be learnt from too early.
+                self.bad_label_times[file] += 1
+                fraud, known_ms = None, 0
             self.label.append(UNKNOWN if fraud is None else int(fraud))
-            self.label_time_ms.append(_known_at_ms(fraud, label_time, transaction, file))
+            self.label_time_ms.append(known_ms)
             self.campaign.append(intern(campaign))
         packed = pack(transactions)
+        amounts = packed.records[KEYS[0].name]["amount_micro"]
+        for at in np.flatnonzero(amounts == UNKNOWN_AMOUNT).tolist():
+            self.without_rate[transactions[at].transaction_currency] += 1
         for values in packed.keys.values():
             values[:] = [None if value is None else intern(value) for value in values]
         self.packed.append(packed)
 
 
 def _known_at_ms(
-    fraud: bool | None, label_time: str | None, transaction: Transaction, file: str
-) -> int:
+    fraud: bool | None, label_time: str | None, transaction: Transaction
+) -> int | None:
+    """Give when a label became known; None when its time is none."""
     if fraud is None:
         return 0
     if not label_time:
@@ -156,9 +195,7 @@ def _known_at_ms(
     try:
         return event_time_to_ms(label_time)
     except (ValueError, OverflowError):
-        raise DatasetError(
-            f"{file}: event {transaction.event_id}: label_time: expected an ISO 8601 date and time"
-        ) from None
+        return None
 
 
 def read_history(
@@ -167,21 +204,20 @@ def read_history(
     """Read files of labelled transactions into packed history.
 
     A row that the stream would dead-letter is counted as refused, and otherwise passed over. A
-    label without a time counts as known at once.
+    label without a time counts as known at once, one whose time is none as not known.
 
     Args:
         sources: The files, in any order of time.
         on_rows: Called with the number of rows of each batch, for a progress bar.
 
     Raises:
-        DatasetError: A file cannot be read, lacks a mapped column, or has a label_time that is no
-            time.
+        DatasetError: A file cannot be read or lacks a mapped column.
     """
     reading = _Reading()
     for source in sources:
         for rows, campaigns, broken in source.batches():
             reading.add(rows, campaigns, broken, source.dataset.path.name)
-            on_rows(len(campaigns) + broken)
+            on_rows(len(campaigns) + broken.total())
     digest = hashlib.sha256()
     for one in reading.packed:
         for records in (*one.records.values(), one.own):
@@ -226,7 +262,9 @@ def _in_event_order(reading: _Reading, has_truth: bool, data_hash: str) -> Histo
         has_truth=has_truth,
         refused=dict(reading.refused),
         refused_why=dict(reading.refused_why.most_common()),
-        other_labels=sorted(reading.other_labels),
+        other_labels=dict(reading.other_labels.most_common()),
+        bad_label_times=dict(reading.bad_label_times),
+        without_rate=dict(reading.without_rate.most_common()),
         data_hash=data_hash,
     )
 

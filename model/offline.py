@@ -68,12 +68,19 @@ class _NoFields:
         raise NotImplementedError(name)
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
     """Check a file's name before anything is computed for it.
 
+    Args:
+        path: The file.
+        inputs: Files that it must not replace.
+
     Raises:
-        DatasetError: It does not end in `.csv`, `.jsonl` or `.parquet`, or its folder is missing.
+        DatasetError: It does not end in `.csv`, `.jsonl` or `.parquet`, its folder is missing, or it
+            is one of the inputs.
     """
+    if any(path.exists() and path.samefile(one) for one in inputs if one.exists()):
+        raise DatasetError(f"{path}: is read, and would be overwritten; name another output")
     if path.suffix not in _SUFFIXES:
         raise DatasetError(f"{path.name}: expected a name ending in .csv, .jsonl or .parquet")
     if not path.absolute().parent.is_dir():

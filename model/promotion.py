@@ -2,7 +2,8 @@
 
 Both are measured on the same later transactions, from which neither has learnt: the candidate's own
 test period (kept beside it in the registry), from the champion's training on, or a file that is
-named. The difference in average precision is paired: each resample draws the same entities for both.
+named, of which only what came after the training of both counts. The difference in average precision is
+paired: each resample draws the same entities for both.
 """
 
 from __future__ import annotations
@@ -69,15 +70,19 @@ def compare(
         registry: Holds both.
         candidate: Who wants to decide.
         champion: Who does.
-        period: Transactions to measure on; None takes what the candidate was tested on.
+        period: Transactions to measure on, of which those are taken that are later than what either
+            has learnt from; None takes what the candidate was tested on.
 
     Raises:
         PromotionRefused: There are no later transactions that both can be measured on.
         ModelError: One of them cannot be used.
     """
     scorers = [registry.load(ref.name, ref.version) for ref in (candidate, champion)]
+    manifests = [registry.manifest(ref.name, ref.version) for ref in (candidate, champion)]
     if period is None:
-        period = _later(registry, candidate, champion)
+        period = _later(registry, *manifests)
+    else:
+        period = period.since(max(learnt_until_ms(one, period) for one in manifests))
     try:
         new, old = (measure(period, scorer.predict(period.matrix), scorer.scale) for scorer in scorers)  # fmt: skip
     except (DatasetError, ValueError):
@@ -127,9 +132,7 @@ def check(registry: Registry, candidate: ModelRef, period: Period | None = None)
     return found
 
 
-def _later(registry: Registry, candidate: ModelRef, champion: ModelRef) -> Period:
-    ours = registry.manifest(candidate.name, candidate.version)
-    theirs = registry.manifest(champion.name, champion.version)
+def _later(registry: Registry, ours: Manifest, theirs: Manifest) -> Period:
     content = registry.later(ours.name, ours.version)
     if content is None:
         raise PromotionRefused(
@@ -145,14 +148,14 @@ def _later(registry: Registry, candidate: ModelRef, champion: ModelRef) -> Perio
         raise ModelAltered(
             f"model {ours.name}@{ours.version}: the transactions it was tested on were changed"
         )
-    return period.since(_learnt_until_ms(theirs)) if _same_world(ours, theirs) else period
+    return period.since(learnt_until_ms(theirs, period))
 
 
-def _same_world(one: Manifest, other: Manifest) -> bool:
-    """Whether two models may have learnt from the same transactions: not simulated and real ones."""
-    return bool(one.training.get("has_truth")) == bool(other.training.get("has_truth"))
+def learnt_until_ms(model: Manifest, period: Period) -> int:
+    """Say until when a model has learnt from transactions such as these, UTC epoch milliseconds.
 
-
-def _learnt_until_ms(model: Manifest) -> int:
+    0 when it has not: of simulated and of real ones, no model has learnt from both.
+    """
     trained_at = model.training.get("trained_at")
-    return event_time_to_ms(trained_at) if isinstance(trained_at, str) else 0
+    same_world = bool(model.training.get("has_truth")) == period.simulated
+    return event_time_to_ms(trained_at) if same_world and isinstance(trained_at, str) else 0

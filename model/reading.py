@@ -8,6 +8,8 @@ results.
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -29,12 +31,13 @@ from fraud.contracts.transaction import (
     from_mapping,
     read_field,
 )
-from model.datasets import LABEL, LABEL_TIME, ColumnMapping, plain_value
+from model.datasets import LABEL, LABEL_TIME, ColumnMapping, digits, label_time_text, plain_value
 
 _ODD: Final = object()
 """Stands for a value at fault, or one that only the row as a whole can tell about."""
 
 _NOTHING: Final = type(None)
+_DATE_LENGTH: Final = 10
 _REQUIRED: Final = tuple(field.name for field in FIELDS if field.required)
 _OPTIONAL: Final = tuple(field.name for field in FIELDS if not field.required)
 
@@ -47,13 +50,13 @@ class Rows:
         transactions: The transaction, or the contract's verdict on the row.
         label: True for fraud, False for legitimate, None when not known.
         label_time: When it became known, as it stands in the file; None when that is not known.
-        other_labels: Labels, as text, that mean neither.
+        other_labels: How many labels mean neither, by their text.
     """
 
     transactions: list[Transaction | InvalidMessage]
     label: list[bool | None]
     label_time: list[str | None]
-    other_labels: frozenset[str] = frozenset()
+    other_labels: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def read_rows(mapping: ColumnMapping, columns: Mapping[str, Sequence[Any]], count: int) -> Rows:
@@ -99,7 +102,10 @@ def read_rows(mapping: ColumnMapping, columns: Mapping[str, Sequence[Any]], coun
     return Rows(
         transactions,
         labels,
-        [_time_text(value) for value in by_field.get(LABEL_TIME, absent)],
+        [
+            value if type(value) is str and len(value) > _DATE_LENGTH else label_time_text(value)
+            for value in by_field.get(LABEL_TIME, absent)
+        ],
         other_labels,
     )
 
@@ -118,7 +124,7 @@ def _alone(
 
 def _labels(
     mapping: ColumnMapping, values: Sequence[Any]
-) -> tuple[list[bool | None], frozenset[str]]:
+) -> tuple[list[bool | None], Counter[str]]:
     # 1, 1.0 and True are equal, and not the same label.
     known: dict[tuple[type, Any], bool | None] = {}
     labels = []
@@ -130,15 +136,14 @@ def _labels(
             labels.append(known.setdefault(key, mapping.label_of(plain_value(value))))
         except TypeError:  # a list or an object of a JSON line, which no table can look up
             labels.append(mapping.label_of(value))
-    texts = {str(value).strip() for (_, value), meaning in known.items() if meaning is None}
-    return labels, frozenset(texts - {"", "None", "nan"})
-
-
-def _time_text(value: Any) -> str | None:
-    if type(value) is str:
-        return value or None
-    value = plain_value(value)
-    return None if value is None else str(value)
+    others = Counter(
+        str(plain_value(value)).strip()
+        for value, meaning in zip(values, labels, strict=True)
+        if meaning is None and value is not None
+    )
+    for empty in ("", "None"):
+        others.pop(empty, None)
+    return labels, others
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +158,8 @@ def _read(field: Field, value: Any) -> Any:
     value = plain_value(value)
     if value is None or value == "":
         return None
-    if type(value) is int and field.kind in (Kind.ID, Kind.TEXT):
-        value = str(value)
+    if field.kind in (Kind.ID, Kind.TEXT):
+        value = digits(value)
     try:
         return read_field(field, value)
     except InvalidMessage:

@@ -143,6 +143,19 @@ class Registry:
         self.folder = folder
         self._clock = clock
 
+    def make(self) -> None:
+        """Make the folder, before hours are spent on what it shall hold.
+
+        Raises:
+            ModelError: It cannot be made, or not be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelError(f"model registry {self.folder}: {error.strerror}") from None
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise ModelError(f"model registry {self.folder}: not to be written to")
+
     def add(
         self,
         name: str,

@@ -18,6 +18,9 @@ SIMULATED: Final = (
 )
 FEW_FRAUDS: Final = 100
 """Below it the page says that the figures are of little."""
+MANY_REFUSED: Final = 0.05
+"""Share of refused rows above which a file is taken for misread."""
+_LABEL_LENGTH: Final = 40
 
 _MODEL_COLOUR: Final = "#1f5fa8"
 _RAW_COLOUR: Final = "#b8860b"
@@ -62,14 +65,64 @@ def _cell(report: Mapping[str, Any], *path: str, form: str = ".1%") -> Cell:
     return Cell(format(value, form), interval)
 
 
-def warnings(figures: Mapping[str, Any]) -> list[str]:
-    """Say what a reader must know before any figure."""
+def number_hint(refused_why: Mapping[str, int]) -> str:
+    """Say how numbers are written, where rows were refused for one; else nothing."""
+    if not any(one.endswith("numeric text") for one in refused_why):
+        return ""
+    return " Leave a cell empty where nothing is known, not N/A, and write 1.50, not 1,50 or $1.50."
+
+
+def data_warnings(data: Mapping[str, Any]) -> list[str]:
+    """Say what of a file does not count as one might think.
+
+    Args:
+        data: Of `model.examples.History.told`.
+    """
+    said = []
+    refused = sum(data["refused"].values())
+    rows = data["rows"] + refused
+    if refused > MANY_REFUSED * rows:
+        said.append(
+            f"{refused:,} of {rows:,} rows ({refused / rows:.0%}) were refused and are in no figure."
+            f"{number_hint(data['refused_why'])}"
+        )
+    if others := data.get("other_labels"):
+        named = ", ".join(
+            f"{text[:_LABEL_LENGTH]!r} ({count:,})" for text, count in [*others.items()][:5]
+        )
+        said.append(f"Labels that mean neither fraud nor legitimate count as not known: {named}. Name them under [labels] if they mean one.")  # fmt: skip
+    for file, count in data.get("bad_label_times", {}).items():
+        said.append(f"{file}: {count:,} labels count as not known: their label_time is no ISO 8601 date, or date and time.")  # fmt: skip
+    if unknown := data.get("amounts_without_rate"):
+        codes = ", ".join([*data["currencies_without_rate"]][:5])
+        more = ", ..." if len(data["currencies_without_rate"]) > 5 else ""
+        said.append(f"{unknown:,} of {data['rows']:,} amounts have no exchange rate ({codes}{more}): to the features they are not known.")  # fmt: skip
+    if early := data.get("learnt_from"):
+        said.append(f"{early:,} of {data['rows']:,} transactions are from before the model was trained, and may be what it learnt from: the figures flatter it.")  # fmt: skip
+    return said
+
+
+def warnings(figures: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> list[str]:
+    """Say what a reader must know before any figure.
+
+    Args:
+        figures: See `tables`.
+        data: What they were measured on, see `data_warnings`.
+    """
     said = [SIMULATED] if "by_campaign" in figures else []
+    said += [] if data is None else data_warnings(data)
     if figures["frauds"] < FEW_FRAUDS:
         said.append(
             f"Only {figures['frauds']} frauds to measure on: the intervals are wide, and mean more than the figures."
         )
     return said
+
+
+def _money_note(figures: Mapping[str, Any]) -> str:
+    known = figures.get("frauds_with_amount")
+    if known is None or known == figures["frauds"]:
+        return ""
+    return f", of the {known:,} of {figures['frauds']:,} frauds whose amount has an exchange rate"
 
 
 def tables(figures: Mapping[str, Any]) -> list[Table]:
@@ -114,7 +167,7 @@ def tables(figures: Mapping[str, Any]) -> list[Table]:
                 )
                 for budget in figures["at_alerts_per_day"]
             ],
-            f"The most probable of each of {figures['days']:,} days (UTC); money in USD. Only labelled transactions can be counted.",
+            f"The most probable of each of {figures['days']:,} days (UTC); money in USD{_money_note(figures)}. Only labelled transactions can be counted.",
         ),
         Table(
             "What the default rules would have done",
@@ -167,8 +220,14 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(soft_wrap=True, width=130)
 
 
-def print_tables(console: Console, figures: Mapping[str, Any]) -> None:
-    """Print the figures."""
+def print_tables(console: Console, figures: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Print the figures.
+
+    Args:
+        console: Where to.
+        figures: See `tables`.
+        data: What they were measured on, see `data_warnings`.
+    """
     from rich.table import Table as Printed
 
     for table in tables(figures):
@@ -186,8 +245,13 @@ def print_tables(console: Console, figures: Mapping[str, Any]) -> None:
     if figures.get("importance"):
         most = ", ".join(f"{one['feature']} {one['share']:.0%}" for one in figures["importance"][:5])  # fmt: skip
         console.print(f"\nmost weight in the scores: {most}", highlight=False)
-    for line in warnings(figures):
-        console.print(f"[yellow]{line}[/yellow]", highlight=False)
+    print_warnings(console, warnings(figures, data))
+
+
+def print_warnings(console: Console, lines: Sequence[str]) -> None:
+    """Print what must be known before any figure."""
+    for line in lines:
+        console.print(line, style="yellow", highlight=False, markup=False)
 
 
 def html_page(
@@ -195,6 +259,7 @@ def html_page(
     subtitle: str,
     figures: Mapping[str, Any],
     curves: Mapping[str, Any],
+    data: Mapping[str, Any],
     training: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Make one self-contained page: nothing is fetched when it is opened.
@@ -204,6 +269,7 @@ def html_page(
         subtitle: A line below it.
         figures: See `tables`.
         curves: Points by side (`model`, `raw_fields`), of `model.evaluation.Measured.curves`.
+        data: What they were measured on, see `data_warnings`.
         training: How the model was made, JSON values.
     """
     from jinja2 import Environment, PackageLoader
@@ -215,7 +281,7 @@ def html_page(
     return template.render(
         title=title,
         subtitle=subtitle,
-        warnings=warnings(figures),
+        warnings=warnings(figures, data),
         figures=figures,
         tables=tables(figures),
         plots=_plots(figures, curves),

@@ -43,6 +43,7 @@ from model.evaluation import (
 )
 from model.evaluation import Period as MeasuredPeriod
 from model.examples import History
+from model.report import number_hint
 from model.scorer import XGBoostScorer
 
 Rows = NDArray[np.int64]
@@ -211,13 +212,18 @@ def split(history: History, config: TrainingConfig) -> Split:
     labelled = np.flatnonzero((history.label != UNKNOWN) & ~history.repeated)
     if not len(history):
         why = "; ".join(f"{count:,} rows: {what}" for what, count in history.refused_why.items())
-        raise TooFewLabels(f"no transaction could be read: {why or 'there are no rows'}")
+        hint = number_hint(history.refused_why)
+        raise TooFewLabels(
+            f"no transaction could be read: {why or 'there are no rows'}{'.' + hint if hint else ''}"
+        )
     if not len(labelled):
-        seen = ", ".join(repr(one) for one in history.other_labels[:5])
+        seen = ", ".join(repr(one) for one in [*history.other_labels][:5])
         raise TooFewLabels(
             "too few labels: none of the transactions has one; "
             + (
-                f"name your values under [labels], where these mean nothing: {seen}"
+                "their label_time is no ISO 8601 date, or date and time"
+                if history.bad_label_times
+                else f"name your values under [labels], where these mean nothing: {seen}"
                 if seen
                 else "map your column to label, and name its values under [labels]"
             )
@@ -624,11 +630,8 @@ def _made(history: History, parts: Split, config: TrainingConfig, trees: int) ->
     return {
         "data_hash": history.data_hash,
         "has_truth": history.has_truth,
-        "rows": len(history),
-        "refused": {str(reason): count for reason, count in sorted(history.refused.items())},
-        "refused_why": history.refused_why,
+        **history.told(),
         "repeated": int(history.repeated.sum()),
-        "unlabelled": int((history.label == UNKNOWN).sum()),
         "known_later": parts.known_later,
         "trained_at": utc_text(parts.trained_at_ms),
         "periods": {

@@ -13,6 +13,9 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from fraud.contracts.times import DAY_MS
+from fraud.contracts.transaction import EVENT_TIME_END_MS, EVENT_TIME_FIRST_MS
+from model.datasets import MADE_BY, SIMULATOR
 from producer.events import Campaign
 from producer.population import Population
 from producer.randomness import Draws
@@ -40,11 +43,12 @@ class _Sink(Protocol):
 class _JsonLines:
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
+        self._mark = {MADE_BY: SIMULATOR}
 
     def write(self, table: dict[str, list[Any]]) -> None:
-        self._file.writelines(
-            orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows(table)
-        )
+        for row in rows(table):
+            self._file.write(orjson.dumps(row | self._mark, option=orjson.OPT_APPEND_NEWLINE))
+            self._mark = {}  # only the first line has it
 
     def close(self) -> None:
         self._file.close()
@@ -60,7 +64,8 @@ class _Parquet:
             [
                 (name, pa.float64() if name in _NUMBERS else pa.int8() if name in _FLAGS else pa.string())
                 for name in (*COLUMNS, *LABEL_COLUMNS)
-            ]
+            ],
+            {MADE_BY: SIMULATOR},
         )  # fmt: skip
         self._writer = parquet.ParquetWriter(str(path), self._schema, compression="zstd")
 
@@ -167,10 +172,16 @@ def write_history_shown(
         cache: Folder of the population's cache.
         log: What people injected, and what thieves saw of the decisions.
         rate: Transactions a second.
+
+    Raises:
+        ValueError: Something asked for is not possible; the text says what.
     """
     end = until or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    t1_ms = int(end.timestamp() * 1000)
+    t0_ms = t1_ms - days * DAY_MS
+    if days < 1 or t0_ms < EVENT_TIME_FIRST_MS or t1_ms > EVENT_TIME_END_MS:
+        raise ValueError(f"expected a history of at least a day between 1970 and 2099, got {days} days until {end:%Y-%m-%d}")  # fmt: skip
     start = end - timedelta(days=days)
-    t0_ms, t1_ms = (int(moment.timestamp() * 1000) for moment in (start, end))
     console = Console(stderr=True)
     with Progress(
         TextColumn("simulating"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), console=console

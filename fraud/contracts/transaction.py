@@ -136,6 +136,7 @@ NUMERIC_TEXT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?
 
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_TIME_OF_DAY: Final = "no time of day"
 
 
 def _read_number(field: Field, value: object) -> float | None:
@@ -218,7 +219,7 @@ def event_time_to_ms(text: str) -> int:
         1671897210123
     """
     if len(text) <= 10:
-        raise ValueError("no time of day")
+        raise ValueError(_NO_TIME_OF_DAY)
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -237,9 +238,12 @@ def _read_time(field: Field, value: object) -> int | None:
         event_time_ms = event_time_to_ms(value)
     except OverflowError:
         event_time_ms = -1
-    except ValueError:
+    except ValueError as error:
+        missing = f"; it has {error}" if str(error) == _NO_TIME_OF_DAY else ""
         raise InvalidMessage(
-            ErrorCode.WRONG_TYPE, f"{field.name}: expected an ISO 8601 date and time", field.name
+            ErrorCode.WRONG_TYPE,
+            f"{field.name}: expected an ISO 8601 date and time{missing}",
+            field.name,
         ) from None
     if not EVENT_TIME_FIRST_MS <= event_time_ms < EVENT_TIME_END_MS:
         raise InvalidMessage(

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from fraud.kit.audit import AuditLog
 from model.commands import app
+from model.datasets import SIMULATOR
 from model.registry import BOOSTER_FILE, MANIFEST_FILE, Registry
 from tests.unit.model.histories import labelled_rows, write_rows
 
@@ -121,6 +122,9 @@ def test_evaluate_measures_a_model_on_a_file(state: Path) -> None:
     assert "<svg" in page.read_text()
     shown = run("evaluate", "--data", data)
     assert "average precision" in shown.stdout
+    learnt = orjson.loads(run("evaluate", "--data", state / "rows.jsonl", "--json").stdout)["data"]
+    assert 0 < learnt["learnt_from"] < learnt["rows"]
+    assert "1,500 transactions are from before the model was trained" in shown.stdout.replace("\n", " ")  # fmt: skip
 
 
 def test_simulated_figures_carry_their_warning(state: Path) -> None:
@@ -128,6 +132,7 @@ def test_simulated_figures_carry_their_warning(state: Path) -> None:
         dict(row, is_fraud=row["label"], campaign="ring" if row["label"] else "")
         for row in labelled_rows()
     ]
+    rows[0]["made_by"] = SIMULATOR
     data = write_rows(state / "rows.jsonl", rows)
     result = run("train", "--data", data, "--search", "0")
     assert "predict nothing about anyone's traffic" in result.stdout
@@ -224,9 +229,21 @@ def test_a_strangers_file_can_be_trained_on_and_scored(state: Path) -> None:
     assert told["training"]["rows"] == 1611
     assert told["training"]["unlabelled"] == 801
     assert told["metrics"]["auc"] > 0.6
-    scored = run("score", "-d", data, "-m", mapping, "--model", "example", "-o", state / "o.csv")
-    assert scored.exit_code == 0
+    assert told["training"]["amounts_without_rate"] > 1000
+    assert told["metrics"]["frauds_with_amount"] < told["metrics"]["frauds"]
+    unlabelled = [line.split(",") for line in data.read_text().splitlines()]
+    gone = {unlabelled[0].index(name) for name in ("EVENT_LABEL", "LABEL_TIMESTAMP")}
+    text = [",".join(cell for at, cell in enumerate(line) if at not in gone) for line in unlabelled]
+    new = state / "new.csv"
+    new.write_text("\n".join(text) + "\n")
+    scored = run("score", "-d", new, "-m", mapping, "--model", "example", "-o", state / "o.csv")
+    assert scored.exit_code == 0, scored.output
+    assert "amounts have no exchange rate" in scored.stderr
     assert (state / "o.csv").read_text().count("\n") == 1612
+    again = run("score", "-d", new, "-m", mapping, "--model", "example", "-o", new)
+    assert again.exit_code == 2
+    assert "would be overwritten" in again.stderr
+    assert new.read_text() == "\n".join(text) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -235,11 +252,15 @@ def test_a_strangers_file_can_be_trained_on_and_scored(state: Path) -> None:
         (["train", "--data", "nowhere.csv"], "no such file"),
         (["train", "--mapping", "m.toml"], "--mapping is of use with --data only"),
         (["train", "--data", "x.jsonl", "--name", "../x"], "model name '../x'"),
+        (["train", "--data", "x.jsonl", "--report", "no/page.html"], "no/page.html: no such folder"),
+        (["evaluate", "--data", "x.jsonl", "--report", "."], ".: is a folder"),
+        (["train", "--data", "x.jsonl", "--registry", "x.jsonl/models"], "model registry x.jsonl/models: Not a directory"),
+        (["train", "--data", "."], "is a folder; name its files"),
         (["promote", "fraud@abc"], "no model fraud@abc"),
         (["rollback", "--offline"], "no earlier champion"),
         (["score", "--data", "x.csv", "--output", "o.csv"], "no champion"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_get_one_clear_line(state: Path, arguments: list[str], told: str) -> None:
     write_rows(Path("x.jsonl"), labelled_rows(5))
     result = run(*arguments)

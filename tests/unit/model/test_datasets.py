@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ from pyarrow import parquet
 
 from fraud.contracts.transaction import from_mapping
 from model.datasets import ColumnMapping, Dataset, DatasetError
+from model.reading import read_rows
 
 FIELDS = {
     "event_id": "id",
@@ -132,9 +134,97 @@ def test_a_line_that_is_no_json_is_kept_as_it_is(tmp_path: Path) -> None:
 def test_labels_mean_what_the_mapping_says() -> None:
     mapping = ColumnMapping(FIELDS, fraud=frozenset({"yes", "true"}), legitimate=frozenset({"no"}))
     said = [
-        mapping.apply({"bad": bad}).label for bad in ("yes", True, " no ", "maybe", "", None, 1)
+        mapping.apply({"bad": bad}).label for bad in ("yes", True, " No ", "maybe", "", None, 0)
     ]
     assert said == [True, True, False, None, None, None, None]
+
+
+@pytest.mark.parametrize("named", ["['True']", "[true]", "['1.0']", "[1]", "['TRUE', 'x']"])
+def test_a_label_is_the_same_however_it_is_written(tmp_path: Path, named: str) -> None:
+    """As text, number or truth value, in the mapping and in the file."""
+    fields = "".join(f"{ours} = '{theirs}'\n" for ours, theirs in FIELDS.items())
+    text = f"[fields]\n{fields}[labels]\nfraud = {named}\nlegitimate = [false]\n"
+    mapping = ColumnMapping.read(a_file(tmp_path, "m.toml", text.encode()))
+    for value in (True, "True", "true", 1, 1.0, "1", "1.0", "1.00"):
+        assert mapping.label_of(value) is True, value
+    for value in (False, "FALSE", 0, 0.0, "0.0"):
+        assert mapping.label_of(value) is False, value
+    assert mapping.label_of("10") is None
+
+
+def test_a_date_is_over_when_its_label_is_known() -> None:
+    mapping = ColumnMapping(FIELDS | {"label_time": "known"})
+    for value in ("2026-03-01", date(2026, 3, 1)):
+        row = mapping.apply({"bad": 1, "known": value})
+        assert row.label_time == "2026-03-01T23:59:59.999Z"
+    (verdict,) = read_rows(mapping, {"id": ["1"], "who": ["c"], "at": [date(2026, 3, 1)]}, 1).transactions  # fmt: skip
+    assert "event_time: expected an ISO 8601 date and time; it has no time of day" in str(verdict)
+
+
+def test_a_stray_quote_is_said_with_its_line(tmp_path: Path) -> None:
+    """It would swallow all rows up to the next quote."""
+    row = b"%d,c,2026-01-01T00:00:00,1,EUR,%s\n"
+    rows = [row % (at, b"0") for at in range(40)]
+    for stray in (b'"0', b'"0" x'):
+        content = b"id,who,at,price,money,bad\n" + b"".join([*rows[:7], row % (7, stray), *rows[8:]])  # fmt: skip
+        with pytest.raises(DatasetError, match=r"a\.csv: line 9: a row begins here with a quote"):
+            records(a_file(tmp_path, "a.csv", content))
+    many = b'id,who,at,price,money,bad\n1,"' + b"x\n" * 120 + b'",,,,\n'
+    with pytest.raises(DatasetError, match=r"line 2: .*: it takes 121 lines"):
+        records(a_file(tmp_path, "a.csv", many))
+
+
+def test_a_row_with_more_cells_than_the_header_is_refused(tmp_path: Path) -> None:
+    """Its values belong to no column for certain; empty cells at its end are nothing."""
+    content = b"id,who,at,price,money,bad\n1,c,2026-01-01T00:00:00,1,00,EUR,1\n2,c,2026-01-01T00:00:00,1,EUR,1,, \n"  # fmt: skip
+    path = a_file(tmp_path, "a.csv", content)
+    first, second = records(path)
+    assert first.record == b"1,c,2026-01-01T00:00:00,1,00,EUR,1"
+    assert second.label is True
+    (batch,) = Dataset(path).batches(["id"])
+    assert (batch.rows, batch.columns["id"]) == (1, ["2"])
+    assert batch.broken == {"expected no more cells than the header has": 1}
+
+
+def test_whole_floats_are_the_text_of_their_digits() -> None:
+    """As data frames keep numbers in a column with gaps."""
+    mapping = ColumnMapping(FIELDS | {"card_bin": "bin"})
+    row = {"id": 7.0, "who": 12.0, "at": "2026-01-01T00:00:00", "price": 1.0, "money": "EUR", "bin": 411111.0}  # fmt: skip
+    record = mapping.apply(row).record
+    assert (record["event_id"], record["entity_id"], record["card_bin"]) == ("7", "12", "411111")
+    (read,) = read_rows(mapping, {name: [value] for name, value in row.items()}, 1).transactions
+    assert read == from_mapping(record)
+    (broken,) = read_rows(mapping, {**{n: [v] for n, v in row.items()}, "who": [1.5]}, 1).transactions  # fmt: skip
+    assert "entity_id: expected text" in str(broken)
+
+
+def test_a_column_of_json_lines_may_come_late(tmp_path: Path) -> None:
+    """Labels of the oldest rows may not be known; a column in no row at all is a mistake."""
+    row = b'{"id":"%d","who":"c","at":"2026-01-01T00:00:00","price":1,"money":"EUR"%s}\n'
+    early = b"".join(row % (at, b"") for at in range(1_200))
+    rows = records(a_file(tmp_path, "a.jsonl", early + row % (1_200, b',"bad":1')))
+    assert [one.label for one in rows[-2:]] == [None, True]
+    path = a_file(tmp_path, "b.jsonl", early)
+    with pytest.raises(DatasetError, match=r"label = .bad.: b\.jsonl has no such column"):
+        records(path)
+    other = ColumnMapping({**FIELDS, "event_id": "nr"})
+    with pytest.raises(DatasetError, match="event_id = 'nr'"):
+        Dataset(path).check(other)
+
+
+@pytest.mark.parametrize(
+    ("constants", "complaint"),
+    [
+        ({"transaction_currency": "EURO"}, "m: [constants] transaction_currency: expected a currency code"),
+        ({"transaction_currency": 978}, "m: [constants] transaction_currency: expected a currency code"),
+        ({"transaction_currency": ""}, "m: [constants] transaction_currency: expected a value"),
+    ],
+)  # fmt: skip
+def test_a_constant_at_fault_is_the_mappings(constants: dict[str, Any], complaint: str) -> None:
+    fields = {ours: theirs for ours, theirs in FIELDS.items() if ours != "transaction_currency"}
+    with pytest.raises(DatasetError) as refusal:
+        ColumnMapping(fields, constants, name="m")
+    assert complaint in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +273,8 @@ def test_a_missing_column_is_named_beside_those_there_are(tmp_path: Path) -> Non
         ("a.csv", b"id,id\n", "columns named twice: id"),
         ("a.csv", b"id,who\n\xff,1\n", "not in the encoding utf-8-sig"),
         ("a.jsonl", b"[1]\n", "expected one JSON object a line"),
+        ("a.json", b'[{"id": 1}]', r"by: jq -c '\.\[\]' a\.json > lines\.jsonl"),
+        ("a.json", b'{\n "id": 1\n}\n', r"by: jq -c \. a\.json > lines\.jsonl"),
         ("a.parquet", b"PAR1 or not", "not readable as Parquet"),
         ("a.xlsx", b"", "expected a name ending in"),
     ],
@@ -209,6 +301,8 @@ def test_another_encoding_can_be_named(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file"):
         Dataset(tmp_path / "none.csv")
+    with pytest.raises(DatasetError, match="is a folder; name its files"):
+        Dataset(tmp_path)
 
 
 def test_progress_ends_at_the_whole(tmp_path: Path) -> None:

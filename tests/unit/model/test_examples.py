@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from fraud.contracts.errors import ErrorCode
-from model.datasets import TARGETS, ColumnMapping, Dataset, DatasetError
+from fraud.contracts.transaction import event_time_to_ms
+from model.datasets import SIMULATOR, TARGETS, ColumnMapping, Dataset
 from model.examples import UNKNOWN, History, Source, feature_rows, read_history
+from model.report import data_warnings
 from tests.unit.model.histories import START_MS, labelled_rows, write_rows
 
 
@@ -84,20 +85,50 @@ def test_labels_and_their_times(tmp_path: Path) -> None:
     assert history.label_time_ms.tolist() == [1_777_593_600_000, START_MS + 1_800_000, 0, 0, 0]
 
 
-def test_a_label_time_that_is_none_is_said(tmp_path: Path) -> None:
+def test_a_label_whose_time_is_none_is_not_known_and_counted(tmp_path: Path) -> None:
+    """Counted as known at once it might be learnt from too early."""
     rows = labelled_rows(3)
-    rows[1]["label_time"] = "tomorrow"
-    with pytest.raises(DatasetError, match=r"rows\.jsonl: event e1: label_time"):
-        read(tmp_path, rows)
+    rows[1]["label_time"] = "01/02/2026"
+    rows[2]["label_time"] = "2026-03-05"
+    history = read(tmp_path, rows)
+    assert history.label.tolist() == [rows[0]["label"], UNKNOWN, rows[2]["label"]]
+    assert history.label_time_ms[2] == event_time_to_ms("2026-03-05T23:59:59.999Z")
+    assert history.told()["bad_label_times"] == {"rows.jsonl": 1}
 
 
-def test_campaigns_are_read_of_simulated_histories_only(tmp_path: Path) -> None:
-    """Which are those that tell the truth beside the label."""
-    rows = [dict(row, campaign="card_testing") for row in labelled_rows(2)]
+def test_only_a_file_that_says_so_is_the_simulators(tmp_path: Path) -> None:
+    """A shop's own columns may have the names of the truth, and mean its marketing."""
+    rows = [dict(row, campaign="card_testing", is_fraud=1) for row in labelled_rows(2)]
     plain = read(tmp_path, rows)
     assert (plain.campaign, plain.has_truth) == (["", ""], False)
-    simulated = read(tmp_path, [dict(row, is_fraud=1) for row in rows])
+    marked = [dict(rows[0], made_by=SIMULATOR), rows[1]]
+    simulated = read(tmp_path, marked)
     assert (simulated.campaign, simulated.has_truth) == (["card_testing"] * 2, True)
+    dataset = Dataset(write_rows(tmp_path / "rows.jsonl", marked))
+    fields = {name: name for name in TARGETS if name in dataset.columns()} | {"label": "is_fraud"}
+    assert not Source(dataset, ColumnMapping(fields)).has_truth
+    del marked[0]["campaign"], marked[1]["campaign"]
+    assert not read(tmp_path, marked).has_truth
+
+
+def test_what_is_lost_of_a_file_is_told(tmp_path: Path) -> None:
+    """Amounts without a rate, labels that mean nothing, and rows that were refused."""
+    rows = labelled_rows(6)
+    for row, currency in zip(rows, ("XXX", "AED", "XXX"), strict=False):
+        row["transaction_currency"] = currency
+    rows[3]["label"] = rows[4]["label"] = "pending"
+    rows[5]["transaction_amt"] = "1,50"
+    told = read(tmp_path, rows).told()
+    assert (told["rows"], told["amounts_without_rate"]) == (5, 3)
+    assert told["currencies_without_rate"] == {"XXX": 2, "AED": 1}
+    assert told["other_labels"] == {"pending": 2}
+    assert told["refused"] == {"wrong_type": 1}
+    said = "\n".join(data_warnings(told))
+    assert "3 of 5 amounts have no exchange rate (XXX, AED)" in said
+    assert "1 of 6 rows (17%) were refused" in said
+    assert "write 1.50, not 1,50" in said
+    assert "'pending' (2)" in said
+    assert data_warnings(read(tmp_path, labelled_rows(6)).told()) == []
 
 
 def test_the_data_hash_is_that_of_the_content(tmp_path: Path) -> None:

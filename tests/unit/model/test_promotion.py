@@ -89,8 +89,26 @@ def test_a_period_of_ones_own_decides(
     with pytest.raises(PromotionRefused, match="came without the transactions"):
         check(models, worst)
     period = period_of(history, matrix, measurable(history))
-    with pytest.raises(PromotionRefused, match=f"{int((history.label == 1).sum())} frauds"):
+    frauds = int((bad.later.label == 1).sum())
+    assert 0 < frauds < int((history.label == 1).sum())
+    # Of the whole file what came after both were trained: the period that both were tested on.
+    with pytest.raises(PromotionRefused, match=f"with {frauds} frauds"):
         check(models, worst, period)
+
+
+def test_what_the_candidate_has_learnt_from_proves_nothing(
+    tmp_path: Path, good: Trained, bad: Trained, history: History, matrix: NDArray[np.float32]
+) -> None:
+    """Nor what the champion has; a named file without anything later compares nothing."""
+    period = period_of(history, matrix, measurable(history))
+    later = "2030-01-01T00:00:00.000Z"
+    for name, (champion_at, candidate_at) in {"a": (later, None), "b": (None, later)}.items():
+        models = Registry(tmp_path / name)
+        champion = add(models, good, **({"trained_at": champion_at} if champion_at else {}))
+        candidate = add(models, bad, **({"trained_at": candidate_at} if candidate_at else {}))
+        models.promote(champion.name, champion.version)
+        with pytest.raises(PromotionRefused, match="no later transactions"):
+            check(models, candidate, period)
 
 
 def test_what_the_champion_has_learnt_from_proves_nothing(

@@ -144,12 +144,8 @@ def test_every_format_reads_the_same(tmp_path: Path, suffix: str) -> None:
     assert isinstance(read.transactions[1], InvalidMessage)
 
 
-def test_a_constant_at_fault_is_every_rows_fault() -> None:
-    mapping = ColumnMapping(
-        {"event_id": "id", "entity_id": "id", "event_time": "at", "transaction_amt": "price"},
-        {"transaction_currency": "Euro"},
-    )
-    columns = {"id": ["a", "b"], "at": ["2026-03-01T00:00:00"] * 2, "price": [1.0, 2.0]}
-    for one in read_rows(mapping, columns, 2).transactions:
-        assert isinstance(one, InvalidMessage)
-        assert one.field == "transaction_currency"
+def test_labels_that_mean_nothing_are_counted() -> None:
+    """As their text; an empty one is no label."""
+    said = ["chargeback", 1, "chargeback", None, "", math.nan, 2.0, " "]
+    found = read_rows(MAPPING, {"label": said}, len(said)).other_labels
+    assert found == {"chargeback": 2, "2.0": 1}

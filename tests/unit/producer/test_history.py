@@ -10,6 +10,7 @@ import pytest
 
 from fraud.contracts.times import DAY_MS
 from fraud.contracts.transaction import event_time_to_ms
+from model.datasets import SIMULATOR, Dataset
 from producer.__main__ import main
 from producer.history import write_history
 from producer.records import COLUMNS
@@ -26,6 +27,9 @@ def test_both_formats_say_the_same(world: World, tmp_path: Path) -> None:
     table = pd.read_parquet(tmp_path / "h.parquet")
     assert list(table.columns) == [*COLUMNS, "label", "label_time", "is_fraud", "campaign"]
     assert len(lines) == len(table) == summary.transactions
+    assert all(Dataset(tmp_path / name).made_by() == SIMULATOR for name in ("h.jsonl", "h.parquet"))
+    assert lines[0].pop("made_by") == SIMULATOR
+    assert not any("made_by" in line for line in lines)
     assert summary.frauds == sum(line["is_fraud"] for line in lines) > 0
     assert summary.labelled == sum("label" in line for line in lines)
     for line, row in zip(lines, table.to_dict("records"), strict=True):
@@ -58,6 +62,9 @@ def test_the_command_writes_a_history(tmp_path: Path, monkeypatch: pytest.Monkey
     asked = ["history", "--days", "1", "--customers", "50", "--until", "2026-03-01", "--seed", "3"]
     assert main([*asked, "--output", str(tmp_path / "a" / "h.jsonl")]) == 0
     assert main([*asked, "--output", str(tmp_path / "h.csv")]) == 2
+    for more in (("--until", "1960-01-01"), ("--days", "30000"), ("--days", "0")):
+        assert main([*asked, *more, "--output", str(tmp_path / "never.jsonl")]) == 2
+    assert not list(tmp_path.glob("never*"))
     first = (tmp_path / "a" / "h.jsonl").read_bytes()
     assert b'"event_time":"2026-02-28T' in first
     assert main([*asked, "--output", str(tmp_path / "again.jsonl")]) == 0
