@@ -7,6 +7,7 @@ import pytest
 
 from fraud.contracts.times import DAY_MS
 from producer.acceptance import MAX_RAW_AUC, auc, periods_auc, raw_field_aucs, shared_fraud_days
+from producer.events import Campaign, Channel
 from producer.injections import Injection
 from producer.records import columns
 from producer.simulation import Plan, Process, World, simulate
@@ -35,6 +36,30 @@ def test_no_raw_field_alone_tells_fraud(world: World, history) -> None:
     aucs = raw_field_aucs(columns(population, history), history["campaign"] != 0)
     assert max(aucs.values()) <= MAX_RAW_AUC, aucs
     assert aucs["event_id"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_an_entity_id_tells_nothing_once_it_is_shuffled(world: World, history) -> None:
+    """What is found in ids is then chance: the measure itself must find nothing in it."""
+    population = Process(world, 7, Plan()).population
+    ids = columns(population, history)["entity_id"]
+    shuffled = [ids[at] for at in np.random.default_rng(7).permutation(len(ids))]
+    fraud = history["campaign"] != 0
+    chance = 4 * 0.29 / np.sqrt(fraud[len(fraud) // 2 :].sum())
+    (found,) = raw_field_aucs({"entity_id": shuffled}, fraud).values()
+    assert abs(found - 0.5) <= chance
+
+
+def test_friendly_fraud_is_told_by_no_field(world: World, history) -> None:
+    """It is the customer's own payment: beside honest ones of its channels nothing may stand out."""
+    friendly = history["campaign"] == Campaign.FRIENDLY_FRAUD
+    online = np.isin(history["channel"], (Channel.WEB, Channel.APP))
+    chosen = history[online & (friendly | (history["campaign"] == 0))]
+    disputed = chosen["campaign"] != 0
+    population = Process(world, 7, Plan()).population
+    aucs = raw_field_aucs(columns(population, chosen), disputed)
+    count = disputed[len(disputed) // 2 :].sum()
+    assert count > 30
+    assert max(aucs.values()) <= 0.5 + 4 * 0.29 / np.sqrt(count), aucs
 
 
 def test_fraud_days_hold_honest_payments(history) -> None:
