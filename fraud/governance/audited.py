@@ -1,5 +1,7 @@
 """The desk with the audit log beside it: nothing is changed by it that is not on record first.
 
+What a change is of is looked up first: a name that nothing has is somebody's text, and not recorded.
+
 Rules and lists hold personal data: a rule may ask for somebody's e-mail address, and a list is of
 them. What is recorded are versions, counts, and keyed hashes of values and texts, so that whoever
 knows a value can find who put it where. The control topic keeps the changes themselves.
@@ -16,7 +18,7 @@ from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListState, ListType, ListUse
 from fraud.contracts.rules import Rule, RuleSet
 from fraud.governance.book import ControlBook
-from fraud.governance.desk import Desk
+from fraud.governance.desk import Desk, check_list_name
 from fraud.kit.audit import Actor, AuditLog
 from fraud.kit.pseudonyms import Pseudonyms
 
@@ -86,6 +88,7 @@ class AuditedDesk:
 
     def activate(self, version: str, by: By, *, expected: str | None = None) -> RuleSet:
         """See `Desk.activate`."""
+        self._desk.rule_version(version)
         with self._audit.change(
             by.actor,
             "rules.activated",
@@ -98,6 +101,8 @@ class AuditedDesk:
 
     def challenge_rules(self, version: str | None, by: By) -> None:
         """See `Desk.challenge_rules`."""
+        if version is not None:
+            self._desk.rule_version(version)
         before = self._book().challenger_rules
         with self._audit.change(
             by.actor,
@@ -133,6 +138,7 @@ class AuditedDesk:
         self, name: str, kind: ListType, use: ListUse, by: By, *, description: str = ""
     ) -> None:
         """See `Desk.make_list`."""
+        check_list_name(name)
         with self._audit.change(
             by.actor,
             "list.made",
@@ -158,7 +164,7 @@ class AuditedDesk:
         description: str | None = None,
     ) -> int:
         """See `Desk.change_list`."""
-        before = self._book().lists().get(name)
+        before = self._desk.list_state(name)
         pseudonyms = self._pseudonyms()
         after: dict[str, Any] = {}
         if use is not None:
@@ -167,12 +173,11 @@ class AuditedDesk:
             after["description"] = text_on_record(pseudonyms, description)
         entries = bool(add or remove or replace)
         if entries:
-            kind = ListType.TEXT if before is None else before.type
             after |= {
                 "add": values_on_record(
-                    pseudonyms, kind.field or _TEXT, [one.value for one in add]
+                    pseudonyms, before.type.field or _TEXT, [one.value for one in add]
                 ),
-                "remove": values_on_record(pseudonyms, kind.field or _TEXT, remove),
+                "remove": values_on_record(pseudonyms, before.type.field or _TEXT, remove),
                 "replace": replace,
             }
         with self._audit.change(
@@ -192,7 +197,7 @@ class AuditedDesk:
                 use=use,
                 description=description,
             )
-            changed = list_on_record(pseudonyms, self._book().lists().get(name))
+            changed = list_on_record(pseudonyms, self._desk.list_state(name))
             change.done(after | {"became": changed})
         return added
 
@@ -202,7 +207,7 @@ class AuditedDesk:
             by.actor,
             "list.dropped",
             f"list/{name}",
-            before=list_on_record(self._pseudonyms(), self._book().lists().get(name)),
+            before=list_on_record(self._pseudonyms(), self._desk.list_state(name)),
             request_id=by.request_id,
         ):
             self._desk.drop_list(name, by.name)
@@ -245,10 +250,8 @@ def values_on_record(pseudonyms: Pseudonyms, field: str, values: Sequence[str]) 
     return found
 
 
-def list_on_record(pseudonyms: Pseudonyms, state: ListState[Any] | None) -> dict[str, Any] | None:
+def list_on_record(pseudonyms: Pseudonyms, state: ListState[Any]) -> dict[str, Any]:
     """Give a list as the log has it: its version stands for its entries."""
-    if state is None:
-        return None
     return {
         "type": state.type.value,
         "use": state.use.value,

@@ -124,7 +124,7 @@ class Desk:
             InvalidRules: It must not decide any more: a list is gone, or a version of a rule has
                 come to stand for something else.
         """
-        kept = self._kept(version)
+        kept = self.rule_version(version)
         active = self._book().active_rules.version
         if expected is not None and active != expected:
             raise Conflict(f"expected {expected} to be active, it is {active}")
@@ -154,11 +154,16 @@ class Desk:
         if version is None:
             self._publish(RULES, CHALLENGER, NONE, author, {}, change=self._ids())
             return
-        rules = self._checked_again(self._kept(version).rules)
+        rules = self._checked_again(self.rule_version(version).rules)
         content = rules.model_dump(mode="json")
         self._publish(RULES, CHALLENGER, version, author, content, change=self._ids())
 
-    def _kept(self, version: str) -> RuleVersion:
+    def rule_version(self, version: str) -> RuleVersion:
+        """Give a version of the rule set that is kept.
+
+        Raises:
+            NoSuch: There is none.
+        """
         found = self._book().rule_version(version)
         if found is None:
             raise NoSuch(f"there is no version {version} of the rules")
@@ -198,12 +203,7 @@ class Desk:
             InvalidMessage: The name is none, a value is none of the type, or a list of texts is to
                 mean something by itself.
         """
-        if not re.fullmatch(LIST_NAME, name):
-            raise InvalidMessage(
-                ErrorCode.WRONG_TYPE,
-                "name: expected small letters, digits and _, at most 64",
-                "name",
-            )
+        check_list_name(name)
         if name in self._book().lists():
             raise Conflict(f"there is a list {name} already")
         change = ListChange(type=kind, use=use, description=description, add=_added(kind, entries))
@@ -241,7 +241,7 @@ class Desk:
             Conflict: It becomes one of another type, and rules that decide ask for it.
             InvalidMessage: A value is none of the list's type; names its place.
         """
-        before = self._list(name)
+        before = self.list_state(name)
         of = before.type if kind is None else kind
         entries = _added(of, add)
         removed = tuple(_normal(of, one, f"remove.{at}") for at, one in enumerate(remove))
@@ -269,11 +269,16 @@ class Desk:
             NoSuch: There is no such list.
             Conflict: Rules that decide ask for it.
         """
-        before = self._list(name)
+        before = self.list_state(name)
         self._check_unused(name)
         self._change(name, ListChange(type=before.type, use=before.use, dropped=True), author)
 
-    def _list(self, name: str) -> ListState[KeptEntry]:
+    def list_state(self, name: str) -> ListState[KeptEntry]:
+        """Give a list as it is now.
+
+        Raises:
+            NoSuch: There is none.
+        """
         found = self._book().lists().get(name)
         if found is None:
             raise NoSuch(f"there is no list {name}")
@@ -328,6 +333,18 @@ class Desk:
             )
         self._publisher.publish(document)
         return document
+
+
+def check_list_name(name: str) -> None:
+    """Check what a list is to be called.
+
+    Raises:
+        InvalidMessage: It is no such name.
+    """
+    if not re.fullmatch(LIST_NAME, name):
+        raise InvalidMessage(
+            ErrorCode.WRONG_TYPE, "name: expected small letters, digits and _, at most 64", "name"
+        )
 
 
 def _added(kind: ListType, entries: Iterable[ListEntry]) -> tuple[ListEntry, ...]:

@@ -190,7 +190,8 @@ class Administration:
             return {"active": book.active_rules.version}
         thing = next((thing for suffix, thing in _THINGS if suffix in operation), None)
         if thing is Thing.LIST:
-            return list_on_record(self._pseudonyms, book.lists().get(name))
+            state = book.lists().get(name)
+            return None if state is None else list_on_record(self._pseudonyms, state)
         key = "/".join(reversed(_named(request)[:2])) if thing in _OF_DETECTORS else name
         known = self._shelf.get(thing, key) if thing else None
         return None if known is None else self._on_record(known)

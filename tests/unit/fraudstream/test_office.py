@@ -100,6 +100,7 @@ def test_lists_are_changed_on_record(command: Any, tmp_path: Path) -> None:
     command("lists", "remove", "people", "bo@example.com")
     command("lists", "use", "people", "block")
     command("lists", "add", "people", "@@", code=2)
+    command("lists", "create", "Bo Example", "--type", "email", code=2)
     command("lists", "drop", "people")
     found = records(tmp_path)
     assert [(one.action, one.result.value) for one in found] == [
@@ -125,6 +126,7 @@ def test_lists_are_changed_on_record(command: Any, tmp_path: Path) -> None:
     log = (tmp_path / "audit.jsonl").read_text()
     assert "example.com" not in log
     assert "Ada Example" not in log
+    assert "Bo Example" not in log
 
 
 def test_nothing_is_changed_without_a_log(command: Any, tmp_path: Path) -> None:

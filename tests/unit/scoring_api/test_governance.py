@@ -199,6 +199,24 @@ def test_a_key_that_could_be_somebodys_is_not_repeated(api: AnApi) -> None:
     assert ask("POST", "/v1/rules", json=RULES | {"more": 1}).json()["errors"][0]["field"] == "more"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/v1/lists/ada@example.com", None),
+        ("PATCH", "/v1/lists/ada@example.com", {"use": "watch"}),
+        ("POST", "/v1/lists/ada@example.com/entries", {"remove": ["x"]}),
+        ("POST", "/v1/rules/ada@example.com/activate", {}),
+        ("PUT", "/v1/rules/challenger", {"version": "ada@example.com"}),
+    ],
+)
+def test_a_change_of_nothing_is_not_on_record(
+    api: AnApi, tmp_path: Path, method: str, path: str, body: Any
+) -> None:
+    """Nor is what it was said to be of, which may be anything."""
+    assert api.asked_as(Role.ANALYST)(method, path, json=body).status_code == HTTPStatus.NOT_FOUND
+    assert not (tmp_path / "audit.jsonl").exists()
+
+
 def test_of_many_values_a_digest_is_on_record(api: AnApi) -> None:
     """Of all of them: another value anywhere is another digest."""
     ask = api.asked_as(Role.ANALYST)
