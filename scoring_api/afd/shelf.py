@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from fraud.contracts.control import ControlDocument
+from fraud.contracts.control import MAX_DOCUMENT_BYTES, ControlDocument
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.times import utc_text
 from fraud.kit.clock import Clock, system_clock, to_datetime
@@ -131,6 +131,12 @@ class Clerk:
             time=time,
             content=content,
         )
+        if len(document.value) > MAX_DOCUMENT_BYTES:
+            raise InvalidMessage(
+                ErrorCode.OUT_OF_RANGE,
+                f"{thing.value}: expected at most {MAX_DOCUMENT_BYTES} bytes with all its versions",
+                thing.value,
+            )
         self._publisher.publish(document)
 
 

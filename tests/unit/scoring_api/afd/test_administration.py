@@ -17,6 +17,7 @@ from fraud.governance.desk import Desk
 from fraud.kit.api_keys import Role
 from fraud.kit.audit import AuditLog
 from scoring_api.access import Principal
+from scoring_api.afd import shelf
 from scoring_api.afd.administration import Administration
 from scoring_api.afd.catalogue import Catalogue
 from scoring_api.afd.errors import ValidationException
@@ -35,11 +36,11 @@ class Client:
         self.book = ControlBook()
         self.audit = AuditLog(folder)
         self.published = 0
-        shelf = Shelf()
-        self._keepers: dict[str, Any] = {KIND: shelf}
+        things = Shelf()
+        self._keepers: dict[str, Any] = {KIND: things}
         self._operations = Administration(
-            Catalogue(shelf, lambda: self.book, None, {}),
-            Clerk(shelf, self),
+            Catalogue(things, lambda: self.book, None, {}),
+            Clerk(things, self),
             Desk(self, lambda: self.book),
             self.audit,
             PSEUDONYMS,
@@ -130,6 +131,20 @@ def test_more_rules_than_a_set_holds_are_the_callers_fault(client: Client) -> No
     with pytest.raises(ValidationException, match=r"rules: .*at most 500 items"):
         client("CreateDetectorVersion", detectorId="d", rules=rules)
     assert client("CreateDetectorVersion", detectorId="d", rules=rules[:2])["status"] == "DRAFT"
+
+
+def test_what_no_record_holds_is_the_callers_fault(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule is one document with all its versions."""
+    monkeypatch.setattr(shelf, "MAX_DOCUMENT_BYTES", 5_000)
+    client.with_a_detector()
+    long = "$transaction_amt > 1" + " or $transaction_amt > 2" * 60
+    rule = client.rule("r1", long)
+    more = {"rule": rule, "language": "DETECTORPL", "outcomes": ["review"]}
+    client("UpdateRuleVersion", **more, expression=long + " or $transaction_amt > 3")
+    with pytest.raises(ValidationException, match="rule: expected at most 5000 bytes"):
+        client("UpdateRuleVersion", **more, expression=long + " or $transaction_amt > 4")
 
 
 PERSONAL = ("ada@example.com", "Ada Example", "12025550143")
