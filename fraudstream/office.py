@@ -75,7 +75,9 @@ def office() -> Iterator[Office]:
             )
             yield Office(desk, book, By(at_the_command_line()))
     except OSError as error:
-        raise failing(f"{error.filename}: {error.strerror}") from None
+        raise failing(
+            f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        ) from None
     except InvalidRules as error:
         raise failing(*error.problems) from None
     except InvalidMessage as error:

@@ -300,7 +300,7 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
     ),  # 409
     ShownOnce: _conflict(
         "shown_once",
-        "the first request of this Idempotency-Key was done, and its answer held a secret, which is shown once",
+        "the first request of this Idempotency-Key was done, and its answer is not kept: it held a secret, or was sealed by a key that is gone",
     ),  # 409
     TooManyKeys: _conflict("too_many_keys", f"expected at most {MAX_KEYS} keys"),  # 409
     ForeignRequest: _foreign,  # 403

@@ -63,7 +63,7 @@ class StillWorking(Exception):
 
 
 class ShownOnce(Exception):
-    """The first request of this key was done, and its answer held a secret, which is not kept."""
+    """The first request of this key was done, and its answer cannot be given again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -449,7 +449,7 @@ def test_a_detector_made_by_its_client_decides(afd: Afd) -> None:
     assert shown["elements"] == ["198.51.100.9", "203.0.113.0/24"]
     (metadata,) = answer(client.get_lists_metadata(name="bad_ips"), "GetListsMetadata")["lists"]
     assert metadata["variableType"] == "IP_ADDRESS"
-    with pytest.raises(client.exceptions.ValidationException, match=r"entries\.0\.value"):
+    with pytest.raises(client.exceptions.ValidationException, match=r"add\.0\.value"):
         client.update_list(name="bad_ips", elements=["no address"], updateMode="APPEND")
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.get_list_elements(name="no_such_list")
