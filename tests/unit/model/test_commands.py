@@ -270,6 +270,24 @@ def test_mistakes_get_one_clear_line(state: Path, arguments: list[str], told: st
     assert "Traceback" not in result.output
 
 
+def test_a_seed_below_0_is_refused_before_anything_is_read(state: Path) -> None:
+    result = run("train", "--data", "nowhere.csv", "--seed", "-1")
+    assert result.exit_code == 2
+    assert "--seed" in result.stderr
+    assert "nowhere" not in result.stderr
+
+
+def test_labels_of_json_lines_may_be_missing_at_first(state: Path) -> None:
+    """Without a mapping too: our names are looked for in every row, not in the first thousand."""
+    rows = labelled_rows(5000)
+    for row in rows[:1200]:
+        del row["label"], row["label_time"]
+    data = write_rows(state / "late.jsonl", rows)
+    result = run("train", "--data", data, "--search", "0", "--json")
+    assert result.exit_code == 0, result.output
+    assert orjson.loads(result.stdout)["training"]["unlabelled"] == 1200
+
+
 @pytest.mark.parametrize("command", ["promote", "rollback"])
 def test_without_a_broker_nothing_is_switched(
     state: Path, monkeypatch: pytest.MonkeyPatch, command: str
