@@ -165,17 +165,24 @@ class Stack:
                 [TopicPartition(p.topic, p.partition, p.offset) for p in since.partitions]
             )
             deadline = time.monotonic() + within_s
-            read_up: set[int] = set()
-            while not done() or len(read_up) < len(since.partitions):
+            # Where each partition was read up to, and where it ended when all that is wanted was there.
+            reached = dict.fromkeys((p.partition for p in since.partitions), 0)
+            ends: dict[int, int] = {}
+            while not ends or any(reached[number] < end for number, end in ends.items()):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"waited {within_s:.0f} s for {missing()}")
                 for message in consumer.consume(1000, timeout=0.5):
                     error = message.error()
                     if error is None:
-                        read_up.discard(message.partition())
+                        reached[message.partition()] = message.offset() + 1
                         take(message)
                     elif error.code() == KafkaError._PARTITION_EOF:
-                        read_up.add(message.partition())
+                        reached[message.partition()] = message.offset()
+                if not ends and done():
+                    ends = {
+                        p.partition: consumer.get_watermark_offsets(p, timeout=30)[1]
+                        for p in since.partitions
+                    }
         finally:
             consumer.close()
 
