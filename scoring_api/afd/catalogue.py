@@ -119,6 +119,28 @@ class Catalogue:
         """Give the ids of all detectors."""
         return [*self.shelf.all(Thing.DETECTOR), OURS]
 
+    def known(self, thing: Thing, key: str, word: str) -> Value:
+        """Give a thing from the shelf; the word says what it is.
+
+        Raises:
+            ResourceNotFoundException: There is none.
+        """
+        found = self.shelf.get(thing, key)
+        if found is None:
+            raise ResourceNotFoundException(f"there is no {word} {key}")
+        return found
+
+    def check_own(self, detector: str, *, must_exist: bool = True) -> None:
+        """Check that a detector is the clients' to change.
+
+        Raises:
+            ValidationException: It is not, or there is none.
+        """
+        if detector == OURS:
+            raise ValidationException(f"the detector {OURS} shows the rule sets that were made elsewhere; make a detector with PutDetector")  # fmt: skip
+        if must_exist and self.shelf.get(Thing.DETECTOR, detector) is None:
+            raise ValidationException(f"there is no detector {detector}: PutDetector makes it")
+
     def check_decides(self, detector: str, number: str | None) -> None:
         """Check that a detector, and a version if one is named, is what decides.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from scoring_api.afd.errors import ValidationException
+from scoring_api.afd.errors import ResourceNotFoundException, ValidationException
+from scoring_api.afd.operations import Answer, Request
+from scoring_api.afd.shelf import Value
 
 
 def page(names: Sequence[str], token: str | None, size: int) -> tuple[Sequence[str], str | None]:
@@ -31,6 +33,27 @@ def page(names: Sequence[str], token: str | None, size: int) -> tuple[Sequence[s
     some = names[start : start + size]
     more = start + size < len(names)
     return some, base64.urlsafe_b64encode(some[-1].encode()).decode() if more else None
+
+
+def shown(known: Mapping[str, Value], request: Request, plural: str, size: int) -> Answer:
+    """Give one thing by its name, or a page of all.
+
+    Args:
+        known: The things by their names.
+        request: Says which, or which page.
+        plural: The member of the answer that holds them.
+        size: Most on a page, unless asked for fewer.
+
+    Raises:
+        ResourceNotFoundException: There is none of that name.
+    """
+    name = request.get("name")
+    if name is not None:
+        if name not in known:
+            raise ResourceNotFoundException(f"there is no {name}")
+        return {plural: [known[name]]}
+    names, token = page(sorted(known), request.get("nextToken"), request.get("maxResults", size))
+    return {plural: [known[one] for one in names]} | ({"nextToken": token} if token else {})
 
 
 def _name(token: str) -> str:

@@ -25,6 +25,7 @@ KIND: Final = "afd"
 
 CREATED: Final = "createdTime"
 UPDATED: Final = "lastUpdatedTime"
+TIMES: Final = (CREATED, UPDATED)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.@-]{1,128}", re.ASCII)
 

@@ -1,0 +1,110 @@
+"""What is put whole and shown as it was put: outcomes, labels, types of entities and of events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from scoring_api.afd.catalogue import Catalogue, arn
+from scoring_api.afd.errors import ConflictException, ValidationException
+from scoring_api.afd.events import FRAUD_LABELS, LEGITIMATE_LABELS, PAGE
+from scoring_api.afd.operations import Answer, Request
+from scoring_api.afd.pages import shown
+from scoring_api.afd.shelf import TIMES, Clerk, Thing, without_ours
+from scoring_api.afd.translation import outcome_of
+
+OUR_OUTCOMES: Final = ("approve", "block", "review")
+"""Those that there are undeclared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One of these.
+
+    Attributes:
+        thing: On the shelf.
+        plural: The member of the answer that holds them.
+        members: What is kept of a request.
+        page: Most that one answer gives, unless asked for fewer.
+    """
+
+    thing: Thing
+    plural: str
+    members: tuple[str, ...]
+    page: int
+
+
+OUTCOMES: Final = Kind(Thing.OUTCOME, "outcomes", ("name", "description"), 100)
+LABELS: Final = Kind(Thing.LABEL, "labels", ("name", "description"), 50)
+ENTITY_TYPES: Final = Kind(Thing.ENTITY_TYPE, "entityTypes", ("name", "description"), 10)
+EVENT_TYPES: Final = Kind(
+    Thing.EVENT_TYPE,
+    "eventTypes",
+    ("name", "description", "eventVariables", "labels", "entityTypes", "eventIngestion"),
+    10,
+)
+
+
+class Declared:
+    """Answers for one kind of what is declared.
+
+    Args:
+        kind: Which one.
+        catalogue: What there is.
+        clerk: Puts what only clients know on the shelf.
+    """
+
+    def __init__(self, kind: Kind, catalogue: Catalogue, clerk: Clerk) -> None:
+        self._kind = kind
+        self._catalogue = catalogue
+        self._clerk = clerk
+        self._shelf = catalogue.shelf
+
+    def put(self, request: Request, author: str) -> Answer:
+        """Declare one, or declare it anew."""
+        thing, name = self._kind.thing, request["name"]
+        if thing is Thing.OUTCOME:
+            outcome_of(name, self._catalogue.chosen)
+        if thing is Thing.LABEL:
+            self._check_label(name)
+        self._clerk.put(thing, name, without_ours(dict(request), *self._kind.members), author)
+        return {}
+
+    def get(self, request: Request) -> Answer:
+        """Give one, or a page of all."""
+        thing = self._kind.thing
+        known = {name: without_ours(one, *self._kind.members, *TIMES) for name, one in self._shelf.all(thing).items()}  # fmt: skip
+        if thing is Thing.OUTCOME:
+            known = {name: {"name": name} for name in OUR_OUTCOMES} | known
+        for name, one in known.items():
+            one["arn"] = arn(thing.value, name)
+        return shown(known, request, self._kind.plural, self._kind.page)
+
+    def drop(self, request: Request, author: str) -> Answer:
+        """Take one away that nothing uses."""
+        thing, name = self._kind.thing, request["name"]
+        if self._shelf.get(thing, name) is None:
+            return {}
+        if thing is Thing.OUTCOME:
+            users = [
+                rule["ruleId"]
+                for rule in self._shelf.all(Thing.RULE).values()
+                if any(name in version["outcomes"] for version in rule["versions"].values())
+            ]
+        elif thing is Thing.EVENT_TYPE:
+            detectors = self._shelf.all(Thing.DETECTOR)
+            users = [key for key, one in detectors.items() if one["eventTypeName"] == name]
+        else:
+            member = "labels" if thing is Thing.LABEL else "entityTypes"
+            types = self._shelf.all(Thing.EVENT_TYPE)
+            users = [key for key, one in types.items() if name in one.get(member, ())]
+        if users:
+            raise ConflictException(f"{name} is in use by {users[0]}")
+        self._clerk.drop(thing, name, author)
+        return {}
+
+    def _check_label(self, name: str) -> None:
+        mapping = self._catalogue.mapping
+        known = mapping.fraud | mapping.legitimate if mapping else FRAUD_LABELS | LEGITIMATE_LABELS
+        if (name if mapping else name.lower()) not in known:
+            raise ValidationException(f"label {name}: expected one of {', '.join(sorted(known))}; others are given a meaning in the file AFD_MAPPING, see {PAGE}")  # fmt: skip

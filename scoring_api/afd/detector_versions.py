@@ -1,0 +1,166 @@
+"""Versions of detectors: each is a rule set of ours, and the active one decides."""
+
+from __future__ import annotations
+
+from fraud.contracts.rules import Matching, RuleSet, RuleStatus
+from fraud.contracts.times import utc_text
+from fraud.governance.desk import Desk
+from scoring_api.afd.catalogue import Catalogue, Place, arn, ours_of
+from scoring_api.afd.errors import ConflictException, ResourceNotFoundException, ValidationException
+from scoring_api.afd.events import PAGE
+from scoring_api.afd.operations import Answer, Request
+from scoring_api.afd.rules import reference, version_of
+from scoring_api.afd.shelf import CREATED, TIMES, UPDATED, Clerk, Thing, Value, without_ours
+from scoring_api.afd.translation import rule_of
+
+
+class DetectorVersions:
+    """Answers for versions of detectors.
+
+    Args:
+        catalogue: What there is.
+        clerk: Puts what only clients know on the shelf.
+        desk: Changes rules and lists.
+    """
+
+    def __init__(self, catalogue: Catalogue, clerk: Clerk, desk: Desk) -> None:
+        self._catalogue = catalogue
+        self._clerk = clerk
+        self._desk = desk
+        self._shelf = catalogue.shelf
+
+    def create(self, request: Request, author: str) -> Answer:
+        """Draft one of rules that there are."""
+        detector = request["detectorId"]
+        self._catalogue.check_own(detector)
+        drafted = self._desk.draft(self._rule_set(request), author)
+        known = self._catalogue.versions_of(detector)
+        number = str(max((int(place.number) for place in known), default=0) + 1)
+        self._put_version(Place(detector, number), request, drafted, author)
+        status = self._catalogue.status(Place(detector, number))
+        return {"detectorId": detector, "detectorVersionId": number, "status": status}
+
+    def update(self, request: Request, author: str) -> Answer:
+        """Draft another rule set for a version that is a draft still."""
+        place = Place(request["detectorId"], request["detectorVersionId"])
+        self._catalogue.check_own(place.detector)
+        self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
+        if self._catalogue.status(place) != RuleStatus.DRAFT:
+            raise ValidationException("expected a version with the status DRAFT: make another one")
+        self._put_version(place, request, self._desk.draft(self._rule_set(request), author), author)
+        return {}
+
+    def update_metadata(self, request: Request, author: str) -> Answer:
+        """Describe a version anew."""
+        place = Place(request["detectorId"], request["detectorVersionId"])
+        known = self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
+        self._clerk.put(Thing.DETECTOR_VERSION, place.key, known | {"description": request["description"]}, author)  # fmt: skip
+        return {}
+
+    def update_status(self, request: Request, author: str) -> Answer:
+        """Let a version decide."""
+        place = Place(request["detectorId"], request["detectorVersionId"])
+        found = self._catalogue.rules_of(place)
+        if found is None:
+            raise ResourceNotFoundException(f"there is no version {place.number} of the detector {place.detector}")  # fmt: skip
+        wanted, now = request["status"], self._catalogue.status(place)
+        if wanted == now:
+            raise ValidationException(f"the version is {now} already")
+        if wanted == RuleStatus.ACTIVE:
+            self._desk.activate(found.rules.version, author)
+        elif now == RuleStatus.ACTIVE:
+            raise ValidationException("one version always decides here: activate another instead, and this one becomes INACTIVE")  # fmt: skip
+        else:
+            raise ValidationException(f"a version that is {now} can only become ACTIVE")
+        return {}
+
+    def delete(self, request: Request, author: str) -> Answer:
+        """Take one away that does not decide."""
+        place = Place(request["detectorId"], request["detectorVersionId"])
+        self._catalogue.check_own(place.detector)
+        self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
+        if self._catalogue.status(place) == RuleStatus.ACTIVE:
+            raise ConflictException("the version is ACTIVE: activate another first")
+        self._clerk.drop(Thing.DETECTOR_VERSION, place.key, author)
+        return {}
+
+    def get(self, request: Request) -> Answer:
+        """Give one."""
+        place = Place(request["detectorId"], request["detectorVersionId"])
+        if self._catalogue.rules_of(place) is None:
+            raise ResourceNotFoundException(f"there is no version {place.number} of the detector {place.detector}")  # fmt: skip
+        return self.shown(place)
+
+    def shown(self, place: Place) -> Value:
+        """Give a version as the protocol has it."""
+        found = self._catalogue.rules_of(place)
+        known = self._shelf.get(Thing.DETECTOR_VERSION, place.key)
+        if known is not None:
+            members = ("detectorId", "detectorVersionId", "description", "externalModelEndpoints", "modelVersions", "ruleExecutionMode", "rules", *TIMES)  # fmt: skip
+            shown = without_ours(known, *members)
+        elif found is not None:
+            shown = {
+                "detectorId": place.detector,
+                "detectorVersionId": place.number,
+                "externalModelEndpoints": [],
+                "modelVersions": [],
+                "ruleExecutionMode": found.rules.matching.value,
+                "rules": [
+                    reference(place.detector, rule.id, str(rule.version))
+                    for rule in found.rules.rules
+                ],
+                CREATED: utc_text(found.created_ms),
+                UPDATED: utc_text(max(found.created_ms, found.activated_ms or 0)),
+            }
+            if found.rules.description:
+                shown["description"] = found.rules.description[:128]
+        else:
+            shown = {"detectorId": place.detector, "detectorVersionId": place.number}
+        return shown | {
+            "status": self._catalogue.status(place),
+            "arn": arn("detector-version", place.key),
+        }
+
+    def _rule_set(self, request: Request) -> RuleSet:
+        if request.get("externalModelEndpoints"):
+            raise ValidationException(f"externalModelEndpoints: there are no external models, see {PAGE}")  # fmt: skip
+        rules = []
+        for one in request["rules"]:
+            if one["detectorId"] != request["detectorId"]:
+                raise ValidationException("rules: expected rules of this detector")
+            known = self._shelf.get(Thing.RULE, f"{one['detectorId']}/{one['ruleId']}")
+            if known is None:
+                raise ResourceNotFoundException(f"there is no rule {one['ruleId']}: CreateRule makes it")  # fmt: skip
+            version = version_of(known, one["ruleVersion"])
+            rules.append(
+                rule_of(
+                    one["ruleId"],
+                    version["expression"],
+                    version["outcomes"],
+                    version["description"],
+                    names=self._catalogue.names(),
+                    chosen=self._catalogue.chosen,
+                    lists=self._catalogue.book().lists(),
+                )
+            )
+        if len({rule.id for rule in rules}) != len(rules):
+            raise ValidationException("rules: expected each rule in one version only")
+        return RuleSet(
+            matching=Matching(request.get("ruleExecutionMode", Matching.FIRST)),
+            description=f"Version of the detector {request['detectorId']}.",
+            rules=tuple(rules),
+        )
+
+    def _put_version(self, place: Place, request: Request, drafted: RuleSet, author: str) -> None:
+        value = {
+            "detectorId": place.detector,
+            "detectorVersionId": place.number,
+            "externalModelEndpoints": [],
+            "modelVersions": list(request.get("modelVersions", ())),
+            "ruleExecutionMode": drafted.matching.value,
+            "rules": list(request["rules"]),
+            **ours_of(drafted),
+        }
+        if request.get("description"):
+            value["description"] = request["description"]
+        self._clerk.put(Thing.DETECTOR_VERSION, place.key, value, author)

@@ -1,0 +1,86 @@
+"""Detectors: what their versions and rules belong to."""
+
+from __future__ import annotations
+
+from scoring_api.afd.catalogue import OURS, Catalogue, arn
+from scoring_api.afd.detector_versions import DetectorVersions
+from scoring_api.afd.errors import ConflictException, ValidationException
+from scoring_api.afd.operations import Answer, Request
+from scoring_api.afd.pages import page, shown
+from scoring_api.afd.rules import Rules
+from scoring_api.afd.shelf import TIMES, UPDATED, Clerk, Thing, without_ours
+
+
+class Detectors:
+    """Answers for detectors.
+
+    Args:
+        catalogue: What there is.
+        clerk: Puts what only clients know on the shelf.
+        rules: Theirs.
+        versions: Theirs.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, clerk: Clerk, rules: Rules, versions: DetectorVersions
+    ) -> None:
+        self._catalogue = catalogue
+        self._clerk = clerk
+        self._rules = rules
+        self._versions = versions
+        self._shelf = catalogue.shelf
+
+    def put(self, request: Request, author: str) -> Answer:
+        """Declare one, or declare it anew."""
+        detector = request["detectorId"]
+        self._catalogue.check_own(detector, must_exist=False)
+        known = self._shelf.all(Thing.EVENT_TYPE)
+        if known and request["eventTypeName"] not in known:
+            raise ValidationException(f"there is no event type {request['eventTypeName']}: PutEventType makes it")  # fmt: skip
+        value = without_ours(dict(request), "detectorId", "description", "eventTypeName")
+        self._clerk.put(Thing.DETECTOR, detector, value, author)
+        return {}
+
+    def delete(self, request: Request, author: str) -> Answer:
+        """Take one away that has no versions and no rules."""
+        detector = request["detectorId"]
+        self._catalogue.check_own(detector, must_exist=False)
+        if self._shelf.get(Thing.DETECTOR, detector) is not None:
+            if self._catalogue.versions_of(detector) or any(self._rules.of(detector)):
+                raise ConflictException(f"the detector {detector} has versions or rules")
+            self._clerk.drop(Thing.DETECTOR, detector, author)
+        return {}
+
+    def get(self, request: Request) -> Answer:
+        """Give one, or a page of all."""
+        known = {
+            key: without_ours(one, "detectorId", "description", "eventTypeName", *TIMES)
+            for key, one in self._shelf.all(Thing.DETECTOR).items()
+        }
+        ours = self._catalogue.event_type()
+        known[OURS] = {"detectorId": OURS, "description": "Rule sets made elsewhere.", "eventTypeName": ours}  # fmt: skip
+        for key, one in known.items():
+            one["arn"] = arn("detector", key)
+        return shown(known, _by_name(request, "detectorId"), "detectors", 10)
+
+    def describe(self, request: Request) -> Answer:
+        """Give a detector's versions in short."""
+        detector = request["detectorId"]
+        if detector != OURS:
+            self._catalogue.known(Thing.DETECTOR, detector, "detector")
+        places = {place.number.rjust(5, "0"): place for place in self._catalogue.versions_of(detector)}  # fmt: skip
+        names, token = page(sorted(places), request.get("nextToken"), request.get("maxResults", 1000))  # fmt: skip
+        summaries = []
+        for name in names:
+            version = self._versions.shown(places[name])
+            summaries.append(without_ours(version, "detectorVersionId", "status", "description", UPDATED))  # fmt: skip
+        answer: Answer = {
+            "detectorId": detector,
+            "detectorVersionSummaries": summaries,
+            "arn": arn("detector", detector),
+        }
+        return answer | ({"nextToken": token} if token else {})
+
+
+def _by_name(request: Request, member: str) -> Request:
+    return {"name" if key == member else key: value for key, value in request.items()}

@@ -1,0 +1,137 @@
+"""Lists that rules name, as clients keep them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse
+from fraud.contracts.times import utc_text
+from fraud.governance.desk import Desk
+from fraud.kit.clock import Clock
+from scoring_api.afd.catalogue import Catalogue, arn
+from scoring_api.afd.errors import ResourceNotFoundException, ValidationException
+from scoring_api.afd.operations import Answer, Request
+from scoring_api.afd.pages import page, shown
+from scoring_api.afd.shelf import CREATED, Clerk, Thing
+from scoring_api.afd.translation import list_type_of
+from scoring_api.afd.variables import VARIABLE_TYPE
+
+
+class Lists:
+    """Answers for lists.
+
+    Args:
+        catalogue: What there is.
+        clerk: Puts what only clients know on the shelf.
+        desk: Changes rules and lists.
+        clock: Time now, UTC epoch milliseconds.
+    """
+
+    def __init__(self, catalogue: Catalogue, clerk: Clerk, desk: Desk, clock: Clock) -> None:
+        self._catalogue = catalogue
+        self._clerk = clerk
+        self._desk = desk
+        self._clock = clock
+        self._shelf = catalogue.shelf
+
+    def create(self, request: Request, author: str) -> Answer:
+        """Make one, with its first elements."""
+        name = request["name"]
+        if not re.fullmatch(LIST_NAME.strip("^$"), name):
+            raise ValidationException("name: expected one that begins with a letter or a digit")
+        self._desk.make_list(
+            name,
+            list_type_of(request.get(VARIABLE_TYPE)),
+            ListUse.REFERENCE,
+            author,
+            description=request.get("description", ""),
+            entries=_entries(request.get("elements", ())),
+        )
+        self._put_list(name, request.get(VARIABLE_TYPE), author)
+        return {}
+
+    def update(self, request: Request, author: str) -> Answer:
+        """Change its elements, its type or how it is described."""
+        name = request["name"]
+        elements, mode = request.get("elements", ()), request.get("updateMode")
+        if "elements" in request and mode is None:
+            raise ValidationException(
+                "updateMode: expected REPLACE, APPEND or REMOVE with elements"
+            )
+        kind = self._new_type(name, request.get(VARIABLE_TYPE))
+        if kind is not None or mode is not None or "description" in request:
+            # One change, so that whatever of it is at fault leaves the list as it is.
+            self._desk.change_list(
+                name,
+                author,
+                add=() if mode == "REMOVE" else _entries(elements),
+                remove=elements if mode == "REMOVE" else (),
+                replace=mode == "REPLACE",
+                kind=kind,
+                description=request.get("description"),
+            )
+        if kind is not None:
+            self._put_list(name, request[VARIABLE_TYPE], author)
+        return {}
+
+    def delete(self, request: Request, author: str) -> Answer:
+        """Take one away."""
+        name = request["name"]
+        self._desk.drop_list(name, author)
+        if self._shelf.get(Thing.LIST, name) is not None:
+            self._clerk.drop(Thing.LIST, name, author)
+        return {}
+
+    def get_metadata(self, request: Request) -> Answer:
+        """Say of one, or of a page of all, what they are."""
+        if request.get("name"):
+            self._list(request["name"])
+        known = {}
+        for name, state in self._catalogue.book().lists().items():
+            declared = self._shelf.get(Thing.LIST, name) or {}
+            changes = list(self._catalogue.book().changes("list", name))
+            known[name] = {
+                "name": name,
+                "createdTime": declared.get(CREATED) or utc_text(changes[-1].time_ms),
+                "updatedTime": utc_text(changes[0].time_ms),
+                "arn": arn("list", name),
+            }
+            if state.description:
+                known[name]["description"] = state.description[:128]
+            if declared.get(VARIABLE_TYPE):
+                known[name][VARIABLE_TYPE] = declared[VARIABLE_TYPE]
+        return shown(known, request, "lists", 50)
+
+    def get_elements(self, request: Request) -> Answer:
+        """Give a page of the elements that count now."""
+        now_ms = self._clock()
+        entries = self._list(request["name"]).entries
+        values = sorted(value for value, one in entries.items() if one.counts(now_ms))
+        names, token = page(values, request.get("nextToken"), request.get("maxResults", 500))
+        return {"elements": list(names)} | ({"nextToken": token} if token else {})
+
+    def _new_type(self, name: str, variable_type: str | None) -> ListType | None:
+        """Say what a list is of once it has a variable's type, None when it has it already."""
+        state = self._list(name)
+        declared = (self._shelf.get(Thing.LIST, name) or {}).get(VARIABLE_TYPE)
+        if variable_type in (None, declared):
+            return None
+        if declared is not None or state.type is not ListType.TEXT:
+            raise ValidationException("variableType: the list has one already, which stays")
+        return list_type_of(variable_type)
+
+    def _put_list(self, name: str, variable_type: str | None, author: str) -> None:
+        value = {VARIABLE_TYPE: variable_type} if variable_type else {}
+        self._clerk.put(Thing.LIST, name, {"name": name} | value, author)
+
+    def _list(self, name: str) -> Any:
+        found = self._catalogue.book().lists().get(name)
+        if found is None:
+            raise ResourceNotFoundException(f"there is no list {name}")
+        return found
+
+
+def _entries(values: Sequence[str]) -> list[ListEntry]:
+    return [ListEntry(value=value) for value in values]

@@ -1,0 +1,91 @@
+"""What the audit log has of a change: names and numbers; of texts and values their hashes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fraud.governance.audited import list_on_record, text_on_record, values_on_record
+from fraud.kit.pseudonyms import Pseudonyms
+from scoring_api.afd.catalogue import Catalogue
+from scoring_api.afd.operations import Request
+from scoring_api.afd.shelf import Thing
+
+_NAMED_BY: Final = ("name", "ruleId", "detectorVersionId", "detectorId")
+_TEXTS: Final = frozenset({"expression", "description", "defaultValue"})
+_MOST_ON_RECORD: Final = 1_000
+# Numbers of five digits and more may be somebody's.
+_PLAIN: Final = re.compile(r"(?!.*[0-9]{5})[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+_THINGS: Final = (
+    ("List", Thing.LIST),
+    ("DetectorVersion", Thing.DETECTOR_VERSION),
+    ("Detector", Thing.DETECTOR),
+    ("Rule", Thing.RULE),
+    ("Variable", Thing.VARIABLE),
+    ("Outcome", Thing.OUTCOME),
+    ("Label", Thing.LABEL),
+    ("EntityType", Thing.ENTITY_TYPE),
+    ("EventType", Thing.EVENT_TYPE),
+)
+"""What an operation is of, by a part of its name; the first that fits."""
+_OF_DETECTORS: Final = (Thing.RULE, Thing.DETECTOR_VERSION)
+
+
+class OnRecord:
+    """Says what of a change goes on record.
+
+    Args:
+        catalogue: What there is before the change.
+        pseudonyms: Hashes what is personal of it.
+    """
+
+    def __init__(self, catalogue: Catalogue, pseudonyms: Pseudonyms) -> None:
+        self._catalogue = catalogue
+        self._pseudonyms = pseudonyms
+        self._shelf = catalogue.shelf
+
+    def target(self, request: Request) -> str:
+        """Name what a request is of."""
+        return "/".join(map(self._name, reversed(_named(request)))) or "variables"
+
+    def before(self, operation: str, request: Request) -> dict[str, Any] | None:
+        """Give what a change is of as the log has it; None when it is not there yet."""
+        book, (name, *_) = self._catalogue.book(), (*_named(request), "")
+        if operation == "UpdateDetectorVersionStatus":
+            return {"active": book.active_rules.version}
+        thing = next((thing for suffix, thing in _THINGS if suffix in operation), None)
+        if thing is Thing.LIST:
+            state = book.lists().get(name)
+            return None if state is None else list_on_record(self._pseudonyms, state)
+        key = "/".join(reversed(_named(request)[:2])) if thing in _OF_DETECTORS else name
+        known = self._shelf.get(thing, key) if thing else None
+        return None if known is None else self.said(known)
+
+    def said(self, members: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what was said as the log has it: names and numbers; of texts and values hashes."""
+        return {name: self._one(name, value) for name, value in members.items() if name != "tags"}
+
+    def _one(self, name: str, value: Any) -> Any:
+        match value:
+            case str() if name in _TEXTS:
+                return text_on_record(self._pseudonyms, value)
+            case str():
+                return self._name(value)
+            case [*values] if name == "elements":
+                return values_on_record(self._pseudonyms, "entity_id", values)
+            case [*values]:
+                return [self._one(name, one) for one in values[:_MOST_ON_RECORD]]
+            case dict():
+                return self.said(value)
+        return value
+
+    def _name(self, text: str) -> str:
+        """Give a name as it is, and anything else as a hash: it may be somebody's."""
+        return text if _PLAIN.fullmatch(text) else text_on_record(self._pseudonyms, text)
+
+
+def _named(request: Request) -> list[str]:
+    """Give the names that say what a request is of, the innermost first."""
+    rule = request.get("rule") or {}
+    return [str(part) for name in _NAMED_BY if (part := request.get(name) or rule.get(name))]

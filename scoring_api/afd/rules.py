@@ -1,0 +1,185 @@
+"""Rules as clients make them: each belongs to a detector, and decides once a version of that has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fraud.contracts.times import utc_text
+from scoring_api.afd.catalogue import OURS, Catalogue, arn
+from scoring_api.afd.declared import OUR_OUTCOMES
+from scoring_api.afd.errors import ConflictException, ResourceNotFoundException, ValidationException
+from scoring_api.afd.operations import Answer, Request
+from scoring_api.afd.pages import shown
+from scoring_api.afd.shelf import CREATED, UPDATED, Clerk, Thing, Value
+from scoring_api.afd.translation import rule_of
+
+
+class Rules:
+    """Answers for rules.
+
+    Args:
+        catalogue: What there is.
+        clerk: Puts what only clients know on the shelf.
+    """
+
+    def __init__(self, catalogue: Catalogue, clerk: Clerk) -> None:
+        self._catalogue = catalogue
+        self._clerk = clerk
+        self._shelf = catalogue.shelf
+
+    def create(self, request: Request, author: str) -> Answer:
+        """Make a rule, in its version 1."""
+        detector, rule_id = request["detectorId"], request["ruleId"]
+        self._catalogue.check_own(detector)
+        if self._shelf.get(Thing.RULE, _key(detector, rule_id)) is not None:
+            raise ValidationException(f"there is a rule {rule_id} already: UpdateRuleVersion makes its next version")  # fmt: skip
+        description = request.get("description", "")
+        version = self._checked_rule(rule_id, request, description)
+        self._put_rule(detector, rule_id, description, {"1": version}, author)
+        return {"rule": reference(detector, rule_id, "1")}
+
+    def update_version(self, request: Request, author: str) -> Answer:
+        """Make the next version of a rule."""
+        detector, rule_id = request["rule"]["detectorId"], request["rule"]["ruleId"]
+        self._catalogue.check_own(detector)
+        known = self._catalogue.known(Thing.RULE, _key(detector, rule_id), "rule")
+        version_of(known, request["rule"]["ruleVersion"])
+        number = max(map(int, known["versions"])) + 1
+        description = request.get("description", known["description"])
+        version = self._checked_rule(rule_id, request, description)
+        versions = known["versions"] | {str(number): version}
+        self._put_rule(detector, rule_id, description, versions, author)
+        return {"rule": reference(detector, rule_id, str(number))}
+
+    def update_metadata(self, request: Request, author: str) -> Answer:
+        """Describe a rule anew."""
+        detector, rule_id = request["rule"]["detectorId"], request["rule"]["ruleId"]
+        self._catalogue.check_own(detector)
+        known = self._catalogue.known(Thing.RULE, _key(detector, rule_id), "rule")
+        self._put_rule(detector, rule_id, request["description"], known["versions"], author)
+        return {}
+
+    def delete(self, request: Request, author: str) -> Answer:
+        """Take away a version that no version of the detector has."""
+        detector, rule_id, number = (request["rule"][part] for part in ("detectorId", "ruleId", "ruleVersion"))  # fmt: skip
+        self._catalogue.check_own(detector)
+        known = self._shelf.get(Thing.RULE, _key(detector, rule_id))
+        if known is None or number not in known["versions"]:
+            return {}
+        for place in self._catalogue.versions_of(detector):
+            version = self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
+            if {"ruleId": rule_id, "ruleVersion": number}.items() <= _one_of(version["rules"], rule_id).items():  # fmt: skip
+                raise ConflictException(f"version {place.number} of the detector {detector} has the rule {rule_id}")  # fmt: skip
+        versions = {one: value for one, value in known["versions"].items() if one != number}
+        if versions:
+            self._put_rule(detector, rule_id, known["description"], versions, author)
+        else:
+            self._clerk.drop(Thing.RULE, _key(detector, rule_id), author)
+        return {}
+
+    def get(self, request: Request) -> Answer:
+        """Give a rule, one version of it, or a page of all of a detector."""
+        detector = request["detectorId"]
+        known: dict[str, Value] = {}
+        for rule in self.of(detector):
+            rule_id, number = rule["ruleId"], rule["ruleVersion"]
+            if request.get("ruleId", rule_id) == rule_id and request.get("ruleVersion", number) == number:  # fmt: skip
+                known[f"{rule_id}/{int(number):05d}"] = rule
+        if request.get("ruleId") and not known:
+            raise ResourceNotFoundException(f"there is no such rule of the detector {detector}")
+        wanted = {name: value for name, value in request.items() if name != "name"}
+        return shown(known, wanted, "ruleDetails", 100)
+
+    def of(self, detector: str) -> Iterator[Value]:
+        """Give all versions of a detector's rules."""
+        if detector == OURS:
+            for place in self._catalogue.versions_of(OURS):
+                found = self._catalogue.rules_of(place)
+                for rule in found.rules.rules if found else ():
+                    made = utc_text(found.created_ms) if found else ""
+                    yield {
+                        "detectorId": OURS,
+                        "ruleId": rule.id,
+                        "ruleVersion": str(rule.version),
+                        "description": rule.description[:128] or rule.id,
+                        "expression": rule.when,
+                        "language": "DETECTORPL",
+                        "outcomes": [rule.outcome.value],
+                        CREATED: made,
+                        UPDATED: made,
+                        "arn": arn("rule", f"{OURS}/{rule.id}"),
+                    }
+            return
+        for known in self._shelf.all(Thing.RULE).values():
+            if known["detectorId"] != detector:
+                continue
+            for number, version in known["versions"].items():
+                detail = {
+                    "detectorId": detector,
+                    "ruleId": known["ruleId"],
+                    "ruleVersion": number,
+                    "expression": version["expression"],
+                    "language": version["language"],
+                    "outcomes": version["outcomes"],
+                    CREATED: version[CREATED],
+                    UPDATED: known[UPDATED],
+                    "arn": arn("rule", f"{detector}/{known['ruleId']}"),
+                }
+                yield detail | (
+                    {"description": known["description"]} if known["description"] else {}
+                )
+
+    def _checked_rule(self, rule_id: str, request: Request, description: str) -> Value:
+        rule_of(
+            rule_id,
+            request["expression"],
+            request["outcomes"],
+            description,
+            names=self._catalogue.names(),
+            chosen=self._catalogue.chosen,
+            lists=self._catalogue.book().lists(),
+        )
+        known = {*self._shelf.all(Thing.OUTCOME), *OUR_OUTCOMES}
+        if missing := sorted(set(request["outcomes"]) - known):
+            raise ValidationException(f"there is no outcome {missing[0]}: PutOutcome makes it")
+        return {
+            "expression": request["expression"],
+            "language": request["language"],
+            "outcomes": list(request["outcomes"]),
+            "description": description,
+            CREATED: self._clerk.now(),
+        }
+
+    def _put_rule(self, detector: str, rule_id: str, description: str, versions: Value, author: str) -> None:  # fmt: skip
+        rule = {
+            "detectorId": detector,
+            "ruleId": rule_id,
+            "description": description,
+            "versions": versions,
+        }
+        self._clerk.put(Thing.RULE, _key(detector, rule_id), rule, author)
+
+
+def version_of(rule: Value, number: str) -> Value:
+    """Give a version of a rule.
+
+    Raises:
+        ResourceNotFoundException: It has no such version.
+    """
+    found: Value | None = rule["versions"].get(number)
+    if found is None:
+        raise ResourceNotFoundException(f"there is no version {number} of the rule {rule['ruleId']}")  # fmt: skip
+    return found
+
+
+def reference(detector: str, rule_id: str, number: str) -> Value:
+    """Name a version of a rule as the protocol does."""
+    return {"detectorId": detector, "ruleId": rule_id, "ruleVersion": number}
+
+
+def _key(detector: str, rule_id: str) -> str:
+    return f"{detector}/{rule_id}"
+
+
+def _one_of(rules: Iterable[Value], rule_id: str) -> Value:
+    return next((one for one in rules if one["ruleId"] == rule_id), {})

@@ -1,0 +1,99 @@
+"""Variables as clients declare them: their types say which of our fields they are."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from scoring_api.afd.catalogue import Catalogue, arn
+from scoring_api.afd.errors import AfdError, ConflictException, ValidationException
+from scoring_api.afd.events import PAGE
+from scoring_api.afd.operations import Answer, Request
+from scoring_api.afd.pages import shown
+from scoring_api.afd.protocol import check_shape
+from scoring_api.afd.shelf import Clerk, Thing, Value, without_ours
+
+VARIABLE_TYPE: Final = "variableType"
+
+_NAME: Final = re.compile(r"[0-9A-Za-z_]{1,64}", re.ASCII)
+_ALREADY_EXISTS: Final = 400
+
+
+class Variables:
+    """Answers for variables.
+
+    Args:
+        catalogue: What there is.
+        clerk: Puts what only clients know on the shelf.
+    """
+
+    def __init__(self, catalogue: Catalogue, clerk: Clerk) -> None:
+        self._catalogue = catalogue
+        self._clerk = clerk
+        self._shelf = catalogue.shelf
+
+    def create(self, request: Request, author: str) -> Answer:
+        """Declare one."""
+        if self._shelf.get(Thing.VARIABLE, request["name"]) is not None:
+            raise ValidationException(f"there is a variable {request['name']} already")
+        self._clerk.put(Thing.VARIABLE, request["name"], self._variable(request), author)
+        return {}
+
+    def create_batch(self, request: Request, author: str) -> Answer:
+        """Declare several; those that cannot be are named, with why."""
+        errors = []
+        for entry in request["variableEntries"]:
+            name = entry.get("name", "")
+            try:
+                check_shape("DataType", entry.get("dataType", ""))
+                check_shape("DataSource", entry.get("dataSource", ""))
+                self.create(entry, author)
+            except (KeyError, ValidationException) as fault:
+                text = fault.message if isinstance(fault, AfdError) else "expected a name"
+                errors.append({"name": name, "code": _ALREADY_EXISTS, "message": text})
+        return {"errors": errors}
+
+    def update(self, request: Request, author: str) -> Answer:
+        """Change what is said of one."""
+        before = self._catalogue.known(Thing.VARIABLE, request["name"], "variable")
+        self._clerk.put(Thing.VARIABLE, request["name"], self._variable({**before, **request}), author)  # fmt: skip
+        return {}
+
+    def delete(self, request: Request, author: str) -> Answer:
+        """Take one away that no event type uses."""
+        name = request["name"]
+        if self._shelf.get(Thing.VARIABLE, name) is not None:
+            users = [key for key, one in self._shelf.all(Thing.EVENT_TYPE).items() if name in one["eventVariables"]]  # fmt: skip
+            if users:
+                raise ConflictException(f"{name} is in use by the event type {users[0]}")
+            self._clerk.drop(Thing.VARIABLE, name, author)
+        return {}
+
+    def get(self, request: Request) -> Answer:
+        """Give one, or a page of all."""
+        return shown(self._all(), request, "variables", 100)
+
+    def get_batch(self, request: Request) -> Answer:
+        """Give those that are named, and say which there are none of."""
+        known = self._all()
+        return {
+            "variables": [known[name] for name in request["names"] if name in known],
+            "errors": [
+                {"name": name, "code": 404, "message": "there is no such variable"}
+                for name in request["names"]
+                if name not in known
+            ],
+        }
+
+    def _all(self) -> dict[str, Value]:
+        return {name: one | {"arn": arn("variable", name)} for name, one in self._shelf.all(Thing.VARIABLE).items()}  # fmt: skip
+
+    def _variable(self, request: Request) -> Value:
+        name = request["name"]
+        if not _NAME.fullmatch(name):
+            raise ValidationException("name: expected up to 64 letters, digits and _")
+        if request.get("dataSource") == "EXTERNAL_MODEL_SCORE":
+            raise ValidationException(f"dataSource: there are no external models, see {PAGE}")
+        if request.get(VARIABLE_TYPE):
+            check_shape(VARIABLE_TYPE, request[VARIABLE_TYPE])
+        return without_ours(dict(request), "name", "dataType", "dataSource", "defaultValue", "description", VARIABLE_TYPE)  # fmt: skip
