@@ -132,6 +132,15 @@ def check(registry: Registry, candidate: ModelRef, period: Period | None = None)
     return found
 
 
+def refusal_of(models: Registry, manifest: Manifest) -> str:
+    """Say why a new model may not decide, empty when it may."""
+    try:
+        check(models, ModelRef(name=manifest.name, version=manifest.version))
+    except PromotionRefused as refused:
+        return str(refused)
+    return ""
+
+
 def _later(registry: Registry, ours: Manifest, theirs: Manifest) -> Period:
     content = registry.later(ours.name, ours.version)
     if content is None:

@@ -1,16 +1,20 @@
-"""The report on a model: tables for the terminal, the same with plots as one HTML page."""
+"""The report on a model: its tables, and the same with plots as one HTML page."""
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
+from model.datasets import DatasetError
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from model.registry import Manifest, Registry
 
 SIMULATED: Final = (
     "Measured on simulated transactions: the figures say that the parts work together, and predict "
@@ -212,48 +216,6 @@ def tables(figures: Mapping[str, Any]) -> list[Table]:
     return made
 
 
-def wide_console() -> Console:
-    """Give standard output, wide enough for the tables where it is no terminal."""
-    from rich.console import Console
-
-    console = Console(soft_wrap=True)
-    return console if console.is_terminal else Console(soft_wrap=True, width=130)
-
-
-def print_tables(console: Console, figures: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Print the figures.
-
-    Args:
-        console: Where to.
-        figures: See `tables`.
-        data: What they were measured on, see `data_warnings`.
-    """
-    from rich.table import Table as Printed
-
-    for table in tables(figures):
-        printed = Printed(
-            box=None, pad_edge=False, title=table.title, title_justify="left", title_style="bold"
-        )
-        for at, name in enumerate(table.header):
-            printed.add_column(name, justify="right" if at else "left", overflow="fold")
-        for row in table.rows:
-            printed.add_row(*(f"{cell.value} [dim]{cell.interval.replace('[', chr(92) + '[')}[/dim]" for cell in row))  # fmt: skip
-        console.print()
-        console.print(printed)
-        if table.note:
-            console.print(table.note, style="dim", highlight=False)
-    if figures.get("importance"):
-        most = ", ".join(f"{one['feature']} {one['share']:.0%}" for one in figures["importance"][:5])  # fmt: skip
-        console.print(f"\nmost weight in the scores: {most}", highlight=False)
-    print_warnings(console, warnings(figures, data))
-
-
-def print_warnings(console: Console, lines: Sequence[str]) -> None:
-    """Print what must be known before any figure."""
-    for line in lines:
-        console.print(line, style="yellow", highlight=False, markup=False)
-
-
 def html_page(
     title: str,
     subtitle: str,
@@ -287,6 +249,56 @@ def html_page(
         plots=_plots(figures, curves),
         training=made,
     ).encode()
+
+
+def keep_reports(
+    models: Registry, manifest: Manifest, curves: dict[str, Any], copy: Path | None
+) -> Path:
+    """Keep the page and the JSON of a report beside the model; give the page's path."""
+    made = manifest.training
+    test = made["periods"]["test"]
+    subtitle = (
+        f"trained on {made['periods']['train']['rows']:,} transactions as of {made['trained_at'][:10]}, measured on "
+        f"those from {test['start'][:10]} to {test['end'][:10]}, which it has not seen"
+    )
+    page = html_page(
+        f"Model {manifest.name}@{manifest.version}", subtitle, manifest.metrics, curves, made, made
+    )
+    ref = (manifest.name, manifest.version)
+    told = {**manifest.model_dump(), "curves": curves}
+    models.keep(*ref, "report.json", orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    if copy is not None:
+        write_page(copy, page)
+    return models.keep(*ref, "report.html", page)
+
+
+def check_page(path: Path | None) -> None:
+    """Check that a report can be written, before anything is computed for it.
+
+    Raises:
+        DatasetError: It cannot.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise DatasetError(f"{path}: is a folder; name a file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise DatasetError(f"{path}: no such folder")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise DatasetError(f"{path}: not to be written to")
+
+
+def write_page(path: Path, page: bytes) -> None:
+    """Write a report.
+
+    Raises:
+        DatasetError: It cannot be written.
+    """
+    try:
+        path.write_bytes(page)
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}") from None
 
 
 def _plots(figures: Mapping[str, Any], curves: Mapping[str, Any]) -> list[str]:
