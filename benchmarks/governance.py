@@ -51,9 +51,24 @@ def _rule_set(expressions: list[str]) -> RuleSet:
 
 def _lists() -> Iterator[tuple[str, ListType, ListUse, list[ListEntry]]]:
     numbers = range(_ENTRIES)
-    yield "blocked_ips", ListType.IP, ListUse.BLOCK, [ListEntry(value=f"198.{18 + (n >> 16)}.{n >> 8 & 255}.{n & 255}") for n in numbers]  # fmt: skip
-    yield "watched", ListType.ENTITY, ListUse.WATCH, [ListEntry(value=f"watched-{n:06}") for n in numbers]  # fmt: skip
-    yield "blocked_emails", ListType.EMAIL, ListUse.REFERENCE, [ListEntry(value=f"user{n}@example.com") for n in numbers]  # fmt: skip
+    yield (
+        "blocked_ips",
+        ListType.IP,
+        ListUse.BLOCK,
+        [ListEntry(value=f"198.{18 + (n >> 16)}.{n >> 8 & 255}.{n & 255}") for n in numbers],
+    )
+    yield (
+        "watched",
+        ListType.ENTITY,
+        ListUse.WATCH,
+        [ListEntry(value=f"watched-{n:06}") for n in numbers],
+    )
+    yield (
+        "blocked_emails",
+        ListType.EMAIL,
+        ListUse.REFERENCE,
+        [ListEntry(value=f"user{n}@example.com") for n in numbers],
+    )
 
 
 def measure(

@@ -110,7 +110,9 @@ def _compared(computed: NDArray[np.float32], expected: NDArray[np.float32]) -> d
     same = (computed == expected) | (np.isnan(computed) & np.isnan(expected))
     figures: dict[str, Any] = {"records": len(computed)}
     for key in KEYS:
-        of_key = [at for at, feature in enumerate(FEATURES) if feature.name.startswith(f"{key.name}_")]  # fmt: skip
+        of_key = [
+            at for at, feature in enumerate(FEATURES) if feature.name.startswith(f"{key.name}_")
+        ]
         differs = ~same[:, of_key].all(axis=1)
         figures[f"{key.name}_differs"] = int(differs.sum())
         figures[f"{key.name}_share"] = f"{differs.mean():.4%}"

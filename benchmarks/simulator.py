@@ -28,7 +28,15 @@ def measure(transactions: int) -> list[dict[str, Any]]:
 
     def figure(scenario: str, made: int, since_s: float, cpu_s: float) -> None:
         passed_s, worked_s = time.perf_counter() - since_s, time.process_time() - cpu_s
-        figures.append({"scenario": scenario, "transactions": made, "s": passed_s, "cpu_s": worked_s, "per_cpu_s": made / worked_s})  # fmt: skip
+        figures.append(
+            {
+                "scenario": scenario,
+                "transactions": made,
+                "s": passed_s,
+                "cpu_s": worked_s,
+                "per_cpu_s": made / worked_s,
+            }
+        )
 
     since_s, cpu_s = time.perf_counter(), time.process_time()
     made = sum(len(part.events) for part in simulate(world, 7, plan, _START_MS, end_ms))

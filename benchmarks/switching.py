@@ -95,7 +95,9 @@ class _Stream:
         self.seen = _Seen()
 
     def send(self) -> None:
-        producer = Producer({"bootstrap.servers": self._servers, "linger.ms": 1, "compression.type": "lz4"})  # fmt: skip
+        producer = Producer(
+            {"bootstrap.servers": self._servers, "linger.ms": 1, "compression.type": "lz4"}
+        )
         start = time.time()
         for number, (key, value) in enumerate(self._records):
             ahead = start + number / self._rate - time.time()
@@ -132,8 +134,16 @@ class _Stream:
 class _Rest:
     """Asks on a schedule, by some connections at once, and keeps the answers."""
 
-    def __init__(self, url: str, key: str, values: Sequence[bytes], rate: float, seconds: float) -> None:  # fmt: skip
-        self._url, self._key, self._values, self._rate, self._seconds = url, key, values, rate, seconds  # fmt: skip
+    def __init__(
+        self, url: str, key: str, values: Sequence[bytes], rate: float, seconds: float
+    ) -> None:
+        self._url, self._key, self._values, self._rate, self._seconds = (
+            url,
+            key,
+            values,
+            rate,
+            seconds,
+        )
         self.seen = _Seen()
         self.failed = 0
         self._lock = threading.Lock()
@@ -156,7 +166,12 @@ class _Rest:
                 continue
             fd = orjson.loads(body)["fd"]
             # Where it would have been on the stream, so that it can be told apart.
-            fd["source"] = {"topic": "rest", "partition": 0, "offset": number, "timestamp_ms": at_ms}  # fmt: skip
+            fd["source"] = {
+                "topic": "rest",
+                "partition": 0,
+                "offset": number,
+                "timestamp_ms": at_ms,
+            }
             with self._lock:
                 self.seen.take(orjson.dumps(record | {"fd": fd}), fd["policy_version"], at_ms)
         connection.close()
@@ -204,7 +219,9 @@ def measure(
     registry = Registry(Path(own.env["MODEL_REGISTRY"]))
     with console.status("training a second model"):
         other = history_file(data, days=30, customers=2000, seed=12)
-        run_module("model", "train", "--data", str(other), "--name", "second", "--offline", env=own.env)  # fmt: skip
+        run_module(
+            "model", "train", "--data", str(other), "--name", "second", "--offline", env=own.env
+        )
     records = take(source, int(rate * seconds))
     with (
         rest.own_api(own.env) as (address, key),

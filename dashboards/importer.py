@@ -71,7 +71,9 @@ def import_saved_objects(settings: Settings) -> int:
 def _check_ready(client: httpx.Client) -> None:
     answer = client.get("/api/status")
     if answer.status_code in (401, 403):
-        raise ImportFailed(f"sign-in refused ({answer.status_code}): check DASHBOARDS_USERNAME and DASHBOARDS_PASSWORD")  # fmt: skip
+        raise ImportFailed(
+            f"sign-in refused ({answer.status_code}): check DASHBOARDS_USERNAME and DASHBOARDS_PASSWORD"
+        )
     if answer.status_code != 200:
         raise _NotReady(f"/api/status answered {answer.status_code}")
     try:

@@ -232,7 +232,12 @@ def _progress(
         yield lambda _bytes: None
         console.print(f"fetched {name}", highlight=False)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task(f"fetching {name} ({files_text})", total=total)
         yield lambda fetched: bars.advance(bar, fetched)
@@ -272,7 +277,9 @@ def _resolve(context: Any, roots: Sequence[str]) -> list[tuple[str, Path]]:
     for root in roots:
         group, name, version, *packaging = root.split(":")
         if packaging:  # a distribution, not a library with dependencies
-            artifact = context.project(group, name).at_version(version).artifact(packaging=packaging[0])  # fmt: skip
+            artifact = (
+                context.project(group, name).at_version(version).artifact(packaging=packaging[0])
+            )
             found[root] = Path(artifact.resolve())
             continue
         _, nodes = context.resolver.get_dependency_list([context.create_dependency(root)])

@@ -39,7 +39,9 @@ def plainly(command: Callable[P, Any]) -> Callable[P, None]:
         try:
             code = command(*args, **kwargs)
         except DevstackError as error:
-            Console(stderr=True, soft_wrap=True).print(f"fraudstream: {error}", style="red", markup=False, highlight=False)  # fmt: skip
+            Console(stderr=True, soft_wrap=True).print(
+                f"fraudstream: {error}", style="red", markup=False, highlight=False
+            )
             sys.exit(1)
         sys.exit(code or 0)
 

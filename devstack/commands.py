@@ -71,12 +71,16 @@ def up(settings: DevstackSettings, only: Sequence[str], console: Console) -> int
             _sweep(settings, console)
             services = stack.build(settings, chosen)
             _check(settings, services)
-            console.print(f"checked this machine in {time.monotonic() - began:.1f} s", highlight=False)  # fmt: skip
+            console.print(
+                f"checked this machine in {time.monotonic() - began:.1f} s", highlight=False
+            )
             stack.fetch(settings, chosen, console)
             return _start(settings, services, console, began)
     except LockedError as locked:
         pid = f" (pid {locked})" if str(locked) else ""
-        raise DevstackError(f"another `up` is starting the stack{pid}; wait until it has, or stop it with `make down`") from None  # fmt: skip
+        raise DevstackError(
+            f"another `up` is starting the stack{pid}; wait until it has, or stop it with `make down`"
+        ) from None
     except _InterruptedError:
         console.print("interrupted; nothing is left running", highlight=False)
         return 130
@@ -161,11 +165,15 @@ def _start(
 def _print_key(settings: DevstackSettings, names: Sequence[str], console: Console) -> None:
     """Show the API's first key, which nobody could know otherwise, until it is revoked."""
     if "scoring_api" in names and (key := first_key(settings.state_dir)):
-        console.print(f"API key of role admin, kept in {settings.state_dir / FIRST_KEY}:", highlight=False)  # fmt: skip
+        console.print(
+            f"API key of role admin, kept in {settings.state_dir / FIRST_KEY}:", highlight=False
+        )
         console.print(key, highlight=False, markup=False)
     access_keys = settings.state_dir / AWS_CREDENTIALS
     if "scoring_api" in names and access_keys.exists():
-        console.print(f"access key for clients of Amazon Fraud Detector: {access_keys}", highlight=False)  # fmt: skip
+        console.print(
+            f"access key for clients of Amazon Fraud Detector: {access_keys}", highlight=False
+        )
 
 
 def _watch(
@@ -184,7 +192,11 @@ def _watch(
         while True:
             record = state.read(settings.state_dir)
             ended = supervisor.poll() is not None
-            if record is None or record.supervisor is None or record.supervisor.pid != supervisor.pid:  # fmt: skip
+            if (
+                record is None
+                or record.supervisor is None
+                or record.supervisor.pid != supervisor.pid
+            ):
                 if ended:
                     raise DevstackError(
                         "the supervisor ended at once; its log ends:\n"
@@ -193,7 +205,11 @@ def _watch(
                 time.sleep(_LOOK_S)
                 continue
             if ended:
-                raise DevstackError(record.failure or "the supervisor ended; see " + str(stack.log_folder(settings) / "supervisor.log"))  # fmt: skip
+                raise DevstackError(
+                    record.failure
+                    or "the supervisor ended; see "
+                    + str(stack.log_folder(settings) / "supervisor.log")
+                )
             waiting = "" if record.is_healthy() else "starting"
             if record.is_healthy() and waits_for_arrival:
                 waiting = "waiting for the first transaction to be scored and searchable"
@@ -297,7 +313,12 @@ def down(settings: DevstackSettings, console: Console) -> int:
         _wait_for_end(record.supervisor, settings, console)
         stopped = True
     stopped = _sweep(settings, console) or stopped
-    console.print("stopped; its state stays in " + str(settings.state_dir) if stopped else "nothing was running", highlight=False)  # fmt: skip
+    console.print(
+        "stopped; its state stays in " + str(settings.state_dir)
+        if stopped
+        else "nothing was running",
+        highlight=False,
+    )
     return 0
 
 
@@ -353,9 +374,17 @@ def status(settings: DevstackSettings, console: Console) -> int:
     left = [one for one in record.processes() if one.is_alive()]
     if left:
         console.print(status_table(record))
-        console.print("the supervisor is gone and nobody restarts these: `make up` starts anew, `make down` stops them", highlight=False)  # fmt: skip
+        console.print(
+            "the supervisor is gone and nobody restarts these: `make up` starts anew, `make down` stops them",
+            highlight=False,
+        )
         return 1
-    console.print("stopped; start it with `make up`" + (f"\nthe last start failed: {record.failure}" if record.failure else ""), highlight=False, markup=False)  # fmt: skip
+    console.print(
+        "stopped; start it with `make up`"
+        + (f"\nthe last start failed: {record.failure}" if record.failure else ""),
+        highlight=False,
+        markup=False,
+    )
     return 1
 
 
@@ -415,7 +444,9 @@ def clean(settings: DevstackSettings, console: Console) -> int:
         console.print("nothing to remove", highlight=False)
         return 0
     if not (folder / UP_LOCK).exists():
-        raise DevstackError(f"{folder} does not look like a state folder of devstack; remove it yourself if it is")  # fmt: skip
+        raise DevstackError(
+            f"{folder} does not look like a state folder of devstack; remove it yourself if it is"
+        )
     down(settings, console)
     for link in folder.iterdir():
         if link.is_symlink() and link.resolve().is_dir():

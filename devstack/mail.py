@@ -200,7 +200,19 @@ def details(caught: Caught) -> dict[str, Any]:
     message = _parse(caught.source)
     text, page = _bodies(message)
     listed = summary(caught)
-    kept = ("ID", "MessageID", "From", "To", "Cc", "Bcc", "ReplyTo", "Subject", "Username", "Tags", "Size")  # fmt: skip
+    kept = (
+        "ID",
+        "MessageID",
+        "From",
+        "To",
+        "Cc",
+        "Bcc",
+        "ReplyTo",
+        "Subject",
+        "Username",
+        "Tags",
+        "Size",
+    )
     return {
         **{name: listed[name] for name in kept},
         "ReturnPath": caught.sender,
@@ -306,7 +318,9 @@ class CatchAll:
         except sqlite3.Error:
             log.exception("mail.not_kept")
             return "451 cannot keep the message now"
-        log.info("mail.caught", id=message_id, size=len(content), recipients_n=len(envelope.rcpt_tos))  # fmt: skip
+        log.info(
+            "mail.caught", id=message_id, size=len(content), recipients_n=len(envelope.rcpt_tos)
+        )
         return f"250 2.0.0 OK: queued as {message_id}"
 
 
@@ -437,7 +451,10 @@ def api_server(mailbox: Mailbox, host: str, port: int) -> ThreadingHTTPServer:
             self.send_header("Content-Length", str(len(content)))
             self.send_header("X-Content-Type-Options", "nosniff")
             # A caught page may hold anything: no scripts, nothing from elsewhere.
-            self.send_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; img-src data:")  # fmt: skip
+            self.send_header(
+                "Content-Security-Policy",
+                "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; img-src data:",
+            )
             self.end_headers()
             self.wfile.write(content)
 

@@ -36,13 +36,16 @@ def problems(
     """
     found = [*_platform(), *_state_folder(settings.state_dir)]
     if needs_flink:
-        found += [*_memory(settings.min_memory_gb), *_disk(settings.state_dir, settings.min_disk_gb)]  # fmt: skip
+        found += [
+            *_memory(settings.min_memory_gb),
+            *_disk(settings.state_dir, settings.min_disk_gb),
+        ]
     return [*found, *busy_ports(settings.bind_host, ports), *_own_servers(settings)]
 
 
 def _platform() -> Iterator[str]:
     if os.name != "posix":
-        yield "this system is not supported; use Linux or macOS (on Windows: inside WSL), or docker compose up"  # fmt: skip
+        yield "this system is not supported; use Linux or macOS (on Windows: inside WSL), or docker compose up"
         return
     if shutil.which("bash") is None:
         yield "bash is not installed and Flink's scripts need it; install it and run this again"
@@ -64,7 +67,7 @@ def _state_folder(folder: Path) -> Iterator[str]:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        yield f"cannot write to the state folder {folder} ({error.strerror}); make it writable for you, or set STATE_DIR in .env to another folder"  # fmt: skip
+        yield f"cannot write to the state folder {folder} ({error.strerror}); make it writable for you, or set STATE_DIR in .env to another folder"
 
 
 def _memory(needed_gb: float) -> Iterator[str]:
@@ -160,7 +163,9 @@ def _own_servers(settings: DevstackSettings) -> Iterator[str]:
     if settings.without("mail"):
         server = f"//{settings.smtp_host}:{settings.smtp_port}" if settings.smtp_host else ""
         yield from _reachable("SMTP_HOST", "mail", server, settings.smtp_port)
-    elif settings.smtp_host and not _is_local(settings, f"//{settings.smtp_host}", settings.smtp_port):  # fmt: skip
+    elif settings.smtp_host and not _is_local(
+        settings, f"//{settings.smtp_host}", settings.smtp_port
+    ):
         yield _contradiction("SMTP_HOST", settings.smtp_host, "mail")
 
 
@@ -171,12 +176,12 @@ def _reachable(setting: str, server: str, address: str, default_port: int) -> It
     except ValueError:
         host, port = None, 0
     if not host:
-        yield f"DEVSTACK_WITHOUT leaves out {server}, so {setting} must say where yours is; set it in .env"  # fmt: skip
+        yield f"DEVSTACK_WITHOUT leaves out {server}, so {setting} must say where yours is; set it in .env"
         return
     try:
         socket.create_connection((host, port), timeout=_CONNECT_S).close()
     except OSError as error:
-        yield f"{setting}: cannot connect to {host}:{port} ({error.strerror or error}); start that server or correct the setting"  # fmt: skip
+        yield f"{setting}: cannot connect to {host}:{port} ({error.strerror or error}); start that server or correct the setting"
 
 
 def _is_local(settings: DevstackSettings, address: str, port: int) -> bool:

@@ -55,9 +55,13 @@ def import_afd(
         typer.echo("nothing was changed; --apply makes the lists and a draft of the rule set")
         return
     if found.problems and not partial:
-        raise failing(f"{len(found.problems)} things do not map, see above; --partial goes on without them")  # fmt: skip
+        raise failing(
+            f"{len(found.problems)} things do not map, see above; --partial goes on without them"
+        )
     version = _make(settings, found)
-    typer.echo(f"made: {len(found.lists)} lists, {len(found.findings) - len(found.problems)} things in all")  # fmt: skip
+    typer.echo(
+        f"made: {len(found.lists)} lists, {len(found.findings) - len(found.problems)} things in all"
+    )
     if version is not None:
         typer.echo(f"the rule set is kept as the draft {version}; it decides once it is activated")
 
@@ -93,8 +97,13 @@ def _make(settings: Settings, found: Plan) -> str | None:
             live.wait_ready()
             documents = SeenPublisher(publisher, live)
             desk = Desk(documents, live.current)
-            counted = {"lists": len(found.lists), "rules": len(found.rules.rules) if found.rules else 0}  # fmt: skip
-            with AuditLog(settings.state_dir).change(who, "afd.imported", f"detector/{found.detector or 'none'}", after=counted):  # fmt: skip
+            counted = {
+                "lists": len(found.lists),
+                "rules": len(found.rules.rules) if found.rules else 0,
+            }
+            with AuditLog(settings.state_dir).change(
+                who, "afd.imported", f"detector/{found.detector or 'none'}", after=counted
+            ):
                 return take_over(found, Clerk(shelf, documents), desk, live.current(), who.name)
     except InvalidMessage as verdict:
         raise failing(verdict.detail) from None

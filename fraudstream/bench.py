@@ -16,5 +16,7 @@ def bench(context: typer.Context) -> None:
         # Imported here: it needs what a service does without.
         from benchmarks.__main__ import app
     except ModuleNotFoundError as missing:
-        raise failing(f"bench needs a checkout of the project, made ready by `make setup`: {missing}") from None  # fmt: skip
+        raise failing(
+            f"bench needs a checkout of the project, made ready by `make setup`: {missing}"
+        ) from None
     app(args=context.args, prog_name="fraudstream bench")

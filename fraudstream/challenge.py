@@ -152,7 +152,9 @@ def _quality_table(quality: Quality) -> object:
         caption_justify="left",
     )
     for name in ("", "champion", "challenger", "difference", "better"):
-        table.add_column(name, justify="right" if name in ("champion", "challenger", "difference") else "left")  # fmt: skip
+        table.add_column(
+            name, justify="right" if name in ("champion", "challenger", "difference") else "left"
+        )
     for figure in quality.figures:
         table.add_row(figure.name, *_figure_cells(figure), figure.better or "")
     return table

@@ -76,7 +76,9 @@ def _since_ms(text: str) -> int:
     try:
         return event_time_to_ms(text)
     except (ValueError, OverflowError):
-        raise failing(f"--since: expected a time such as 2026-03-01T09:00:00Z, or 30m, 2h, 7d, got {text!r}") from None  # fmt: skip
+        raise failing(
+            f"--since: expected a time such as 2026-03-01T09:00:00Z, or 30m, 2h, 7d, got {text!r}"
+        ) from None
 
 
 def _place(text: str) -> tuple[int, int]:
@@ -109,7 +111,10 @@ def _topic() -> Iterator[tuple[KafkaSettings, TopicFeed]]:
         with TopicFeed(settings, Topic.DEAD_LETTERS, service="fraudstream-dlq", lag=lag) as feed:
             yield settings, feed
     except (TimeoutError, TopicReplaced) as error:
-        raise failing(f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})", code=1) from None  # fmt: skip
+        raise failing(
+            f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})",
+            code=1,
+        ) from None
     except KafkaException as error:
         raise failing(f"Kafka: {error.args[0].str()}", code=1) from None
 
@@ -282,7 +287,18 @@ def replay(
                 locked(settings.state_dir / "dlq-replay.lock"),
                 nullcontext() if dry_run else change,
             ):
-                done = _replay(settings, feed, writer, target, wanted, edits, limit, force=force, again=again, dry_run=dry_run)  # fmt: skip
+                done = _replay(
+                    settings,
+                    feed,
+                    writer,
+                    target,
+                    wanted,
+                    edits,
+                    limit,
+                    force=force,
+                    again=again,
+                    dry_run=dry_run,
+                )
         except WriterError as error:
             raise failing(f"Kafka refuses to go on: {error}", code=1) from None
     verb = "would be sent back" if dry_run else "sent back"

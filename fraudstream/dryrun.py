@@ -251,7 +251,19 @@ def _print_rules(console: Console, title: str, rules: Sequence[RuleReport], over
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("rule", "outcome", "hits", "amount", "fraud", "false positives", "precision", "recall", "alone", "changed", overlap):  # fmt: skip
+    for name in (
+        "rule",
+        "outcome",
+        "hits",
+        "amount",
+        "fraud",
+        "false positives",
+        "precision",
+        "recall",
+        "alone",
+        "changed",
+        overlap,
+    ):
         table.add_column(name, justify="left" if name in ("rule", "outcome", overlap) else "right")
     for rule in rules:
         common = ", ".join(

@@ -46,7 +46,9 @@ def _opensearch() -> Iterator[tuple[Settings, OpenSearch]]:
     try:
         yield settings, client
     except TransportError as error:
-        raise failing(f"OpenSearch at {settings.opensearch_url}: {problem_of(error)}", code=1) from None  # fmt: skip
+        raise failing(
+            f"OpenSearch at {settings.opensearch_url}: {problem_of(error)}", code=1
+        ) from None
     except (Backpressure, MigrationFailed, TimeoutError, ValueError, OSError) as error:
         raise failing(error, code=1) from None
     finally:

@@ -45,7 +45,9 @@ def create(
     if role not in set(Role):
         raise failing(f"--role: expected one of {', '.join(Role)}")
     if not re.fullmatch(NAME_PATTERN, name, re.ASCII):
-        raise failing("name: expected 1 to 64 letters, digits, spaces, _, ., @ and -, the first a letter or digit")  # fmt: skip
+        raise failing(
+            "name: expected 1 to 64 letters, digits, spaces, _, ., @ and -, the first a letter or digit"
+        )
     store, audit = _stores()
     who = at_the_command_line()
     try:
@@ -67,7 +69,9 @@ def list_keys() -> None:
     store, _ = _stores()
     table = Table("id", "name", "role", "made at", "made by")
     for key in store.all_keys():
-        table.add_row(key.id, key.name, key.role, key.created_at.isoformat(timespec="seconds"), key.created_by)  # fmt: skip
+        table.add_row(
+            key.id, key.name, key.role, key.created_at.isoformat(timespec="seconds"), key.created_by
+        )
     Console().print(table)
 
 
@@ -126,7 +130,9 @@ def create_access_key(
     store, audit = _access_keys()
     after = {"profile": profile, "role": role}
     try:
-        with audit.change(at_the_command_line(), "access_key.created", f"access_key/{profile}", after=after):  # fmt: skip
+        with audit.change(
+            at_the_command_line(), "access_key.created", f"access_key/{profile}", after=after
+        ):
             made = store.create(profile, Role(role))
     except ProfileTaken:
         raise failing(f"profile: expected one that is not there yet, {profile} is") from None

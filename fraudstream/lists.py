@@ -162,7 +162,9 @@ def export_entries(
 
 
 @lists.command("use")
-def use_as(name: Name, use: Annotated[ListUse, typer.Argument(help="What being on it means.")]) -> None:  # fmt: skip
+def use_as(
+    name: Name, use: Annotated[ListUse, typer.Argument(help="What being on it means.")]
+) -> None:
     """Say what being on a list means from now on."""
     from fraudstream.office import office
 

@@ -262,7 +262,14 @@ def runbook() -> str:
     ]
     for one in ALARMS:
         after = f", for {one.for_s} s" if one.for_s else ""
-        lines += ["", f"## {one.name}", "", f"**{one.meaning}** {one.what_to_do}", "", f"`{one.expr}`{after}; {one.severity}."]  # fmt: skip
+        lines += [
+            "",
+            f"## {one.name}",
+            "",
+            f"**{one.meaning}** {one.what_to_do}",
+            "",
+            f"`{one.expr}`{after}; {one.severity}.",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -86,7 +86,10 @@ def replay(
     except LookupError as error:
         raise failing(f"--encoding: {error}") from None
     except WriterError as error:
-        raise failing(f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})", code=1) from None  # fmt: skip
+        raise failing(
+            f"{error} (is the stack up? KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers})",
+            code=1,
+        ) from None
 
     stop = stop_event()
     bars = Progress(

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
-campaign = typer.Typer(help="Inject campaigns of fraud into the running producer.", no_args_is_help=True)  # fmt: skip
+campaign = typer.Typer(
+    help="Inject campaigns of fraud into the running producer.", no_args_is_help=True
+)
 drift = typer.Typer(help="Let the running producer's traffic drift.", no_args_is_help=True)
 
 Kind = Annotated[str, typer.Argument(help="See `list`.")]
@@ -113,7 +115,14 @@ def _show(what: str, meanings: dict[str, str], note: str) -> None:
         table = Table("name", "kind", "intensity", "start", "minutes", "stopped")
         for one in known:
             stopped = "" if one.stopped_ms == FOREVER_MS else utc_text(one.stopped_ms)
-            table.add_row(one.name, one.kind, f"{one.intensity:g}", utc_text(one.start_ms), f"{one.minutes:g}", stopped)  # fmt: skip
+            table.add_row(
+                one.name,
+                one.kind,
+                f"{one.intensity:g}",
+                utc_text(one.start_ms),
+                f"{one.minutes:g}",
+                stopped,
+            )
         console.print(table)
 
 
@@ -209,6 +218,8 @@ def check(
     Console().print(table)
     if json is not None:
         rows_ = [vars(one) | {"passed": bool(one.passed)} for one in findings]
-        json.write_bytes(orjson.dumps(rows_, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))  # fmt: skip
+        json.write_bytes(
+            orjson.dumps(rows_, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+        )
     if not all(one.passed for one in findings):
         raise typer.Exit(1)

@@ -171,8 +171,13 @@ class Comparisons(_Part):
 
     since: str
     read: int
-    without_challenger: Annotated[int, Field(description="Decisions beside which no challenger decided.")]  # fmt: skip
-    passed_over: Annotated[int, Field(description="Duplicates, records published again, and those whose scoring failed.")]  # fmt: skip
+    without_challenger: Annotated[
+        int, Field(description="Decisions beside which no challenger decided.")
+    ]
+    passed_over: Annotated[
+        int,
+        Field(description="Duplicates, records published again, and those whose scoring failed."),
+    ]
     unreadable: int
     combinations: list[Compared]
 

@@ -431,7 +431,14 @@ class Dataset:
         suffixes = [suffix.lower() for suffix in self.path.suffixes]
         if suffixes and suffixes[-1] == ".gz":
             suffixes.pop()
-        known = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}  # fmt: skip
+        known = {
+            ".csv": "csv",
+            ".tsv": "csv",
+            ".jsonl": "jsonl",
+            ".ndjson": "jsonl",
+            ".json": "jsonl",
+            ".parquet": "parquet",
+        }
         last = suffixes[-1] if suffixes else ""
         return known.get(last, last)
 

@@ -100,7 +100,14 @@ class Period:
     def digest(self) -> str:
         """Identifies the content."""
         digest = hashlib.sha256("\n".join(self.campaigns).encode())
-        for values in (self.matrix, self.label, self.entity, self.event_time_ms, self.amount, self.campaign):  # fmt: skip
+        for values in (
+            self.matrix,
+            self.label,
+            self.entity,
+            self.event_time_ms,
+            self.amount,
+            self.campaign,
+        ):
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()[:16]
 
@@ -439,7 +446,9 @@ def measure(
             for least, acted in asked.items():
                 caught, taken = (weight * (fraud & acted)).sum(), (weight * acted).sum()
                 result["at_score", least, "recall"] = float(caught / true[-1])
-                result["at_score", least, "false_positive_rate"] = float((taken - caught) / false[-1])  # fmt: skip
+                result["at_score", least, "false_positive_rate"] = float(
+                    (taken - caught) / false[-1]
+                )
                 result["at_score", least, "precision"] = float(caught / taken)
         result |= alerts.figures(weight, budgets) | reliability.figures(weight)
         return result if kinds is None else result | kinds.figures(all_weight)

@@ -37,13 +37,20 @@ def print_tables(console: Console, figures: Mapping[str, Any], data: Mapping[str
         for at, name in enumerate(table.header):
             printed.add_column(name, justify="right" if at else "left", overflow="fold")
         for row in table.rows:
-            printed.add_row(*(f"{cell.value} [dim]{cell.interval.replace('[', chr(92) + '[')}[/dim]" for cell in row))  # fmt: skip
+            printed.add_row(
+                *(
+                    f"{cell.value} [dim]{cell.interval.replace('[', chr(92) + '[')}[/dim]"
+                    for cell in row
+                )
+            )
         console.print()
         console.print(printed)
         if table.note:
             console.print(table.note, style="dim", highlight=False)
     if figures.get("importance"):
-        most = ", ".join(f"{one['feature']} {one['share']:.0%}" for one in figures["importance"][:5])  # fmt: skip
+        most = ", ".join(
+            f"{one['feature']} {one['share']:.0%}" for one in figures["importance"][:5]
+        )
         console.print(f"\nmost weight in the scores: {most}", highlight=False)
     print_warnings(console, warnings(figures, data))
 
@@ -70,17 +77,36 @@ def print_trained(manifest: Manifest, *, decides: bool, took_s: float, page: Pat
     table.add_column(style="dim")
     row: Callable[..., None] = table.add_row
     refused = sum(made["refused"].values())
-    row("transactions", f"{made['rows']:,}", f"{made['unlabelled']:,} without a label, {made['repeated']:,} repeated, {refused:,} refused")  # fmt: skip
+    row(
+        "transactions",
+        f"{made['rows']:,}",
+        f"{made['unlabelled']:,} without a label, {made['repeated']:,} repeated, {refused:,} refused",
+    )
     for name, period in made["periods"].items():
-        row(name, f"{period['rows']:,}", f"{period['frauds']:,} fraud, {period['start'][:10]} to {period['end'][:10]}")  # fmt: skip
+        row(
+            name,
+            f"{period['rows']:,}",
+            f"{period['frauds']:,} fraud, {period['start'][:10]} to {period['end'][:10]}",
+        )
     for what, count in made["refused_why"].items():
         row("", f"{count:,}", f"refused: {what}")
-    row("trees", f"{made['trees']:,}", f"{made['known_later']:,} labels left out: not known at {made['trained_at'][:10]}")  # fmt: skip
+    row(
+        "trees",
+        f"{made['trees']:,}",
+        f"{made['known_later']:,} labels left out: not known at {made['trained_at'][:10]}",
+    )
     if made["search"]["candidates"]:
         chosen = ", ".join(f"{name} {value:g}" for name, value in made["search"]["chosen"].items())
-        row("settings", f"{made['search']['candidates']}", f"tried on {made['search']['folds']} folds; {chosen or 'the shipped ones are best'}")  # fmt: skip
+        row(
+            "settings",
+            f"{made['search']['candidates']}",
+            f"tried on {made['search']['folds']} folds; {chosen or 'the shipped ones are best'}",
+        )
     console = wide_console()
-    console.print(f"model [bold]{manifest.name}@{manifest.version}[/bold] trained in {took_s:.1f} s", highlight=False)  # fmt: skip
+    console.print(
+        f"model [bold]{manifest.name}@{manifest.version}[/bold] trained in {took_s:.1f} s",
+        highlight=False,
+    )
     console.print(table)
     print_tables(console, manifest.metrics, made)
     console.print(f"report: {page}", highlight=False)

@@ -84,7 +84,9 @@ def compare(
     else:
         period = period.since(max(learnt_until_ms(one, period) for one in manifests))
     try:
-        new, old = (measure(period, scorer.predict(period.matrix), scorer.scale) for scorer in scorers)  # fmt: skip
+        new, old = (
+            measure(period, scorer.predict(period.matrix), scorer.scale) for scorer in scorers
+        )
     except (DatasetError, ValueError):
         raise PromotionRefused(
             f"{candidate.name}@{candidate.version} and the champion {champion.name}@{champion.version} "
@@ -101,7 +103,9 @@ def compare(
     )
 
 
-def check(registry: Registry, candidate: ModelRef, period: Period | None = None) -> Comparison | None:  # fmt: skip
+def check(
+    registry: Registry, candidate: ModelRef, period: Period | None = None
+) -> Comparison | None:
     """Refuse a model that is worse than the champion.
 
     Args:

@@ -94,15 +94,23 @@ def data_warnings(data: Mapping[str, Any]) -> list[str]:
         named = ", ".join(
             f"{text[:_LABEL_LENGTH]!r} ({count:,})" for text, count in [*others.items()][:5]
         )
-        said.append(f"Labels that mean neither fraud nor legitimate count as not known: {named}. Name them under [labels] if they mean one.")  # fmt: skip
+        said.append(
+            f"Labels that mean neither fraud nor legitimate count as not known: {named}. Name them under [labels] if they mean one."
+        )
     for file, count in data.get("bad_label_times", {}).items():
-        said.append(f"{file}: {count:,} labels count as not known: their label_time is no ISO 8601 date, or date and time.")  # fmt: skip
+        said.append(
+            f"{file}: {count:,} labels count as not known: their label_time is no ISO 8601 date, or date and time."
+        )
     if unknown := data.get("amounts_without_rate"):
         codes = ", ".join([*data["currencies_without_rate"]][:5])
         more = ", ..." if len(data["currencies_without_rate"]) > 5 else ""
-        said.append(f"{unknown:,} of {data['rows']:,} amounts have no exchange rate ({codes}{more}): to the features they are not known.")  # fmt: skip
+        said.append(
+            f"{unknown:,} of {data['rows']:,} amounts have no exchange rate ({codes}{more}): to the features they are not known."
+        )
     if early := data.get("learnt_from"):
-        said.append(f"{early:,} of {data['rows']:,} transactions are from before the model was trained, and may be what it learnt from: the figures flatter it.")  # fmt: skip
+        said.append(
+            f"{early:,} of {data['rows']:,} transactions are from before the model was trained, and may be what it learnt from: the figures flatter it."
+        )
     return said
 
 
@@ -340,8 +348,22 @@ def _plots(figures: Mapping[str, Any], curves: Mapping[str, Any]) -> list[str]:
             keep(figure)
         figure, axes = canvas("Reliability", "predicted probability", "share of fraud")
         bins = [str(at) for at in range(len(figures["reliability"]))]
-        points = [one for at in bins if (one := _point(figures, "reliability", at, "observed", across=_at(figures, "reliability", at, "predicted")))]  # fmt: skip
-        least = min([one[0] for one in points] + [one[1] for one in points if one[1] > 0], default=1e-4)  # fmt: skip
+        points = [
+            one
+            for at in bins
+            if (
+                one := _point(
+                    figures,
+                    "reliability",
+                    at,
+                    "observed",
+                    across=_at(figures, "reliability", at, "predicted"),
+                )
+            )
+        ]
+        least = min(
+            [one[0] for one in points] + [one[1] for one in points if one[1] > 0], default=1e-4
+        )
         axes.plot([least / 2, 1], [least / 2, 1], color="#99a", linewidth=1, linestyle="--")
         _error_bars(axes, points, _MODEL_COLOUR, "model")
         axes.set_xscale("log")
@@ -354,7 +376,11 @@ def _plots(figures: Mapping[str, Any], curves: Mapping[str, Any]) -> list[str]:
             ("money_caught_ratio", "money caught", _RAW_COLOUR),
         ):
             path = ("at_alerts_per_day",)
-            points = [one for budget in figures["at_alerts_per_day"] if (one := _point(figures, *path, budget, name, across=float(budget)))]  # fmt: skip
+            points = [
+                one
+                for budget in figures["at_alerts_per_day"]
+                if (one := _point(figures, *path, budget, name, across=float(budget)))
+            ]
             _error_bars(axes, points, colour, label, line=True)
         axes.set_xscale("log")
         axes.set_ylim(0, 1)
@@ -364,14 +390,20 @@ def _plots(figures: Mapping[str, Any], curves: Mapping[str, Any]) -> list[str]:
             figure, axes = canvas("Recall at 1 % false positives by kind", "recall", "")
             for offset, (label, side, colour) in zip((0.16, -0.16), sides, strict=False):
                 path = ("by_campaign",)
-                points = [one for at, kind in enumerate(reversed(kinds)) if (one := _point(side, *path, kind, "recall_at_fpr_0.01", across=at + offset))]  # fmt: skip
+                points = [
+                    one
+                    for at, kind in enumerate(reversed(kinds))
+                    if (one := _point(side, *path, kind, "recall_at_fpr_0.01", across=at + offset))
+                ]
                 _error_bars(axes, points, colour, label, lying=True)
             axes.set_yticks(range(len(kinds)), list(reversed(kinds)))
             axes.set_xlim(0, 1)
             axes.legend()
             keep(figure)
         if weights := list(reversed(figures.get("importance", [])[:15])):
-            figure, axes = canvas("Share in how scores come about", "share of mean |TreeSHAP|", "", 4.2)  # fmt: skip
+            figure, axes = canvas(
+                "Share in how scores come about", "share of mean |TreeSHAP|", "", 4.2
+            )
             points = [(at, one["share"], *one["interval"]) for at, one in enumerate(weights)]
             _error_bars(axes, points, _MODEL_COLOUR, "", lying=True)
             axes.set_yticks(range(len(weights)), [one["feature"] for one in weights])
@@ -402,7 +434,14 @@ def _error_bars(
     # A figure may lie outside the middle of its resamples; a bar has no negative length.
     below = [max(v - one, 0.0) for v, one in zip(value, low, strict=True)]
     above = [max(one - v, 0.0) for v, one in zip(value, high, strict=True)]
-    form: dict[str, Any] = {"fmt": "o-" if line else "o", "color": colour, "capsize": 2, "markersize": 4, "linewidth": 1, "label": label or None}  # fmt: skip
+    form: dict[str, Any] = {
+        "fmt": "o-" if line else "o",
+        "color": colour,
+        "capsize": 2,
+        "markersize": 4,
+        "linewidth": 1,
+        "label": label or None,
+    }
     if lying:
         axes.errorbar(value, across, xerr=[below, above], **form)
     else:

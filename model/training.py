@@ -268,9 +268,15 @@ def _check(history: History, parts: Split) -> None:
         if frauds < frauds_needed:
             lacking.append(f"{frauds} fraud in the {name} period (at least {frauds_needed})")
         if legitimate < MIN_LEGITIMATE:
-            lacking.append(f"{legitimate} legitimate in the {name} period (at least {MIN_LEGITIMATE})")  # fmt: skip
+            lacking.append(
+                f"{legitimate} legitimate in the {name} period (at least {MIN_LEGITIMATE})"
+            )
     if lacking:
-        later = f"; {parts.known_later} labels became known too late to be used" if parts.known_later else ""  # fmt: skip
+        later = (
+            f"; {parts.known_later} labels became known too late to be used"
+            if parts.known_later
+            else ""
+        )
         raise TooFewLabels(f"too few labels: {', '.join(lacking)}{later}")
 
 
@@ -377,7 +383,11 @@ def _folds(history: History, train_rows: Rows, seed: int) -> list[tuple[Rows, Ro
                 legitimate = generator.choice(legitimate, _FOLD_LEGITIMATE, replace=False)
             parts.append((np.sort(np.concatenate((rows[fraud], legitimate))), int(fraud.sum())))
         (fit, fit_frauds), (stop, stop_frauds) = parts
-        if fit_frauds >= MIN_TRAIN_FRAUDS and stop_frauds >= _MIN_FOLD_FRAUDS and len(stop) > stop_frauds:  # fmt: skip
+        if (
+            fit_frauds >= MIN_TRAIN_FRAUDS
+            and stop_frauds >= _MIN_FOLD_FRAUDS
+            and len(stop) > stop_frauds
+        ):
             folds.append((fit, stop))
     return folds
 

@@ -54,7 +54,13 @@ def status() -> None:
     with _ledger(settings) as ledger:
         accounts, totals = ledger.accounts(), ledger.totals()
     table = Table("recipient", title="alerts", title_justify="left")
-    for column in ("told", "in messages", "to be sent", *(f"waiting for {hold}" for hold in Hold), "dead letters"):  # fmt: skip
+    for column in (
+        "told",
+        "in messages",
+        "to be sent",
+        *(f"waiting for {hold}" for hold in Hold),
+        "dead letters",
+    ):
         table.add_column(column, justify="right")
     for name in sorted({*accounts, *totals}):
         told, messages = totals.get(name, (0, 0))
@@ -109,7 +115,9 @@ def routes() -> None:
             ", ".join(severity for severity in Severity if severity in route.severities),
             "\n".join(f"{one.channel}: {one.id}" for one in recipients),
         )
-    limits = Table("recipient", "digest", "messages an hour", "summary", "quiet hours", "told in quiet hours")  # fmt: skip
+    limits = Table(
+        "recipient", "digest", "messages an hour", "summary", "quiet hours", "told in quiet hours"
+    )
     for one in routing.destinations.values():
         policy = one.policy
         spans = policy.quiet.spans if policy.quiet else ()

@@ -152,7 +152,10 @@ def run(
 
         stack.enter_context(OpsServer(settings.bind_host, settings.notifier_ops_port, waits_for))
         recorder = Recorder(ledger, routing, wakes, clock)
-        _log.info("notifier.started", channels=sorted({one.channel for one in routing.destinations.values()}))  # fmt: skip
+        _log.info(
+            "notifier.started",
+            channels=sorted({one.channel for one in routing.destinations.values()}),
+        )
         consume(source, recorder.read, recorder, stop, service=_SERVICE)
         _log.info("notifier.stopping")
 

@@ -23,8 +23,17 @@ def _arguments(args: list[str]) -> argparse.Namespace:
     past.add_argument("--days", type=int, default=45)
     past.add_argument("--customers", type=int, default=2000)
     past.add_argument("--seed", type=int, default=None, help="default: PRODUCER_SEED")
-    past.add_argument("--prevalence", type=prevalence_of, default=DEFAULT_PREVALENCE, help="low, default, high, extreme, or a number below 0.5")  # fmt: skip
-    past.add_argument("--until", type=datetime.fromisoformat, help="end, ISO 8601 (default: the last midnight, UTC)")  # fmt: skip
+    past.add_argument(
+        "--prevalence",
+        type=prevalence_of,
+        default=DEFAULT_PREVALENCE,
+        help="low, default, high, extreme, or a number below 0.5",
+    )
+    past.add_argument(
+        "--until",
+        type=datetime.fromisoformat,
+        help="end, ISO 8601 (default: the last midnight, UTC)",
+    )
     past.add_argument("--output", type=Path, required=True, help=".jsonl or .parquet")
     past.add_argument(
         "--if-missing", action="store_true", help="only when the file is not there yet"

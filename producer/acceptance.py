@@ -129,7 +129,11 @@ def raw_field_aucs(table: dict[str, list[Any]], fraud: NDArray[np.bool_]) -> dic
             number = np.asarray(values, np.float64)
             raw = auc(number[later], fraud[later])
             edges = np.quantile(number[train], np.linspace(0, 1, 21)[1:-1])
-            ways = [raw, 1 - raw, auc(_rate_of(np.digitize(number, edges), fraud, train)[later], fraud[later])]  # fmt: skip
+            ways = [
+                raw,
+                1 - raw,
+                auc(_rate_of(np.digitize(number, edges), fraud, train)[later], fraud[later]),
+            ]
         else:
             texts = np.array(["" if value is None else str(value) for value in values])
             _, code = np.unique(texts, return_inverse=True)
@@ -230,12 +234,17 @@ def check_seed(world: World, seed: int, scale: Scale) -> Iterator[Finding]:
     fraud = events["campaign"] != Campaign.LEGITIMATE
 
     hour = START_MS // HOUR_MS + 30
-    batch = events[(events["time_ms"] >= hour * HOUR_MS) & (events["time_ms"] < (hour + 8) * HOUR_MS)]  # fmt: skip
+    batch = events[
+        (events["time_ms"] >= hour * HOUR_MS) & (events["time_ms"] < (hour + 8) * HOUR_MS)
+    ]
     stream = [process.hours(h, h + 1).events for h in range(hour, hour + 8)]
     same = np.concatenate(stream).tobytes() == np.ascontiguousarray(batch).tobytes()
     yield Finding("batch equals stream", seed, float(same), 1, 1, f"{len(batch)} transactions")
     again = list(simulate(world, seed, plan, START_MS, START_MS + 2 * DAY_MS))
-    same = np.concatenate([p.events for p in again]).tobytes() == events[: sum(len(p.events) for p in again)].tobytes()  # fmt: skip
+    same = (
+        np.concatenate([p.events for p in again]).tobytes()
+        == events[: sum(len(p.events) for p in again)].tobytes()
+    )
     yield Finding("same seed, same bytes", seed, float(same), 1, 1)
 
     table = _with_time(columns(process.population, events), events)
@@ -247,7 +256,13 @@ def check_seed(world: World, seed: int, scale: Scale) -> Iterator[Finding]:
     chance = 4 * 0.29 / np.sqrt(max(fraud[len(fraud) // 2 :].sum(), 1))
     for name, value in raw_field_aucs(ids, fraud).items():
         yield Finding(f"shuffled {name}, AUC", seed, value, 0.5 - chance, 0.5 + chance)
-    yield Finding("fraud days with a legitimate payment", seed, shared_fraud_days(events), MIN_SHARED_DAYS, 1.0)  # fmt: skip
+    yield Finding(
+        "fraud days with a legitimate payment",
+        seed,
+        shared_fraud_days(events),
+        MIN_SHARED_DAYS,
+        1.0,
+    )
 
     # A live stream: the same world by rate, as the producer runs it, a week of it later.
     week = 7 * DAY_MS

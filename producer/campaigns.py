@@ -596,7 +596,9 @@ class Underworld:
             self._draws, Purpose.INJECTION_EVENT_ID, number, deeds["which"], 0, deeds["nth"]
         )
         events["campaign_id"] = (1 << 62) | (number << 20) | deeds["which"]
-        on = (events["time_ms"] >= injection.effective_ms) & (events["time_ms"] < injection.stopped_ms)  # fmt: skip
+        on = (events["time_ms"] >= injection.effective_ms) & (
+            events["time_ms"] < injection.stopped_ms
+        )
         return np.asarray(events[on & (events["customer"] < customers)])
 
     def _agenda(self, number: int, day: int) -> list[tuple[Campaign, int, int]]:

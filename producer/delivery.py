@@ -97,11 +97,15 @@ def deliver(draws: Draws, told: Slice, disorder: Disorder) -> Arrivals:
     sent_ms = events["time_ms"] + delay_ms
     again = np.flatnonzero(u[2] < disorder.duplicate)
     rows = np.concatenate([np.arange(len(events)), again])
-    sent_ms = np.concatenate([sent_ms, sent_ms[again] + 1 + (more[2][again] * 60_000).astype(np.int64)])  # fmt: skip
+    sent_ms = np.concatenate(
+        [sent_ms, sent_ms[again] + 1 + (more[2][again] * 60_000).astype(np.int64)]
+    )
     repeated = np.arange(len(rows)) >= len(events)
     order = np.argsort(sent_ms, kind="stable")
     rows = rows[order]
-    return Arrivals(events[rows], told.labels.part(rows), sent_ms[order], form[rows], repeated[order])  # fmt: skip
+    return Arrivals(
+        events[rows], told.labels.part(rows), sent_ms[order], form[rows], repeated[order]
+    )
 
 
 class Delivery:
@@ -135,7 +139,12 @@ class Delivery:
             return parts[0]
         sent_ms = np.concatenate([one.sent_ms for one in parts])
         order = np.argsort(sent_ms, kind="stable")
-        labels = Labels(*(np.concatenate([getattr(one.labels, name) for one in parts]) for name in ("fraud", "time_ms", "source")))  # fmt: skip
+        labels = Labels(
+            *(
+                np.concatenate([getattr(one.labels, name) for one in parts])
+                for name in ("fraud", "time_ms", "source")
+            )
+        )
         return Arrivals(
             np.concatenate([one.events for one in parts])[order], labels.part(order), sent_ms[order],
             np.concatenate([one.form for one in parts])[order], np.concatenate([one.repeated for one in parts])[order],

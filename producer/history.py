@@ -180,7 +180,9 @@ def write_history_shown(
     t1_ms = int(end.timestamp() * 1000)
     t0_ms = t1_ms - days * DAY_MS
     if days < 1 or t0_ms < EVENT_TIME_FIRST_MS or t1_ms > EVENT_TIME_END_MS:
-        raise ValueError(f"expected a history of at least a day between 1970 and 2099, got {days} days until {end:%Y-%m-%d}")  # fmt: skip
+        raise ValueError(
+            f"expected a history of at least a day between 1970 and 2099, got {days} days until {end:%Y-%m-%d}"
+        )
     start = end - timedelta(days=days)
     console = Console(stderr=True)
     with Progress(

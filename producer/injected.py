@@ -105,7 +105,13 @@ class InjectionLog:
             with self._path.open("ab") as file:
                 file.write(log_line(one))
             self._known[one.key] = one
-            _log.info("producer.injected", what=one.what, kind=str(one.kind), name=one.name, stopped=one.stopped_ms != FOREVER_MS)  # fmt: skip
+            _log.info(
+                "producer.injected",
+                what=one.what,
+                kind=str(one.kind),
+                name=one.name,
+                stopped=one.stopped_ms != FOREVER_MS,
+            )
         if self._seen:
             seen, self._seen = Observed(told_ms, self._seen), {}
             with self._path.open("ab") as file:
@@ -151,7 +157,9 @@ def follow(
     settings: KafkaSettings, hear: Callable[[Injection], None], stop: threading.Event
 ) -> None:
     """Hear all injections, those of old too, until `stop` is set; a broker is waited for."""
-    with TopicFeed(settings, Topic.CONTROL, service="producer", lag=CONTROL_LAG.labels("producer")) as feed:  # fmt: skip
+    with TopicFeed(
+        settings, Topic.CONTROL, service="producer", lag=CONTROL_LAG.labels("producer")
+    ) as feed:
         ControlFollower(
             feed,
             {},

@@ -102,7 +102,9 @@ class Injection:
         if self.kind not in known:
             raise ValueError(f"kind: expected one of {', '.join(known)}, got {self.kind}")
         if not 0 < self.intensity <= MAX_INTENSITY:
-            raise ValueError(f"intensity: expected above 0 to {MAX_INTENSITY:g}, got {self.intensity:g}")  # fmt: skip
+            raise ValueError(
+                f"intensity: expected above 0 to {MAX_INTENSITY:g}, got {self.intensity:g}"
+            )
         if not 0 < self.minutes <= MAX_MINUTES:
             raise ValueError(f"minutes: expected above 0 to {MAX_MINUTES}, got {self.minutes:g}")
 

@@ -207,7 +207,9 @@ class Life:
         home = people.home(who, hour)
         place = np.where((away >= 0) & ~online & ~recurring, away, -1)
         paid_at = np.where(place >= 0, place, home)
-        country = self._country(who, hour, number, people.place_country[paid_at], online, abroad, recurring)  # fmt: skip
+        country = self._country(
+            who, hour, number, people.place_country[paid_at], online, abroad, recurring
+        )
         merchant = people.merchant(town, country, shop)
 
         channel = np.where(

@@ -618,7 +618,12 @@ class Population:
         count = int(self._country_bins[1].sum())
         words = self.draws.words(Purpose.IDENTITY, np.arange(count), block=7).astype(np.int64)
         lead = np.where(words[0] % 10 < 6, 4, np.where(words[0] % 10 < 9, 5, 3))
-        return _array([f"{a}{b:05d}" for a, b in zip(lead.tolist(), (words[1] % 100_000).tolist(), strict=True)])  # fmt: skip
+        return _array(
+            [
+                f"{a}{b:05d}"
+                for a, b in zip(lead.tolist(), (words[1] % 100_000).tolist(), strict=True)
+            ]
+        )
 
     @cached_property
     def _country_bins(self) -> tuple[Ints, Ints]:

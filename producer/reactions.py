@@ -115,7 +115,9 @@ def _react(
     thieves = (events["campaign"] > 0) & (events["campaign"] != Campaign.FRIENDLY_FRAUD)
     thieves &= events["time_ms"] < drift.stopped_ms
     rows = np.flatnonzero(thieves)
-    known = np.searchsorted([one.effective_ms for one in observed], events["time_ms"][rows], "right")  # fmt: skip
+    known = np.searchsorted(
+        [one.effective_ms for one in observed], events["time_ms"][rows], "right"
+    )
     rows, known = rows[known > 0], known[known > 0] - 1
     if not len(rows):
         return events
@@ -163,7 +165,9 @@ def _observed_of(document: Mapping[str, Any]) -> Observed:
             case [int(blocked), int(decided)] if 0 <= blocked <= decided:
                 read[kind] = (blocked, decided)
             case _:
-                raise ValueError(f"seen.{kind}: expected how many were blocked and how many decided")  # fmt: skip
+                raise ValueError(
+                    f"seen.{kind}: expected how many were blocked and how many decided"
+                )
     return Observed(effective_ms, read)
 
 

@@ -239,7 +239,9 @@ def send_all(
             while (left_s := due_s - time.monotonic()) > _PACE_TOLERANCE_S and not stop.is_set():
                 writer.poll()
                 stop.wait(min(left_s, 0.5))
-        if stop.is_set() or not writer.send(labels if record.is_label else transactions, record.key, record.value, stop):  # fmt: skip
+        if stop.is_set() or not writer.send(
+            labels if record.is_label else transactions, record.key, record.value, stop
+        ):
             return
         if record.is_label:
             summary.labels += 1

@@ -97,7 +97,9 @@ class Verdicts:
             )  # fmt: skip
             try:
                 found = consumer.list_topics(self._topic, timeout=_CALL_S).topics[self._topic]
-                consumer.assign([TopicPartition(self._topic, number, OFFSET_END) for number in found.partitions])  # fmt: skip
+                consumer.assign(
+                    [TopicPartition(self._topic, number, OFFSET_END) for number in found.partitions]
+                )
                 while self._looking.is_set() and not stop.is_set():
                     for message in consumer.consume(500, _POLL_S):
                         if message.error() is None:

@@ -60,16 +60,26 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    from_: Annotated[AwareDatetime | None, Field(alias="from", description="Not before; by arrival in Kafka.")] = None  # fmt: skip
+    from_: Annotated[
+        AwareDatetime | None, Field(alias="from", description="Not before; by arrival in Kafka.")
+    ] = None
     to: Annotated[AwareDatetime | None, Field(description="Before.")] = None
     outcome: Outcome | None = None
     entity_id: Annotated[str | None, Field(min_length=1, max_length=MAX_ID_LENGTH)] = None
-    min_score: Annotated[int | None, Field(ge=0, le=1000, description="At least this score.")] = None  # fmt: skip
-    rule: Annotated[str | None, Field(min_length=1, max_length=128, description="Id of a rule that matched.")] = None  # fmt: skip
-    reason: Annotated[str | None, Field(min_length=1, max_length=128, description="Code of a reason.")] = None  # fmt: skip
+    min_score: Annotated[int | None, Field(ge=0, le=1000, description="At least this score.")] = (
+        None
+    )
+    rule: Annotated[
+        str | None, Field(min_length=1, max_length=128, description="Id of a rule that matched.")
+    ] = None
+    reason: Annotated[
+        str | None, Field(min_length=1, max_length=128, description="Code of a reason.")
+    ] = None
     label: Annotated[LabelValue | None, Field(description="What it turned out to be.")] = None
     limit: Annotated[int, Field(ge=1, le=MAX_DECISIONS, description="Most decisions.")] = 50
-    cursor: Annotated[str | None, Field(max_length=256, description="`next_cursor` of the page before.")] = None  # fmt: skip
+    cursor: Annotated[
+        str | None, Field(max_length=256, description="`next_cursor` of the page before.")
+    ] = None
 
     @model_validator(mode="after")
     def _a_range(self) -> Filters:

@@ -85,7 +85,9 @@ class Publisher:
             raise self._not_published(topic, error.name())
 
     def _not_published(self, topic: Topic, code: str) -> NotPublished:
-        _log.warning("scoring_api.record_not_published", topic=self._settings.topic(topic), code=code)  # fmt: skip
+        _log.warning(
+            "scoring_api.record_not_published", topic=self._settings.topic(topic), code=code
+        )
         return NotPublished(f"Kafka did not take the record for {topic} ({code})")
 
     def _poll(self) -> None:

@@ -59,7 +59,9 @@ def _record(rng: random.Random, number: int, at_ms: int, topic: str) -> bytes:
     currency = rng.choices(list(RATES), [70, 15, 10, 5])[0]
     amount = round(rng.lognormvariate(4, 1.2), 2)
     rate = RATES[currency]
-    score = rng.choices([rng.randrange(900), rng.randrange(900, 950), rng.randrange(950, 1001)], [88, 7, 5])[0]  # fmt: skip
+    score = rng.choices(
+        [rng.randrange(900), rng.randrange(900, 950), rng.randrange(950, 1001)], [88, 7, 5]
+    )[0]
     outcome = "block" if score >= 950 else "review" if score >= 900 else "approve"
     rules = []
     if score >= 900:

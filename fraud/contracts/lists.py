@@ -91,7 +91,9 @@ class ListEntry(_Contract):
     """A value on a list. Who put it there and when is said by the change's document."""
 
     value: Annotated[str, Field(min_length=1, max_length=MAX_VALUE)]
-    source: Annotated[str | None, Field(max_length=200, description="Whence: a case, a vendor, a file.")] = None  # fmt: skip
+    source: Annotated[
+        str | None, Field(max_length=200, description="Whence: a case, a vendor, a file.")
+    ] = None
     reason: Annotated[str | None, Field(max_length=500, description="Why.")] = None
     expires_at: Annotated[
         AwareDatetime | None, Field(description="From then on it is as if it were not there.")
@@ -101,12 +103,21 @@ class ListEntry(_Contract):
 class ListChange(_Contract):
     """One change of a list: what every document of kind `list` holds."""
 
-    type: Annotated[ListType, Field(description="What the list is of; the same as before, unless all that was on it goes.")]  # fmt: skip
+    type: Annotated[
+        ListType,
+        Field(
+            description="What the list is of; the same as before, unless all that was on it goes."
+        ),
+    ]
     use: Annotated[ListUse, Field(description="What being on it means from now on.")]
-    description: Annotated[str | None, Field(max_length=1_000, description="What it is for; null leaves it.")] = None  # fmt: skip
+    description: Annotated[
+        str | None, Field(max_length=1_000, description="What it is for; null leaves it.")
+    ] = None
     replace: Annotated[bool, Field(description="Whether what was there goes.")] = False
     dropped: Annotated[bool, Field(description="Whether the list goes altogether.")] = False
-    remove: Annotated[tuple[str, ...], Field(description="Values taken off, before others are added.")] = ()  # fmt: skip
+    remove: Annotated[
+        tuple[str, ...], Field(description="Values taken off, before others are added.")
+    ] = ()
     add: Annotated[tuple[ListEntry, ...], Field(description="Entries put on or put anew.")] = ()
     part: Annotated[int, Field(ge=1, le=MAX_PARTS)] = 1
     parts: Annotated[

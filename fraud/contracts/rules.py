@@ -63,7 +63,14 @@ class Rule(_Contract):
     """A named predicate. Its id is never reused for another meaning; a change raises its version."""
 
     id: Annotated[str, Field(pattern=RULE_ID, description="Stable id, such as R014_card_testing.")]
-    version: Annotated[int, Field(ge=1, le=MAX_VERSION, description="Raised by one with every change; left out, it is given.")] = 1  # fmt: skip
+    version: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MAX_VERSION,
+            description="Raised by one with every change; left out, it is given.",
+        ),
+    ] = 1
     when: Annotated[
         str,
         Field(min_length=1, max_length=MAX_EXPRESSION, description="Expression in the rule language: `$score >= 900`."),

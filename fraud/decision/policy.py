@@ -105,7 +105,10 @@ def _rule(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling:
         outcome = Outcome.BLOCK
     else:
         outcome = most_severe([*asked, *([Outcome.REVIEW] if ListUse.WATCH in uses else [])])
-    named = [{"id": rule.id, "version": rule.version, "outcome": rule.outcome} for rule in (one.rule for one in rules)]  # fmt: skip
+    named = [
+        {"id": rule.id, "version": rule.version, "outcome": rule.outcome}
+        for rule in (one.rule for one in rules)
+    ]
     matched = {
         "outcomes": asked or [outcome],
         "rules": named,

@@ -154,7 +154,15 @@ def _of_transaction() -> Iterator[Feature]:
         "The device is of kind {value:.0f} (0 desktop, 1 phone, 2 tablet, 3 robot, 4 other).",
         user_agent[2],
     )
-    yield Feature("phone_country_matches", ("phone", "billing_country"), "0 or 1", "Whether the phone number's calling code is one of the billing country's; NaN without both.", "The phone number is of the billing country.", own.phone_country_matches, reason_when_0="The phone number is of another country than the billing address.")  # fmt: skip
+    yield Feature(
+        "phone_country_matches",
+        ("phone", "billing_country"),
+        "0 or 1",
+        "Whether the phone number's calling code is one of the billing country's; NaN without both.",
+        "The phone number is of the billing country.",
+        own.phone_country_matches,
+        reason_when_0="The phone number is of another country than the billing address.",
+    )
 
 
 _THINGS: Final = {
@@ -326,7 +334,15 @@ def _of_entity(key: Key) -> Iterator[Feature]:
         "That distance over the time between, of at least a second.",
         "The billing location moved at {value:,.0f} km/h.",
     )
-    yield add("known_count", (EVENT_TIME,), all_known, history.prior_count, "transactions", "Prior transactions that are remembered.", "{value:.0f} earlier transactions are known.")  # fmt: skip
+    yield add(
+        "known_count",
+        (EVENT_TIME,),
+        all_known,
+        history.prior_count,
+        "transactions",
+        "Prior transactions that are remembered.",
+        "{value:.0f} earlier transactions are known.",
+    )
 
 
 def _of_shared(key: Key, who: str) -> Iterator[Feature]:
@@ -360,7 +376,15 @@ def _of_shared(key: Key, who: str) -> Iterator[Feature]:
             "Different entities with {who} {last}.",
             "{value:.0f} different customers with {who} {last}.",
         )
-        yield add("small_amount_ratio", (AMOUNT,), window, small, "0-1", f"Share of amounts below {SMALL_AMOUNT} USD with {{who}} {{last}}.", f"{{value:.0%}} of the amounts with {{who}} {{last}} are below {SMALL_AMOUNT} USD.")  # fmt: skip
+        yield add(
+            "small_amount_ratio",
+            (AMOUNT,),
+            window,
+            small,
+            "0-1",
+            f"Share of amounts below {SMALL_AMOUNT} USD with {{who}} {{last}}.",
+            f"{{value:.0%}} of the amounts with {{who}} {{last}} are below {SMALL_AMOUNT} USD.",
+        )
 
 
 _ENTITY: Final = Key("entity", field=ENTITY, rows=32)

@@ -89,7 +89,9 @@ class RuleReport(_Part):
         list[Overlap],
         Field(description="With each active rule that has some in common, most first."),
     ]
-    examples: Annotated[list[Example], Field(description="The latest, those that end otherwise first.")]  # fmt: skip
+    examples: Annotated[
+        list[Example], Field(description="The latest, those that end otherwise first.")
+    ]
 
 
 class ListReport(_Part):
@@ -146,7 +148,9 @@ class Report(_Part):
     against_decided: Annotated[
         list[Change], Field(description="From what was decided to the draft.")
     ]
-    against_active: Annotated[list[Change], Field(description="From the active rules to the draft.")]  # fmt: skip
+    against_active: Annotated[
+        list[Change], Field(description="From the active rules to the draft.")
+    ]
     rules: Annotated[
         list[RuleReport], Field(description="Enabled rules of the draft, in its order.")
     ]
@@ -322,7 +326,11 @@ class DryRun:
         changes = []
         for one in Outcome:
             for other in Outcome:
-                keys = [key for key in self._found if before(key) is one and self._draft.outcome(key[2]) is other]  # fmt: skip
+                keys = [
+                    key
+                    for key in self._found
+                    if before(key) is one and self._draft.outcome(key[2]) is other
+                ]
                 changes.append(
                     Change(
                         before=one,
@@ -346,7 +354,11 @@ class DryRun:
             for key in keys:
                 for other in theirs.rules(key[their]):
                     common[other] = common.get(other, 0) + self._found[key].sums.transactions
-            changed = [key for key in keys if self._active.outcome(key[1]) is not self._draft.outcome(key[2])]  # fmt: skip
+            changed = [
+                key
+                for key in keys
+                if self._active.outcome(key[1]) is not self._draft.outcome(key[2])
+            ]
             examples = self._examples(changed)
             if len(examples) < EXAMPLES:
                 same = [key for key in keys if key not in changed]

@@ -112,9 +112,14 @@ class Rechecked(BaseModel):
     computed: Annotated[int, Field(description="Decisions computed again.")]
     differing: Annotated[int, Field(description="Decisions that differ in any field.")]
     by_field: Annotated[dict[str, int], Field(description="How many differ in each field.")]
-    not_computed: Annotated[dict[str, int], Field(description="Decisions that could not be computed again, by what was missing.")]  # fmt: skip
+    not_computed: Annotated[
+        dict[str, int],
+        Field(description="Decisions that could not be computed again, by what was missing."),
+    ]
     unreadable: Annotated[int, Field(description="Records that are no decisions.")]
-    failed: Annotated[int, Field(description="Decisions whose scoring had failed: they are for review.")]  # fmt: skip
+    failed: Annotated[
+        int, Field(description="Decisions whose scoring had failed: they are for review.")
+    ]
     policies: Annotated[dict[str, int], Field(description="Decisions of each policy_version.")]
     examples: Annotated[list[Difference], Field(description=f"The first {SHOWN} differences.")]
 

@@ -72,11 +72,19 @@ class ApiKey(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: Annotated[str, Field(description="Names the key in logs and in the audit log.", examples=["key_4f1c2a9be07d"])]  # fmt: skip
+    id: Annotated[
+        str,
+        Field(
+            description="Names the key in logs and in the audit log.", examples=["key_4f1c2a9be07d"]
+        ),
+    ]
     name: KeyName
     role: Role
     created_at: AwareDatetime
-    created_by: Annotated[str, Field(description="Name of the key, or of the person at the command line, that made it.")]  # fmt: skip
+    created_by: Annotated[
+        str,
+        Field(description="Name of the key, or of the person at the command line, that made it."),
+    ]
 
 
 class _StoredKey(ApiKey):
@@ -261,7 +269,9 @@ class KeyStore:
         try:
             stored = _Stored.model_validate_json(self._path.read_bytes())
         except ValidationError:
-            raise KeysUnreadable(f"{self._path} is damaged: restore it, or remove it and start anew") from None  # fmt: skip
+            raise KeysUnreadable(
+                f"{self._path} is damaged: restore it, or remove it and start anew"
+            ) from None
         self._read = _Read(state, MappingProxyType({key.sha256: key for key in stored.keys}))
         return self._read
 

@@ -43,8 +43,12 @@ class Actor(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: Annotated[str, Field(description="Name of the key, or of the person at the command line.")]  # fmt: skip
-    key_id: Annotated[str | None, Field(description="Null at the command line, or with keys switched off.")] = None  # fmt: skip
+    name: Annotated[
+        str, Field(description="Name of the key, or of the person at the command line.")
+    ]
+    key_id: Annotated[
+        str | None, Field(description="Null at the command line, or with keys switched off.")
+    ] = None
     role: Annotated[str | None, Field(description="Role of the key.")] = None
     via: Annotated[Literal["rest", "afd", "cli"], Field(description="By which door.")]
 
@@ -57,9 +61,14 @@ class AuditRecord(BaseModel):
     id: Annotated[str, Field(description="Of the change; what became of it has the same.")]
     time: AwareDatetime
     who: Actor
-    action: Annotated[str, Field(description="What was done, such as key.created.", examples=["key.created"])]  # fmt: skip
+    action: Annotated[
+        str, Field(description="What was done, such as key.created.", examples=["key.created"])
+    ]
     target: Annotated[str, Field(description="To what.", examples=["key/checkout"])]
-    before: Annotated[dict[str, Any] | None, Field(description="As it was; null if it was not there, or nothing of it changed.")]  # fmt: skip
+    before: Annotated[
+        dict[str, Any] | None,
+        Field(description="As it was; null if it was not there, or nothing of it changed."),
+    ]
     after: Annotated[dict[str, Any] | None, Field(description="As it is now; null if it is gone.")]
     request_id: Annotated[str | None, Field(description="As in the header X-Request-ID.")]
     result: Result

@@ -82,7 +82,10 @@ class AwsCredentials:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         self._lock = folder / _LOCK
-        self._known: tuple[State, MappingProxyType[str, AwsCredential]] = (None, MappingProxyType({}))  # fmt: skip
+        self._known: tuple[State, MappingProxyType[str, AwsCredential]] = (
+            None,
+            MappingProxyType({}),
+        )
         self._known = self._newest()
 
     def find(self, access_key_id: str) -> AwsCredential | None:
@@ -175,7 +178,9 @@ class AwsCredentials:
             parser.read_string(text)
         except Error as error:
             # Its text would show the line, which may be a secret.
-            raise self._unreadable(f"{type(error).__name__}: expected [profile] and name = value") from None  # fmt: skip
+            raise self._unreadable(
+                f"{type(error).__name__}: expected [profile] and name = value"
+            ) from None
         found: dict[str, AwsCredential] = {}
         for profile in parser.sections():
             one = self._read(profile, dict(parser[profile]))
@@ -188,9 +193,13 @@ class AwsCredentials:
         key_id = values.get("aws_access_key_id", "")
         secret = values.get("aws_secret_access_key", "")
         if not _KEY_ID.fullmatch(key_id):
-            raise self._unreadable(f"[{profile}] aws_access_key_id: expected 16 to 128 capital letters and digits")  # fmt: skip
+            raise self._unreadable(
+                f"[{profile}] aws_access_key_id: expected 16 to 128 capital letters and digits"
+            )
         if len(secret) < _MIN_SECRET:
-            raise self._unreadable(f"[{profile}] aws_secret_access_key: expected at least {_MIN_SECRET} characters")  # fmt: skip
+            raise self._unreadable(
+                f"[{profile}] aws_secret_access_key: expected at least {_MIN_SECRET} characters"
+            )
         try:
             # The least where nothing is said, as in a profile that somebody else's tool wrote.
             role = Role(values.get("role", Role.SCORE))

@@ -159,7 +159,7 @@ class TopicFeed:
             problem = f" ({self._problem})" if self._problem else ""
             return f"topic {self._topic} from Kafka{problem}"
         if self._behind:
-            return f"{len(self._behind)} of {len(self._next)} partitions of {self._topic} not read to their end yet"  # fmt: skip
+            return f"{len(self._behind)} of {len(self._next)} partitions of {self._topic} not read to their end yet"
         return None
 
     def poll(self, timeout_s: float) -> list[Message]:

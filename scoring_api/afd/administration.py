@@ -165,7 +165,9 @@ def _verdicts() -> Iterator[None]:
     except ValidationError as error:
         raise invalid(error) from None
     except (CannotPublish, BookUnread, OSError) as problem:
-        raise InternalServerException(f"the change could not be made: {type(problem).__name__}") from None  # fmt: skip
+        raise InternalServerException(
+            f"the change could not be made: {type(problem).__name__}"
+        ) from None
 
 
 def _reads(handle: Callable[[Request], Answer]) -> Callable[[Request, Principal], Answer]:

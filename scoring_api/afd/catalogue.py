@@ -61,7 +61,10 @@ class Catalogue:
         self.book = book
         self.mapping = mapping
         self.chosen = chosen
-        self._variables: tuple[Mapping[str, Value] | None, EventReader] = (None, EventReader(mapping))  # fmt: skip
+        self._variables: tuple[Mapping[str, Value] | None, EventReader] = (
+            None,
+            EventReader(mapping),
+        )
 
     def reader(self) -> EventReader:
         """Give what reads events, with the variables that there are now."""
@@ -91,7 +94,9 @@ class Catalogue:
         active = self.book().active_rules.version
         for one in sorted(found, key=lambda one: one["rules_version"] != active):
             rule = self.shelf.get(Thing.RULE, f"{one['detectorId']}/{rule_id}")
-            number = next(rule_["ruleVersion"] for rule_ in one["rules"] if rule_["ruleId"] == rule_id)  # fmt: skip
+            number = next(
+                rule_["ruleVersion"] for rule_ in one["rules"] if rule_["ruleId"] == rule_id
+            )
             if rule is not None and number in rule["versions"]:
                 outcomes: Sequence[str] = rule["versions"][number]["outcomes"]
                 return outcomes
@@ -137,7 +142,9 @@ class Catalogue:
             ValidationException: It is not, or there is none.
         """
         if detector == OURS:
-            raise ValidationException(f"the detector {OURS} shows the rule sets that were made elsewhere; make a detector with PutDetector")  # fmt: skip
+            raise ValidationException(
+                f"the detector {OURS} shows the rule sets that were made elsewhere; make a detector with PutDetector"
+            )
         if must_exist and self.shelf.get(Thing.DETECTOR, detector) is None:
             raise ValidationException(f"there is no detector {detector}: PutDetector makes it")
 
@@ -158,14 +165,20 @@ class Catalogue:
             return
         place = Place(detector, number)
         if self.rules_of(place) is None:
-            raise ResourceNotFoundException(f"there is no version {number} of the detector {detector}")  # fmt: skip
+            raise ResourceNotFoundException(
+                f"there is no version {number} of the detector {detector}"
+            )
         if (status := self.status(place)) != RuleStatus.ACTIVE:
-            raise ValidationException(f"version {number} of the detector {detector} is {status}: only the one that is ACTIVE decides")  # fmt: skip
+            raise ValidationException(
+                f"version {number} of the detector {detector} is {status}: only the one that is ACTIVE decides"
+            )
 
     def numbered(self) -> dict[str, RuleVersion]:
         """Give our own rule sets as versions of the detector `OURS`: 1 is the shipped one."""
         theirs = {one["rules_version"] for one in self.shelf.all(Thing.DETECTOR_VERSION).values()}
-        own = [one for one in reversed(self.book().rule_versions()) if one.rules.version not in theirs]  # fmt: skip
+        own = [
+            one for one in reversed(self.book().rule_versions()) if one.rules.version not in theirs
+        ]
         return {str(number): one for number, one in enumerate(own, start=1)}
 
     def place_of(self, rules_version: str | None) -> Place:

@@ -86,7 +86,9 @@ class Decided:
             return {"eventPredictionSummaries": []}
         size = request.get("maxResults", _PAGE if request.keys() - {"nextToken"} else 1)
         found, token = self._past.decisions(filters, size=size, after=request.get("nextToken"))
-        answer: Answer = {"eventPredictionSummaries": [self._summary(one, event_type) for one in found]}  # fmt: skip
+        answer: Answer = {
+            "eventPredictionSummaries": [self._summary(one, event_type) for one in found]
+        }
         # Without any filter the newest one is asked for, and no more.
         if token is not None and request.keys() - {"nextToken"}:
             answer["nextToken"] = token
@@ -97,12 +99,18 @@ class Decided:
         at = read_time(request["predictionTimestamp"], "predictionTimestamp")
         document = self._past.decision(request["eventId"], at)
         if document is None:
-            raise ResourceNotFoundException("there is no such prediction, or it is not searchable yet")  # fmt: skip
+            raise ResourceNotFoundException(
+                "there is no such prediction, or it is not searchable yet"
+            )
         decision = document["fd"]
         version = (decision.get("versions") or {}).get("rules")
         place = self._catalogue.place_of(version)
         rules = self._catalogue.rule_set(version)
-        outcomes = [name for one in predictions.rule_results(decision, self._names) for name in one["outcomes"]]  # fmt: skip
+        outcomes = [
+            name
+            for one in predictions.rule_results(decision, self._names)
+            for name in one["outcomes"]
+        ]
         return {
             "eventId": document["event_id"],
             "eventTypeName": request["eventTypeName"],

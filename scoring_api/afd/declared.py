@@ -73,7 +73,10 @@ class Declared:
     def get(self, request: Request) -> Answer:
         """Give one, or a page of all."""
         thing = self._kind.thing
-        known = {name: without_ours(one, *self._kind.members, *TIMES) for name, one in self._shelf.all(thing).items()}  # fmt: skip
+        known = {
+            name: without_ours(one, *self._kind.members, *TIMES)
+            for name, one in self._shelf.all(thing).items()
+        }
         if thing is Thing.OUTCOME:
             known = {name: {"name": name} for name in OUR_OUTCOMES} | known
         for name, one in known.items():
@@ -107,4 +110,6 @@ class Declared:
         mapping = self._catalogue.mapping
         known = mapping.fraud | mapping.legitimate if mapping else FRAUD_LABELS | LEGITIMATE_LABELS
         if (name if mapping else name.lower()) not in known:
-            raise ValidationException(f"label {name}: expected one of {', '.join(sorted(known))}; others are given a meaning in the file AFD_MAPPING, see {PAGE}")  # fmt: skip
+            raise ValidationException(
+                f"label {name}: expected one of {', '.join(sorted(known))}; others are given a meaning in the file AFD_MAPPING, see {PAGE}"
+            )

@@ -54,7 +54,12 @@ class DetectorVersions:
         """Describe a version anew."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         known = self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
-        self._clerk.put(Thing.DETECTOR_VERSION, place.key, known | {"description": request["description"]}, author)  # fmt: skip
+        self._clerk.put(
+            Thing.DETECTOR_VERSION,
+            place.key,
+            known | {"description": request["description"]},
+            author,
+        )
         return {}
 
     def update_status(self, request: Request, author: str) -> Answer:
@@ -62,14 +67,18 @@ class DetectorVersions:
         place = Place(request["detectorId"], request["detectorVersionId"])
         found = self._catalogue.rules_of(place)
         if found is None:
-            raise ResourceNotFoundException(f"there is no version {place.number} of the detector {place.detector}")  # fmt: skip
+            raise ResourceNotFoundException(
+                f"there is no version {place.number} of the detector {place.detector}"
+            )
         wanted, now = request["status"], self._catalogue.status(place)
         if wanted == now:
             raise ValidationException(f"the version is {now} already")
         if wanted == RuleStatus.ACTIVE:
             self._desk.activate(found.rules.version, author)
         elif now == RuleStatus.ACTIVE:
-            raise ValidationException("one version always decides here: activate another instead, and this one becomes INACTIVE")  # fmt: skip
+            raise ValidationException(
+                "one version always decides here: activate another instead, and this one becomes INACTIVE"
+            )
         else:
             raise ValidationException(f"a version that is {now} can only become ACTIVE")
         return {}
@@ -88,7 +97,9 @@ class DetectorVersions:
         """Give one."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         if self._catalogue.rules_of(place) is None:
-            raise ResourceNotFoundException(f"there is no version {place.number} of the detector {place.detector}")  # fmt: skip
+            raise ResourceNotFoundException(
+                f"there is no version {place.number} of the detector {place.detector}"
+            )
         return self.shown(place)
 
     def shown(self, place: Place) -> Value:
@@ -96,7 +107,16 @@ class DetectorVersions:
         found = self._catalogue.rules_of(place)
         known = self._shelf.get(Thing.DETECTOR_VERSION, place.key)
         if known is not None:
-            members = ("detectorId", "detectorVersionId", "description", "externalModelEndpoints", "modelVersions", "ruleExecutionMode", "rules", *TIMES)  # fmt: skip
+            members = (
+                "detectorId",
+                "detectorVersionId",
+                "description",
+                "externalModelEndpoints",
+                "modelVersions",
+                "ruleExecutionMode",
+                "rules",
+                *TIMES,
+            )
             shown = without_ours(known, *members)
         elif found is not None:
             shown = {
@@ -123,14 +143,18 @@ class DetectorVersions:
 
     def _rule_set(self, request: Request) -> RuleSet:
         if request.get("externalModelEndpoints"):
-            raise ValidationException(f"externalModelEndpoints: there are no external models, see {PAGE}")  # fmt: skip
+            raise ValidationException(
+                f"externalModelEndpoints: there are no external models, see {PAGE}"
+            )
         rules = []
         for one in request["rules"]:
             if one["detectorId"] != request["detectorId"]:
                 raise ValidationException("rules: expected rules of this detector")
             known = self._shelf.get(Thing.RULE, f"{one['detectorId']}/{one['ruleId']}")
             if known is None:
-                raise ResourceNotFoundException(f"there is no rule {one['ruleId']}: CreateRule makes it")  # fmt: skip
+                raise ResourceNotFoundException(
+                    f"there is no rule {one['ruleId']}: CreateRule makes it"
+                )
             version = version_of(known, one["ruleVersion"])
             rules.append(
                 rule_of(

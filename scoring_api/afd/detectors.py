@@ -36,7 +36,9 @@ class Detectors:
         self._catalogue.check_own(detector, must_exist=False)
         known = self._shelf.all(Thing.EVENT_TYPE)
         if known and request["eventTypeName"] not in known:
-            raise ValidationException(f"there is no event type {request['eventTypeName']}: PutEventType makes it")  # fmt: skip
+            raise ValidationException(
+                f"there is no event type {request['eventTypeName']}: PutEventType makes it"
+            )
         value = without_ours(dict(request), "detectorId", "description", "eventTypeName")
         self._clerk.put(Thing.DETECTOR, detector, value, author)
         return {}
@@ -58,7 +60,11 @@ class Detectors:
             for key, one in self._shelf.all(Thing.DETECTOR).items()
         }
         ours = self._catalogue.event_type()
-        known[OURS] = {"detectorId": OURS, "description": "Rule sets made elsewhere.", "eventTypeName": ours}  # fmt: skip
+        known[OURS] = {
+            "detectorId": OURS,
+            "description": "Rule sets made elsewhere.",
+            "eventTypeName": ours,
+        }
         for key, one in known.items():
             one["arn"] = arn("detector", key)
         return shown(known, _by_name(request, "detectorId"), "detectors", 10)
@@ -68,12 +74,18 @@ class Detectors:
         detector = request["detectorId"]
         if detector != OURS:
             self._catalogue.known(Thing.DETECTOR, detector, "detector")
-        places = {place.number.rjust(5, "0"): place for place in self._catalogue.versions_of(detector)}  # fmt: skip
-        names, token = page(sorted(places), request.get("nextToken"), request.get("maxResults", 1000))  # fmt: skip
+        places = {
+            place.number.rjust(5, "0"): place for place in self._catalogue.versions_of(detector)
+        }
+        names, token = page(
+            sorted(places), request.get("nextToken"), request.get("maxResults", 1000)
+        )
         summaries = []
         for name in names:
             version = self._versions.shown(places[name])
-            summaries.append(without_ours(version, "detectorVersionId", "status", "description", UPDATED))  # fmt: skip
+            summaries.append(
+                without_ours(version, "detectorVersionId", "status", "description", UPDATED)
+            )
         answer: Answer = {
             "detectorId": detector,
             "detectorVersionSummaries": summaries,

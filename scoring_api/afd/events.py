@@ -97,7 +97,12 @@ class EventReader:
         found: dict[str, str] = {}
         for name, variable in sorted(self.variables.items()):
             target = VARIABLE_TYPES.get(variable.type or "")
-            if target is not None and name not in FIELD_BY_NAME and target not in self.variables and target not in found.values():  # fmt: skip
+            if (
+                target is not None
+                and name not in FIELD_BY_NAME
+                and target not in self.variables
+                and target not in found.values()
+            ):
                 found[name] = target
         if self.mapping is not None:
             fields = {
@@ -122,7 +127,9 @@ class EventReader:
         """
         entities = request["entities"]
         if not entities:
-            raise ValidationException("Value at 'entities' failed to satisfy constraint: Member must have length greater than or equal to 1")  # fmt: skip
+            raise ValidationException(
+                "Value at 'entities' failed to satisfy constraint: Member must have length greater than or equal to 1"
+            )
         event_id = request["eventId"]
         entity_id = entities[0]["entityId"]
         if entity_id.lower() == UNKNOWN:
@@ -130,9 +137,17 @@ class EventReader:
             entity_id = (NOBODY + event_id)[:MAX_ID_LENGTH]
         time = request["eventTimestamp"]
         row = request["eventVariables"]
-        own = dict(zip(_EVENT, (event_id, entity_id, f"{time}T00:00:00Z" if len(time) == 10 else time), strict=True))  # fmt: skip
+        own = dict(
+            zip(
+                _EVENT,
+                (event_id, entity_id, f"{time}T00:00:00Z" if len(time) == 10 else time),
+                strict=True,
+            )
+        )
         if reserved := sorted({*_EVENT, *_COLUMNS.values()} & row.keys()):
-            raise ValidationException(f"Value at 'eventVariables.{reserved[0]}': expected no variable of that name, the event itself has it")  # fmt: skip
+            raise ValidationException(
+                f"Value at 'eventVariables.{reserved[0]}': expected no variable of that name, the event itself has it"
+            )
         names = self.names()
         record: dict[str, Any] = dict(self.mapping.constants) if self.mapping else {}
         columns = {**row, **{_COLUMNS[name]: value for name, value in own.items()}}
@@ -176,10 +191,18 @@ class EventReader:
             is_fraud = self.mapping.label_of(label)
         else:
             said = label.lower()
-            is_fraud = True if said in FRAUD_LABELS else False if said in LEGITIMATE_LABELS else None  # fmt: skip
+            is_fraud = (
+                True if said in FRAUD_LABELS else False if said in LEGITIMATE_LABELS else None
+            )
         if is_fraud is None:
-            expected = self.mapping.fraud | self.mapping.legitimate if self.mapping else FRAUD_LABELS | LEGITIMATE_LABELS  # fmt: skip
-            raise ValidationException(f"Value at 'assignedLabel': expected one of {', '.join(sorted(expected))}; others are given a meaning in the file AFD_MAPPING, see {PAGE}")  # fmt: skip
+            expected = (
+                self.mapping.fraud | self.mapping.legitimate
+                if self.mapping
+                else FRAUD_LABELS | LEGITIMATE_LABELS
+            )
+            raise ValidationException(
+                f"Value at 'assignedLabel': expected one of {', '.join(sorted(expected))}; others are given a meaning in the file AFD_MAPPING, see {PAGE}"
+            )
         return Label(
             event_id=event_id,
             label=label_value(is_fraud),
@@ -201,7 +224,9 @@ def read_time(text: str, member: str) -> str:
     try:
         return utc_text(event_time_to_ms(f"{text}T00:00:00Z" if len(text) == 10 else text))
     except (ValueError, OverflowError):
-        raise ValidationException(f"Value at '{member}': expected an ISO 8601 date and time in UTC") from None  # fmt: skip
+        raise ValidationException(
+            f"Value at '{member}': expected an ISO 8601 date and time in UTC"
+        ) from None
 
 
 def their_label(label: str, mapping: ColumnMapping | None) -> str:

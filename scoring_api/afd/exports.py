@@ -63,7 +63,9 @@ class Export:
         elements: Values by list.
     """
 
-    things: dict[str, dict[str, Value]] = field(default_factory=lambda: {name: {} for name in _PARTS})  # fmt: skip
+    things: dict[str, dict[str, Value]] = field(
+        default_factory=lambda: {name: {} for name in _PARTS}
+    )
     rules: list[Value] = field(default_factory=list)
     versions: list[Value] = field(default_factory=list)
     elements: dict[str, list[str]] = field(default_factory=dict)
@@ -85,7 +87,9 @@ def read_export(path: Path) -> Export:
         except OSError as error:
             raise ExportError(f"{file}: {error.strerror}") from None
         except orjson.JSONDecodeError as error:
-            raise ExportError(f"{file.name}: expected JSON (line {error.lineno}, column {error.colno})") from None  # fmt: skip
+            raise ExportError(
+                f"{file.name}: expected JSON (line {error.lineno}, column {error.colno})"
+            ) from None
         for answer in loaded if isinstance(loaded, list) else [loaded]:
             _take(export, answer, file)
     return export
@@ -93,7 +97,9 @@ def read_export(path: Path) -> Export:
 
 def _take(export: Export, answer: Any, file: Path) -> None:
     if not isinstance(answer, dict):
-        raise ExportError(f"{file.name}: expected what the AWS CLI prints, a JSON object, or a list of them")  # fmt: skip
+        raise ExportError(
+            f"{file.name}: expected what the AWS CLI prints, a JSON object, or a list of them"
+        )
     known = False
     try:
         if "detectorVersionId" in answer and "rules" in answer:
@@ -131,7 +137,9 @@ def _take_elements(export: Export, elements: Any, file: Path) -> None:
     else:
         match = _ELEMENTS_FILE.fullmatch(file.stem)
         if match is None:
-            raise ExportError(f"{file.name}: elements do not say of which list they are; expected the name elements-LIST.json")  # fmt: skip
+            raise ExportError(
+                f"{file.name}: elements do not say of which list they are; expected the name elements-LIST.json"
+            )
         by_list = {match[1]: elements}
     for name, values in by_list.items():
         export.elements.setdefault(name, []).extend(check_shape("ElementsList", values))
@@ -203,10 +211,14 @@ def plan(
     detectors = sorted({rule["detectorId"] for rule in export.rules})
     if detector is None:
         if len(detectors) > 1:
-            raise ExportError(f"expected --detector, one of {', '.join(detectors)}: rules of one detector are taken at a time")  # fmt: skip
+            raise ExportError(
+                f"expected --detector, one of {', '.join(detectors)}: rules of one detector are taken at a time"
+            )
         detector = detectors[0] if detectors else ""
     elif detector not in detectors:
-        raise ExportError(f"there are no rules of the detector {detector}; there are of: {', '.join(detectors) or 'none'}")  # fmt: skip
+        raise ExportError(
+            f"there are no rules of the detector {detector}; there are of: {', '.join(detectors) or 'none'}"
+        )
     if detector == OURS:
         raise ExportError(f"a detector cannot be called {OURS} here")
     findings: list[Finding] = []
@@ -246,7 +258,9 @@ def _lists(export: Export, findings: list[Finding]) -> dict[str, tuple[ListType,
                 wrong.append((at, str(fault)))
         problem = ""
         if not re.fullmatch(LIST_NAME.strip("^$"), name):
-            findings.append(Finding("list", name, "", "expected a name that begins with a letter or a digit"))  # fmt: skip
+            findings.append(
+                Finding("list", name, "", "expected a name that begins with a letter or a digit")
+            )
             continue
         if wrong:
             places = ", ".join(str(at) for at, _ in wrong[:_SHOWN])
@@ -262,15 +276,25 @@ def _lists(export: Export, findings: list[Finding]) -> dict[str, tuple[ListType,
 
 def _chosen_rules(export: Export, detector: str) -> tuple[list[Value], Matching, str]:
     """Give the rules in their order, how they match, and what had to be guessed."""
-    known = {(one["ruleId"], one["ruleVersion"]): one for one in export.rules if one["detectorId"] == detector}  # fmt: skip
+    known = {
+        (one["ruleId"], one["ruleVersion"]): one
+        for one in export.rules
+        if one["detectorId"] == detector
+    }
     versions = [one for one in export.versions if one["detectorId"] == detector]
     if versions:
         # The one that decides, else the newest.
-        version = max(versions, key=lambda one: (one.get("status") == "ACTIVE", int(one["detectorVersionId"])))  # fmt: skip
+        version = max(
+            versions, key=lambda one: (one.get("status") == "ACTIVE", int(one["detectorVersionId"]))
+        )
         wanted = [(one["ruleId"], one["ruleVersion"]) for one in version["rules"]]
-        missing = [f"{rule}, version {number}" for rule, number in wanted if (rule, number) not in known]  # fmt: skip
+        missing = [
+            f"{rule}, version {number}" for rule, number in wanted if (rule, number) not in known
+        ]
         if missing:
-            raise ExportError(f"version {version['detectorVersionId']} of the detector has rules that are not in the export: {'; '.join(missing)}")  # fmt: skip
+            raise ExportError(
+                f"version {version['detectorVersionId']} of the detector has rules that are not in the export: {'; '.join(missing)}"
+            )
         matching = Matching(version.get("ruleExecutionMode", Matching.FIRST))
         return [known[one] for one in wanted], matching, ""
     newest: dict[str, Value] = {}
@@ -311,7 +335,9 @@ def _rules(
         else:
             made.append(rule)
             numbers[rule_id] = number
-            findings.append(Finding("rule", f"{rule_id} {number}", f"{rule.outcome} when {rule.when}"))  # fmt: skip
+            findings.append(
+                Finding("rule", f"{rule_id} {number}", f"{rule.outcome} when {rule.when}")
+            )
     if not made:
         return None, {}
     description = f"Imported from the detector {detector}."
@@ -362,8 +388,16 @@ def take_over(plan: Plan, clerk: Clerk, desk: Desk, book: ControlBook, author: s
 def _keep_detector(plan: Plan, drafted: RuleSet, clerk: Clerk, author: str) -> None:
     export, detector = plan.export, plan.detector
     event_type = next(iter(export.things["eventTypes"]), "transaction")
-    known = export.things["detectors"].get(detector) or {"detectorId": detector, "eventTypeName": event_type}  # fmt: skip
-    clerk.put(Thing.DETECTOR, detector, without_ours(known, "detectorId", "description", "eventTypeName"), author)  # fmt: skip
+    known = export.things["detectors"].get(detector) or {
+        "detectorId": detector,
+        "eventTypeName": event_type,
+    }
+    clerk.put(
+        Thing.DETECTOR,
+        detector,
+        without_ours(known, "detectorId", "description", "eventTypeName"),
+        author,
+    )
     by_id: dict[str, list[Value]] = {}
     for one in export.rules:
         if one["detectorId"] == detector:
@@ -382,10 +416,18 @@ def _keep_detector(plan: Plan, drafted: RuleSet, clerk: Clerk, author: str) -> N
             for one in details
         }
         newest = max(details, key=lambda one: int(one["ruleVersion"]))
-        rule = {"detectorId": detector, "ruleId": rule_id, "description": newest.get("description", ""), "versions": versions}  # fmt: skip
+        rule = {
+            "detectorId": detector,
+            "ruleId": rule_id,
+            "description": newest.get("description", ""),
+            "versions": versions,
+        }
         clerk.put(Thing.RULE, key, rule, author)
     place = _place(clerk, detector, drafted.version)
-    rules = [{"detectorId": detector, "ruleId": rule.id, "ruleVersion": plan.numbers[rule.id]} for rule in drafted.rules]  # fmt: skip
+    rules = [
+        {"detectorId": detector, "ruleId": rule.id, "ruleVersion": plan.numbers[rule.id]}
+        for rule in drafted.rules
+    ]
     clerk.put(
         Thing.DETECTOR_VERSION,
         place.key,

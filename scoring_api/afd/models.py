@@ -93,7 +93,9 @@ class Models:
             if wanted not in known or request.get("modelType", MODEL_TYPE) != MODEL_TYPE:
                 raise ResourceNotFoundException(f"there is no model {wanted} of that type")
             return {"models": [known[wanted]]}
-        names, token = page(sorted(known), request.get("nextToken"), request.get("maxResults", _PAGE))  # fmt: skip
+        names, token = page(
+            sorted(known), request.get("nextToken"), request.get("maxResults", _PAGE)
+        )
         return {"models": [known[name] for name in names]} | ({"nextToken": token} if token else {})
 
     def get_model_version(self, request: Request, _caller: Principal) -> Answer:
@@ -106,7 +108,9 @@ class Models:
     def describe_versions(self, request: Request, _caller: Principal) -> Answer:
         """Give versions with their figures."""
         found = {f"{at:06d}": one for at, one in enumerate(self._versions(request))}
-        names, token = page(sorted(found), request.get("nextToken"), request.get("maxResults", _PAGE))  # fmt: skip
+        names, token = page(
+            sorted(found), request.get("nextToken"), request.get("maxResults", _PAGE)
+        )
         details = []
         for name in names:
             manifest = found[name]

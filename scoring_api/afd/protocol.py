@@ -92,7 +92,9 @@ def _read(name: str, value: Any, at: str, faults: list[str]) -> Any:
     fits = isinstance(value, _PYTHON_TYPES[kind])
     if not fits or (type(value) is bool and kind != "boolean"):
         raise SerializationException(f"'{at or 'request'}': expected a {kind}")
-    faults += (f"Value at '{at}' failed to satisfy constraint: {fault}" for fault in _faults(shape, value))  # fmt: skip
+    faults += (
+        f"Value at '{at}' failed to satisfy constraint: {fault}" for fault in _faults(shape, value)
+    )
     if kind == "structure":
         members = shape["members"]
         faults += (

@@ -80,12 +80,16 @@ class AfdDoor:
         principal = self._admitted(call)
         name = target.removeprefix(TARGET_PREFIX)
         if not target.startswith(TARGET_PREFIX) or name not in operations():
-            raise UnknownOperationException("The requested operation is not recognized by the service.")  # fmt: skip
+            raise UnknownOperationException(
+                "The requested operation is not recognized by the service."
+            )
         operation = self._operations.get(name)
         if operation is None:
             raise ValidationException(f"{name} has nothing of ours that it maps to, see {PAGE}")
         if not principal.role.covers(operation.role):
-            raise AccessDeniedException(f"User: {principal.name} is not authorized to perform: frauddetector:{name}; it needs the role {operation.role}")  # fmt: skip
+            raise AccessDeniedException(
+                f"User: {principal.name} is not authorized to perform: frauddetector:{name}; it needs the role {operation.role}"
+            )
         try:
             body = orjson.loads(call.body or b"{}")
         except orjson.JSONDecodeError:
@@ -137,7 +141,12 @@ def afd_routes(door: AfdDoor) -> APIRouter:
             raise  # a body that is too long, which the door answers
         except Exception as bug:
             # The type alone and where: a message may hold what was asked.
-            _log.error("scoring_api.afd_call_failed", operation=name[:64], error=type(bug).__name__, at=_place(bug))  # fmt: skip
+            _log.error(
+                "scoring_api.afd_call_failed",
+                operation=name[:64],
+                error=type(bug).__name__,
+                at=_place(bug),
+            )
             failure = InternalServerException("something failed that should not have")
             response, code = _error(request, failure), failure.code
         AFD_CALLS.labels(name if name in operations() else _NONE, code).inc()

@@ -32,7 +32,9 @@ class Rules:
         detector, rule_id = request["detectorId"], request["ruleId"]
         self._catalogue.check_own(detector)
         if self._shelf.get(Thing.RULE, _key(detector, rule_id)) is not None:
-            raise ValidationException(f"there is a rule {rule_id} already: UpdateRuleVersion makes its next version")  # fmt: skip
+            raise ValidationException(
+                f"there is a rule {rule_id} already: UpdateRuleVersion makes its next version"
+            )
         description = request.get("description", "")
         version = self._checked_rule(rule_id, request, description)
         self._put_rule(detector, rule_id, description, {"1": version}, author)
@@ -61,15 +63,21 @@ class Rules:
 
     def delete(self, request: Request, author: str) -> Answer:
         """Take away a version that no version of the detector has."""
-        detector, rule_id, number = (request["rule"][part] for part in ("detectorId", "ruleId", "ruleVersion"))  # fmt: skip
+        detector, rule_id, number = (
+            request["rule"][part] for part in ("detectorId", "ruleId", "ruleVersion")
+        )
         self._catalogue.check_own(detector)
         known = self._shelf.get(Thing.RULE, _key(detector, rule_id))
         if known is None or number not in known["versions"]:
             return {}
         for place in self._catalogue.versions_of(detector):
             version = self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
-            if {"ruleId": rule_id, "ruleVersion": number}.items() <= _one_of(version["rules"], rule_id).items():  # fmt: skip
-                raise ConflictException(f"version {place.number} of the detector {detector} has the rule {rule_id}")  # fmt: skip
+            if {"ruleId": rule_id, "ruleVersion": number}.items() <= _one_of(
+                version["rules"], rule_id
+            ).items():
+                raise ConflictException(
+                    f"version {place.number} of the detector {detector} has the rule {rule_id}"
+                )
         versions = {one: value for one, value in known["versions"].items() if one != number}
         if versions:
             self._put_rule(detector, rule_id, known["description"], versions, author)
@@ -83,7 +91,10 @@ class Rules:
         known: dict[str, Value] = {}
         for rule in self.of(detector):
             rule_id, number = rule["ruleId"], rule["ruleVersion"]
-            if request.get("ruleId", rule_id) == rule_id and request.get("ruleVersion", number) == number:  # fmt: skip
+            if (
+                request.get("ruleId", rule_id) == rule_id
+                and request.get("ruleVersion", number) == number
+            ):
                 known[f"{rule_id}/{int(number):05d}"] = rule
         if request.get("ruleId") and not known:
             raise ResourceNotFoundException(f"there is no such rule of the detector {detector}")
@@ -150,7 +161,9 @@ class Rules:
             CREATED: self._clerk.now(),
         }
 
-    def _put_rule(self, detector: str, rule_id: str, description: str, versions: Value, author: str) -> None:  # fmt: skip
+    def _put_rule(
+        self, detector: str, rule_id: str, description: str, versions: Value, author: str
+    ) -> None:
         rule = {
             "detectorId": detector,
             "ruleId": rule_id,
@@ -168,7 +181,9 @@ def version_of(rule: Value, number: str) -> Value:
     """
     found: Value | None = rule["versions"].get(number)
     if found is None:
-        raise ResourceNotFoundException(f"there is no version {number} of the rule {rule['ruleId']}")  # fmt: skip
+        raise ResourceNotFoundException(
+            f"there is no version {number} of the rule {rule['ruleId']}"
+        )
     return found
 
 

@@ -72,7 +72,9 @@ class Events:
     async def get_event_prediction(self, request: Request, _caller: Principal) -> Answer:
         """Decide an event as the stream will, and send it there."""
         if request.get("externalModelEndpointDataBlobs"):
-            raise ValidationException(f"externalModelEndpointDataBlobs: there are no external models, see {PAGE}")  # fmt: skip
+            raise ValidationException(
+                f"externalModelEndpointDataBlobs: there are no external models, see {PAGE}"
+            )
         self._check(request)
         transaction, raw = self._catalogue.reader().read(request)
         if not self._publishes_events:
@@ -92,8 +94,14 @@ class Events:
         transaction, raw = reader.read(request)
         label, label_time = request.get("assignedLabel"), request.get("labelTimestamp")
         if (label is None) != (label_time is None):
-            raise ValidationException("expected assignedLabel and labelTimestamp together, or neither")  # fmt: skip
-        known = reader.label(transaction.event_id, label, label_time, caller.name) if label and label_time else None  # fmt: skip
+            raise ValidationException(
+                "expected assignedLabel and labelTimestamp together, or neither"
+            )
+        known = (
+            reader.label(transaction.event_id, label, label_time, caller.name)
+            if label and label_time
+            else None
+        )
         self._history.expected.add(pack([transaction]))
         with self._expected(transaction):
             await self._send(Topic.TRANSACTIONS, transaction.entity_id, raw)
@@ -125,7 +133,9 @@ class Events:
         except NotPublished as problem:
             raise InternalServerException(str(problem)) from None
         except OSError as problem:
-            raise InternalServerException(f"the audit log cannot be written: {type(problem).__name__}") from None  # fmt: skip
+            raise InternalServerException(
+                f"the audit log cannot be written: {type(problem).__name__}"
+            ) from None
 
     def _check(self, request: Request) -> None:
         """Check that the detector and the type of event are those that decide.

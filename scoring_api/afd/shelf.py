@@ -67,7 +67,9 @@ class Shelf:
         """
         thing, key, value = (document.content.get(part) for part in ("thing", "key", "value"))
         if thing not in set(Thing) or type(key) is not str or type(value) not in (dict, type(None)):
-            raise InvalidMessage(ErrorCode.WRONG_TYPE, "content: expected thing, key and value", "content")  # fmt: skip
+            raise InvalidMessage(
+                ErrorCode.WRONG_TYPE, "content: expected thing, key and value", "content"
+            )
         before = self._things[Thing(thing)]
         after = {name: one for name, one in before.items() if name != key}
         if value is not None:

@@ -147,7 +147,9 @@ def _authorization(headers: Mapping[str, bytes]) -> _Authorization:
         raise MissingAuthenticationTokenException("Missing Authentication Token")
     algorithm, _, rest = raw.partition(" ")
     if algorithm != _ALGORITHM or len(raw) > _MAX_AUTHORIZATION:
-        raise IncompleteSignatureException(f"Authorization header requires the algorithm {_ALGORITHM}.")  # fmt: skip
+        raise IncompleteSignatureException(
+            f"Authorization header requires the algorithm {_ALGORITHM}."
+        )
     parts: dict[str, str] = {}
     for text in rest.split(","):
         if (match := _PART.fullmatch(text)) is not None:
@@ -169,19 +171,25 @@ def _authorization(headers: Mapping[str, bytes]) -> _Authorization:
         raise IncompleteSignatureException(
             "SignedHeaders must name headers of the request, each once, in small letters and in order."
         )
-    return _Authorization(key_id, pieces[0], scope, pieces[1], pieces[2], signed, parts["Signature"])  # fmt: skip
+    return _Authorization(
+        key_id, pieces[0], scope, pieces[1], pieces[2], signed, parts["Signature"]
+    )
 
 
 def _signed_at(headers: Mapping[str, bytes], given: _Authorization) -> datetime:
     text = headers.get("x-amz-date", b"").decode("latin-1")
     if not _TIME_FORM.fullmatch(text):
-        raise IncompleteSignatureException("The header X-Amz-Date is required, e.g. 20260101T000000Z.")  # fmt: skip
+        raise IncompleteSignatureException(
+            "The header X-Amz-Date is required, e.g. 20260101T000000Z."
+        )
     try:
         signed_at = datetime.strptime(text, _TIME).replace(tzinfo=UTC)
     except ValueError:
         raise IncompleteSignatureException("X-Amz-Date is no time.") from None
     if given.date != text[:8]:
-        raise InvalidSignatureException("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP.")  # fmt: skip
+        raise InvalidSignatureException(
+            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP."
+        )
     return signed_at
 
 
@@ -203,7 +211,9 @@ def _canonical(call: Call, headers: Mapping[str, bytes], signed: tuple[str, ...]
     payload = hashlib.sha256(call.body).hexdigest()
     claimed = headers.get("x-amz-content-sha256")
     if claimed is not None and not hmac.compare_digest(claimed, payload.encode()):
-        raise InvalidSignatureException("The header X-Amz-Content-SHA256 is not the hash of the body.")  # fmt: skip
+        raise InvalidSignatureException(
+            "The header X-Amz-Content-SHA256 is not the hash of the body."
+        )
     query = sorted(
         (quote(name, safe="-_.~"), quote(value, safe="-_.~"))
         for name, value in parse_qsl(call.query, keep_blank_values=True)

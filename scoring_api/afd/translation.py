@@ -77,7 +77,9 @@ def outcome_of(name: str, chosen: Mapping[str, Outcome]) -> Outcome:
             return found[0]
         if found:
             break
-    raise NotTranslated(f"outcome {name}: its name does not say which of approve, review and block it is; say so in AFD_OUTCOMES, as {name}=review")  # fmt: skip
+    raise NotTranslated(
+        f"outcome {name}: its name does not say which of approve, review and block it is; say so in AFD_OUTCOMES, as {name}=review"
+    )
 
 
 def read_outcomes(text: str) -> dict[str, Outcome]:
@@ -94,7 +96,9 @@ def read_outcomes(text: str) -> dict[str, Outcome]:
     for part in filter(None, (one.strip() for one in text.split(","))):
         name, equals, outcome = (one.strip() for one in part.partition("="))
         if not equals or not name or outcome not in set(Outcome):
-            raise ValueError(f"expected name=outcome, separated by commas, each outcome one of {', '.join(Outcome)}")  # fmt: skip
+            raise ValueError(
+                f"expected name=outcome, separated by commas, each outcome one of {', '.join(Outcome)}"
+            )
         chosen[name] = Outcome(outcome)
     return chosen
 
@@ -161,7 +165,9 @@ def rule_of(
             reason=description,
         )
     except ExpressionError as error:
-        raise NotTranslated(f"rule {rule_id}, line {error.line}, column {error.column}: {error.message}") from None  # fmt: skip
+        raise NotTranslated(
+            f"rule {rule_id}, line {error.line}, column {error.column}: {error.message}"
+        ) from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         raise NotTranslated(f"rule {rule_id}, {first['loc'][0]}: {first['msg']}") from None

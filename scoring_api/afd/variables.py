@@ -56,14 +56,20 @@ class Variables:
     def update(self, request: Request, author: str) -> Answer:
         """Change what is said of one."""
         before = self._catalogue.known(Thing.VARIABLE, request["name"], "variable")
-        self._clerk.put(Thing.VARIABLE, request["name"], self._variable({**before, **request}), author)  # fmt: skip
+        self._clerk.put(
+            Thing.VARIABLE, request["name"], self._variable({**before, **request}), author
+        )
         return {}
 
     def delete(self, request: Request, author: str) -> Answer:
         """Take one away that no event type uses."""
         name = request["name"]
         if self._shelf.get(Thing.VARIABLE, name) is not None:
-            users = [key for key, one in self._shelf.all(Thing.EVENT_TYPE).items() if name in one["eventVariables"]]  # fmt: skip
+            users = [
+                key
+                for key, one in self._shelf.all(Thing.EVENT_TYPE).items()
+                if name in one["eventVariables"]
+            ]
             if users:
                 raise ConflictException(f"{name} is in use by the event type {users[0]}")
             self._clerk.drop(Thing.VARIABLE, name, author)
@@ -86,7 +92,10 @@ class Variables:
         }
 
     def _all(self) -> dict[str, Value]:
-        return {name: one | {"arn": arn("variable", name)} for name, one in self._shelf.all(Thing.VARIABLE).items()}  # fmt: skip
+        return {
+            name: one | {"arn": arn("variable", name)}
+            for name, one in self._shelf.all(Thing.VARIABLE).items()
+        }
 
     def _variable(self, request: Request) -> Value:
         name = request["name"]
@@ -96,4 +105,12 @@ class Variables:
             raise ValidationException(f"dataSource: there are no external models, see {PAGE}")
         if request.get(VARIABLE_TYPE):
             check_shape(VARIABLE_TYPE, request[VARIABLE_TYPE])
-        return without_ours(dict(request), "name", "dataType", "dataSource", "defaultValue", "description", VARIABLE_TYPE)  # fmt: skip
+        return without_ours(
+            dict(request),
+            "name",
+            "dataType",
+            "dataSource",
+            "defaultValue",
+            "description",
+            VARIABLE_TYPE,
+        )

@@ -65,8 +65,16 @@ class Filters(BaseModel):
     range: Annotated[Range, Field(description="How far back from now.")] = Range.HOUR
     start: AwareDatetime | None = None
     end: AwareDatetime | None = None
-    outcomes: Annotated[list[Outcome], Field(max_length=len(Outcome), description="Empty: all.")] = []  # fmt: skip
-    find: Annotated[str, Field(max_length=MAX_ID_LENGTH, description="An entity, IP address, merchant, event, e-mail address, phone or name, exactly.")] = ""  # fmt: skip
+    outcomes: Annotated[
+        list[Outcome], Field(max_length=len(Outcome), description="Empty: all.")
+    ] = []
+    find: Annotated[
+        str,
+        Field(
+            max_length=MAX_ID_LENGTH,
+            description="An entity, IP address, merchant, event, e-mail address, phone or name, exactly.",
+        ),
+    ] = ""
 
     @model_validator(mode="after")
     def _both_ends(self) -> Filters:

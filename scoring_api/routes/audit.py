@@ -17,7 +17,9 @@ class AuditPage(BaseModel):
     """Some records, the newest first."""
 
     items: list[AuditRecord]
-    next_cursor: Annotated[str | None, Field(description="Gives the next page; null if this is the last.")]  # fmt: skip
+    next_cursor: Annotated[
+        str | None, Field(description="Gives the next page; null if this is the last.")
+    ]
 
 
 def audit_routes(audit: AuditLog) -> APIRouter:

@@ -31,7 +31,12 @@ class NewKey(BaseModel):
 class MadeKey(ApiKey):
     """A key that was just made, with its secret."""
 
-    secret: Annotated[str, Field(description="To be sent as Authorization: Bearer. Shown this once; only its hash is kept.")]  # fmt: skip
+    secret: Annotated[
+        str,
+        Field(
+            description="To be sent as Authorization: Bearer. Shown this once; only its hash is kept."
+        ),
+    ]
 
 
 class Keys(BaseModel):

@@ -90,7 +90,9 @@ class EntryPage(BaseModel):
     """Entries in the order of their values."""
 
     items: list[Entry]
-    next_cursor: Annotated[str | None, Field(description="Gives the next page; null if this is the last.")]  # fmt: skip
+    next_cursor: Annotated[
+        str | None, Field(description="Gives the next page; null if this is the last.")
+    ]
 
 
 class EntryChanges(BaseModel):
@@ -101,7 +103,9 @@ class EntryChanges(BaseModel):
         json_schema_extra={"examples": [{"add": [{"value": "203.0.113.0/24", "reason": "card testing"}]}]},
     )  # fmt: skip
 
-    add: Annotated[list[ListEntry], Field(max_length=MAX_CHANGE, description="Put on, or put anew.")] = []  # fmt: skip
+    add: Annotated[
+        list[ListEntry], Field(max_length=MAX_CHANGE, description="Put on, or put anew.")
+    ] = []
     remove: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=MAX_VALUE)]],
         Field(max_length=MAX_CHANGE, description="Taken off, before others are put on."),

@@ -27,14 +27,19 @@ class Model(BaseModel):
     name: str
     version: Annotated[str, Field(description="Content hash, shortened.")]
     created_at: Annotated[str, Field(description="When it was trained, ISO 8601.")]
-    metrics: Annotated[dict[str, Any], Field(description="Figures on the later period, which training did not see.")]  # fmt: skip
+    metrics: Annotated[
+        dict[str, Any],
+        Field(description="Figures on the later period, which training did not see."),
+    ]
 
 
 class Models(BaseModel):
     """The models there are, and which of them decide."""
 
     champion: Annotated[ModelRef, Field(description="The one that decides.")]
-    challenger: Annotated[ModelRef | None, Field(description="The one that decides in shadow; null when none does.")]  # fmt: skip
+    challenger: Annotated[
+        ModelRef | None, Field(description="The one that decides in shadow; null when none does.")
+    ]
     items: Annotated[list[Model], Field(description="All of the registry, the newest last.")]
 
 

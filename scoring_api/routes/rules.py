@@ -87,7 +87,9 @@ class DryRun(BaseModel):
     )
 
     rules: RuleSet
-    days: Annotated[float, Field(gt=0, le=3_650, description="How far back; Kafka keeps 30 days by default.")] = 30.0  # fmt: skip
+    days: Annotated[
+        float, Field(gt=0, le=3_650, description="How far back; Kafka keeps 30 days by default.")
+    ] = 30.0
     limit: Annotated[int | None, Field(ge=1, description="Most transactions, the latest.")] = None
 
 

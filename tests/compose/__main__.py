@@ -69,7 +69,9 @@ class Composed:
             command, cwd=ROOT, env=self._env, capture_output=True, text=True, timeout=timeout_s, check=False
         )  # fmt: skip
         if done.returncode:
-            raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")  # fmt: skip
+            raise Failed(
+                f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+            )
         return done.stdout
 
     def up(self) -> None:
@@ -79,7 +81,9 @@ class Composed:
 
     def get(self, setting: str, path: str, key: str = "", body: Any = None) -> Any:
         """Ask one of the services; gives what it answers, read as JSON."""
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})  # fmt: skip
+        headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {key}"} if key else {}
+        )
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.ports[setting]}{path}",
             None if body is None else json.dumps(body).encode(),
@@ -179,7 +183,9 @@ def ours(composed: Composed, prefix: str) -> dict[str, Any]:
 def found(composed: Composed, prefix: str) -> int:
     """Count the documents of events."""
     query = {"query": {"prefix": {"event_id": prefix}}}
-    return int(composed.get("OPENSEARCH_PORT", "/processed_transactions/_count", body=query)["count"])  # fmt: skip
+    return int(
+        composed.get("OPENSEARCH_PORT", "/processed_transactions/_count", body=query)["count"]
+    )
 
 
 def mailed(composed: Composed, event_id: str) -> bool:
@@ -194,7 +200,7 @@ def unknown_metrics(composed: Composed) -> set[str]:
     expressions += [one for panel in PANELS for one in panel.series.values()]
     asked = {name for one in expressions for name in re.findall(r"(?:fraudstream|flink)_\w+", one)}
     for service, port in TARGETS.items():
-        code = f"import urllib.request as r; print(r.urlopen('http://localhost:{port}/metrics').read().decode())"  # fmt: skip
+        code = f"import urllib.request as r; print(r.urlopen('http://localhost:{port}/metrics').read().decode())"
         served = composed.compose("exec", "-T", service, "python3", "-c", code)
         asked -= set(re.findall(r"^(?:# TYPE )?(\w+)", served, re.MULTILINE))
     return asked
@@ -224,16 +230,27 @@ def story(composed: Composed) -> None:
     with step("transactions of an independent client"):
         composed.produce(*(payment(n, "c-compose") for n in range(20)), (b"c", b"{broken"))
         until("20 decisions", lambda: len(ours(composed, "compose-c-compose-")) == 20)
-        until("the dead letter", lambda: any(one.value == b"{broken" for one in composed.read("transactions.dlq")))  # fmt: skip
+        until(
+            "the dead letter",
+            lambda: any(one.value == b"{broken" for one in composed.read("transactions.dlq")),
+        )
     with step("the API with its first key, and a block list"):
-        key = composed.compose("exec", "-T", "scoring_api", "cat", "/var/lib/fraudstream/api-key").strip()  # fmt: skip
+        key = composed.compose(
+            "exec", "-T", "scoring_api", "cat", "/var/lib/fraudstream/api-key"
+        ).strip()
         made = {"name": "compose_blocked", "type": "entity", "use": "block"}
         composed.get("API_PORT", "/v1/lists", key, made)
         # One for each part that is killed: further alerts of one entity would wait for its digest.
-        entries = {"add": [{"value": "c-blocked"}, *({"value": f"c-blocked-{one}"} for one in VICTIMS)]}  # fmt: skip
+        entries = {
+            "add": [{"value": "c-blocked"}, *({"value": f"c-blocked-{one}"} for one in VICTIMS)]
+        }
         composed.get("API_PORT", "/v1/lists/compose_blocked/entries", key, entries)
         asked = json.loads(payment(0, "c-blocked")[1])
-        until("REST to block", lambda: composed.get("API_PORT", "/v1/score", key, asked)["fd"]["outcome"] == "block", 10)  # fmt: skip
+        until(
+            "REST to block",
+            lambda: composed.get("API_PORT", "/v1/score", key, asked)["fd"]["outcome"] == "block",
+            10,
+        )
     with step("a blocked transaction is mailed and found"):
         composed.produce(payment(1, "c-blocked"))
         until("the block", lambda: outcome(composed, "compose-c-blocked-1") == "block")
@@ -255,13 +272,28 @@ def story(composed: Composed) -> None:
             entity = f"c-after-{victim}"
             blocked = payment(0, f"c-blocked-{victim}", event_id=f"compose-{entity}-blocked")
             composed.produce(*(payment(n, entity) for n in range(20)), blocked)
-            until("decisions", lambda entity=entity: len(ours(composed, f"compose-{entity}-")) == 21, 300)  # fmt: skip
+            until(
+                "decisions",
+                lambda entity=entity: len(ours(composed, f"compose-{entity}-")) == 21,
+                300,
+            )
             until("documents", lambda entity=entity: found(composed, f"compose-{entity}-") == 21)
             until("the mail", lambda entity=entity: mailed(composed, f"compose-{entity}-blocked"))
     with step("another TaskManager adds its slots"):
         slots = composed.get("FLINK_PORT", "/overview")["slots-total"]
-        composed.compose("up", "--detach", "--no-deps", "--no-recreate", "--scale", "taskmanager=2", "taskmanager")  # fmt: skip
-        until("twice the slots", lambda: composed.get("FLINK_PORT", "/overview")["slots-total"] == 2 * slots)  # fmt: skip
+        composed.compose(
+            "up",
+            "--detach",
+            "--no-deps",
+            "--no-recreate",
+            "--scale",
+            "taskmanager=2",
+            "taskmanager",
+        )
+        until(
+            "twice the slots",
+            lambda: composed.get("FLINK_PORT", "/overview")["slots-total"] == 2 * slots,
+        )
     with step("down and up again keep what was there"):
         before = composed.documents()
         composed.compose("down")

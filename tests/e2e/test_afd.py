@@ -58,7 +58,9 @@ def test_what_it_is_told_is_what_the_stream_decides(stack: Stack, client: Any) -
         assert decision["history"]["entity"] == n
         (scores,) = answer["modelScores"]
         assert list(scores["scores"].values()) == [decision["score"]]
-        assert decision["outcome"] in [one for result in answer["ruleResults"] for one in result["outcomes"]]  # fmt: skip
+        assert decision["outcome"] in [
+            one for result in answer["ruleResults"] for one in result["outcomes"]
+        ]
         fired = [rule["id"] for rule in decision["rules"]] or ["no_rule_matched"]
         assert [result["ruleId"] for result in answer["ruleResults"]] == fired
 

@@ -217,8 +217,15 @@ def test_predictions_events_and_labels(afd: Afd) -> None:
 def score(afd: Afd, **changes: Any) -> dict[str, Any]:
     """Ask our own route how an event would be decided; gives the decision."""
     key = (afd.folder / "api-key").read_text().strip()
-    record = {"event_id": f"asked-{next(_NUMBERS)}", "event_time": "2026-03-01T10:00:00Z", "transaction_amt": 1, "transaction_currency": "USD"}  # fmt: skip
-    asked = httpx.post(f"{afd.url}/v1/score", json=record | changes, headers={"Authorization": f"Bearer {key}"})  # fmt: skip
+    record = {
+        "event_id": f"asked-{next(_NUMBERS)}",
+        "event_time": "2026-03-01T10:00:00Z",
+        "transaction_amt": 1,
+        "transaction_currency": "USD",
+    }
+    asked = httpx.post(
+        f"{afd.url}/v1/score", json=record | changes, headers={"Authorization": f"Bearer {key}"}
+    )
     return asked.raise_for_status().json()["fd"]  # type: ignore[no-any-return]
 
 
@@ -240,14 +247,25 @@ def code_of(error: pytest.ExceptionInfo[ClientError]) -> str:
 
 def test_errors_are_the_clients_own_classes(afd: Afd) -> None:
     client = afd.client()
-    with pytest.raises(client.exceptions.ValidationException, match="transaction_amt: expected a value"):  # fmt: skip
+    with pytest.raises(
+        client.exceptions.ValidationException, match="transaction_amt: expected a value"
+    ):
         client.get_event_prediction(**event(eventVariables={"transaction_currency": "USD"}))
     with pytest.raises(client.exceptions.ValidationException, match=r"eventTypeName.*pattern"):
-        client.send_event(**{k: v for k, v in event(eventTypeName="Bad Name").items() if k != "detectorId"})  # fmt: skip
-    with pytest.raises(client.exceptions.ValidationException, match="CreateModel has nothing of ours"):  # fmt: skip
+        client.send_event(
+            **{k: v for k, v in event(eventTypeName="Bad Name").items() if k != "detectorId"}
+        )
+    with pytest.raises(
+        client.exceptions.ValidationException, match="CreateModel has nothing of ours"
+    ):
         client.create_model(modelId="m", modelType="ONLINE_FRAUD_INSIGHTS", eventTypeName="t")
     with pytest.raises(client.exceptions.ValidationException, match="one of"):
-        client.update_event_label(eventId="e", eventTypeName="t", assignedLabel="odd", labelTimestamp="2026-04-01T00:00:00Z")  # fmt: skip
+        client.update_event_label(
+            eventId="e",
+            eventTypeName="t",
+            assignedLabel="odd",
+            labelTimestamp="2026-04-01T00:00:00Z",
+        )
 
 
 def test_calls_that_are_not_their_owners_are_refused(
@@ -319,18 +337,42 @@ def test_an_access_key_has_a_role_a_limit_and_an_end(afd: Afd) -> None:
 def test_what_was_decided_is_found_again(afd: Afd) -> None:
     """The event as it was sent while the topic has it, from the index after that; and why it was decided so."""
     client = afd.client()
-    sent = [event(eventVariables={"transaction_amt": "9", "transaction_currency": "USD", "email_address": f"ada{n}@example.com", "basket_size": "3"}) for n in range(12)]  # fmt: skip
+    sent = [
+        event(
+            eventVariables={
+                "transaction_amt": "9",
+                "transaction_currency": "USD",
+                "email_address": f"ada{n}@example.com",
+                "basket_size": "3",
+            }
+        )
+        for n in range(12)
+    ]
     for one in sent:
         client.get_event_prediction(**one)
     rule = default_rules().rules[0]
     documents = []
     for offset, (_, record) in enumerate(afd.records(Topic.TRANSACTIONS)):
-        place = {"topic": afd.topics[Topic.TRANSACTIONS], "partition": 0, "offset": offset, "timestamp_ms": START_MS + offset}  # fmt: skip
+        place = {
+            "topic": afd.topics[Topic.TRANSACTIONS],
+            "partition": 0,
+            "offset": offset,
+            "timestamp_ms": START_MS + offset,
+        }
         scored_at = to_datetime(START_MS + offset).isoformat(timespec="milliseconds")
         reasons = [{"code": "AMOUNT", "text": "It is much.", "contribution": 0.8}]
-        decision = a_decision(source=place, scored_at=scored_at, reasons=reasons, outcome="review", rules=[{"id": rule.id, "version": rule.version, "outcome": "review"}], versions={"rules": default_rules().version, "lists": {}})  # fmt: skip
+        decision = a_decision(
+            source=place,
+            scored_at=scored_at,
+            reasons=reasons,
+            outcome="review",
+            rules=[{"id": rule.id, "version": rule.version, "outcome": "review"}],
+            versions={"rules": default_rules().version, "lists": {}},
+        )
         if record["event_id"] in {one["eventId"] for one in sent}:
-            documents.append(to_document(orjson.dumps(record | {"fd": decision}), Pseudonyms(b"k" * 32)))  # fmt: skip
+            documents.append(
+                to_document(orjson.dumps(record | {"fd": decision}), Pseudonyms(b"k" * 32))
+            )
     search = connect(OpenSearchSettings(opensearch_url=afd.search), timeout_s=30)
     sink = Sink(search, clock=system_clock, rng=random.Random(1), shards=1, replicas=0)
     sink.prepare()
@@ -353,7 +395,12 @@ def test_what_was_decided_is_found_again(afd: Afd) -> None:
     summaries: list[dict[str, Any]] = []
     token: dict[str, str] = {}
     while True:
-        listed = answer(client.list_event_predictions(predictionTimeRange=span, detectorId={"value": "fraudstream"}, **token), "ListEventPredictions")  # fmt: skip
+        listed = answer(
+            client.list_event_predictions(
+                predictionTimeRange=span, detectorId={"value": "fraudstream"}, **token
+            ),
+            "ListEventPredictions",
+        )
         summaries += listed["eventPredictionSummaries"]
         if "nextToken" not in listed:
             break
@@ -385,7 +432,11 @@ def test_what_was_decided_is_found_again(afd: Afd) -> None:
     admin = AdminClient({"bootstrap.servers": afd.kafka})
     admin.delete_records([upto])[upto].result(30)
     left = client.get_event(eventId=first["eventId"], eventTypeName="purchase")["event"]
-    assert left["eventVariables"].keys() == {"transaction_amt", "transaction_currency", "email_address"}  # fmt: skip
+    assert left["eventVariables"].keys() == {
+        "transaction_amt",
+        "transaction_currency",
+        "email_address",
+    }
     assert left["eventVariables"]["email_address"].startswith("h_")
 
 
@@ -606,14 +657,29 @@ def test_an_export_is_taken_over(afd: Afd, tmp_path: Path) -> None:
     for _ in range(2):
         applied = run("--apply")
         assert applied.returncode == 0, applied.stderr
-    until(lambda: "imported" in {one["detectorId"] for one in client.get_detectors()["detectors"]}, "the import")  # fmt: skip
+    until(
+        lambda: "imported" in {one["detectorId"] for one in client.get_detectors()["detectors"]},
+        "the import",
+    )
     (version,) = client.describe_detector(detectorId="imported")["detectorVersionSummaries"]
     assert version["status"] == "DRAFT"
     (details,) = client.get_rules(detectorId="imported", ruleId="dear", ruleVersion="4")["ruleDetails"]  # fmt: skip
     assert details["expression"] == "$order_price > 500 and $ip_address in @imported_ips"
-    assert client.get_list_elements(name="imported_ips")["elements"] == ["198.51.100.9", "203.0.113.0/24"]  # fmt: skip
-    client.update_detector_version_status(detectorId="imported", detectorVersionId="1", status="ACTIVE")  # fmt: skip
-    asked = event(detectorId="imported", eventVariables={"transaction_amt": "900", "transaction_currency": "USD", "ip_address": "203.0.113.5"})  # fmt: skip
+    assert client.get_list_elements(name="imported_ips")["elements"] == [
+        "198.51.100.9",
+        "203.0.113.0/24",
+    ]
+    client.update_detector_version_status(
+        detectorId="imported", detectorVersionId="1", status="ACTIVE"
+    )
+    asked = event(
+        detectorId="imported",
+        eventVariables={
+            "transaction_amt": "900",
+            "transaction_currency": "USD",
+            "ip_address": "203.0.113.5",
+        },
+    )
     expected = [{"ruleId": "dear", "outcomes": ["deny_order"]}]
     until(lambda: client.get_event_prediction(**asked)["ruleResults"] == expected, "the switch")
     (folder / "outcomes-1.json").write_bytes(orjson.dumps({"outcomes": [{"name": "vip"}]}))

@@ -87,7 +87,13 @@ def test_a_stack_is_started_shown_stopped_and_started_again(project: Project) ->
     assert f"http://127.0.0.1:{project.ui_port}" in output
     with socket.create_connection(("127.0.0.1", project.smtp_port), timeout=5) as smtp:
         file = smtp.makefile("rwb")
-        for line in (b"", b"HELO me", b"MAIL FROM:<a@example.com>", b"RCPT TO:<b@example.com>", b"DATA"):  # fmt: skip
+        for line in (
+            b"",
+            b"HELO me",
+            b"MAIL FROM:<a@example.com>",
+            b"RCPT TO:<b@example.com>",
+            b"DATA",
+        ):
             if line:
                 file.write(line + b"\r\n")
                 file.flush()

@@ -99,7 +99,10 @@ def test_an_operator_sends_dead_letters_back(operator: Operator, tmp_path: Path)
     assert '"event_id": "e1"' in shown
     assert NAME not in shown
     assert NAME not in operator.run("show", "0-2")
-    assert operator.run("show", "0-2", "--clear") == '{"event_id": "e2", "customer_name": "Ada Lovelace"'  # fmt: skip
+    assert (
+        operator.run("show", "0-2", "--clear")
+        == '{"event_id": "e2", "customer_name": "Ada Lovelace"'
+    )
     assert "there is no dead letter at 0-9" in operator.run("show", "0-9", code=1)
 
     assert "0 sent back" in operator.run("replay")
@@ -120,8 +123,12 @@ def test_an_operator_sends_dead_letters_back(operator: Operator, tmp_path: Path)
     assert decode(first.value).event_id == "e1"
     assert decode(second.value).transaction_currency == "USD"
     assert (first.key, second.key) == (b"cust-1", None)
-    assert dict(first.headers) == {"replayed_from": f"{operator.env['TOPIC_TRANSACTIONS_DLQ']}-0-0".encode()}  # fmt: skip
-    marks = {row["place"]: row["replayed_at"] for row in orjson.loads(operator.run("list", "--json"))}  # fmt: skip
+    assert dict(first.headers) == {
+        "replayed_from": f"{operator.env['TOPIC_TRANSACTIONS_DLQ']}-0-0".encode()
+    }
+    marks = {
+        row["place"]: row["replayed_at"] for row in orjson.loads(operator.run("list", "--json"))
+    }
     assert {place for place, at in marks.items() if at} == {"0-0", "0-1", "0-4"}
 
     records, _ = AuditLog(tmp_path).page(10)

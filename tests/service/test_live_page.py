@@ -348,7 +348,9 @@ def test_an_outage_of_opensearch_is_said_and_heals(page: Page, site: Site) -> No
 
 def test_an_empty_index_says_how_to_get_decisions(browser: Browser, site: Site, page: Page) -> None:
     sign_in(page, site)
-    nothing = {"panels": {panel.id: [[0]] if panel.chart is Chart.METRIC else [] for panel in PANELS}}  # fmt: skip
+    nothing = {
+        "panels": {panel.id: [[0]] if panel.chart is Chart.METRIC else [] for panel in PANELS}
+    }
     span = {"total": 0, "start_ms": NOW_MS - HOUR_MS, "end_ms": NOW_MS, "interval_ms": 60_000}
     page.route("**/live/panels", lambda route: route.fulfill(json=nothing | span))
     page.route("**/live/alerts", lambda route: route.fulfill(json={"total": 0, "items": []}))

@@ -130,9 +130,15 @@ def test_an_analyst_looks_at_past_decisions(kafka: str, tmp_path: Path) -> None:
     report = analyst.json("rules", "test", file)
     assert (report["period"]["judged"], report["period"]["repeated"]) == (2_000, 100)
     told = Counter(record["fd"]["outcome"] for record in records)
-    assert {name: tally["transactions"] for name, tally in report["decided"].items()} == {name: told[name] for name in ("approve", "review", "block")}  # fmt: skip
-    assert report["rules"][0]["hits"]["transactions"] == sum(record["fd"]["score"] >= 600 for record in records)  # fmt: skip
-    assert report["total"]["fraud"] == len(fraud & {orjson.loads(one)["event_id"] for one in labels})  # fmt: skip
+    assert {name: tally["transactions"] for name, tally in report["decided"].items()} == {
+        name: told[name] for name in ("approve", "review", "block")
+    }
+    assert report["rules"][0]["hits"]["transactions"] == sum(
+        record["fd"]["score"] >= 600 for record in records
+    )
+    assert report["total"]["fraud"] == len(
+        fraud & {orjson.loads(one)["event_id"] for one in labels}
+    )
     assert report["total"]["fraud"] + report["total"]["legitimate"] == 1_000
     more = tmp_path / "more.txt"
     more.write_text("203.0.113.32/27\n")
@@ -154,7 +160,9 @@ def test_an_analyst_looks_at_past_decisions(kafka: str, tmp_path: Path) -> None:
     assert "no rules challenge" in analyst.run("challenge", "rules", "none")
     assert "no model challenges" in analyst.run("challenge", "model", "none")
     assert f"challenger: fraud@{new}" in analyst.run("challenge", "model", f"fraud@{new}")
-    assert "there is no version 000000000000" in analyst.run("challenge", "rules", "000000000000", code=2)  # fmt: skip
+    assert "there is no version 000000000000" in analyst.run(
+        "challenge", "rules", "000000000000", code=2
+    )
     assert "nothing" in analyst.run("challenge", "model", "nothing", code=2)
 
     assert "2,100 computed again, 0 differ" in " ".join(analyst.run("recheck").split())
@@ -176,7 +184,9 @@ def test_a_span_ends_where_the_topic_ended(kafka: str, tmp_path: Path) -> None:
     with TopicSpan(settings, Topic.LABELS, service="test") as span:
         write(env, "TOPIC_LABELS", [b'{"event_id":"later"}'], "event_id")
         progress: list[tuple[int, int]] = []
-        values = [one for batch in span.values(lambda *told: progress.append(told)) for one in batch]  # fmt: skip
+        values = [
+            one for batch in span.values(lambda *told: progress.append(told)) for one in batch
+        ]
         assert values == [b'{"event_id":"%d"}' % at for at in range(100)]
         assert (progress[0], progress[-1]) == ((0, 100), (100, 100))
     with TopicSpan(settings, Topic.LABELS, latest=10, service="test") as some:

@@ -82,7 +82,9 @@ def read_all(bootstrap: str, topic: str) -> list:
 @contextmanager
 def producing(env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
-        process = subprocess.Popen([sys.executable, "-m", "producer"], env=env, stdout=output, stderr=output)  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", "producer"], env=env, stdout=output, stderr=output
+        )
         try:
             yield process
         finally:
@@ -167,7 +169,9 @@ def test_a_restarted_producer_repeats_no_id(kafka: str, tmp_path: Path) -> None:
         with producing(env, log) as process:
             wait_for(lambda: acknowledged(str(port)) > 100, 90, "100 transactions")
             process.send_signal(number)
-            assert process.wait(30) == (0 if number == signal.SIGTERM else -signal.SIGKILL), log.read_text()  # fmt: skip
+            assert process.wait(30) == (0 if number == signal.SIGTERM else -signal.SIGKILL), (
+                log.read_text()
+            )
     records = read_all(kafka, "live-transactions")
     ids = [decode(record.value).event_id for record in records]
     counted = sum(
@@ -216,14 +220,19 @@ def test_a_killed_broker_costs_no_transaction(tmp_path: Path) -> None:
                     orjson.loads(line) for line in log.read_text().splitlines() if "producer.stopped" in line
                 )  # fmt: skip
                 assert stopped["lost"] == 0
-                ids = [decode(r.value).event_id for r in read_all(f"127.0.0.1:{port}", "killed-transactions")]  # fmt: skip
+                ids = [
+                    decode(r.value).event_id
+                    for r in read_all(f"127.0.0.1:{port}", "killed-transactions")
+                ]
     labels = stopped["acknowledged"] - len(ids)
     # Labels count too: with half a minute of life there are next to none.
     assert 0 <= labels < 50
     assert len(ids) == len(set(ids)) > 500
 
 
-def test_a_campaign_is_injected_by_command_and_can_be_told_again(kafka: str, tmp_path: Path) -> None:  # fmt: skip
+def test_a_campaign_is_injected_by_command_and_can_be_told_again(
+    kafka: str, tmp_path: Path
+) -> None:
     """Started and stopped by commands; what the producer logged says from when to when."""
     (port,) = free_ports(1, "127.0.0.1")
     env = environment(
@@ -234,7 +243,9 @@ def test_a_campaign_is_injected_by_command_and_can_be_told_again(kafka: str, tmp
     injected = tmp_path / "injections.jsonl"
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([COMMAND, *words], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)  # fmt: skip
+        return subprocess.run(
+            [COMMAND, *words], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
 
     def frauds() -> float:
         text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
@@ -245,7 +256,17 @@ def test_a_campaign_is_injected_by_command_and_can_be_told_again(kafka: str, tmp
     with producing(env, log) as process:
         wait_for(lambda: acknowledged(str(port)) > 20, 90, "20 transactions")
         before = frauds()
-        started = command("campaign", "start", "card_testing", "--intensity", "50", "--minutes", "2", "--name", "t1")  # fmt: skip
+        started = command(
+            "campaign",
+            "start",
+            "card_testing",
+            "--intensity",
+            "50",
+            "--minutes",
+            "2",
+            "--name",
+            "t1",
+        )
         assert started.returncode == 0, started.stderr
         again = command("campaign", "start", "card_testing", "--name", "t1")
         assert again.returncode == 2
@@ -281,7 +302,9 @@ def test_thieves_of_the_stream_see_what_is_blocked(kafka: str, tmp_path: Path) -
     injected = tmp_path / "injections.jsonl"
     command = [COMMAND, "drift", "start", "adapting", "--minutes", "5"]
     subprocess.run(command, env=env, check=True, timeout=60, capture_output=True)
-    bank_in = KafkaConsumer("adapting-transactions", bootstrap_servers=kafka, auto_offset_reset="earliest")  # fmt: skip
+    bank_in = KafkaConsumer(
+        "adapting-transactions", bootstrap_servers=kafka, auto_offset_reset="earliest"
+    )
     bank_out = KafkaProducer(bootstrap_servers=kafka)
 
     def observed() -> list[dict]:

@@ -127,7 +127,9 @@ def test_decisions_are_found_labelled_and_nobody_is_named(
         finally:
             consumer.close()
         got = [each for records in batch.values() for each in records]
-        assert [(each.key, orjson.loads(each.value)["label"]) for each in got] == [(record["event_id"].encode(), "fraud")]  # fmt: skip
+        assert [(each.key, orjson.loads(each.value)["label"]) for each in got] == [
+            (record["event_id"].encode(), "fraud")
+        ]
 
         # Rules and lists that name somebody, and answers that are kept to be given again.
         email, name = personal["email_address"], personal["customer_name"]

@@ -104,4 +104,6 @@ def test_mail_survives_a_restart_of_the_catcher(tmp_path: Path) -> None:
         assert resident_mb(process.pid) > 1
     assert process.returncode == 0
     with running(service, tmp_path):
-        assert [one["Subject"] for one in read(f"{service.address}/api/v1/messages")["messages"]] == ["kept"]  # fmt: skip
+        assert [
+            one["Subject"] for one in read(f"{service.address}/api/v1/messages")["messages"]
+        ] == ["kept"]

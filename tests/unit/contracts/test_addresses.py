@@ -43,7 +43,9 @@ def test_a_zone_is_no_part_of_an_address(address: ipaddress.IPv6Address, zone: s
     assert network_of(f"{address}%{zone}/64") == network_of(f"{address}/64")
 
 
-@pytest.mark.parametrize("text", ["", "::1%", "10.0.0.1%eth0", "1" * 65, ":" * 1_000_000, "10.0.0.0/8"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text", ["", "::1%", "10.0.0.1%eth0", "1" * 65, ":" * 1_000_000, "10.0.0.0/8"]
+)
 def test_what_is_no_address_is_none(text: str) -> None:
     assert address_of(text) is None
 

@@ -21,7 +21,11 @@ from fraud.contracts.errors import InvalidMessage
 
 BODY = {"author": "ada", "time": "2026-03-01T12:00:00Z", "content": {"name": "m", "version": "a1"}}
 
-NOW: dict[str, Any] = {"author": "ada", "time": datetime(2026, 3, 1, tzinfo=UTC), "content": {"name": "m", "version": "a1"}}  # fmt: skip
+NOW: dict[str, Any] = {
+    "author": "ada",
+    "time": datetime(2026, 3, 1, tzinfo=UTC),
+    "content": {"name": "m", "version": "a1"},
+}
 
 parts = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}", fullmatch=True)
 
@@ -43,7 +47,9 @@ def test_what_is_written_is_read(
     assert decode_control(document.key, document.value) == document
 
 
-@pytest.mark.parametrize(("kind", "name"), [("rules", "active"), ("model", "champion"), ("model", "challenger")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "name"), [("rules", "active"), ("model", "champion"), ("model", "challenger")]
+)
 def test_a_change_has_an_id_in_the_key_and_may_say_what_it_replaces(kind: str, name: str) -> None:
     """So that no second one of the same version takes the first off a compacted topic."""
     one, other = (

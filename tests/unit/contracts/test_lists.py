@@ -179,7 +179,9 @@ def test_an_entry_keeps_its_expiry() -> None:
     assert expires_ms(ListEntry(value="a")) == 0
 
 
-@pytest.mark.parametrize("end", ["1970-01-01T00:00:00Z", "1969-12-31T00:00:00Z", "0001-01-01T00:00:00+14:00"])  # fmt: skip
+@pytest.mark.parametrize(
+    "end", ["1970-01-01T00:00:00Z", "1969-12-31T00:00:00Z", "0001-01-01T00:00:00+14:00"]
+)
 def test_an_entry_that_ended_before_1970_ended(end: str) -> None:
     """0 would be never."""
     entry = ListEntry.model_validate({"value": "a", "expires_at": end})

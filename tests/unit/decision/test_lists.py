@@ -78,7 +78,9 @@ def test_a_lookup_made_from_the_one_before_finds_the_same(
             before = None if lookup is None else lookup.members(ADDRESSES, 0).tolist()
             state = fold.states()["them"]
             after = Lookup(state, lookup)
-            assert after.members(ADDRESSES, 0).tolist() == Lookup(state).members(ADDRESSES, 0).tolist()  # fmt: skip
+            assert (
+                after.members(ADDRESSES, 0).tolist() == Lookup(state).members(ADDRESSES, 0).tolist()
+            )
             assert lookup is None or lookup.members(ADDRESSES, 0).tolist() == before
             lookup = after
 

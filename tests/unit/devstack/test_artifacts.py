@@ -61,7 +61,9 @@ class Repository:
 
 @pytest.fixture
 def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
-    pinned = Artifact("org.example:thing:1.0:jar", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))  # fmt: skip
+    pinned = Artifact(
+        "org.example:thing:1.0:jar", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT)
+    )
     lock = {"thing": ArtifactSet("thing", ("org.example:thing:1.0",), (pinned,))}
     monkeypatch.setattr(artifacts, "read_lock", lambda: lock)
     repository = Repository()

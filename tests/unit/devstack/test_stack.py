@@ -30,7 +30,9 @@ def test_every_service_is_declared_and_comes_after_what_it_needs(tmp_path: Path)
 
 
 def test_services_stop_before_flink_and_flink_before_the_servers(tmp_path: Path) -> None:
-    stages = {service.name: service.stage for service in stack.build(settings(tmp_path), stack.NAMES)}  # fmt: skip
+    stages = {
+        service.name: service.stage for service in stack.build(settings(tmp_path), stack.NAMES)
+    }
     assert stages["producer"] > stages["taskmanager"] > stages["kafka"]
 
 

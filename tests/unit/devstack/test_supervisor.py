@@ -119,7 +119,9 @@ def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
         first = wait_for(tmp_path, StackRecord.is_healthy).services["server"].identity
         assert first is not None
         os.kill(first.pid, signal.SIGKILL)
-        again = wait_for(tmp_path, lambda record: record.services["server"].restarts == 1 and record.is_healthy())  # fmt: skip
+        again = wait_for(
+            tmp_path, lambda record: record.services["server"].restarts == 1 and record.is_healthy()
+        )
         assert again.services["server"].identity != first
         assert not first.is_alive()
 
@@ -148,7 +150,9 @@ def test_children_of_a_killed_service_do_not_outlive_it(tmp_path: Path) -> None:
         assert first is not None
         assert child is not None
         os.kill(first.pid, signal.SIGKILL)
-        wait_for(tmp_path, lambda record: record.services["parent"].state is ServiceState.BACKING_OFF)  # fmt: skip
+        wait_for(
+            tmp_path, lambda record: record.services["parent"].state is ServiceState.BACKING_OFF
+        )
         # The system takes a moment to end what was killed.
         wait_until(lambda: "it lives" if child.is_alive() else None, 5, "the end of the child")
         assert not child.is_alive()

@@ -26,7 +26,15 @@ def test_long_texts_are_not_held() -> None:
 
     def a_transaction(number: int) -> Transaction:
         long = f"{number}" + "x" * 100_000
-        fields = ("ip_address", "user_agent", "email_address", "phone", "product_category", "merchant_id", "device_id")  # fmt: skip
+        fields = (
+            "ip_address",
+            "user_agent",
+            "email_address",
+            "phone",
+            "product_category",
+            "merchant_id",
+            "device_id",
+        )
         return from_mapping(EXAMPLE | dict.fromkeys(fields, long) | {"phone": f"+1{long}"})
 
     pack([a_transaction(0)])

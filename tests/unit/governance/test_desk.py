@@ -104,7 +104,9 @@ def test_rules_that_could_not_decide_are_refused_at_the_door(
 def test_who_activates_may_say_what_is_active_now(office: Office) -> None:
     """Two people do not undo each other's change unseen."""
     shipped = default_rules().version
-    one, other = (office.desk.draft(rules({"when": when}), "ada") for when in ("$score > 1", "$score > 2"))  # fmt: skip
+    one, other = (
+        office.desk.draft(rules({"when": when}), "ada") for when in ("$score > 1", "$score > 2")
+    )
     office.desk.activate(one.version, "ada", expected=shipped)
     with pytest.raises(Conflict, match=f"expected {shipped} to be active"):
         office.desk.activate(other.version, "bo", expected=shipped)

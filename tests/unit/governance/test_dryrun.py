@@ -85,13 +85,24 @@ def labels(values: list[bytes]) -> Labels:
         if value and at % 2:
             event_id = orjson.loads(value)["event_id"]
             for what in ("fraud", "legitimate") if at % 3 else ("legitimate", "fraud"):
-                labels.take([orjson.dumps({"event_id": event_id, "label": what, "label_time": "", "source": "x"})])  # fmt: skip
+                labels.take(
+                    [
+                        orjson.dumps(
+                            {"event_id": event_id, "label": what, "label_time": "", "source": "x"}
+                        )
+                    ]
+                )
     labels.take([b"?"])
     return labels
 
 
 def run(values: list[bytes], labels: Labels, size: int, **changes: Any) -> Report:
-    parts: dict[str, Any] = {"active": ACTIVE, "draft": CompiledRules(DRAFT), "active_lists": LISTS, "draft_lists": LISTS}  # fmt: skip
+    parts: dict[str, Any] = {
+        "active": ACTIVE,
+        "draft": CompiledRules(DRAFT),
+        "active_lists": LISTS,
+        "draft_lists": LISTS,
+    }
     dry = DryRun(**(parts | changes), labels=labels)
     for first in range(0, len(values), size):
         dry.take(values[first : first + size])
@@ -189,17 +200,30 @@ def test_a_dry_run_counts_what_a_plain_scan_counts(
         "unreadable": 2,
     }
     for outcome in Outcome:
-        assert report.decided[outcome].model_dump() == tally([row for row in rows if row["decided"] == outcome])  # fmt: skip
-        assert report.by_draft[outcome].model_dump() == tally([row for row in rows if row["draft"]["outcome"] == outcome])  # fmt: skip
+        assert report.decided[outcome].model_dump() == tally(
+            [row for row in rows if row["decided"] == outcome]
+        )
+        assert report.by_draft[outcome].model_dump() == tally(
+            [row for row in rows if row["draft"]["outcome"] == outcome]
+        )
         # Decided by these very rules and lists, they decide the same again.
         assert report.by_active[outcome] == report.decided[outcome]
-    for changes, before in ((report.against_decided, lambda row: row["decided"]), (report.against_active, lambda row: row["active"]["outcome"])):  # fmt: skip
+    for changes, before in (
+        (report.against_decided, lambda row: row["decided"]),
+        (report.against_active, lambda row: row["active"]["outcome"]),
+    ):
         assert len(changes) == 9
         for one in changes:
-            moved = [row for row in rows if before(row) == one.before and row["draft"]["outcome"] == one.after]  # fmt: skip
+            moved = [
+                row
+                for row in rows
+                if before(row) == one.before and row["draft"]["outcome"] == one.after
+            ]
             assert one.transactions.model_dump() == tally(moved)
             if one.before is not one.after:
-                assert {example.event_id for example in one.examples} <= {row["event_id"] for row in moved}  # fmt: skip
+                assert {example.event_id for example in one.examples} <= {
+                    row["event_id"] for row in moved
+                }
                 assert len(one.examples) == min(5, len(moved))
     assert [rule.id for rule in report.rules] == ["D1", "D2", "D3", "D4", "D5"]
     for rule in report.rules:
@@ -233,7 +257,12 @@ def test_a_list_is_judged_as_of_each_decision(
 
 def test_a_draft_is_tried_with_other_lists(values: list[bytes], labels: Labels) -> None:
     """Lists that are changed for the draft leave the active rules with theirs."""
-    more = {**LISTS, "friends": a_list("friends", ListType.ENTITY, ListUse.ALLOW, *(f"cust-{n:03d}" for n in range(30)))}  # fmt: skip
+    more = {
+        **LISTS,
+        "friends": a_list(
+            "friends", ListType.ENTITY, ListUse.ALLOW, *(f"cust-{n:03d}" for n in range(30))
+        ),
+    }
     report = run(values, labels, 100, draft_lists=more)
     assert report.by_draft[Outcome.APPROVE].transactions == 600
     assert report.by_active == report.decided

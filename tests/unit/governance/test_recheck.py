@@ -35,7 +35,9 @@ class FakeRegistry:
 
 
 def activate(when: str) -> Callable[[Desk], None]:
-    return lambda desk: desk.activate(desk.draft(two_rules(when, "bad"), "ada").version, "ada") and None  # fmt: skip
+    return lambda desk: (
+        desk.activate(desk.draft(two_rules(when, "bad"), "ada").version, "ada") and None
+    )
 
 
 CHANGES: dict[int, Callable[[Desk], Any]] = {
@@ -155,7 +157,9 @@ def test_what_is_not_there_is_said(
 ) -> None:
     """Models, rules and lists that cannot be found are no agreement."""
     documents, values = switched
-    result = checked(documents, values, lambda ref: MODELS.get(ref.version) if ref.version == "1" else None)  # fmt: skip
+    result = checked(
+        documents, values, lambda ref: MODELS.get(ref.version) if ref.version == "1" else None
+    )
     assert list(result.not_computed) == ["model spread@2"]
     without_rules = [one for one in documents if one.kind != "rules"]
     assert any(what.startswith("rules ") for what in checked(without_rules, values).not_computed)

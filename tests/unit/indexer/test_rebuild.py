@@ -67,6 +67,8 @@ def test_a_repeat_that_the_indexer_writes_meanwhile_stays(repeats: int) -> None:
 
     reader = _Reader(feed, decode, write, lambda one: one[0], lambda _: None, 60.0)
     done = reader.read_all(Topic.PROCESSED, lambda _: None)
-    last = dict(decode(Message("", 0, 0, 0, None, value)) for value in feed.values if value != b"garbage")  # fmt: skip
+    last = dict(
+        decode(Message("", 0, 0, 0, None, value)) for value in feed.values if value != b"garbage"
+    )
     assert index == last
     assert done == Rebuilt(Topic.PROCESSED, 5 + repeats, 1)

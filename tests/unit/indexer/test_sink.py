@@ -87,7 +87,11 @@ def test_how_soon_it_was_decided_and_written_and_by_what_is_told(client: FakeCli
         return [value or 0.0 for value in values]
 
     def decided(offset: int, version: str, scored_at: str) -> Document:
-        changes = {"model": {"name": "m", "version": version}, "policy_version": "p", "scored_at": scored_at}  # fmt: skip
+        changes = {
+            "model": {"name": "m", "version": version},
+            "policy_version": "p",
+            "scored_at": scored_at,
+        }
         return to_document(a_processed({}, changes, offset=offset), PSEUDONYMS)
 
     def current() -> list[str]:
@@ -102,7 +106,9 @@ def test_how_soon_it_was_decided_and_written_and_by_what_is_told(client: FakeCli
     sink.write([decided(3, "newer", third)])
     assert current() == ["newer"]
     now = told("sum"), told("count")
-    sums, counts = ([b - a for a, b in zip(*pair, strict=True)] for pair in zip(before, now, strict=True))  # fmt: skip
+    sums, counts = (
+        [b - a for a, b in zip(*pair, strict=True)] for pair in zip(before, now, strict=True)
+    )
     assert counts == [3, 3]
     assert sums == pytest.approx([0.25 + 1.25 + 2.25, 4.75 + 3.75 + 2.75])
 

@@ -28,7 +28,12 @@ def test_a_key_is_found_by_its_secret_and_kept_by_its_hash(tmp_path: Path) -> No
     key, secret = store.create("checkout", Role.SCORE, "ada")
     found = store.find(secret)
     assert found is not None
-    assert (found.id, found.name, found.role, found.created_by) == (key.id, "checkout", Role.SCORE, "ada")  # fmt: skip
+    assert (found.id, found.name, found.role, found.created_by) == (
+        key.id,
+        "checkout",
+        Role.SCORE,
+        "ada",
+    )
     assert store.find(secret + "x") is None
     assert store.find("") is None
     assert store.find("\udcff") is None

@@ -124,7 +124,9 @@ def test_evaluate_measures_a_model_on_a_file(state: Path) -> None:
     assert "average precision" in shown.stdout
     learnt = orjson.loads(run("evaluate", "--data", state / "rows.jsonl", "--json").stdout)["data"]
     assert 0 < learnt["learnt_from"] < learnt["rows"]
-    assert "1,500 transactions are from before the model was trained" in shown.stdout.replace("\n", " ")  # fmt: skip
+    assert "1,500 transactions are from before the model was trained" in shown.stdout.replace(
+        "\n", " "
+    )
 
 
 def test_simulated_figures_carry_their_warning(state: Path) -> None:
@@ -322,7 +324,13 @@ def test_a_damaged_champion_stops_if_missing(state: Path) -> None:
 
 def test_five_facts_are_enough(state: Path) -> None:
     """Time, id, entity, amount and label under a stranger's names; the currency is a constant."""
-    names = {"event_id": "no", "entity_id": "card", "event_time": "at", "transaction_amt": "eur", "label": "chargeback"}  # fmt: skip
+    names = {
+        "event_id": "no",
+        "entity_id": "card",
+        "event_time": "at",
+        "transaction_amt": "eur",
+        "label": "chargeback",
+    }
     with (state / "few.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, names.values())
         writer.writeheader()
@@ -332,7 +340,9 @@ def test_five_facts_are_enough(state: Path) -> None:
     fields = "".join(f'{ours} = "{theirs}"\n' for ours, theirs in names.items())
     mapping = f'[fields]\n{fields}[constants]\ntransaction_currency = "EUR"\n'
     (state / "few.toml").write_text(mapping)
-    result = run("train", "-d", state / "few.csv", "-m", state / "few.toml", "--search", "0", "--json")  # fmt: skip
+    result = run(
+        "train", "-d", state / "few.csv", "-m", state / "few.toml", "--search", "0", "--json"
+    )
     assert result.exit_code == 0, result.output
     told = orjson.loads(result.stdout)
     assert told["training"]["rows"] == 3000

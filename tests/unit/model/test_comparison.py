@@ -92,21 +92,39 @@ def test_a_comparison_counts_what_a_plain_scan_counts(
             rows.append(record)
     assert (found.read, found.unreadable, found.passed_over) == (831, 1, 30)
     assert found.without_challenger == 12 * 16
-    assert {one.challenger_rules for one in found.combinations} == {shipped().version, RULES.version}  # fmt: skip
+    assert {one.challenger_rules for one in found.combinations} == {
+        shipped().version,
+        RULES.version,
+    }
     for one in found.combinations:
-        assert (one.champion, one.challenger, one.rules) == ("spread@1", "spread@2", shipped().version)  # fmt: skip
-        of_it = [row["fd"] for row in rows if row["fd"]["shadow"] and row["fd"]["shadow"]["rules_version"] == one.challenger_rules]  # fmt: skip
+        assert (one.champion, one.challenger, one.rules) == (
+            "spread@1",
+            "spread@2",
+            shipped().version,
+        )
+        of_it = [
+            row["fd"]
+            for row in rows
+            if row["fd"]["shadow"] and row["fd"]["shadow"]["rules_version"] == one.challenger_rules
+        ]
         assert one.decisions == len(of_it)
         same = [fd for fd in of_it if fd["outcome"] == fd["shadow"]["outcome"]]
         assert one.agreement == pytest.approx(len(same) / len(of_it))
         pairs = Counter((fd["outcome"], fd["shadow"]["outcome"]) for fd in of_it)
-        assert {(each.champion, each.challenger): each.transactions.transactions for each in one.outcomes if each.transactions.transactions} == dict(pairs)  # fmt: skip
+        assert {
+            (each.champion, each.challenger): each.transactions.transactions
+            for each in one.outcomes
+            if each.transactions.transactions
+        } == dict(pairs)
         differences = np.array([fd["shadow"]["score"] - fd["score"] for fd in of_it])
         assert one.score.mean == pytest.approx(differences.mean())
         assert one.score.mean_absolute == pytest.approx(np.abs(differences).mean())
         assert one.score.p50 == np.percentile(differences, 50, method="inverted_cdf")
         assert one.score.p95 == np.percentile(differences, 95, method="inverted_cdf")
-        assert (one.score.lower, one.score.higher) == ((differences < 0).sum(), (differences > 0).sum())  # fmt: skip
+        assert (one.score.lower, one.score.higher) == (
+            (differences < 0).sum(),
+            (differences > 0).sum(),
+        )
         for rule in one.rule_hits:
             ours, theirs = (
                 [any((hit["id"], hit["version"]) == (rule.id, rule.version) for hit in side["rules"]) for side in sides]
@@ -119,23 +137,39 @@ def test_a_comparison_counts_what_a_plain_scan_counts(
 def test_labels_say_which_is_better(values: list[bytes], labels: Labels) -> None:
     """The figures are those of scikit-learn and of counting; the intervals leave no doubt here."""
     for one in compared(values, labels, 100).combinations:
-        of_it = [row for row in map(orjson.loads, values[:810]) if not row["fd"]["duplicate"] and (row["fd"]["shadow"] or {}).get("rules_version") == one.challenger_rules]  # fmt: skip
-        known = [(row["fd"], what == 2) for row, what in zip(of_it, labels.of([row["event_id"] for row in of_it]), strict=True) if what]  # fmt: skip
+        of_it = [
+            row
+            for row in map(orjson.loads, values[:810])
+            if not row["fd"]["duplicate"]
+            and (row["fd"]["shadow"] or {}).get("rules_version") == one.challenger_rules
+        ]
+        known = [
+            (row["fd"], what == 2)
+            for row, what in zip(of_it, labels.of([row["event_id"] for row in of_it]), strict=True)
+            if what
+        ]
         fraud = np.array([is_it for _, is_it in known])
         quality = one.quality
         assert quality is not None
         assert (quality.labelled, quality.fraud) == (len(known), int(fraud.sum()))
         figures = {figure.name: figure for figure in quality.figures}
         precision = figures["average precision of the probabilities"]
-        for said, side in ((precision.champion, [fd for fd, _ in known]), (precision.challenger, [fd["shadow"] for fd, _ in known])):  # fmt: skip
-            assert said == pytest.approx(average_precision_score(fraud, [each["probability"] for each in side]))  # fmt: skip
+        for said, side in (
+            (precision.champion, [fd for fd, _ in known]),
+            (precision.challenger, [fd["shadow"] for fd, _ in known]),
+        ):
+            assert said == pytest.approx(
+                average_precision_score(fraud, [each["probability"] for each in side])
+            )
         assert precision.better == "challenger"
         caught = figures["fraud caught (review or block)"]
         acted = np.array([fd["outcome"] != "approve" for fd, _ in known])
         assert caught.champion == pytest.approx((acted & fraud).sum() / fraud.sum())
         money = figures["fraudulent money caught"]
         amounts = np.array([fd["features"]["amount_base"] or 0 for fd, _ in known])
-        assert money.champion == pytest.approx(amounts[acted & fraud].sum() / amounts[fraud].sum(), abs=1e-5)  # fmt: skip
+        assert money.champion == pytest.approx(
+            amounts[acted & fraud].sum() / amounts[fraud].sum(), abs=1e-5
+        )
         low, high = precision.interval or (0, 0)
         assert 0 < low <= high
 

@@ -60,7 +60,9 @@ def test_the_example_maps_whole() -> None:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_the_header_tells_the_delimiter(tmp_path: Path, delimiter: str) -> None:
-    content = "id,who,at,price,money,bad\n1,c1,2026-01-01T00:00:00,9.99,EUR,1\n".replace(",", delimiter)  # fmt: skip
+    content = "id,who,at,price,money,bad\n1,c1,2026-01-01T00:00:00,9.99,EUR,1\n".replace(
+        ",", delimiter
+    )
     (row,) = records(a_file(tmp_path, "a.csv", content.encode()))
     assert row.record["transaction_currency"] == "EUR"
     assert row.label is True
@@ -72,13 +74,18 @@ def test_a_csv_is_read_as_it_stands(tmp_path: Path) -> None:
         b'\xef\xbb\xbfid,who,at,price,money,bad\r\n007,"a, ""b""\nc",,1e3,usd,\r\n8,c2\r\n\r\n'
     )
     first, second = records(a_file(tmp_path, "a.csv", content))
-    assert first.record == {"event_id": "007", "entity_id": 'a, "b"\nc', "transaction_amt": "1e3", "transaction_currency": "usd"}  # fmt: skip
+    assert first.record == {
+        "event_id": "007",
+        "entity_id": 'a, "b"\nc',
+        "transaction_amt": "1e3",
+        "transaction_currency": "usd",
+    }
     assert first.label is None
     assert second.record == {"event_id": "8", "entity_id": "c2"}
 
 
 def test_the_same_rows_from_every_format(tmp_path: Path) -> None:
-    csv = b"id,who,at,price,money,bad\na,c1,2026-01-01T00:00:00Z,1.5,EUR,0\nb,c2,2026-01-01T00:00:01Z,2.5,EUR,1\nc,c3,2026-01-01T00:00:02Z,3.5,EUR,\n"  # fmt: skip
+    csv = b"id,who,at,price,money,bad\na,c1,2026-01-01T00:00:00Z,1.5,EUR,0\nb,c2,2026-01-01T00:00:01Z,2.5,EUR,1\nc,c3,2026-01-01T00:00:02Z,3.5,EUR,\n"
     lines = b"".join(
         b'{"id":"%s","who":"c%d","at":"2026-01-01T00:00:0%dZ","price":"%d.5","money":"EUR","bad":%s}\n'
         % (b"abc"[i : i + 1], i + 1, i, i + 1, (b"0", b"1", b"null")[i])
@@ -119,7 +126,13 @@ def test_typed_values_become_what_json_has(tmp_path: Path) -> None:
     )  # fmt: skip
     parquet.write_table(table, str(tmp_path / "a.parquet"))
     first, second = records(tmp_path / "a.parquet")
-    assert first.record == {"event_id": "1", "entity_id": "10", "event_time": "2026-01-01T12:00:00.000Z", "transaction_amt": "9.90", "transaction_currency": "EUR"}  # fmt: skip
+    assert first.record == {
+        "event_id": "1",
+        "entity_id": "10",
+        "event_time": "2026-01-01T12:00:00.000Z",
+        "transaction_amt": "9.90",
+        "transaction_currency": "EUR",
+    }
     assert (first.label, second.label) == (True, None)
     assert "entity_id" not in second.record
 
@@ -166,7 +179,9 @@ def test_a_stray_quote_is_said_with_its_line(tmp_path: Path) -> None:
     row = b"%d,c,2026-01-01T00:00:00,1,EUR,%s\n"
     rows = [row % (at, b"0") for at in range(40)]
     for stray in (b'"0', b'"0" x'):
-        content = b"id,who,at,price,money,bad\n" + b"".join([*rows[:7], row % (7, stray), *rows[8:]])  # fmt: skip
+        content = b"id,who,at,price,money,bad\n" + b"".join(
+            [*rows[:7], row % (7, stray), *rows[8:]]
+        )
         with pytest.raises(DatasetError, match=r"a\.csv: line 9: a row begins here with a quote"):
             records(a_file(tmp_path, "a.csv", content))
     many = b'id,who,at,price,money,bad\n1,"' + b"x\n" * 120 + b'",,,,\n'
@@ -176,7 +191,7 @@ def test_a_stray_quote_is_said_with_its_line(tmp_path: Path) -> None:
 
 def test_a_row_with_more_cells_than_the_header_is_refused(tmp_path: Path) -> None:
     """Its values belong to no column for certain; empty cells at its end are nothing."""
-    content = b"id,who,at,price,money,bad\n1,c,2026-01-01T00:00:00,1,00,EUR,1\n2,c,2026-01-01T00:00:00,1,EUR,1,, \n"  # fmt: skip
+    content = b"id,who,at,price,money,bad\n1,c,2026-01-01T00:00:00,1,00,EUR,1\n2,c,2026-01-01T00:00:00,1,EUR,1,, \n"
     path = a_file(tmp_path, "a.csv", content)
     first, second = records(path)
     assert first.record == b"1,c,2026-01-01T00:00:00,1,00,EUR,1"
@@ -189,7 +204,14 @@ def test_a_row_with_more_cells_than_the_header_is_refused(tmp_path: Path) -> Non
 def test_whole_floats_are_the_text_of_their_digits() -> None:
     """As data frames keep numbers in a column with gaps."""
     mapping = ColumnMapping(FIELDS | {"card_bin": "bin"})
-    row = {"id": 7.0, "who": 12.0, "at": "2026-01-01T00:00:00", "price": 1.0, "money": "EUR", "bin": 411111.0}  # fmt: skip
+    row = {
+        "id": 7.0,
+        "who": 12.0,
+        "at": "2026-01-01T00:00:00",
+        "price": 1.0,
+        "money": "EUR",
+        "bin": 411111.0,
+    }
     record = mapping.apply(row).record
     assert (record["event_id"], record["entity_id"], record["card_bin"]) == ("7", "12", "411111")
     (read,) = read_rows(mapping, {name: [value] for name, value in row.items()}, 1).transactions
@@ -279,7 +301,9 @@ def test_a_missing_column_is_named_beside_those_there_are(tmp_path: Path) -> Non
         ("a.xlsx", b"", "expected a name ending in"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:  # fmt: skip
+def test_a_file_that_cannot_be_read_says_why(
+    tmp_path: Path, name: str, content: bytes, complaint: str
+) -> None:
     path = a_file(tmp_path, name, content)
     with pytest.raises(DatasetError, match=complaint):
         read_all(path)

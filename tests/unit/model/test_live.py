@@ -184,7 +184,9 @@ def test_rules_and_lists_are_in_force_together(registry: Registry) -> None:
 
 def test_rules_that_another_change_came_before_are_passed_over(registry: Registry) -> None:
     """By who starts as by who ran all the time."""
-    other = RuleSet.model_validate({"rules": [{"id": "R2", "when": "$score > 1", "outcome": "review"}]})  # fmt: skip
+    other = RuleSet.model_validate(
+        {"rules": [{"id": "R2", "when": "$score > 1", "outcome": "review"}]}
+    )
     shipped = default_rules().version
     documents = [activating(RULES, "c1", shipped), activating(other, "c2", shipped)]
     in_use = EngineInUse(registry, service="test")

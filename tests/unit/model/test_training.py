@@ -285,4 +285,6 @@ def test_the_first_model_draws_of_what_is_legitimate_and_learns_as_much(
     assert fewer.metrics["auc"] == pytest.approx(every.metrics["auc"], abs=0.05)
     ratio = fewer.metrics["predicted_to_observed_ratio"]
     assert ratio == pytest.approx(every.metrics["predicted_to_observed_ratio"], rel=0.3)
-    assert train(history, matrix, replace(CONFIG, most_legitimate=legitimate)).booster == every.booster  # fmt: skip
+    assert (
+        train(history, matrix, replace(CONFIG, most_legitimate=legitimate)).booster == every.booster
+    )

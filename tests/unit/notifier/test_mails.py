@@ -135,7 +135,12 @@ def test_what_was_held_back_is_accounted_for(kind: Kind, subject: str, text: str
     mail = as_read(a_message(*alerts, kind=kind))
     assert mail["Subject"].strip() == subject  # a folded line begins with a space
     plain = body(mail, "plain")
-    for fact in (text, "1 high, 1 medium, 1 low", "2 x ***-**-2161", "3 x Many payments within an hour"):  # fmt: skip
+    for fact in (
+        text,
+        "1 high, 1 medium, 1 low",
+        "2 x ***-**-2161",
+        "3 x Many payments within an hour",
+    ):
         assert fact in plain
     for kind_of_body in ("plain", "html"):
         assert all(f"evt-{n}" in body(mail, kind_of_body) for n in (1, 2, 3))

@@ -75,5 +75,7 @@ def test_live_looks_like_history_until_it_drifts(world: World, history) -> None:
     live = told(world, plan, 21, 28)
     assert periods_auc(population, week, live, 7) == pytest.approx(0.5, abs=0.03)
     drift = Injection("drift", "inflation", "d", 1.0, T0, 60)
-    drifted = told(world, Plan(customers=None, rate=rate, prevalence=0.01, injections=(drift,)), 21, 28)  # fmt: skip
+    drifted = told(
+        world, Plan(customers=None, rate=rate, prevalence=0.01, injections=(drift,)), 21, 28
+    )
     assert periods_auc(population, week, drifted, 7) > 0.53

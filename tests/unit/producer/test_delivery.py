@@ -59,7 +59,9 @@ def test_any_hour_is_sent_the_same_alone_and_in_its_time(process: Process, world
 def test_every_malformed_record_is_refused_by_the_contract(process: Process) -> None:
     told = process.hours(HOUR, HOUR + 1)
     sent = deliver(process.draws, told, Disorder(malformed=1.0))
-    for row, form in zip(rows(columns(process.population, sent.events)), sent.form.tolist(), strict=True):  # fmt: skip
+    for row, form in zip(
+        rows(columns(process.population, sent.events)), sent.form.tolist(), strict=True
+    ):
         with pytest.raises(InvalidMessage):
             decode(written(row, form))
     assert len(np.unique(sent.form)) == 8

@@ -29,7 +29,9 @@ def ids(events: Events) -> set[bytes]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CAMPAIGN_KINDS if kind != "friendly_fraud"])
-def test_an_injected_campaign_adds_its_kind_in_its_time_and_shifts_nobody(world: World, kind: str) -> None:  # fmt: skip
+def test_an_injected_campaign_adds_its_kind_in_its_time_and_shifts_nobody(
+    world: World, kind: str
+) -> None:
     calm = told(world)
     wild = told(world, Injection("campaign", kind, "one", 5.0, AT, 60))
     added = wild[wild["campaign_id"] >= 1 << 62]
@@ -60,8 +62,12 @@ def test_a_stopped_or_late_campaign_keeps_what_else_it_did(world: World) -> None
     """So that what was told before a stop, or after it was heard, is told again exactly."""
     whole = told(world, Injection("campaign", "card_testing", "c", 10.0, AT, 60))
     middle = AT + HOUR_MS // 2
-    stopped = told(world, Injection("campaign", "card_testing", "c", 10.0, AT, 60, stopped_ms=middle))  # fmt: skip
-    late = told(world, Injection("campaign", "card_testing", "c", 10.0, AT, 60, effective_ms=middle))  # fmt: skip
+    stopped = told(
+        world, Injection("campaign", "card_testing", "c", 10.0, AT, 60, stopped_ms=middle)
+    )
+    late = told(
+        world, Injection("campaign", "card_testing", "c", 10.0, AT, 60, effective_ms=middle)
+    )
     first = whole["time_ms"] < middle
     assert stopped[stopped["time_ms"] < middle].tobytes() == whole[first].tobytes()
     assert late[late["time_ms"] >= middle].tobytes() == whole[~first].tobytes()

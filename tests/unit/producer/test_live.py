@@ -131,7 +131,9 @@ def test_a_stream_far_behind_skips_to_the_present(world: World, tmp_path: Path) 
             Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
             transactions="tx", labels="lb", clock=clock, stop=moment,
         ).run()  # fmt: skip
-    late = [at - event_time_to_ms(orjson.loads(value)["event_time"]) for _, _, value, at in writer.sent]  # fmt: skip
+    late = [
+        at - event_time_to_ms(orjson.loads(value)["event_time"]) for _, _, value, at in writer.sent
+    ]
     assert len(writer.sent) > 100
     # Only the chunk that was under way when it fell asleep is late.
     assert sum(ms > 1_000 for ms in late) <= 12
@@ -242,7 +244,10 @@ def test_a_disorderly_stream_is_restarted_exactly(world: World, tmp_path: Path) 
                 transactions="tx", labels="lb", clock=moment.clock, stop=moment, disorder=disorder,
             ).run()  # fmt: skip
         sent += [value["event_id"] for value in writer.values("tx")]
-        late = [at - event_time_to_ms(orjson.loads(value)["event_time"]) for _, _, value, at in writer.sent]  # fmt: skip
+        late = [
+            at - event_time_to_ms(orjson.loads(value)["event_time"])
+            for _, _, value, at in writer.sent
+        ]
         assert max(late) > 300_000
     assert 0 < len(sent) - len(set(sent)) < 0.2 * len(sent)
 

@@ -46,7 +46,10 @@ def test_blocks_of_work_leave_no_seam() -> None:
 
 def test_seeds_and_purposes_are_worlds_apart() -> None:
     one = Draws(1).uniforms(Purpose.COUNT, np.arange(1_000))
-    for other in (Draws(2).uniforms(Purpose.COUNT, np.arange(1_000)), Draws(1).uniforms(Purpose.DAY, np.arange(1_000))):  # fmt: skip
+    for other in (
+        Draws(2).uniforms(Purpose.COUNT, np.arange(1_000)),
+        Draws(1).uniforms(Purpose.DAY, np.arange(1_000)),
+    ):
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.06
 
 

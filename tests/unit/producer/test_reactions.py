@@ -54,12 +54,20 @@ def test_blocks_make_thieves_ask_for_less_hold_back_and_hide(world: World) -> No
     everything = told(world, reacting)
     after = thieves(everything)
     assert 0.3 * len(before) < len(after) < 0.75 * len(before)
-    ids = {row.tobytes(): amount for row, amount in zip(before["id"], before["amount"], strict=True)}  # fmt: skip
-    shares = [amount / ids[row.tobytes()] for row, amount in zip(after["id"], after["amount"], strict=True)]  # fmt: skip
+    ids = {
+        row.tobytes(): amount for row, amount in zip(before["id"], before["amount"], strict=True)
+    }
+    shares = [
+        amount / ids[row.tobytes()]
+        for row, amount in zip(after["id"], after["amount"], strict=True)
+    ]
     assert np.median(shares) == pytest.approx(0.92**20, abs=0.02)
     assert (after["contact"] != 0).mean() < 0.7 * (before["contact"] != 0).mean()
     honest = told(world, PLAN)
-    assert everything[everything["campaign"] == 0].tobytes() == honest[honest["campaign"] == 0].tobytes()  # fmt: skip
+    assert (
+        everything[everything["campaign"] == 0].tobytes()
+        == honest[honest["campaign"] == 0].tobytes()
+    )
 
 
 def test_what_was_seen_changes_nothing_before(world: World) -> None:
@@ -149,7 +157,9 @@ def test_only_fraud_is_looked_at_and_only_while_somebody_looks(world: World) -> 
         (b'{"what":"observed","effective":"2026-09-04T00:00:00Z","seen":{"bust_out":[3,2]}}', "seen.bust_out: expected"),
     ],
 )  # fmt: skip
-def test_a_wrong_observation_names_line_and_field(line: bytes, expected: str, tmp_path: Path) -> None:  # fmt: skip
+def test_a_wrong_observation_names_line_and_field(
+    line: bytes, expected: str, tmp_path: Path
+) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(observed_line(Observed(START_MS, {"bust_out": (1, 2)})) + line)
     with pytest.raises(ValueError, match=rf"log.jsonl, line 2: .*{expected}"):

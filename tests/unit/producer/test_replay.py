@@ -39,7 +39,15 @@ class MemoryWriter:
         """Do nothing: all is acknowledged."""
 
 
-def replay(folder: Path, rows: str, *, by_time: bool = True, name: str = "a.csv", writer: MemoryWriter | None = None, **reading) -> tuple[list, ReplaySummary]:  # fmt: skip
+def replay(
+    folder: Path,
+    rows: str,
+    *,
+    by_time: bool = True,
+    name: str = "a.csv",
+    writer: MemoryWriter | None = None,
+    **reading,
+) -> tuple[list, ReplaySummary]:
     path = folder / name
     path.write_text(rows, "utf-8")
     writer = writer or MemoryWriter()
@@ -78,7 +86,13 @@ def test_values_are_sent_as_they_are(tmp_path: Path) -> None:
     sent, summary = replay(tmp_path, HEADER + "007,Zoë,2026-01-01 00:00:00,09.90,,\n")
     ((topic, key, value),) = sent
     assert (topic, key) == ("tx", "Zoë".encode())
-    assert orjson.loads(value) == {"event_id": "007", "entity_id": "Zoë", "event_time": "2026-01-01 00:00:00", "transaction_amt": "09.90", "transaction_currency": "EUR"}  # fmt: skip
+    assert orjson.loads(value) == {
+        "event_id": "007",
+        "entity_id": "Zoë",
+        "event_time": "2026-01-01 00:00:00",
+        "transaction_amt": "09.90",
+        "transaction_currency": "EUR",
+    }
     assert not summary.refused
 
 
@@ -91,8 +105,19 @@ def test_a_label_goes_out_when_it_became_known(tmp_path: Path) -> None:
         + "b,1,2026-01-02T00:00:00Z,1,0,\n"
         + "c,1,2026-01-03T00:00:00Z,1,,\n",
     )
-    assert [(topic, orjson.loads(value)["event_id"]) for topic, _, value in sent] == [("tx", "a"), ("tx", "b"), ("lb", "b"), ("lb", "a"), ("tx", "c")]  # fmt: skip
-    assert orjson.loads(sent[3][2]) == {"event_id": "a", "label": "fraud", "label_time": "2026-01-02T12:00:00Z", "source": "replay"}  # fmt: skip
+    assert [(topic, orjson.loads(value)["event_id"]) for topic, _, value in sent] == [
+        ("tx", "a"),
+        ("tx", "b"),
+        ("lb", "b"),
+        ("lb", "a"),
+        ("tx", "c"),
+    ]
+    assert orjson.loads(sent[3][2]) == {
+        "event_id": "a",
+        "label": "fraud",
+        "label_time": "2026-01-02T12:00:00Z",
+        "source": "replay",
+    }
     assert sent[3][1] == b"a"
     assert (summary.rows, summary.sent, summary.labels) == (3, 3, 2)
 
@@ -112,12 +137,18 @@ def test_no_row_is_dropped(tmp_path: Path) -> None:
     assert dict(summary.refused) == {"missing_field": 2, "wrong_type": 2}
     assert summary.unlabelled == 1
     # c has no readable time: it stays behind b, the row before it.
-    assert [orjson.loads(value).get("event_id") for _, _, value in sent] == ["b", "c", "a", None, "e"]  # fmt: skip
+    assert [orjson.loads(value).get("event_id") for _, _, value in sent] == [
+        "b",
+        "c",
+        "a",
+        None,
+        "e",
+    ]
     assert sent[0][1] is None
 
 
 def test_a_broken_line_goes_out_byte_for_byte(tmp_path: Path) -> None:
-    good = '{"event_id":"a","entity_id":"1","event_time":"2026-01-01T00:00:00Z","transaction_amt":1,"label":null,"label_time":null}'  # fmt: skip
+    good = '{"event_id":"a","entity_id":"1","event_time":"2026-01-01T00:00:00Z","transaction_amt":1,"label":null,"label_time":null}'
     sent, summary = replay(tmp_path, good + "\n{half a\n", name="a.jsonl")
     assert sent[1] == ("tx", None, b"{half a")
     assert summary.refused["not_json"] == 1

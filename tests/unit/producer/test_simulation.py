@@ -124,8 +124,18 @@ def test_fraud_hides_among_its_victims_own_payments(world: World) -> None:
     made = events(world, 5, Plan(customers=10_000), T0, T0 + 14 * DAY_MS)
     day = made["time_ms"] // DAY_MS
     pairs = {(int(c), int(d)) for c, d in zip(made["customer"], day, strict=True)}
-    fraud = {(int(c), int(d)) for c, d in zip(made["customer"][made["campaign"] != 0], day[made["campaign"] != 0], strict=True)}  # fmt: skip
-    honest = {(int(c), int(d)) for c, d in zip(made["customer"][made["campaign"] == 0], day[made["campaign"] == 0], strict=True)}  # fmt: skip
+    fraud = {
+        (int(c), int(d))
+        for c, d in zip(
+            made["customer"][made["campaign"] != 0], day[made["campaign"] != 0], strict=True
+        )
+    }
+    honest = {
+        (int(c), int(d))
+        for c, d in zip(
+            made["customer"][made["campaign"] == 0], day[made["campaign"] == 0], strict=True
+        )
+    }
     assert fraud < pairs
     assert len(fraud & honest) / len(fraud) >= 0.3
 
@@ -146,7 +156,9 @@ def test_labels_come_later_and_are_not_always_true(world: World) -> None:
     parts = list(simulate(world, 5, plan, T0, T0 + 3 * DAY_MS))
     truth = np.concatenate([part.events["campaign"] for part in parts]) != 0
     said = np.concatenate([part.labels.fraud for part in parts])
-    delay = np.concatenate([part.labels.time_ms - part.events["time_ms"] for part in parts]) / DAY_MS  # fmt: skip
+    delay = (
+        np.concatenate([part.labels.time_ms - part.events["time_ms"] for part in parts]) / DAY_MS
+    )
     assert delay.min() > 0
     assert delay.max() <= MAX_DELAY_DAYS
     assert 0 < (truth & ~said).sum() < 0.2 * truth.sum()
@@ -183,8 +195,10 @@ def week(world: World) -> Events:
 def test_money_follows_the_merchant_and_the_address_its_customer(world: World, week) -> None:
     population = Process(world, 5, Plan()).population
     wire = columns(population, week)
-    currency_of = dict(zip(wire["merchant_id"], wire["transaction_currency"], strict=True))  # fmt: skip
-    assert [currency_of[merchant] for merchant in wire["merchant_id"]] == wire["transaction_currency"]  # fmt: skip
+    currency_of = dict(zip(wire["merchant_id"], wire["transaction_currency"], strict=True))
+    assert [currency_of[merchant] for merchant in wire["merchant_id"]] == wire[
+        "transaction_currency"
+    ]
     homes: dict[str, set[str]] = {}
     for entity, country in zip(wire["entity_id"], wire["billing_country"], strict=True):
         homes.setdefault(entity, set()).add(country)
@@ -200,7 +214,9 @@ def test_people_mostly_buy_at_home_and_thieves_less_so(world: World, week) -> No
     online = np.isin(week["channel"], (Channel.WEB, Channel.APP))
     travelling = honest & (week["place"] >= 0)
     assert 0.02 < abroad[honest & online].mean() < 0.12
-    assert not abroad[honest & ~online & (week["place"] < 0) & (week["channel"] != Channel.RECURRING)].any()  # fmt: skip
+    assert not abroad[
+        honest & ~online & (week["place"] < 0) & (week["channel"] != Channel.RECURRING)
+    ].any()
     here = population.place_country[week["place"][travelling]]
     assert (population.merchant_country(week["merchant"][travelling]) == here).all()
     assert abroad[week["campaign"] == Campaign.CARD_TESTING].mean() > 0.3
@@ -213,7 +229,9 @@ def test_a_card_is_of_a_bank_of_its_owners_country(world: World, week) -> None:
     bins = population.card_bin(week["customer"], week["card"], hour, home)
     own = week["card"] < 2
     country = population.place_country[home]
-    countries_of_bin = {(b, c) for b, c in zip(bins[own].tolist(), country[own].tolist(), strict=True)}  # fmt: skip
+    countries_of_bin = {
+        (b, c) for b, c in zip(bins[own].tolist(), country[own].tolist(), strict=True)
+    }
     assert len(countries_of_bin) == len({b for b, _ in countries_of_bin})
     assert 200 < len(population.card_bins) < 400
     assert (week["card"] == 1).any()

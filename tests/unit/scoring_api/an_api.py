@@ -108,7 +108,9 @@ class AnApi:
         }
         self.book = ControlBook()
         self.control_is_away = False
-        self.runs = DryRuns(command=lambda file, days, limit: [sys.executable, "-c", SAYS_WHAT_IT_READ, str(file)])  # fmt: skip
+        self.runs = DryRuns(
+            command=lambda file, days, limit: [sys.executable, "-c", SAYS_WHAT_IT_READ, str(file)]
+        )
         self.desk = AuditedDesk(
             Desk(self, lambda: self.book, clock=lambda: NOW_MS),
             lambda: self.book,

@@ -129,7 +129,10 @@ def test_keys_contradict_each_other_with_409(
     last = next(key.id for key in api.store.all_keys() if key.role is Role.ADMIN)
     refused = admin("DELETE", f"/v1/keys/{last}")
     assert (refused.status_code, refused.json()["code"]) == (409, "last_admin_key")
-    assert [one["result"] for one in admin("GET", "/v1/audit").json()["items"]] == ["failed", "recorded"] * 2  # fmt: skip
+    assert [one["result"] for one in admin("GET", "/v1/audit").json()["items"]] == [
+        "failed",
+        "recorded",
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -210,7 +213,10 @@ def test_a_request_has_an_id_of_its_own_or_the_callers(api: AnApi) -> None:
     score = api.asked_as(Role.SCORE)
     one, two = (score("POST", "/v1/score").headers["x-request-id"] for _ in range(2))
     assert one != two
-    assert api("GET", "/v1/score", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"  # fmt: skip
+    assert (
+        api("GET", "/v1/score", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"]
+        == "mine-1"
+    )
     strange = api("GET", "/health/live", headers={"X-Request-ID": "a b\n"}).headers["x-request-id"]
     assert strange not in ("a b", "a b\n")
 
@@ -223,5 +229,7 @@ def test_a_long_body_is_refused_wherever_it_goes(admin: Callable[..., httpx.Resp
             yield b" " * (1 << 20)
 
     for body in (b" " * (MAX_BODY_BYTES + 1), chunks()):
-        response = admin("POST", "/v1/keys", content=body, headers={"Content-Type": "application/json"})  # fmt: skip
+        response = admin(
+            "POST", "/v1/keys", content=body, headers={"Content-Type": "application/json"}
+        )
         assert (response.status_code, response.json()["code"]) == (413, "too_large")

@@ -56,7 +56,9 @@ def test_a_list_goes_in_its_order(api: AnApi, send: Ask) -> None:
     assert send(labels).json() == {"accepted": 1000}
     sent = [orjson.loads(value) for _, _, value in api.publisher.sent]
     assert [one["event_id"] for one in sent] == [one["event_id"] for one in labels]
-    assert {(one["source"], one["label_time"]) for one in sent} == {("the score", "2026-03-01T00:00:00.000Z")}  # fmt: skip
+    assert {(one["source"], one["label_time"]) for one in sent} == {
+        ("the score", "2026-03-01T00:00:00.000Z")
+    }
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,10 @@ def test_sent_again_it_is_answered_again_and_done_once(api: AnApi, send: Ask) ->
     first = send(FRAUD, **{"Idempotency-Key": "k-1"})
     again = send(FRAUD, **{"Idempotency-Key": "k-1"})
     assert (again.status_code, again.content) == (first.status_code, first.content)
-    assert (first.headers.get("idempotency-replayed"), again.headers["idempotency-replayed"]) == (None, "true")  # fmt: skip
+    assert (first.headers.get("idempotency-replayed"), again.headers["idempotency-replayed"]) == (
+        None,
+        "true",
+    )
     assert len(api.publisher.sent) == 1
     other = send(FRAUD | {"event_id": "e-2"}, **{"Idempotency-Key": "k-1"})
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
@@ -162,7 +167,9 @@ def test_a_long_request_stays_the_only_one_of_its_key(
 
     def held() -> tuple[str, int]:
         with closing(sqlite3.connect(tmp_path / "long.sqlite")) as database:
-            row: tuple[str, int] = database.execute("SELECT caller, at_ms FROM sealed_answers").fetchone()  # fmt: skip
+            row: tuple[str, int] = database.execute(
+                "SELECT caller, at_ms FROM sealed_answers"
+            ).fetchone()
             return row
 
     async def slow(*_: object) -> None:

@@ -301,7 +301,10 @@ def test_a_personal_value_is_looked_for_by_its_hash(site: Site) -> None:
         for one in found["bool"]["should"]
         for field, values in one["terms"].items()
     }  # fmt: skip
-    assert terms["email_address"] == ["ada@example.com", PSEUDONYMS.hash("email_address", "ada@example.com")]  # fmt: skip
+    assert terms["email_address"] == [
+        "ada@example.com",
+        PSEUDONYMS.hash("email_address", "ada@example.com"),
+    ]
     assert terms["ip_address"] == ["ada@example.com"]
 
 

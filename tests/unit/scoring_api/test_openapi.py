@@ -64,7 +64,10 @@ def test_every_body_has_an_example(tmp_path: Path) -> None:
     def shown(body: dict[str, Any]) -> bool:
         schema = body["schema"]
         named = schemas.get(schema.get("$ref", "").rsplit("/", 1)[-1], schema)
-        parts = [schemas.get(one.get("$ref", "").rsplit("/", 1)[-1], one) for one in named.get("oneOf", named.get("anyOf", ()))]  # fmt: skip
+        parts = [
+            schemas.get(one.get("$ref", "").rsplit("/", 1)[-1], one)
+            for one in named.get("oneOf", named.get("anyOf", ()))
+        ]
         return any(one.get("examples") for one in (body, schema, named, *parts))
 
     assert len(bodies) > 8

@@ -68,8 +68,13 @@ class Client:
         self("PutEntityType", name="customer")
         for label in ("fraud", "legit"):
             self("PutLabel", name=label)
-        for name, kind, default in (("email_address", "STRING", "-"), ("transaction_amt", "FLOAT", "0")):  # fmt: skip
-            self("CreateVariable", name=name, dataType=kind, dataSource="EVENT", defaultValue=default)  # fmt: skip
+        for name, kind, default in (
+            ("email_address", "STRING", "-"),
+            ("transaction_amt", "FLOAT", "0"),
+        ):
+            self(
+                "CreateVariable", name=name, dataType=kind, dataSource="EVENT", defaultValue=default
+            )
         self(
             "PutEventType",
             name="payment",
@@ -102,10 +107,28 @@ def test_a_list_is_left_as_it_is_when_an_element_does_not_fit_its_new_type(clien
     with pytest.raises(ValidationException, match="type: expected one that fits"):
         client("UpdateList", name="seen", variableType="IP_ADDRESS")
     with pytest.raises(ValidationException, match=r"add\.0\.value"):
-        client("UpdateList", name="seen", variableType="IP_ADDRESS", elements=["y"], updateMode="REPLACE")  # fmt: skip
-    assert (client.elements("seen"), client.book.lists()["seen"].type) == (["192.0.2.1", "x"], ListType.TEXT)  # fmt: skip
-    client("UpdateList", name="seen", variableType="IP_ADDRESS", elements=["192.0.2.7"], updateMode="REPLACE")  # fmt: skip
-    assert (client.elements("seen"), client.book.lists()["seen"].type) == (["192.0.2.7"], ListType.IP)  # fmt: skip
+        client(
+            "UpdateList",
+            name="seen",
+            variableType="IP_ADDRESS",
+            elements=["y"],
+            updateMode="REPLACE",
+        )
+    assert (client.elements("seen"), client.book.lists()["seen"].type) == (
+        ["192.0.2.1", "x"],
+        ListType.TEXT,
+    )
+    client(
+        "UpdateList",
+        name="seen",
+        variableType="IP_ADDRESS",
+        elements=["192.0.2.7"],
+        updateMode="REPLACE",
+    )
+    assert (client.elements("seen"), client.book.lists()["seen"].type) == (
+        ["192.0.2.7"],
+        ListType.IP,
+    )
     assert client("GetListsMetadata", name="seen")["lists"][0]["variableType"] == "IP_ADDRESS"
 
 
@@ -120,7 +143,14 @@ def test_no_list_is_left_of_one_with_a_bad_element(client: Client) -> None:
 def test_a_list_that_gets_a_type_and_elements_is_changed_once(client: Client) -> None:
     client("CreateList", name="seen", elements=["192.0.2.1", "192.0.2.2"])
     before = client.published
-    client("UpdateList", name="seen", variableType="IP_ADDRESS", elements=["192.0.2.2"], updateMode="REMOVE", description="Ours.")  # fmt: skip
+    client(
+        "UpdateList",
+        name="seen",
+        variableType="IP_ADDRESS",
+        elements=["192.0.2.2"],
+        updateMode="REMOVE",
+        description="Ours.",
+    )
     assert client.elements("seen") == ["192.0.2.1"]
     assert client.published - before == 2, "the list, and its variable's type"
 
@@ -155,13 +185,43 @@ def test_changes_are_on_record_and_nobody_is_named(client: Client, tmp_path: Pat
     client.with_a_detector()
     client("CreateList", name="people", elements=list(PERSONAL), description="Of Ada Example.")
     client("UpdateList", name="people", elements=["12025550143"], updateMode="REMOVE")
-    client("CreateVariable", name="phone", dataType="STRING", dataSource="EVENT", defaultValue="12025550143")  # fmt: skip
-    client("UpdateVariable", name="phone", defaultValue="+1 202 555 0143", description="Ada Example's")  # fmt: skip
-    client("BatchCreateVariable", variableEntries=[{"name": "n", "dataType": "STRING", "dataSource": "EVENT", "defaultValue": "Ada Example"}])  # fmt: skip
+    client(
+        "CreateVariable",
+        name="phone",
+        dataType="STRING",
+        dataSource="EVENT",
+        defaultValue="12025550143",
+    )
+    client(
+        "UpdateVariable", name="phone", defaultValue="+1 202 555 0143", description="Ada Example's"
+    )
+    client(
+        "BatchCreateVariable",
+        variableEntries=[
+            {
+                "name": "n",
+                "dataType": "STRING",
+                "dataSource": "EVENT",
+                "defaultValue": "Ada Example",
+            }
+        ],
+    )
     with pytest.raises(ValidationException):
-        client("CreateVariable", name="ada@example.com", dataType="STRING", dataSource="EVENT", defaultValue="-")  # fmt: skip
+        client(
+            "CreateVariable",
+            name="ada@example.com",
+            dataType="STRING",
+            dataSource="EVENT",
+            defaultValue="-",
+        )
     rule = client.rule("r1", '$email_address == "ada@example.com"')
-    client("UpdateRuleVersion", rule=rule, expression='$email_address in ["ada@example.com"]', language="DETECTORPL", outcomes=["block"])  # fmt: skip
+    client(
+        "UpdateRuleVersion",
+        rule=rule,
+        expression='$email_address in ["ada@example.com"]',
+        language="DETECTORPL",
+        outcomes=["block"],
+    )
     made = client("CreateDetectorVersion", detectorId="d", rules=[rule])
     number = made["detectorVersionId"]
     client("UpdateDetectorVersionStatus", detectorId="d", detectorVersionId=number, status="ACTIVE")

@@ -57,7 +57,13 @@ def test_a_mapping_file_is_that_of_their_csv() -> None:
         },
         {"transaction_currency": "EUR"},
     )
-    sent = {"order_price": "5", "card": "k-9", "transaction_amt": "99", "transaction_currency": "USD", "x": "1"}  # fmt: skip
+    sent = {
+        "order_price": "5",
+        "card": "k-9",
+        "transaction_amt": "99",
+        "transaction_currency": "USD",
+        "x": "1",
+    }
     assert record_of(EventReader(mapping), event(sent)) == {
         "event_id": "e-1",
         "entity_id": "k-9",
@@ -79,7 +85,11 @@ def test_a_declared_variable_is_mapped_by_its_type_and_has_its_default() -> None
             "mail": Variable("EMAIL_ADDRESS", None),
         }
     )
-    assert reader.names() == {"price": "transaction_amt", "ip": "ip_address", "cur": "transaction_currency"}  # fmt: skip
+    assert reader.names() == {
+        "price": "transaction_amt",
+        "ip": "ip_address",
+        "cur": "transaction_currency",
+    }
     record = record_of(reader, event({"price": "7", "ip": "10.1.1.1", "second_ip": "10.1.1.2"}))
     assert record["transaction_amt"] == "7"
     assert record["ip_address"] == "10.1.1.1"
@@ -91,7 +101,9 @@ def test_a_declared_variable_is_mapped_by_its_type_and_has_its_default() -> None
 def test_nobody_known_is_somebody_else_each_time() -> None:
     """Otherwise they all had one history."""
     unknown = {"entities": [{"entityType": "customer", "entityId": "UNKNOWN"}]}
-    entities = {EventReader().read(event(**unknown, eventId=f"e-{n}"))[0].entity_id for n in range(2)}  # fmt: skip
+    entities = {
+        EventReader().read(event(**unknown, eventId=f"e-{n}"))[0].entity_id for n in range(2)
+    }
     assert entities == {"unknown/e-0", "unknown/e-1"}
 
 
@@ -122,7 +134,9 @@ def test_an_error_names_their_variable() -> None:
         reader.read(event({"price": "ten", "transaction_currency": "USD"}))
 
 
-@pytest.mark.parametrize(("said", "meant"), [("fraud", "fraud"), ("LEGIT", "legitimate"), ("0", "legitimate")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "meant"), [("fraud", "fraud"), ("LEGIT", "legitimate"), ("0", "legitimate")]
+)
 def test_labels_by_their_usual_names(said: str, meant: str) -> None:
     made = EventReader().label("e-1", said, "2026-04-01", "desk")
     assert made.model_dump() == {

@@ -21,7 +21,9 @@ EVENT: dict[str, Any] = {
 
 
 def test_its_operations_are_boto3s() -> None:
-    client = boto3.client("frauddetector", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")  # fmt: skip
+    client = boto3.client(
+        "frauddetector", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
     assert operations() == set(client.meta.service_model.operation_names)
 
 
@@ -51,12 +53,17 @@ def test_what_is_not_as_declared_is_named(changes: dict[str, Any], expected: str
 
 def test_enums_and_ranges() -> None:
     with pytest.raises(ValidationException, match=r"enum value set: \[DRAFT, ACTIVE, INACTIVE\]"):
-        check_request("UpdateDetectorVersionStatus", {"detectorId": "d", "detectorVersionId": "1", "status": "ON"})  # fmt: skip
+        check_request(
+            "UpdateDetectorVersionStatus",
+            {"detectorId": "d", "detectorVersionId": "1", "status": "ON"},
+        )
     with pytest.raises(ValidationException, match="greater than or equal to 50"):
         check_request("GetRules", {"detectorId": "d", "maxResults": 5})
 
 
-@pytest.mark.parametrize("wrong", [[], "x", {"eventId": 1}, {"eventVariables": {"a": 1.5}}, {"entities": [1]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong", [[], "x", {"eventId": 1}, {"eventVariables": {"a": 1.5}}, {"entities": [1]}]
+)
 def test_another_type_is_a_serialization_error(wrong: Any) -> None:
     request = EVENT | wrong if isinstance(wrong, dict) else wrong
     with pytest.raises(SerializationException):

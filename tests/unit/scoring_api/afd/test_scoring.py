@@ -114,9 +114,15 @@ def test_labels_are_on_record_whichever_way_they_come(service: Service) -> None:
     said = {"assignedLabel": "fraud", "labelTimestamp": "2026-04-01T00:00:00Z"}
     service("SendEvent", event(1, **said))
     service("UpdateEventLabel", {"eventTypeName": "payment", "eventId": "e-1", **said})
-    assert [topic for topic, _, _ in service.publisher.sent] == [Topic.TRANSACTIONS, Topic.LABELS, Topic.LABELS]  # fmt: skip
+    assert [topic for topic, _, _ in service.publisher.sent] == [
+        Topic.TRANSACTIONS,
+        Topic.LABELS,
+        Topic.LABELS,
+    ]
     records, _ = service.audit.page(10)
-    assert [(one.action, one.who.via, one.who.name) for one in records] == [("labels.sent", "afd", "checkout")] * 2  # fmt: skip
+    assert [(one.action, one.who.via, one.who.name) for one in records] == [
+        ("labels.sent", "afd", "checkout")
+    ] * 2
     assert records[0].after == {"labels": 1, "fraud": 1}
     service("SendEvent", event(2))
     assert len(service.audit.page(10)[0]) == 2

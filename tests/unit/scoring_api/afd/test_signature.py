@@ -59,7 +59,9 @@ def signed(
     host, _, path = rest.partition("/")
     path, _, query = path.partition("?")
     sent = [(b"host", host.encode())]
-    sent += [(name.lower().encode(), str(value).encode()) for name, value in request.headers.items()]  # fmt: skip
+    sent += [
+        (name.lower().encode(), str(value).encode()) for name, value in request.headers.items()
+    ]
     return Call("POST", f"/{path}", query, sent, body)
 
 

@@ -162,9 +162,13 @@ def test_an_export_becomes_a_rule_set_and_lists(tmp_path: Path) -> None:
 
 
 def test_one_file_may_hold_all_of_it(tmp_path: Path) -> None:
-    parts = [orjson.loads(path.read_bytes()) for path in sorted(write_export(tmp_path).glob("*.json"))]  # fmt: skip
+    parts = [
+        orjson.loads(path.read_bytes()) for path in sorted(write_export(tmp_path).glob("*.json"))
+    ]
     combined = tmp_path / "all.json"
-    merged = [one for one in parts if "elements" not in one] + [{"elements": {"bad_ips": ["10.0.0.1"]}}]  # fmt: skip
+    merged = [one for one in parts if "elements" not in one] + [
+        {"elements": {"bad_ips": ["10.0.0.1"]}}
+    ]
     combined.write_bytes(orjson.dumps(merged))
     found = plan(read_export(combined), mapping=None, chosen={})
     assert found.lists["bad_ips"][1] == ["10.0.0.1"]
@@ -175,7 +179,13 @@ def test_what_does_not_map_is_named(tmp_path: Path) -> None:
     (tmp_path / "detector-version.json").unlink()
     (tmp_path / "elements-bad_ips-2.json").write_bytes(orjson.dumps({"elements": ["no-address"]}))
     (tmp_path / "outcomes-1.json").write_bytes(orjson.dumps({"outcomes": [{"name": "vip"}]}))
-    rule = {"detectorId": "payments", "ruleId": "odd", "ruleVersion": "1", "expression": "$basket > 3", "outcomes": ["approve"]}  # fmt: skip
+    rule = {
+        "detectorId": "payments",
+        "ruleId": "odd",
+        "ruleVersion": "1",
+        "expression": "$basket > 3",
+        "outcomes": ["approve"],
+    }
     (tmp_path / "rules-2.json").write_bytes(orjson.dumps({"ruleDetails": [rule]}))
     found = plan(read_export(tmp_path), mapping=None, chosen={})
     problems = {one.name: one.problem for one in found.problems}
@@ -206,7 +216,13 @@ def test_a_file_that_is_no_export_is_named(
 
 def test_rules_of_several_detectors_are_taken_one_by_one(tmp_path: Path) -> None:
     write_export(tmp_path)
-    rule = {"detectorId": "logins", "ruleId": "a", "ruleVersion": "1", "expression": "$score > 1", "outcomes": ["approve"]}  # fmt: skip
+    rule = {
+        "detectorId": "logins",
+        "ruleId": "a",
+        "ruleVersion": "1",
+        "expression": "$score > 1",
+        "outcomes": ["approve"],
+    }
     (tmp_path / "rules-2.json").write_bytes(orjson.dumps({"ruleDetails": [rule]}))
     export = read_export(tmp_path)
     with pytest.raises(ExportError, match="--detector, one of logins, payments"):
