@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 
 # After a feature that is there: another measure of what a key does not remember yet.
-ANCHOR = '    yield add("known_count"'
+ANCHOR = '    yield add(\n        "known_count"'
 ADDED = """    yield add(
         "zip_distinct",
         ("billing_zip",),
