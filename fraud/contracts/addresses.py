@@ -82,6 +82,14 @@ def network_of(text: str) -> Network:
     )
 
 
+def unmapped(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Give the IPv4 address that is written as one of IPv6, and any other address as it is."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address if mapped is None else mapped
+
+
 def _without_zone(text: str) -> str:
     if ":" not in text:
         return text
@@ -93,9 +101,7 @@ def _without_zone(text: str) -> str:
 @lru_cache(maxsize=_CACHED)
 def _address(text: str) -> Address | None:
     try:
-        address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(text)
+        address = unmapped(ipaddress.ip_address(text))
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address
     return Address(address.version, int(address), str(address))

@@ -11,6 +11,8 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
+from fraud.contracts.addresses import unmapped
+
 PUBLIC: Final = 0
 PRIVATE: Final = 1
 """Not globally reachable: networks of one's own, and blocks for protocols, tests and documents."""
@@ -73,6 +75,5 @@ def network_class(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int
         >>> [network_class(ipaddress.ip_address(text)) for text in ("8.8.8.8", "10.0.0.1", "100.64.0.1", "::1")]
         [0, 1, 2, 3]
     """
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    address = unmapped(address)
     return next(kind for network, kind in _NETWORKS[address.version] if address in network)

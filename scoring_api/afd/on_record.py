@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fraud.governance.audited import list_on_record, text_on_record, values_on_record
+from fraud.governance.audited import MAX_HASHES, list_on_record, text_on_record, values_on_record
 from fraud.kit.pseudonyms import Pseudonyms
 from scoring_api.afd.catalogue import Catalogue
 from scoring_api.afd.operations import Request
@@ -14,7 +14,6 @@ from scoring_api.afd.shelf import Thing
 
 _NAMED_BY: Final = ("name", "ruleId", "detectorVersionId", "detectorId")
 _TEXTS: Final = frozenset({"expression", "description", "defaultValue"})
-_MOST_ON_RECORD: Final = 1_000
 # Numbers of five digits and more may be somebody's.
 _PLAIN: Final = re.compile(r"(?!.*[0-9]{5})[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _THINGS: Final = (
@@ -75,7 +74,7 @@ class OnRecord:
             case [*values] if name == "elements":
                 return values_on_record(self._pseudonyms, "entity_id", values)
             case [*values]:
-                return [self._one(name, one) for one in values[:_MOST_ON_RECORD]]
+                return [self._one(name, one) for one in values[:MAX_HASHES]]
             case dict():
                 return self.said(value)
         return value

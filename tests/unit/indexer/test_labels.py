@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -115,26 +116,22 @@ def test_every_document_of_the_event_is_labelled(client: FakeClient, sink: Sink)
     }
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        pytest.param(lambda name: name, id="a day as it was made"),
+        # OpenSearch answers with the index behind the name that was asked for.
+        pytest.param(
+            lambda name: f"migrated-{name}-v2-1" if name.startswith(ALIAS) else name,
+            id="a migrated day",
+        ),
+    ],
+)
 def test_a_label_that_comes_while_its_decision_is_written_is_seen(
-    client: FakeClient, sink: Sink
+    client: FakeClient, sink: Sink, behind: Callable[[str], str]
 ) -> None:
     """Between asking what is known and writing, another one's search finds nothing yet."""
-    other = a_sink(client)
-    other.prepare()
-    sink.prepare()
-    client.before_bulk = lambda: (
-        setattr(client, "before_bulk", lambda: None),
-        other.write_labels([FRAUD]),
-    )
-    sink.write([a_document()])
-    assert labels_of(client) == {"transactions-0-1": "fraud"}
-
-
-def test_a_label_that_comes_while_its_decision_is_written_to_a_migrated_day_is_seen(
-    client: FakeClient, sink: Sink
-) -> None:
-    """OpenSearch answers with the index behind the name that was asked for."""
-    client.behind = lambda name: f"migrated-{name}-v2-1" if name.startswith(ALIAS) else name
+    client.behind = behind
     other = a_sink(client)
     other.prepare()
     sink.prepare()
