@@ -57,7 +57,7 @@ test: .venv/.ready  ## Run every test, on real servers started for it
 	@$(BIN)/python -m pytest $(T)
 
 .PHONY: test-fast
-test-fast: .venv/.ready  ## Run the tests that need no JVM, in under a minute
+test-fast: .venv/.ready  ## Run the tests that need no JVM, in some five minutes
 	@$(BIN)/python -m pytest -m "not flink and not service and not slow" $(T)
 
 .PHONY: compose-test
