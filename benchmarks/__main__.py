@@ -158,7 +158,7 @@ def keys(
         own_stack(workload, console, {"FLINK_STATE_BACKEND": backend}) as own,
         console.status("backlogs with one, two and three keys"),
     ):
-        figures = key_figures(Stream(own.bootstrap_servers), source, count)
+        figures = key_figures(own, source, count)
     beside = f"{backend}; broker, Flink and load generator on the same machine, see load_before"
     publish("keys", figures, command=_command(), beside=beside, console=console)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import cycle, islice
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ from fraud.kit.control import ControlPublisher
 from fraud.kit.settings import KafkaSettings
 
 _ENTRIES: Final = 100_000
-_AUTHOR: Final = "benchmark"
+AUTHOR: Final = "benchmark"
 _SETTLED_S: Final = 3.0
 """Longer than a switch takes; the run checks that there was no other policy in it."""
 
@@ -71,6 +72,22 @@ def _lists() -> Iterator[tuple[str, ListType, ListUse, list[ListEntry]]]:
     )
 
 
+@contextmanager
+def desk_of(own: OwnStack) -> Iterator[tuple[Desk, LiveBook]]:
+    """Give what changes the policy of a running stack, and what follows it."""
+    settings = KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers)
+    with LiveBook(settings, service="benchmark", stop=threading.Event()) as book:
+        book.wait_ready()
+        yield Desk(SeenPublisher(ControlPublisher(settings), book), book.current), book
+
+
+def approve_everything(own: OwnStack) -> None:
+    """Switch a running stack to no rules at all: reasons (TreeSHAP) then cost nothing."""
+    with desk_of(own) as (desk, _):
+        desk.activate(desk.draft(RuleSet(rules=()), AUTHOR).version, AUTHOR)
+    time.sleep(_SETTLED_S)
+
+
 def measure(
     own: OwnStack,
     source: Iterator[tuple[bytes, bytes]],
@@ -93,29 +110,26 @@ def measure(
     Returns:
         A row for each turn.
     """
-    settings = KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers)
     stream, rows = Stream(own.bootstrap_servers), []
     asked = [value for _, value in take(source, 5_000)]
     with (
         rest.own_api(own.env) as (address, key),
-        LiveBook(settings, service="benchmark", stop=threading.Event()) as book,
+        desk_of(own) as (desk, book),
     ):
-        book.wait_ready()
-        desk = Desk(SeenPublisher(ControlPublisher(settings), book), book.current)
-        without = desk.draft(_rule_set([]), _AUTHOR).version
+        without = desk.draft(_rule_set([]), AUTHOR).version
         kept: str | None = None
         for turn in islice(cycle(("without", "with")), 2 * rounds):
             if turn == "without":
                 for name in list(book.current().lists()):
-                    desk.activate(without, _AUTHOR)
-                    desk.drop_list(name, _AUTHOR)
-                desk.activate(without, _AUTHOR)
+                    desk.activate(without, AUTHOR)
+                    desk.drop_list(name, AUTHOR)
+                desk.activate(without, AUTHOR)
             else:
                 for name, kind, use, entries in _lists():
-                    desk.make_list(name, kind, use, _AUTHOR)
-                    desk.change_list(name, _AUTHOR, add=entries)
-                kept = kept or desk.draft(_rule_set([when for _, when in RULES]), _AUTHOR).version
-                desk.activate(kept, _AUTHOR)
+                    desk.make_list(name, kind, use, AUTHOR)
+                    desk.change_list(name, AUTHOR, add=entries)
+                kept = kept or desk.draft(_rule_set([when for _, when in RULES]), AUTHOR).version
+                desk.activate(kept, AUTHOR)
             time.sleep(_SETTLED_S)
             with console.status(f"stream {turn} rules and lists"):
                 stream.at_rate(take(source, 1000), 500)

@@ -46,7 +46,6 @@ class OwnStack:
 
 
 def run_module(name: str, *arguments: str, env: Mapping[str, str]) -> None:
-    """Run a module as a process of its own; raises what it said when it failed."""
     """Run `python -m NAME` to its end.
 
     Raises:
