@@ -7,7 +7,6 @@ import random
 import resource
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
@@ -18,6 +17,7 @@ import orjson
 from confluent_kafka import Producer
 from rich.console import Console
 
+from benchmarks.desk import AUTHOR, desk_of
 from benchmarks.notifier import own_broker
 from benchmarks.own_stack import run_module
 from benchmarks.rules import RULES
@@ -35,9 +35,6 @@ from fraud.decision.rulesets import shipped
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
 from fraud.features.packing import pack
-from fraud.governance.desk import Desk
-from fraud.governance.following import LiveBook, SeenPublisher
-from fraud.kit.control import ControlPublisher
 from fraud.kit.settings import KafkaSettings
 from model.registry import Registry
 
@@ -128,12 +125,10 @@ def fill(settings: KafkaSettings, values: Sequence[bytes], count: int) -> int:
 
 def make_list(settings: KafkaSettings) -> None:
     """Make the list that one of the rules asks for."""
-    with LiveBook(settings, service="benchmark", stop=threading.Event()) as book:
-        book.wait_ready()
-        desk = Desk(SeenPublisher(ControlPublisher(settings), book), book.current)
-        desk.make_list("blocked_emails", ListType.EMAIL, ListUse.REFERENCE, "benchmark")
+    with desk_of(settings) as (desk, _):
+        desk.make_list("blocked_emails", ListType.EMAIL, ListUse.REFERENCE, AUTHOR)
         entries = [ListEntry(value=f"user{at}@example.com") for at in range(_ENTRIES)]
-        desk.change_list("blocked_emails", "benchmark", add=entries)
+        desk.change_list("blocked_emails", AUTHOR, add=entries)
 
 
 def _rule_file() -> str:

@@ -8,31 +8,24 @@ reviews; those that match half of all traffic approve, so that rules are measure
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import cycle, islice
 from typing import Any, Final
 
 from rich.console import Console
 
 from benchmarks import rest
+from benchmarks.desk import AUTHOR, SETTLED_S, desk_of
 from benchmarks.own_stack import OwnStack
 from benchmarks.rules import RULES
 from benchmarks.stream import Stream, backlog_figures
 from benchmarks.workload import take
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
-from fraud.governance.desk import Desk
-from fraud.governance.following import LiveBook, SeenPublisher
-from fraud.kit.control import ControlPublisher
 from fraud.kit.settings import KafkaSettings
 
 _ENTRIES: Final = 100_000
-AUTHOR: Final = "benchmark"
-_SETTLED_S: Final = 3.0
-"""Longer than a switch takes; the run checks that there was no other policy in it."""
 
 
 def _rule_set(expressions: list[str]) -> RuleSet:
@@ -72,22 +65,6 @@ def _lists() -> Iterator[tuple[str, ListType, ListUse, list[ListEntry]]]:
     )
 
 
-@contextmanager
-def desk_of(own: OwnStack) -> Iterator[tuple[Desk, LiveBook]]:
-    """Give what changes the policy of a running stack, and what follows it."""
-    settings = KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers)
-    with LiveBook(settings, service="benchmark", stop=threading.Event()) as book:
-        book.wait_ready()
-        yield Desk(SeenPublisher(ControlPublisher(settings), book), book.current), book
-
-
-def approve_everything(own: OwnStack) -> None:
-    """Switch a running stack to no rules at all: reasons (TreeSHAP) then cost nothing."""
-    with desk_of(own) as (desk, _):
-        desk.activate(desk.draft(RuleSet(rules=()), AUTHOR).version, AUTHOR)
-    time.sleep(_SETTLED_S)
-
-
 def measure(
     own: OwnStack,
     source: Iterator[tuple[bytes, bytes]],
@@ -110,11 +87,12 @@ def measure(
     Returns:
         A row for each turn.
     """
+    settings = KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers)
     stream, rows = Stream(own.bootstrap_servers), []
     asked = [value for _, value in take(source, 5_000)]
     with (
         rest.own_api(own.env) as (address, key),
-        desk_of(own) as (desk, book),
+        desk_of(settings) as (desk, book),
     ):
         without = desk.draft(_rule_set([]), AUTHOR).version
         kept: str | None = None
@@ -130,7 +108,7 @@ def measure(
                     desk.change_list(name, AUTHOR, add=entries)
                 kept = kept or desk.draft(_rule_set([when for _, when in RULES]), AUTHOR).version
                 desk.activate(kept, AUTHOR)
-            time.sleep(_SETTLED_S)
+            time.sleep(SETTLED_S)
             with console.status(f"stream {turn} rules and lists"):
                 stream.at_rate(take(source, 1000), 500)
                 arrivals = stream.backlog(take(source, backlog))

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import orjson
 
-from benchmarks.governance import approve_everything
+from benchmarks.desk import approve_everything
 from benchmarks.own_stack import OwnStack
 from benchmarks.stream import Stream, backlog_figures
 from benchmarks.workload import take
 from fraud.contracts.decision import Outcome
 from fraud.features.catalogue import KEYS
+from fraud.kit.settings import KafkaSettings
 
 Record = tuple[bytes, bytes]
 _ROUNDS: Final = 3
@@ -43,7 +44,7 @@ def key_figures(own: OwnStack, source: Iterator[Record], count: int) -> list[dic
         source: Records that it has not seen.
         count: Records of each backlog.
     """
-    approve_everything(own)
+    approve_everything(KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers))
     stream = Stream(own.bootstrap_servers)
     # So that rings are as full as they get.
     stream.backlog(take(source, 2 * count))

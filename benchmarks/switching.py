@@ -23,6 +23,7 @@ from confluent_kafka import Consumer, Producer
 from rich.console import Console
 
 from benchmarks import rest
+from benchmarks.desk import AUTHOR, desk_of
 from benchmarks.own_stack import OwnStack, run_module
 from benchmarks.report import percentiles
 from benchmarks.workload import history_file, take
@@ -31,13 +32,10 @@ from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.topics import Topic
 from fraud.governance.desk import Desk
-from fraud.governance.following import LiveBook, SeenPublisher
 from fraud.governance.recheck import Recheck, control_documents
-from fraud.kit.control import ControlPublisher
 from fraud.kit.settings import KafkaSettings
 from model.registry import Registry
 
-_AUTHOR: Final = "benchmark"
 _PATIENCE_S: Final = 60
 _REST_CONNECTIONS: Final = 8
 
@@ -69,22 +67,22 @@ def _rules(threshold: int) -> RuleSet:
 
 def _switches(desk: Desk, registry: Registry) -> Iterator[Callable[[], object]]:
     """Give one switch after the other; each makes a policy that there was not before."""
-    desk.make_list("seen", ListType.IP, ListUse.REFERENCE, _AUTHOR)
-    desk.make_list("blocked", ListType.ENTITY, ListUse.BLOCK, _AUTHOR)
+    desk.make_list("seen", ListType.IP, ListUse.REFERENCE, AUTHOR)
+    desk.make_list("blocked", ListType.ENTITY, ListUse.BLOCK, AUTHOR)
     # The one that decides comes second: the first switch is to be one.
     models = cycle(sorted(registry.models(), key=lambda one: one.name != "second"))
     for number in cycle(range(10_000)):
-        drafted = desk.draft(_rules(500 + number % 400), _AUTHOR)
-        yield lambda version=drafted.version: desk.activate(version, _AUTHOR)
+        drafted = desk.draft(_rules(500 + number % 400), AUTHOR)
+        yield lambda version=drafted.version: desk.activate(version, AUTHOR)
         yield lambda at=number: desk.change_list(
-            "seen", _AUTHOR, add=[ListEntry(value=f"{1 + at % 220}.0.0.0/8")]
+            "seen", AUTHOR, add=[ListEntry(value=f"{1 + at % 220}.0.0.0/8")]
         )
         yield lambda at=number: desk.change_list(
-            "blocked", _AUTHOR, add=[ListEntry(value=f"cust-{at:07}")]
+            "blocked", AUTHOR, add=[ListEntry(value=f"cust-{at:07}")]
         )
         manifest = next(models)
         ref = ModelRef(name=manifest.name, version=manifest.version)
-        yield lambda to=ref: desk.champion(to, _AUTHOR)
+        yield lambda to=ref: desk.champion(to, AUTHOR)
 
 
 class _Stream:
@@ -225,10 +223,8 @@ def measure(
     records = take(source, int(rate * seconds))
     with (
         rest.own_api(own.env) as (address, key),
-        LiveBook(settings, service="benchmark", stop=threading.Event()) as book,
+        desk_of(settings) as (desk, _),
     ):
-        book.wait_ready()
-        desk = Desk(SeenPublisher(ControlPublisher(settings), book), book.current)
         stream = _Stream(own.bootstrap_servers, records, rate)
         asked = _Rest(address, key, [value for _, value in records[:5000]], rest_rate, seconds)
         start_s = time.time() + 0.5

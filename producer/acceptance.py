@@ -283,7 +283,12 @@ def check_seed(world: World, seed: int, scale: Scale) -> Iterator[Finding]:
         thieves = drift is Drift.ADAPTING
         before, after = (e[e["campaign"] > 0] if thieves else e for e in (training, moved))
         found = periods_auc(process.population, before, after, seed)
-        yield Finding(f"training or live with {drift}, AUC", seed, found, INDISTINGUISHABLE[1], 1.0)
+        sizes = " and ".join(
+            f"{len(e)} of {len(np.unique(e['customer']))} customers" for e in (before, after)
+        )
+        yield Finding(
+            f"training or live with {drift}, AUC", seed, found, INDISTINGUISHABLE[1], 1.0, sizes
+        )
 
     kinds = recalls(world, seed, events)
     friendly, base = kinds["friendly_fraud"], kinds["legitimate online"]
