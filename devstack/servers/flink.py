@@ -116,8 +116,7 @@ def flink(
         "env.java.opts.all": _default_java_options(home),
         # It only coordinates: quicker to start, and smaller, without the optimising compiler.
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1",
-        # A heap this small is collected in milliseconds either way; G1 marks beside the job, on
-        # the same two cores (docs/decisions/0004).
+        # G1 would mark beside the job, on the same two cores (docs/decisions/0004).
         "env.java.opts.taskmanager": "-XX:+UseParallelGC",
         "jobmanager.rpc.address": jobmanager_host or "127.0.0.1",
         "jobmanager.rpc.port": rpc_port,
