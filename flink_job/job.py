@@ -25,6 +25,9 @@ def configuration(settings: JobSettings) -> dict[str, str]:
         "pipeline.object-reuse": "true",
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
+        # Each of the two functions gets a process of its own: in one they would wait for each
+        # other's turn at its interpreter. (With managed memory Flink shares one within a slot.)
+        "python.fn-execution.memory.managed": "false",
         # Latency: Flink's defaults hold rows back for up to a second (0 would silently mean that).
         "python.fn-execution.bundle.time": str(settings.flink_batch_wait_ms),
         "python.fn-execution.bundle.size": str(settings.flink_batch_rows),

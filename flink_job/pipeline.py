@@ -13,8 +13,9 @@ from typing import Final
 from pyflink.table import DataTypes, Table, TableEnvironment
 from pyflink.table.udf import udf
 
-from flink_job.functions import DecideTransactions, ReadTransactions, read_type
+from flink_job.deciding import DecideTransactions
 from flink_job.java_functions import EPOCH_MS, LAST_N, UNLESS_KNOWN
+from flink_job.reading import ReadTransactions, read_type
 from fraud.contracts import dead_letter
 from fraud.features.catalogue import KEYS
 from fraud.kit.settings import KafkaSettings

@@ -23,7 +23,7 @@ class JobSettings(KafkaSettings, ModelSettings):
     flink_parallelism: int = Field(
         1,
         ge=1,
-        description="Parallel instances of each step. More need more task slots and about 0.4 GB each.",
+        description="Parallel instances of each step. More need more task slots and about 0.5 GB each.",
     )
     flink_delivery: Literal["at-least-once", "exactly-once"] = Field(
         "at-least-once",
@@ -45,7 +45,7 @@ class JobSettings(KafkaSettings, ModelSettings):
     )
     flink_batch_rows: int = Field(1000, ge=1, description="Most rows handed to Python at once.")
     flink_batch_wait_ms: int = Field(
-        5, ge=1, description="Longest wait for such a batch to fill, milliseconds."
+        10, ge=1, description="Longest wait for such a batch to fill, milliseconds."
     )
     flink_kafka_connector_jar: Path = Field(
         Path("flink-sql-connector-kafka.jar"),

@@ -116,8 +116,9 @@ def flink(
         "env.java.opts.all": _default_java_options(home),
         # It only coordinates: quicker to start, and smaller, without the optimising compiler.
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1",
-        # G1 would mark beside the job, on the same two cores (docs/decisions/0004).
-        "env.java.opts.taskmanager": "-XX:+UseParallelGC",
+        # G1 and the optimising compiler would work beside the job, on the same cores
+        # (docs/decisions/0004).
+        "env.java.opts.taskmanager": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
         "jobmanager.rpc.address": jobmanager_host or "127.0.0.1",
         "jobmanager.rpc.port": rpc_port,
         "jobmanager.bind-host": bind,
@@ -130,7 +131,7 @@ def flink(
         "taskmanager.bind-host": bind,
         "taskmanager.resource-id": own_id,
         "taskmanager.memory.process.size": taskmanager_memory,
-        # State is on the heap; managed memory is only the Python workers' nominal share.
+        # State is on the heap; managed memory is RocksDB's, where that is chosen.
         "taskmanager.memory.managed.size": "128m",
         "taskmanager.memory.network.min": "64m",
         "taskmanager.memory.network.max": "96m",

@@ -252,14 +252,15 @@ class Stack:
         assert identity is not None, f"{name} does not run"
         return psutil.Process(identity.pid)
 
-    def python_worker(self) -> psutil.Process:
-        """Give the process in which the job's Python functions run."""
-        workers = [
+    def python_worker(self, *, decides: bool) -> psutil.Process:
+        """Give the process of one of the job's two Python functions; one alone has a model."""
+        (worker,) = [
             process
             for process in self.process("taskmanager").children(recursive=True)
             if any("beam_boot" in part for part in process.cmdline())
+            and decides == any("xgboost" in file.path for file in process.memory_maps())
         ]
-        return workers[0]
+        return worker
 
     def kill(self, process: psutil.Process) -> None:
         """End a process as the kernel would when memory runs out."""

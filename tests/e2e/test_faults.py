@@ -88,7 +88,8 @@ def job_id(stack: Stack) -> str | None:
 
 VICTIMS: dict[str, Callable[[Stack], psutil.Process]] = {
     "taskmanager": lambda stack: stack.process("taskmanager"),
-    "python worker": Stack.python_worker,
+    "reading worker": lambda stack: stack.python_worker(decides=False),
+    "deciding worker": lambda stack: stack.python_worker(decides=True),
     "jobmanager": lambda stack: stack.process("jobmanager"),
     "broker": lambda stack: stack.process("kafka"),
     "indexer": lambda stack: stack.process("indexer"),

@@ -17,7 +17,8 @@ import orjson
 import pandas as pd
 import pytest
 
-from flink_job.functions import DecideTransactions, ReadTransactions
+from flink_job.deciding import DecideTransactions
+from flink_job.reading import ReadTransactions
 from fraud.contracts.times import utc_text
 from fraud.decision.engine import Engine
 from fraud.decision.policy import Policy
