@@ -33,6 +33,9 @@ OF_FLINK = {
     "flink_taskmanager_job_task_operator_pendingRecords",
 }
 OPERATOR = "flink_taskmanager_job_task_operator_"
+FUNCTIONS = "".join(
+    (ROOT / "flink_job" / module).read_text("utf-8") for module in ("reading.py", "deciding.py")
+)
 
 
 def series() -> set[str]:
@@ -49,8 +52,7 @@ def series() -> set[str]:
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_every_metric_that_is_asked_for_is_declared(expression: str) -> None:
-    functions = (ROOT / "flink_job" / "functions.py").read_text("utf-8")
-    counters = set(re.findall(r'counter\("(\w+)"\)', functions))
+    counters = set(re.findall(r'counter\("(\w+)"\)', FUNCTIONS))
     asked = set(re.findall(r"\b(?:fraudstream|flink)_\w+", expression))
     assert asked or expression.startswith("up ")
     for name in asked:
