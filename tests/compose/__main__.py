@@ -30,6 +30,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from devstack.ports import free_ports
 from fraudstream.monitoring import ALARMS, PANELS, TARGETS
+from notifier.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "fraudstream-test"
@@ -46,7 +47,7 @@ _UP_S = 900
 _PATIENCE_S = 180
 # In a long run the recipient's hour may be full: further alerts come with the next summary, which
 # waits for NOTIFIER_DIGEST_S.
-_SUMMARY_S = _PATIENCE_S + 300
+_SUMMARY_S = _PATIENCE_S + Settings.model_fields["notifier_digest_s"].default
 
 
 class Failed(Exception):

@@ -255,27 +255,25 @@ class Stack:
     def python_worker(self, *, decides: bool) -> psutil.Process:
         """Give the process of one of the job's two Python functions; one alone has a model.
 
-        After a restart those of before may still be about to end: until then there are more.
+        While the job restarts there may be more of them, or one whose model is not loaded yet.
         """
-        (worker,) = wait_for("one worker each", lambda: self._python_workers(decides=decides))
-        return worker
 
-    def _python_workers(self, *, decides: bool) -> list[psutil.Process] | None:
-        try:
-            workers = [
-                process
-                for process in self.process("taskmanager").children(recursive=True)
-                if any("beam_boot" in part for part in process.cmdline())
-            ]
-            if len(workers) != 2:
+        def found() -> psutil.Process | None:
+            try:
+                workers = [
+                    process
+                    for process in self.process("taskmanager").children(recursive=True)
+                    if any("beam_boot" in part for part in process.cmdline())
+                ]
+                has_model = [
+                    any("xgboost" in file.path for file in process.memory_maps())
+                    for process in workers
+                ]
+            except psutil.Error:
                 return None
-            return [
-                process
-                for process in workers
-                if decides == any("xgboost" in file.path for file in process.memory_maps())
-            ]
-        except psutil.Error:
-            return None
+            return workers[has_model.index(decides)] if sorted(has_model) == [False, True] else None
+
+        return wait_for("one Python worker of each kind", found)
 
     def kill(self, process: psutil.Process) -> None:
         """End a process as the kernel would when memory runs out."""
