@@ -1,0 +1,1 @@
+"""Scripts for maintainers: not imported by the product, not in the wheel."""
