@@ -18,8 +18,7 @@ from confluent_kafka import Producer
 from rich.console import Console
 
 from benchmarks.desk import AUTHOR, desk_of
-from benchmarks.notifier import own_broker
-from benchmarks.own_stack import run_module
+from benchmarks.own_stack import own_broker, run_module
 from benchmarks.rules import RULES
 from benchmarks.workload import history_file, records
 from fraud.contracts.decision import Outcome
@@ -145,22 +144,22 @@ def _rule_file() -> str:
 
 def dry_run_figures(data: Path, count: int, console: Console) -> list[dict[str, Any]]:
     """Fill a broker of our own and run `fraudstream rules test` on it, as a process of its own."""
-    with own_broker(console) as (servers, folder):
+    with own_broker(console) as broker:
         env = {
             **os.environ,
-            "STATE_DIR": str(folder),
-            "MODEL_REGISTRY": str(folder / "models"),
-            "KAFKA_BOOTSTRAP_SERVERS": servers,
+            "STATE_DIR": str(broker.folder),
+            "MODEL_REGISTRY": str(broker.folder / "models"),
+            "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         }
         run_module("fraud.kit.topics", env=env)
         workload = history_file(data, days=45, customers=2000, seed=11)
         run_module("model", "train", "--data", str(workload), "--search", "0", env=env)
-        settings = KafkaSettings(kafka_bootstrap_servers=servers)
+        settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)
         with console.status(f"{count:,} decisions into the broker"):
             source = [value for _, value in islice(records(workload, run="bench"), _TEMPLATES)]
-            size = fill(settings, list(decided(folder / "models", source)), count)
+            size = fill(settings, list(decided(broker.folder / "models", source)), count)
             make_list(settings)
-        rules = folder / "rules.toml"
+        rules = broker.folder / "rules.toml"
         rules.write_text(_rule_file(), "utf-8")
         with console.status("the dry run"):
             report, passed_s, cpu_s, peak_mb = _timed(

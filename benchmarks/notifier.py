@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,16 +22,13 @@ import httpx
 import orjson
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from rich.console import Console
 
 from benchmarks.report import percentiles
 from benchmarks.stream import Stream
 from benchmarks.workload import take
-from devstack import artifacts
 from devstack.ports import free_ports
 from devstack.probes import http_ready
 from devstack.process import running
-from devstack.servers.kafka import kafka
 from devstack.servers.mail import mail
 from devstack.service import Service
 
@@ -228,25 +224,6 @@ def _decision(run: str, number: int, *, entity: str, blocked: bool) -> bytes:
         "transaction_amt": 24.9, "transaction_currency": "EUR", "fd": fd,
     }  # fmt: skip
     return orjson.dumps(record)
-
-
-@contextmanager
-def own_broker(console: Console) -> Iterator[tuple[str, Path]]:
-    """Start a broker with a folder of its own; gives both."""
-    with tempfile.TemporaryDirectory(prefix="fraudstream-bench-") as name:
-        folder = Path(name)
-        port, controller_port = free_ports(2, _HOST)
-        service = kafka(
-            artifacts.ensure("kafka", console),
-            folder / "kafka",
-            host=_HOST,
-            port=port,
-            controller_port=controller_port,
-            advertised_host=_HOST,
-            env=os.environ,
-        )
-        with running(service, folder / "logs"):
-            yield f"{_HOST}:{port}", folder
 
 
 class _Topic:

@@ -62,6 +62,40 @@ def run_module(name: str, *arguments: str, env: Mapping[str, str]) -> None:
         raise RuntimeError(f"{name} failed:\n{result.stdout}{result.stderr}")
 
 
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running Kafka broker.
+
+    Attributes:
+        bootstrap_servers: Its address.
+        folder: Temporary folder, with the broker's data in it and room for other files.
+        pid: Process id.
+    """
+
+    bootstrap_servers: str
+    folder: Path
+    pid: int
+
+
+@contextmanager
+def own_broker(console: Console) -> Iterator[Broker]:
+    """Start a broker on a free port, with its data in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="fraudstream-bench-") as name:
+        folder = Path(name)
+        port, controller_port = free_ports(2, _HOST)
+        service = kafka(
+            artifacts.ensure("kafka", console),
+            folder / "kafka",
+            host=_HOST,
+            port=port,
+            controller_port=controller_port,
+            advertised_host=_HOST,
+            env=os.environ,
+        )
+        with running(service, folder / "logs") as process:
+            yield Broker(f"{_HOST}:{port}", folder, process.pid)
+
+
 @contextmanager
 def own_stack(
     history: Path, console: Console, settings: Mapping[str, str] = MappingProxyType({})
@@ -77,35 +111,20 @@ def own_stack(
         TimeoutError: The job did not run in time.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudstream-bench-")))
-        ports = free_ports(4, _HOST)
-        jars = artifacts.ensure("kafka", console)
-        stack.enter_context(
-            running(
-                kafka(
-                    jars,
-                    folder / "kafka",
-                    host=_HOST,
-                    port=ports[0],
-                    controller_port=ports[1],
-                    advertised_host=_HOST,
-                    env=os.environ,
-                ),
-                folder / "logs",
-            )
-        )
+        broker = stack.enter_context(own_broker(console))
+        folder, bootstrap_servers = broker.folder, broker.bootstrap_servers
+        ports = free_ports(2, _HOST)
         checkpoints = folder / "checkpoints"
         services = flink(
             folder / "flink",
             checkpoints,
             host=_HOST,
-            port=ports[2],
-            rpc_port=ports[3],
+            port=ports[0],
+            rpc_port=ports[1],
             env=os.environ,
         )
         for service in services:
             stack.enter_context(running(service, folder / "logs"))
-        bootstrap_servers = f"{_HOST}:{ports[0]}"
         env = {
             **flink_environment(folder / "flink", os.environ),
             **settings,
