@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import orjson
 import typer
 from rich.console import Console
 
@@ -15,7 +16,7 @@ from benchmarks import rest as rest_load
 from benchmarks.features import offline_figures
 from benchmarks.governance import measure as measure_governance
 from benchmarks.keys import key_figures, state_figures
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import own_broker, own_stack
 from benchmarks.partitions import live_records, partition_figures
 from benchmarks.report import publish
 from benchmarks.rules import rule_figures
@@ -67,6 +68,38 @@ def stream(
             )
         beside = "broker, Flink and load generator on the same machine, nothing else"
     publish("stream", figures, command=_command(), beside=beside, console=console)
+
+
+@app.command()
+def yardstick(
+    quick: Quick = False,
+    seconds: Annotated[float, typer.Option(help="Length of each scenario at a rate.")] = 30.0,
+    backlog: Annotated[int, typer.Option(help="Records of the backlog.")] = 60_000,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the rows to this file.")
+    ] = None,
+    against: Annotated[
+        str, typer.Option(help="Commit whose job is measured beside this one's.")
+    ] = "",
+) -> None:
+    """The job, a plain loop and an echo, in turns on one broker: latency, rate, CPU time and ratios."""
+    from benchmarks import yardstick as turns
+
+    console = _console()
+    _DATA.mkdir(parents=True, exist_ok=True)
+    rows, rev = turns.measure(
+        _DATA,
+        seconds=8.0 if quick else seconds,
+        backlog=backlog // 10 if quick else backlog,
+        rounds=1 if quick else 2,
+        against=against,
+        console=console,
+    )
+    beside = "broker and load generator on the same machine; see load_1m for what else ran"
+    publish("yardstick", rows, command=_command(), beside=beside, console=console)
+    console.print(turns.ratio_table(turns.ratios(rows, rev)))
+    if json_file:
+        json_file.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
 
 
 @app.command()
@@ -383,14 +416,21 @@ def notifier(
                 )
             )
     if "flood" in parts:
-        with alerts.own_broker(console) as (servers, place), console.status("a flood of alerts"):
+        with own_broker(console) as broker, console.status("a flood of alerts"):
             figures.append(
-                alerts.flood_figures(servers, place, alerts=int(2000 * scale), seconds=60 * scale)
+                alerts.flood_figures(
+                    broker.bootstrap_servers,
+                    broker.folder,
+                    alerts=int(2000 * scale),
+                    seconds=60 * scale,
+                )
             )
     if "outage" in parts:
-        with alerts.own_broker(console) as (servers, place), console.status("an outage"):
+        with own_broker(console) as broker, console.status("an outage"):
             figures.append(
-                alerts.outage_figures(servers, place, rate=500.0, outage_s=outage_s * scale)
+                alerts.outage_figures(
+                    broker.bootstrap_servers, broker.folder, rate=500.0, outage_s=outage_s * scale
+                )
             )
     beside = (
         "broker, mail server and load generator on the same machine; with the stream Flink, too"

@@ -45,6 +45,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_cell(part)}" for name, part in value.items())
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return "-" if value is None else str(value)
+
+
 def publish(
     name: str, figures: list[dict[str, Any]], *, command: str, beside: str, console: Console
 ) -> None:
@@ -61,9 +69,7 @@ def publish(
     for column in figures[0]:
         table.add_column(column, justify="left" if column == "scenario" else "right")
     for row in figures:
-        table.add_row(
-            *(f"{cell:,.1f}" if isinstance(cell, float) else str(cell) for cell in row.values())
-        )
+        table.add_row(*map(_cell, row.values()))
     console.print(table)
     taken_at = datetime.now(UTC)
     RESULTS.mkdir(exist_ok=True)

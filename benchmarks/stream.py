@@ -8,13 +8,13 @@ minus that time, so neither a late sender nor a batching reader can hide a delay
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from rich.console import Console
 
 from benchmarks.report import percentiles
@@ -25,31 +25,82 @@ _WARM_UP_S: Final = 5
 _PATIENCE_S: Final = 60
 
 
+_DUE: Final = b',"due_ms":'
+
+
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """One decision as the broker has it, times in UTC epoch milliseconds."""
+class Timing:
+    """When one record was due and when the broker had its output, UTC epoch milliseconds."""
 
     due_ms: int
-    sent_ms: int
     decided_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival(Timing):
+    """One decision as the broker has it, times in UTC epoch milliseconds."""
+
+    sent_ms: int
     event_id: str
     outcome: str
     duplicate: bool
     policy_version: str
 
 
-class Stream:
-    """A running job, from the outside: its input and output topic.
+A = TypeVar("A", bound=Timing)
+
+
+def read_decision(message: Message) -> Arrival | None:
+    """Read a decision of the job, or None for a record that carries no due time."""
+    record = orjson.loads(message.value() or b"")
+    if "due_ms" not in record:
+        return None
+    fd = record["fd"]
+    return Arrival(
+        due_ms=record["due_ms"],
+        decided_ms=message.timestamp()[1],
+        sent_ms=fd["source"]["timestamp_ms"],
+        event_id=record["event_id"],
+        outcome=fd["outcome"],
+        duplicate=fd["duplicate"],
+        policy_version=fd["policy_version"],
+    )
+
+
+def read_timing(message: Message) -> Timing | None:
+    """Read the times of any output that keeps its input's fields, without parsing the rest."""
+    value = message.value() or b""
+    at = value.find(_DUE)
+    if at == -1:
+        return None
+    due = value[at + len(_DUE) : at + len(_DUE) + 13]  # epoch milliseconds have 13 digits
+    return Timing(int(due), message.timestamp()[1])
+
+
+class LoadGenerator(Generic[A]):
+    """Sends records to an input topic and reads what comes out of an output topic.
 
     Args:
         bootstrap_servers: Of the broker.
+        source: Physical name of the input topic.
+        output: Physical name of the output topic.
+        read: Reads an output record; None for one that is not of the load.
     """
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        source: str,
+        output: str,
+        read: Callable[[Message], A | None],
+    ) -> None:
         self._servers = bootstrap_servers
+        self._source = source
+        self._output = output
+        self._read = read
 
     def _ends(self, consumer: Consumer) -> list[TopicPartition]:
-        topic = Topic.PROCESSED.value
+        topic = self._output
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         ends = []
         for number in partitions:
@@ -79,8 +130,8 @@ class Stream:
             }
         )
 
-    def at_rate(self, records: Sequence[tuple[bytes, bytes]], rate: float) -> list[Arrival]:
-        """Send records on a fixed schedule; give their decisions."""
+    def at_rate(self, records: Sequence[tuple[bytes, bytes]], rate: float) -> list[A]:
+        """Send records on a fixed schedule; return their outputs."""
         consumer, producer = self._consumer(), self._producer(linger_ms=1)
         consumer.assign(self._ends(consumer))
         start = time.time() + 0.5
@@ -89,45 +140,42 @@ class Stream:
             ahead = due - time.time()
             if ahead > 0.001:
                 time.sleep(ahead)
-            due_value = value[:-1] + b',"due_ms":%d}' % (due * 1000)
-            producer.produce(Topic.TRANSACTIONS.value, due_value, key)
+            producer.produce(self._source, value[:-1] + _DUE + b"%d}" % (due * 1000), key)
             producer.poll(0)
         producer.flush()
         return self._arrivals(consumer, len(records))
 
-    def backlog(self, records: Sequence[tuple[bytes, bytes]]) -> list[Arrival]:
-        """Send records as fast as Kafka takes them; give their decisions."""
+    def backlog(
+        self,
+        records: Sequence[tuple[bytes, bytes]],
+        sending: AbstractContextManager[object] | None = None,
+    ) -> list[A]:
+        """Send records as fast as Kafka takes them; return their outputs.
+
+        Args:
+            records: Keys and values.
+            sending: Entered before the first record is sent and left once Kafka has all of them.
+        """
         consumer, producer = self._consumer(), self._producer(linger_ms=20)
         consumer.assign(self._ends(consumer))
-        for key, value in records:
-            due_value = value[:-1] + b',"due_ms":%d}' % (time.time() * 1000)
-            producer.produce(Topic.TRANSACTIONS.value, due_value, key)
-            producer.poll(0)
-        producer.flush()
+        with sending or nullcontext():
+            for key, value in records:
+                now = b"%d}" % (time.time() * 1000)
+                producer.produce(self._source, value[:-1] + _DUE + now, key)
+                producer.poll(0)
+            producer.flush()
         return self._arrivals(consumer, len(records))
 
-    def _arrivals(self, consumer: Consumer, count: int) -> list[Arrival]:
-        arrivals: list[Arrival] = []
+    def _arrivals(self, consumer: Consumer, count: int) -> list[A]:
+        arrivals: list[A] = []
         last = time.monotonic()
         while len(arrivals) < count:
             messages = consumer.consume(5000, timeout=0.5)
             for message in messages:
                 if message.error():
                     raise RuntimeError(str(message.error()))
-                record = orjson.loads(message.value() or b"")
-                if "due_ms" in record:
-                    fd = record["fd"]
-                    arrivals.append(
-                        Arrival(
-                            record["due_ms"],
-                            fd["source"]["timestamp_ms"],
-                            message.timestamp()[1],
-                            record["event_id"],
-                            fd["outcome"],
-                            fd["duplicate"],
-                            fd["policy_version"],
-                        )
-                    )
+                if (arrival := self._read(message)) is not None:
+                    arrivals.append(arrival)
             if messages:
                 last = time.monotonic()
             elif time.monotonic() - last > _PATIENCE_S:
@@ -136,7 +184,20 @@ class Stream:
         return arrivals
 
 
-def rate_figures(arrivals: Sequence[Arrival], rate: float) -> dict[str, Any]:
+class Stream(LoadGenerator[Arrival]):
+    """A running job, from the outside: its input and output topic.
+
+    Args:
+        bootstrap_servers: Of the broker.
+    """
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        super().__init__(
+            bootstrap_servers, Topic.TRANSACTIONS.value, Topic.PROCESSED.value, read_decision
+        )
+
+
+def rate_figures(arrivals: Sequence[Timing], rate: float) -> dict[str, Any]:
     """Describe a run at a rate, without its first seconds; see the module for what a latency is."""
     begun = min(arrival.due_ms for arrival in arrivals) + _WARM_UP_S * 1000
     counted = [arrival for arrival in arrivals if arrival.due_ms >= begun]
@@ -155,7 +216,7 @@ def rate_figures(arrivals: Sequence[Arrival], rate: float) -> dict[str, Any]:
     }
 
 
-def backlog_figures(arrivals: Sequence[Arrival]) -> dict[str, Any]:
+def backlog_figures(arrivals: Sequence[Timing]) -> dict[str, Any]:
     """Describe a backlog: its rate between the first and the last decision."""
     taken_s = (max(a.decided_ms for a in arrivals) - min(a.decided_ms for a in arrivals)) / 1000
     return {
