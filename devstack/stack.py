@@ -81,6 +81,7 @@ def fetch(settings: DevstackSettings, only: Iterable[str], console: Console) -> 
         ("kafka", "kafka" in chosen and not settings.without("kafka")),
         ("opensearch", "opensearch" in chosen and not settings.without("opensearch")),
         ("flink-connector", "flink_job" in chosen),
+        ("zstd", "flink_job" in chosen),
         ("ecj", "flink_job" in chosen),
     ]
     for name, is_needed in sets:
@@ -181,6 +182,7 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
     job_env = flink_environment(state / "flink", env)
     if "flink_job" in chosen:
         job_env["FLINK_KAFKA_CONNECTOR_JAR"] = str(artifacts.paths("flink-connector")[0])
+        job_env["FLINK_ZSTD_JAR"] = str(artifacts.paths("zstd")[0])
         job_env["FLINK_JAVA_COMPILER_JAR"] = str(artifacts.paths("ecj")[0])
     declared["topics"] = _once("topics", ("fraud.kit.topics",), env, needs=("kafka",))
     declared["train"] = _once("train", ("model", "train", "--if-missing"), env)

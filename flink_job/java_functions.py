@@ -18,6 +18,8 @@ SOURCES: Final = tuple(sorted((Path(__file__).parent / "java").glob("*.java")))
 LAST_N: Final = "fraudstream.LastN"
 UNLESS_KNOWN: Final = "fraudstream.UnlessKnown"
 EPOCH_MS: Final = "fraudstream.EpochMs"
+FIRST_BYTES: Final = "fraudstream.FirstBytes"
+ORIGINAL_SIZE: Final = "fraudstream.OriginalSize"
 
 _JAVA_RELEASE: Final = "17"  # the oldest that Flink 2.x runs on besides 11
 _COMPILE_TIMEOUT_S: Final = 120

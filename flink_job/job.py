@@ -66,7 +66,12 @@ def submit(settings: JobSettings, checkpoint: str | None) -> None:
         # Naming any jar here replaces the one of PyFlink that the client adds, so all are named.
         "pipeline.jars": ";".join(
             jar.resolve().as_uri()
-            for jar in (settings.flink_kafka_connector_jar, python_jar(), java_jar)
+            for jar in (
+                settings.flink_kafka_connector_jar,
+                settings.flink_zstd_jar,
+                python_jar(),
+                java_jar,
+            )
         ),
     }
     if checkpoint:

@@ -14,7 +14,7 @@ from pyflink.table import DataTypes, Table, TableEnvironment
 from pyflink.table.udf import udf
 
 from flink_job.deciding import DecideTransactions
-from flink_job.java_functions import EPOCH_MS, LAST_N, UNLESS_KNOWN
+from flink_job.java_functions import EPOCH_MS, FIRST_BYTES, LAST_N, ORIGINAL_SIZE, UNLESS_KNOWN
 from flink_job.reading import ReadTransactions, read_type
 from fraud.contracts import dead_letter
 from fraud.features.catalogue import KEYS
@@ -29,7 +29,7 @@ _SOURCE_COLUMNS: Final = (
     "source_ms",
 )
 _EVERYTHING: Final[Mapping[int, int]] = MappingProxyType({})
-_ERROR_COLUMNS: Final = ("error_code", "error_message", "failed_at")
+_ERROR_COLUMNS: Final = ("original_size", "error_code", "error_message", "failed_at")
 
 
 def register_functions(
@@ -50,6 +50,8 @@ def register_functions(
         ("last_n", LAST_N),
         ("unless_known", UNLESS_KNOWN),
         ("epoch_ms", EPOCH_MS),
+        ("first_bytes", FIRST_BYTES),
+        ("original_size", ORIGINAL_SIZE),
     ):
         table_env.execute_sql(
             f"CREATE TEMPORARY SYSTEM FUNCTION {name} AS '{java_class}' "
@@ -67,14 +69,23 @@ def register_functions(
 
 
 def read(table_env: TableEnvironment, transactions: Table) -> Table:
-    """Read, check and pack each record; add the columns of `read_type`."""
+    """Read, check and pack each record; add the columns of `read_type`.
+
+    A compressed batch may hold more than the broker's limit, and more than the sink may send. What
+    goes on of such a record is its beginning, one byte too long to be decided, and `original_size`.
+    """
     packed = [field.name for field in read_type().fields]
+    most_key, most_value = dead_letter.MAX_KEY_BYTES, dead_letter.MAX_VALUE_BYTES
     return table_env.sql_query(
-        f"SELECT {', '.join(_SOURCE_COLUMNS)}, arrival, "
+        f"SELECT {', '.join(_SOURCE_COLUMNS)}, original_size, arrival, "
         + ", ".join(f"packed.{name} AS {name}" for name in packed)
-        + " FROM (SELECT record_key, record_value, source_topic, source_partition, source_offset, "
-        "epoch_ms(source_time) AS source_ms, arrival, read_transaction(record_value) AS packed "
-        f"FROM {transactions})"
+        + f" FROM (SELECT {', '.join(_SOURCE_COLUMNS)}, original_size, arrival, "
+        "read_transaction(record_value) AS packed FROM ("
+        f"SELECT first_bytes(record_key, {most_key}) AS record_key, "
+        f"first_bytes(record_value, {most_value + 1}) AS record_value, "
+        "source_topic, source_partition, source_offset, epoch_ms(source_time) AS source_ms, "
+        f"original_size(record_key, record_value, {most_key}, {most_value}) AS original_size, "
+        f"arrival FROM {transactions}))"
     )
 
 
@@ -140,13 +151,23 @@ def route(table_env: TableEnvironment, decided: Table, *, output: str, dead_lett
         dead_letter.SOURCE_OFFSET: text("CAST(source_offset AS STRING)"),
         dead_letter.FAILED_AT: text("failed_at"),
     }
-    pairs = ", ".join(f"'{name}', {value}" for name, value in headers.items())
+    cut = {
+        name: text(f"SPLIT_INDEX(original_size, ' ', {place})")
+        for place, name in enumerate(dead_letter.CUT_HEADERS)
+    }
+
+    def as_map(of: Mapping[str, str]) -> str:
+        pairs = ", ".join(f"'{name}', {value}" for name, value in of.items())
+        return f"CAST(MAP[{pairs}] AS MAP<STRING, BYTES>)"
+
     return table_env.sql_query(
         f"SELECT IF(error_code IS NULL, {text(f'{KEYS[0].name}_key')}, record_key) AS record_key, "
-        "IF(error_code IS NULL, decided, record_value) AS record_value, "
+        "IF(error_code IS NULL, decided, "
+        f"first_bytes(record_value, {dead_letter.MAX_VALUE_BYTES})) AS record_value, "
         f"IF(error_code IS NULL, '{output}', '{dead_letters}') AS topic, "
         "CASE WHEN error_code IS NULL THEN CAST(NULL AS MAP<STRING, BYTES>) "
-        f"ELSE CAST(MAP[{pairs}] AS MAP<STRING, BYTES>) END AS headers "
+        f"WHEN original_size IS NULL THEN {as_map(headers)} "
+        f"ELSE {as_map(headers | cut)} END AS headers "
         f"FROM {decided}"
     )
 

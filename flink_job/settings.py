@@ -51,6 +51,10 @@ class JobSettings(KafkaSettings, ModelSettings):
         Path("flink-sql-connector-kafka.jar"),
         description="Jar of Flink's Kafka connector; devstack and the image set it.",
     )
+    flink_zstd_jar: Path = Field(
+        Path("zstd-jni.jar"),
+        description="Jar of zstd for Kafka's batches; devstack and the image set it.",
+    )
     flink_java_compiler_jar: Path = Field(
         Path("ecj.jar"),
         description="Jar of Eclipse's Java compiler; devstack and the image set it.",

@@ -364,6 +364,9 @@ def _replay(
                 done["sent back before, and not again"] += 1
                 continue
             key, value = letter.message.key, letter.message.value
+            if letter.is_cut:
+                done["cut to what the topic takes: nothing whole to send back"] += 1
+                continue
             if value is None:
                 done["without a value: nothing to send back"] += 1
                 continue

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from dashboards import saved_objects
-from fraud.contracts.dead_letter import HEADERS
+from fraud.contracts.dead_letter import CUT_HEADERS, HEADERS
 from fraud.contracts.topics import TOPICS
 from fraud.contracts.transaction import FIELDS
 from fraud.decision.language.functions import FUNCTIONS
@@ -183,6 +183,14 @@ def topics_page() -> str:
         )
     lines += ["", "## Headers of a dead letter", "", _row("header", "meaning"), _row("---", "---")]
     lines += [_row(f"`{name}`", meaning) for name, meaning in HEADERS.items()]
+    lines += [
+        "",
+        "A dead letter whose key or value was too long to be kept whole has the beginning of it, and also:",
+        "",
+        _row("header", "meaning"),
+        _row("---", "---"),
+        *(_row(f"`{name}`", meaning) for name, meaning in CUT_HEADERS.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -156,6 +156,7 @@ class _Servers:
 
     def _flink(self) -> FlinkCluster:
         (connector,) = artifacts.ensure("flink-connector", Console(stderr=True))
+        (zstd,) = artifacts.ensure("zstd", Console(stderr=True))
         (compiler,) = artifacts.ensure("ecj", Console(stderr=True))
         folder, checkpoints = self._folder / "flink", self._folder / "checkpoints"
         jobmanager, taskmanager = flink(
@@ -171,6 +172,7 @@ class _Servers:
         env = {
             **flink_environment(folder, os.environ),
             "FLINK_KAFKA_CONNECTOR_JAR": str(connector),
+            "FLINK_ZSTD_JAR": str(zstd),
             "FLINK_JAVA_COMPILER_JAR": str(compiler),
         }
         return FlinkCluster(jobmanager.address, env, connector, compiler, checkpoints)

@@ -146,6 +146,9 @@ def flink(
         "heartbeat.timeout": "20 s",
         "io.tmp.dirs": folder / "tmp",
         "web.upload.dir": folder / "tmp",
+        # The interface is for looking: jobs come from the supervisor alone.
+        "web.submit.enable": "false",
+        "web.cancel.enable": "false",
     }
 
     if jobmanager_host:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from fraud.contracts.transaction import MAX_RECORD_BYTES
+
+MAX_VALUE_BYTES: Final = MAX_RECORD_BYTES
+"""Longest value that a dead letter keeps whole; of a longer one it keeps the beginning."""
+
+MAX_KEY_BYTES: Final = 65_536
+"""Longest key that a dead letter keeps whole; of a longer one it keeps the beginning."""
+
 ERROR_CODE: Final = "error_code"
 ERROR_MESSAGE: Final = "error_message"
 SOURCE_TOPIC: Final = "source_topic"
 SOURCE_PARTITION: Final = "source_partition"
 SOURCE_OFFSET: Final = "source_offset"
 FAILED_AT: Final = "failed_at"
+ORIGINAL_KEY_BYTES: Final = "original_key_bytes"
+ORIGINAL_VALUE_BYTES: Final = "original_value_bytes"
+ORIGINAL_VALUE_SHA256: Final = "original_value_sha256"
 
 HEADERS: Final[dict[str, str]] = {
     ERROR_CODE: "Stable code, see ErrorCode.",
@@ -19,4 +30,11 @@ HEADERS: Final[dict[str, str]] = {
     SOURCE_OFFSET: "Its offset, decimal.",
     FAILED_AT: "When it was refused, ISO 8601, UTC, milliseconds.",
 }
-"""Header names of a dead letter and their meaning. All values are UTF-8 text."""
+"""Header names of every dead letter and their meaning. All values are UTF-8 text."""
+
+CUT_HEADERS: Final[dict[str, str]] = {
+    ORIGINAL_KEY_BYTES: "Length of the key as it came, decimal.",
+    ORIGINAL_VALUE_BYTES: "Length of the value as it came, unpacked, decimal.",
+    ORIGINAL_VALUE_SHA256: "SHA-256 of the value as it came, hexadecimal.",
+}
+"""Further headers of a dead letter whose key or value was cut, and their meaning."""

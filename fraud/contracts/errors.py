@@ -21,6 +21,8 @@ class ErrorCode(StrEnum):
     """The value is JSON, but not an object."""
     REPEATED_KEY = "repeated_key"
     """An object in the value holds a key twice."""
+    TOO_LARGE = "too_large"
+    """The record is longer than `MAX_RECORD_BYTES` once unpacked."""
     RESERVED_FIELD = "reserved_field"
     """The record brings an `fd` of its own."""
     MISSING_FIELD = "missing_field"

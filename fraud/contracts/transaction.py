@@ -25,7 +25,7 @@ MAX_ID_LENGTH: Final = 256
 """Longest event_id and entity_id in characters: they become Kafka keys and Message-IDs."""
 
 MAX_RECORD_BYTES: Final = 1_048_576
-"""Longest record in bytes: what the topic `transactions` takes, and REST likewise."""
+"""Longest record in bytes, unpacked: the broker's own limit counts a batch as it was compressed."""
 
 MAX_AMOUNT: Final = 1e12
 """Largest absolute transaction_amt, in units of its own currency."""
@@ -386,7 +386,7 @@ def parse_many(raw: bytes) -> list[dict[str, Any] | InvalidMessage]:
 
     Returns:
         In their order, each record's fields, or the verdict of `parse` on it. A record of more
-        than `MAX_RECORD_BYTES` is `out_of_range`.
+        than `MAX_RECORD_BYTES` is `too_large`.
 
     Raises:
         InvalidMessage: `empty_value` or `not_json`, of the whole; `not_an_object` when it is JSON,
@@ -431,9 +431,7 @@ def _items(text: str) -> list[bytes]:
 
 def _parsed(item: bytes) -> dict[str, Any] | InvalidMessage:
     if len(item) > MAX_RECORD_BYTES:
-        return InvalidMessage(
-            ErrorCode.OUT_OF_RANGE, f"expected a record of at most {MAX_RECORD_BYTES} bytes"
-        )
+        return _too_large()
     try:
         return parse(item)
     except InvalidMessage as verdict:
@@ -444,7 +442,7 @@ def decode(raw: bytes | None) -> Transaction:
     """Read and check the value of one record of the topic `transactions`.
 
     Raises:
-        InvalidMessage: Any of `ErrorCode`.
+        InvalidMessage: Any of `ErrorCode`; `too_large` before anything is parsed.
 
     Example:
         >>> raw = b'{"event_id":"e1","entity_id":"c1","event_time":"2026-03-01T00:00:00",'
@@ -452,7 +450,15 @@ def decode(raw: bytes | None) -> Transaction:
         Transaction(event_id='e1', entity_id='c1', event_time_ms=1772323200000, \
 transaction_amt=9.99, transaction_currency='USD', fields={})
     """
+    if raw is not None and len(raw) > MAX_RECORD_BYTES:
+        raise _too_large()
     return from_mapping(parse(raw))
+
+
+def _too_large() -> InvalidMessage:
+    return InvalidMessage(
+        ErrorCode.TOO_LARGE, f"expected a record of at most {MAX_RECORD_BYTES} bytes"
+    )
 
 
 def with_decision(raw: bytes, decision_json: bytes) -> bytes:

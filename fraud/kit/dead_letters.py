@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from fraud.contracts.dead_letter import (
+    CUT_HEADERS,
     ERROR_CODE,
     ERROR_MESSAGE,
     FAILED_AT,
@@ -58,6 +59,7 @@ class DeadLetter:
         error_message: Why, masked.
         failed_at: As its header says, perhaps empty.
         source: Where the input lies; None when its headers do not say.
+        is_cut: Whether it holds only the beginning of the input's key or value.
     """
 
     message: Message
@@ -65,6 +67,7 @@ class DeadLetter:
     error_message: str
     failed_at: str
     source: Place | None
+    is_cut: bool
 
     @property
     def place(self) -> Place:
@@ -96,6 +99,7 @@ def to_dead_letter(message: Message) -> DeadLetter:
         error_message=mask(text(ERROR_MESSAGE)),
         failed_at=text(FAILED_AT),
         source=source,
+        is_cut=not headers.keys().isdisjoint(CUT_HEADERS),
     )
 
 

@@ -41,7 +41,9 @@ class Operator:
         assert made.exit_code == code, made.output
         return made.output
 
-    def refuse(self, offset: int, code: str, value: bytes | None, key: bytes | None = None) -> None:
+    def refuse(
+        self, offset: int, code: str, value: bytes | None, key: bytes | None = None, **further: str
+    ) -> None:
         """Put a record on the topic of dead letters, as the job does."""
         producer = Producer({"bootstrap.servers": self._servers})
         headers = {
@@ -51,6 +53,7 @@ class Operator:
             dead_letter.SOURCE_PARTITION: "3",
             dead_letter.SOURCE_OFFSET: str(offset),
             dead_letter.FAILED_AT: "2026-03-01T00:00:00.000Z",
+            **further,
         }
         producer.produce(
             self.env["TOPIC_TRANSACTIONS_DLQ"],
@@ -148,6 +151,16 @@ def test_bytes_go_back_untouched(operator: Operator) -> None:
     sent = operator.sent_back()
     assert sorted(record.value for record in sent) == sorted([value, b"nothing", value])
     assert {record.key for record in sent if record.value == value} == {b"\xff\x00"}
+
+
+def test_what_was_cut_is_not_sent_back(operator: Operator) -> None:
+    """Its beginning is no record, whatever is asked."""
+    beginning = without_currency("e7")
+    operator.refuse(7, "too_large", beginning, **{dead_letter.ORIGINAL_VALUE_BYTES: "5000000"})
+    done = operator.run("replay", "--force", "--set", "transaction_currency=USD")
+    assert "0 sent back" in done
+    assert "1 cut to what the topic takes" in done
+    assert not operator.sent_back()
 
 
 @pytest.mark.parametrize(

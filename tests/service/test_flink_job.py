@@ -13,8 +13,10 @@ import venv
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import orjson
@@ -25,6 +27,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 import fraud
 from flink_job.checkpoints import retained
 from flink_job.cluster import Cluster
+from fraud.contracts.dead_letter import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from tests.builders import a_registry, a_value
 from tests.conftest import FlinkCluster
 
@@ -132,6 +135,20 @@ class Job:
         consumer.close()
         return sum(ends)
 
+    def letters(self) -> list[Any]:
+        """Read all dead letters that are there."""
+        consumer, partitions = self._partitions(self.env["TOPIC_TRANSACTIONS_DLQ"])
+        for one in partitions:
+            one.offset = 0
+        consumer.assign(partitions)
+        found: list[Any] = []
+        count, deadline = self.dead_letters(), time.monotonic() + DEADLINE_S
+        while len(found) < count:
+            assert time.monotonic() < deadline, f"{len(found)} of {count} dead letters were read"
+            found += [one for one in consumer.consume(500, 0.5) if one.error() is None]
+        consumer.close()
+        return found
+
     def outputs(self, count: int) -> list[dict[str, object]]:
         """Read what is committed until `count` different events are there."""
         topic = self.env["TOPIC_PROCESSED_TRANSACTIONS"]
@@ -156,6 +173,63 @@ class Job:
             ]
         consumer.close()
         return found
+
+
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+
+
+def test_every_codec_is_read_and_a_record_that_is_too_long_unpacked_is_one_dead_letter(
+    kafka: str, flink_cluster: FlinkCluster, tmp_path: Path
+) -> None:
+    """The broker's limit counts bytes as compressed; neither kind may stop what comes after it."""
+    job = Job(kafka, flink_cluster, tmp_path)
+    too_long = a_value(event_id="long", note="x" * 5_000_000)
+    with job.supervised():
+        for codec in CODECS:
+            producer = Producer(
+                {
+                    "bootstrap.servers": kafka,
+                    "compression.type": codec,
+                    "message.max.bytes": 20_000_000,
+                    "linger.ms": 100,
+                }
+            )
+            if codec != "none":
+                producer.produce(job.env["TOPIC_TRANSACTIONS"], too_long, f"{codec}-long")
+                producer.produce(job.env["TOPIC_TRANSACTIONS"], b"{", codec + "k" * 3_000_000)
+            for number in range(20):
+                value = a_value(event_id=f"{codec}-{number}", note="x" * 500)
+                producer.produce(job.env["TOPIC_TRANSACTIONS"], value, f"c{number}")
+            assert producer.flush(DEADLINE_S) == 0
+        outputs = job.outputs(20 * len(CODECS))
+        job.wait("the dead letters", lambda: job.dead_letters() == 2 * (len(CODECS) - 1))
+        letters = job.letters()
+    assert {str(record["event_id"]).partition("-")[0] for record in outputs} == set(CODECS)
+    by_code: dict[bytes, list[Any]] = {}
+    for letter in letters:
+        by_code.setdefault(dict(letter.headers() or ())["error_code"], []).append(letter)
+    assert len(by_code[b"too_large"]) == len(by_code[b"not_json"]) == len(CODECS) - 1
+    for letter in by_code[b"too_large"]:
+        headers = dict(letter.headers())
+        assert letter.value() == too_long[:MAX_VALUE_BYTES]
+        assert headers["original_value_bytes"] == str(len(too_long)).encode()
+        assert headers["original_value_sha256"] == sha256(too_long).hexdigest().encode()
+    for letter in by_code[b"not_json"]:
+        assert letter.value() == b"{"
+        assert len(letter.key()) == MAX_KEY_BYTES
+        assert int(dict(letter.headers())["original_key_bytes"]) > 3_000_000
+
+
+def test_the_web_interface_takes_no_jobs_and_cancels_none(flink_cluster: FlinkCluster) -> None:
+    """Whoever reaches it may look: jars are run by nobody."""
+    with urlopen(f"{flink_cluster.api_url}/config", timeout=10) as answer:  # noqa: S310 - our own
+        features = orjson.loads(answer.read())["features"]
+    assert (features["web-submit"], features["web-cancel"]) == (False, False)
+    upload = Request(f"{flink_cluster.api_url}/jars/upload", data=b"", method="POST")  # noqa: S310
+    with pytest.raises(HTTPError) as refused:
+        urlopen(upload, timeout=10)  # noqa: S310 - our own server
+    refused.value.close()
+    assert refused.value.code == 404
 
 
 def python_workers(cluster: FlinkCluster) -> list[psutil.Process]:

@@ -81,6 +81,18 @@ def test_a_bad_record_is_refused_with_its_reason_and_field(
     assert "expected" in refused.value.detail
 
 
+def test_a_record_that_is_too_long_once_unpacked_is_refused_before_it_is_parsed() -> None:
+    """The broker's limit counts the batch as it was compressed."""
+    longest = a_value(note="")
+    longest = a_value(note="x" * (MAX_RECORD_BYTES - len(longest)))
+    assert len(longest) == MAX_RECORD_BYTES
+    assert decode(longest).event_id
+    for too_long in (longest + b" ", b"{" * (MAX_RECORD_BYTES + 1)):
+        with pytest.raises(InvalidMessage) as refused:
+            decode(too_long)
+        assert refused.value.reason == "too_large"
+
+
 @pytest.mark.parametrize("field", [field.name for field in FIELDS if field.required])
 @pytest.mark.parametrize("absent", [None, "null"])
 def test_a_required_field_may_be_neither_missing_nor_null(field: str, absent: str | None) -> None:
@@ -270,7 +282,7 @@ def test_a_list_may_be_longer_than_a_record_may_be() -> None:
     assert len(fits) == MAX_RECORD_BYTES
     first, second, third = _together(b"[" + fits + b"," + fits + b" ," + fits[:-2] + b'x"}]')
     assert first == second == orjson.loads(fits)
-    assert third == ("out_of_range", "expected a record of at most 1048576 bytes")
+    assert third == ("too_large", "expected a record of at most 1048576 bytes")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def leftovers(cache: Path) -> list[Path]:
 def test_the_committed_lock_pins_every_file() -> None:
     """Each set must have files, each with a whole sha256 and a size, and its roots among them."""
     lock = artifacts.read_lock()
-    assert set(lock) == {"kafka", "opensearch", "flink-connector", "ecj"}
+    assert set(lock) == {"kafka", "opensearch", "flink-connector", "zstd", "ecj"}
     for artifact_set in lock.values():
         coordinates = {file.coordinate for file in artifact_set.files}
         for root in artifact_set.roots:
