@@ -17,12 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scoring_api.access import Access, NotAuthenticated, RateLimited
 from scoring_api.errors import answer
-from scoring_api.scoring import MAX_BODY_BYTES, TooLarge
+from scoring_api.scoring import MAX_BODY_BYTES, MAX_SIGN_IN_BYTES, TooLarge
 
 REQUEST_ID: Final = "X-Request-ID"
 _HEADER: Final = REQUEST_ID.lower().encode()
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _GUARDED: Final = "/v1/"
+_SIGN_IN: Final = "/live/session"
 
 
 class _BodyTooLarge(TooLarge, HTTPException):
@@ -64,13 +65,14 @@ class Door:
         try:
             if scope["path"].startswith(_GUARDED):
                 state["principal"] = self._access.admit(headers.get("authorization"))
+            most = MAX_SIGN_IN_BYTES if scope["path"] == _SIGN_IN else MAX_BODY_BYTES
             declared = headers.get("content-length", "")
-            if declared.isdecimal() and _is_over(declared, MAX_BODY_BYTES):
-                raise TooLarge(MAX_BODY_BYTES)
+            if declared.isdecimal() and _is_over(declared, most):
+                raise TooLarge(most)
         except (NotAuthenticated, RateLimited, TooLarge) as error:
             await answer(error)(scope, receive, send_named)
             return
-        await self._app(scope, _limited(receive), send_named)
+        await self._app(scope, _limited(receive, most), send_named)
 
 
 def _is_over(number: str, limit: int) -> bool:
@@ -84,7 +86,7 @@ def _request_id(headers: Headers) -> str:
     return given if given and _ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(receive: Receive, most: int) -> Receive:
     read = 0
 
     async def limited() -> Message:
@@ -92,8 +94,8 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             read += len(message.get("body", b""))
-            if read > MAX_BODY_BYTES:
-                raise _BodyTooLarge(MAX_BODY_BYTES)
+            if read > most:
+                raise _BodyTooLarge(most)
         return message
 
     return limited

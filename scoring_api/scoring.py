@@ -11,6 +11,7 @@ import orjson
 import structlog
 
 from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.json_items import has_more_items
 from fraud.contracts.transaction import (
     MAX_RECORD_BYTES,
     Transaction,
@@ -29,6 +30,9 @@ MAX_RECORDS: Final = 1000
 
 MAX_BODY_BYTES: Final = 16 * MAX_RECORD_BYTES
 """Longest body of a request in bytes; one record alone may have `MAX_RECORD_BYTES`."""
+
+MAX_SIGN_IN_BYTES: Final = 4096
+"""Longest body of a sign-in to the live page, which anyone may send."""
 
 _SLICE: Final = 32
 """Records of a list that are worked on at once: those who ask for one do not wait long behind."""
@@ -163,9 +167,9 @@ class Scoring:
         return decided
 
     async def _answer_many(self, body: bytes) -> bytes:
-        records = parse_many(body)
-        if len(records) > MAX_RECORDS:
+        if has_more_items(body, MAX_RECORDS):
             raise TooManyRecords
+        records = parse_many(body)
         transactions: list[Transaction] = []
         invalid: list[tuple[int, InvalidMessage]] = []
         for at, record in enumerate(records):

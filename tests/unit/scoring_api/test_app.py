@@ -186,6 +186,16 @@ def test_a_record_may_be_as_long_as_on_the_topic(post: Post) -> None:
     assert [one["index"] for one in response.json()["errors"]] == [1]
 
 
+@pytest.mark.parametrize("item", [b"{}", b"1", b'[",]"]'])
+def test_a_list_is_counted_before_any_of_it_is_parsed(
+    post: Post, monkeypatch: pytest.MonkeyPatch, item: bytes
+) -> None:
+    """A million tiny items fit into a body, and must not become a million objects."""
+    monkeypatch.setattr("scoring_api.scoring.parse_many", lambda _: pytest.fail("was parsed"))
+    response = post(b"[" + b",".join([item] * 1_000_000) + b"]")
+    assert (response.status_code, response.json()["code"]) == (422, "too_many_records")
+
+
 def test_a_body_is_read_no_further_than_it_may_be_long(scoring: Scoring) -> None:
     """Whether its length was declared or not."""
     body = b"[" + b" " * MAX_BODY_BYTES + b"]"

@@ -166,6 +166,15 @@ def test_what_is_no_key_is_refused_and_not_repeated(site: Site, key: object) -> 
     assert "fs_unknown" not in answer.text
 
 
+def test_a_sign_in_is_short(site: Site) -> None:
+    """Anyone may send one: of a long one no more than that is read."""
+    for body in (b'{"key":"%s"}' % (b"x" * 4_090), b" " * 5_000):
+        assert site.http.post("/live/session", content=body).status_code == 413
+    key = site.key(Role.ANALYST)
+    longest = b'{"key":"%s"}' % key.encode()
+    assert site.http.post("/live/session", content=longest.ljust(4_096)).status_code != 413
+
+
 def test_a_revoked_key_ends_its_sessions(site: Site) -> None:
     """At once."""
     site.sign_in(site.key(Role.ANALYST))
