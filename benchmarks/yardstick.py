@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import geometric_mean
 from typing import Any, Final, Protocol
 
 import psutil
@@ -316,7 +316,7 @@ def ratios(rows: Sequence[Row], rev: str) -> list[Row]:
     """Compare the job with everything else that was measured.
 
     Args:
-        rows: Rows of `measure`; of several rounds the mean counts.
+        rows: Rows of `measure`; of several rounds the geometric mean counts.
         rev: The revision that is compared; other revisions of the job are compared with.
 
     Returns:
@@ -326,7 +326,7 @@ def ratios(rows: Sequence[Row], rev: str) -> list[Row]:
         >>> at = {"scenario": "500", "p95_ms": 9, "out_per_s": 500.0}
         >>> job = {"what": "job", "rev": "a", "p50_ms": 50, "p99_ms": 90, "cpu_s": {"total": 6.0}}
         >>> echo = {"what": "echo", "rev": "a", "p50_ms": 5, "p99_ms": 30, "cpu_s": {"total": 2.0}}
-        >>> ratios([at | job, at | echo], "a")[0]["p50_ms"]
+        >>> round(ratios([at | job, at | echo], "a")[0]["p50_ms"], 3)
         10.0
     """
     means: dict[tuple[str, str, str], dict[str, float | None]] = {}
@@ -354,19 +354,19 @@ def ratios(rows: Sequence[Row], rev: str) -> list[Row]:
             found: Row = {"ratio": name, "scenario": scenario}
             for metric in _METRICS:
                 a, b = upper[metric], lower[metric]
-                found[metric] = None if a is None or not b else a / b
+                found[metric] = None if a is None or b is None else a / b
             compared.append(found)
     return compared
 
 
 def _mean(rows: Sequence[Row], metric: str) -> float | None:
     values = [row[metric]["total"] if metric == "cpu_s" else row[metric] for row in rows]
-    return None if None in values else mean(values)
+    return geometric_mean(values) if all(values) else None  # no figure, or nothing to divide by
 
 
 def ratio_table(compared: Sequence[Row]) -> Table:
     """Lay ratios out for people: below 1, the job is quicker, slower at a backlog, or thriftier."""
-    table = Table(title="ratios (means of all rounds)", title_justify="left")
+    table = Table(title="ratios (geometric means of all rounds)", title_justify="left")
     for column in ("ratio", "scenario", *_METRICS):
         table.add_column(column, justify="left" if column == "ratio" else "right")
     for row in compared:
