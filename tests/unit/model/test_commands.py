@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 import re
+import sys
 from pathlib import Path
 
 import orjson
@@ -109,7 +110,7 @@ def test_the_report_is_one_page_that_fetches_nothing(state: Path) -> None:
     assert report["curves"]["raw_fields"]
 
 
-def test_evaluate_measures_a_model_on_a_file(state: Path) -> None:
+def test_evaluate_measures_a_model_on_a_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_small(state)
     data = write_rows(state / "later.jsonl", labelled_rows(1500, seed=5))
     page = state / "page.html"
@@ -127,6 +128,10 @@ def test_evaluate_measures_a_model_on_a_file(state: Path) -> None:
     assert "1,500 transactions are from before the model was trained" in shown.stdout.replace(
         "\n", " "
     )
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as in the image `services`
+    assert run("evaluate", "--data", data, "--report", page).exit_code == 0
+    assert "<svg" not in page.read_text()
+    assert "Not drawn: matplotlib is not installed." in page.read_text()
 
 
 def test_simulated_figures_carry_their_warning(state: Path) -> None:
