@@ -62,7 +62,7 @@ def test_ordinary_numbers_stay_in_logs(text: str) -> None:
     assert SSN.search(text) is None
 
 
-@pytest.mark.parametrize("text", set(ORDINARY) - {"070692161"})
+@pytest.mark.parametrize("text", [text for text in ORDINARY if text != "070692161"])
 def test_an_id_that_is_an_ordinary_number_is_shown(text: str) -> None:
     assert not is_personal("entity_id", text)
     assert mask_entity(text) == text
