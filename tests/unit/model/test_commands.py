@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import random
 import re
-import sys
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
@@ -38,14 +40,63 @@ def train_small(state: Path, *more: str) -> Result:
     return run("train", "--data", data, "--search", "0", *more)
 
 
-def test_the_first_model_decides_and_the_next_waits(state: Path) -> None:
-    first = train_small(state, "--json")
-    assert first.exit_code == 0, first.output
-    told = orjson.loads(first.stdout)
+class Trained(NamedTuple):
+    """What two trainings on the same rows left behind.
+
+    Attributes:
+        first: State folder after the first training, with its data in `rows.jsonl`.
+        both: State folder after both.
+        told: What each command printed.
+    """
+
+    first: Path
+    both: Path
+    told: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """Two models, trained once for all tests that need a trained one."""
+    state = tmp_path_factory.mktemp("trained")
+    first = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("STATE_DIR", str(state))
+        environment.setenv("MODEL_REGISTRY", str(state / "models"))
+        results = [train_small(state, "--json", "--report", str(state / "page.html"))]
+        shutil.copytree(state, first, dirs_exist_ok=True)
+        results.append(train_small(state, "--json", "--seed", "8"))
+        for result in results:
+            assert result.exit_code == 0, result.output
+        yield Trained(first, state, [orjson.loads(result.stdout) for result in results])
+
+
+@pytest.fixture
+def one_model(state: Path, trained: Trained) -> dict[str, Any]:
+    """A state folder with one model, and what its training printed."""
+    shutil.copytree(trained.first, state, dirs_exist_ok=True)
+    return trained.told[0]
+
+
+@pytest.fixture
+def two_models(state: Path, trained: Trained) -> list[dict[str, Any]]:
+    """A state folder with two models, and what their trainings printed."""
+    shutil.copytree(trained.both, state, dirs_exist_ok=True)
+    return trained.told
+
+
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes as long as training; the report of `trained` has its plots."""
+    monkeypatch.setattr("model.report._plots", lambda figures, curves: [])
+
+
+def test_the_first_model_decides_and_the_next_waits(
+    state: Path, trained: Trained, two_models: list[dict[str, Any]]
+) -> None:
+    told, second = two_models
     assert told["champion"] is True
+    assert Registry(trained.first / "models").champion().ref.version == told["version"]
     registry = Registry(state / "models")
-    assert registry.champion().ref.version == told["version"]
-    second = orjson.loads(train_small(state, "--json", "--seed", "8").stdout)
     assert second["champion"] is False
     assert registry.champion_ref().version == told["version"]
     assert run("promote", f"fraud@{second['version'][:8]}", "--force", "--offline").exit_code == 0
@@ -65,17 +116,17 @@ def test_the_first_model_decides_and_the_next_waits(state: Path) -> None:
     }
 
 
-def test_training_again_gives_the_same_files(state: Path) -> None:
-    version = orjson.loads(train_small(state, "--json").stdout)["version"]
+def test_training_again_gives_the_same_files(state: Path, one_model: dict[str, Any]) -> None:
+    version = one_model["version"]
     other = orjson.loads(train_small(state, "--json", "--registry", str(state / "two")).stdout)
     assert other["version"] == version
     trees = [state / folder / "fraud" / version / BOOSTER_FILE for folder in ("models", "two")]
     assert trees[0].read_bytes() == trees[1].read_bytes()
 
 
+@pytest.mark.usefixtures("one_model", "without_plots")
 def test_a_worse_model_is_refused_unless_forced(state: Path) -> None:
     """By `promote`, and by training with --promote: the better one goes on deciding."""
-    assert train_small(state).exit_code == 0
     best = Registry(state / "models").champion_ref()
     rows = labelled_rows()
     for row, other in zip(rows, random.Random(1).sample(rows, len(rows)), strict=True):
@@ -97,10 +148,9 @@ def test_a_worse_model_is_refused_unless_forced(state: Path) -> None:
     assert Registry(state / "models").champion_ref().name == "wrong"
 
 
-def test_the_report_is_one_page_that_fetches_nothing(state: Path) -> None:
-    page = state / "page.html"
-    told = orjson.loads(train_small(state, "--json", "--report", str(page)).stdout)
-    text = page.read_text()
+def test_the_report_is_one_page_that_fetches_nothing(trained: Trained) -> None:
+    told = trained.told[0]
+    text = (trained.first / "page.html").read_text()
     assert text == Path(told["report"]).read_text()
     assert text.count("<svg") >= 5
     assert f"fraud@{told['version']}" in text
@@ -110,8 +160,8 @@ def test_the_report_is_one_page_that_fetches_nothing(state: Path) -> None:
     assert report["curves"]["raw_fields"]
 
 
-def test_evaluate_measures_a_model_on_a_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train_small(state)
+@pytest.mark.usefixtures("one_model")
+def test_evaluate_measures_a_model_on_a_file(state: Path) -> None:
     data = write_rows(state / "later.jsonl", labelled_rows(1500, seed=5))
     page = state / "page.html"
     result = run("evaluate", "--data", data, "--json", "--report", page, "--alerts-per-day", "3")
@@ -128,12 +178,9 @@ def test_evaluate_measures_a_model_on_a_file(state: Path, monkeypatch: pytest.Mo
     assert "1,500 transactions are from before the model was trained" in shown.stdout.replace(
         "\n", " "
     )
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as in the image `services`
-    assert run("evaluate", "--data", data, "--report", page).exit_code == 0
-    assert "<svg" not in page.read_text()
-    assert "Not drawn: matplotlib is not installed." in page.read_text()
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_simulated_figures_carry_their_warning(state: Path) -> None:
     rows = [
         dict(row, is_fraud=row["label"], campaign="ring" if row["label"] else "")
@@ -146,6 +193,7 @@ def test_simulated_figures_carry_their_warning(state: Path) -> None:
     assert "ring" in result.stdout
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_if_missing_trains_once(state: Path) -> None:
     """As `make up` calls it: on the simulated history, without asking."""
     (state / "history").mkdir()
@@ -183,6 +231,7 @@ def test_a_history_that_cannot_be_simulated_is_said(
     assert "no history could be simulated" in result.stderr
 
 
+@pytest.mark.usefixtures("without_plots")
 @pytest.mark.parametrize("simulated", [True, False])
 def test_if_missing_replaces_only_its_own_model_of_other_features(
     state: Path, monkeypatch: pytest.MonkeyPatch, simulated: bool
@@ -192,7 +241,8 @@ def test_if_missing_replaces_only_its_own_model_of_other_features(
     rows = write_rows(state / "history" / "history.jsonl", labelled_rows())
     with monkeypatch.context() as older:
         older.setattr("model.registry.FEATURES_HASH", "an older program")
-        assert run("train", *([] if simulated else ["--data", rows])).exit_code == 0
+        source = [] if simulated else ["--data", rows]
+        assert run("train", "--search", "0", *source).exit_code == 0
     models = Registry(state / "models")
     old = models.champion_ref()
     result = run("train", "--if-missing")
@@ -201,8 +251,8 @@ def test_if_missing_replaces_only_its_own_model_of_other_features(
     assert (models.champion_ref() != old) is simulated
 
 
-def test_score_writes_what_the_stream_would_decide(state: Path) -> None:
-    version = orjson.loads(train_small(state, "--json").stdout)["version"]
+def test_score_writes_what_the_stream_would_decide(state: Path, one_model: dict[str, Any]) -> None:
+    version = one_model["version"]
     rows = labelled_rows(300, seed=9)
     rows[7]["transaction_amt"] = "none"
     data = write_rows(state / "new.jsonl", list(reversed(rows)))
@@ -227,6 +277,7 @@ def test_score_writes_what_the_stream_would_decide(state: Path) -> None:
     assert Registry(state / "models").champion_ref().version == version
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_strangers_file_can_be_trained_on_and_scored(state: Path) -> None:
     """The example file, published by others, by its mapping."""
     data, mapping = EXAMPLES / "transactions_2k.csv", EXAMPLES / "transactions_2k.toml"
@@ -284,6 +335,7 @@ def test_a_seed_below_0_is_refused_before_anything_is_read(state: Path) -> None:
     assert "nowhere" not in result.stderr
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_labels_of_json_lines_may_be_missing_at_first(state: Path) -> None:
     """Without a mapping too: our names are looked for in every row, not in the first thousand."""
     rows = labelled_rows(5000)
@@ -297,15 +349,12 @@ def test_labels_of_json_lines_may_be_missing_at_first(state: Path) -> None:
 
 @pytest.mark.parametrize("command", ["promote", "rollback"])
 def test_without_a_broker_nothing_is_switched(
-    state: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    state: Path, two_models: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """The registry and the running services must not come to disagree in silence."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setattr("fraud.kit.control._CALL_S", 0.2)
-    versions = [
-        orjson.loads(train_small(state, "--json", "--seed", seed).stdout)["version"]
-        for seed in ("7", "8")
-    ]
+    versions = [told["version"] for told in two_models]
     run("promote", f"fraud@{versions[1]}", "--force", "--offline")
     champion = Registry(state / "models").champion_ref()
     result = run(command, *([f"fraud@{versions[0]}"] if command == "promote" else []))
@@ -314,11 +363,11 @@ def test_without_a_broker_nothing_is_switched(
     assert Registry(state / "models").champion_ref() == champion
 
 
+@pytest.mark.usefixtures("one_model")
 def test_a_damaged_champion_stops_if_missing(state: Path) -> None:
     """It may be somebody's own model: it is not replaced in silence."""
     (state / "history").mkdir()
     write_rows(state / "history" / "history.jsonl", labelled_rows())
-    run("train")
     ref = Registry(state / "models").champion_ref()
     path = state / "models" / ref.name / ref.version / MANIFEST_FILE
     path.write_bytes(path.read_bytes().replace(b'"seed": 7', b'"seed": 8'))
@@ -327,6 +376,7 @@ def test_a_damaged_champion_stops_if_missing(state: Path) -> None:
     assert "its files were changed" in result.stderr
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_five_facts_are_enough(state: Path) -> None:
     """Time, id, entity, amount and label under a stranger's names; the currency is a constant."""
     names = {

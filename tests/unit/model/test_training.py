@@ -18,12 +18,13 @@ from fraud.features.vector import FEATURE_NAMES
 from model.datasets import ColumnMapping, Dataset
 from model.examples import UNKNOWN, History, Source, feature_rows, read_history
 from model.scorer import XGBoostScorer
-from model.training import RAW_FEATURES, TooFewLabels, TrainingConfig, split, train
+from model.training import RAW_FEATURES, TooFewLabels, Trained, TrainingConfig, split, train
 from tests.unit.model.histories import labelled_rows, write_rows
 
 CONFIG = TrainingConfig(
     min_rounds=30, max_rounds=60, patience=15, search=0, baseline=False, resamples=10
 )
+SEARCHING = replace(CONFIG, search=3)
 
 
 def read(path: Path, rows: list[dict[str, Any]]) -> History:
@@ -41,6 +42,18 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
 @pytest.fixture(scope="module")
 def matrix(history: History) -> NDArray[np.float32]:
     return feature_rows(history)
+
+
+@pytest.fixture(scope="module")
+def trained(history: History, matrix: NDArray[np.float32]) -> Trained:
+    """What one training makes of the history; each with the same arguments makes the same."""
+    return train(history, matrix, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def searched(history: History, matrix: NDArray[np.float32]) -> Trained:
+    """The same after a search."""
+    return train(history, matrix, SEARCHING)
 
 
 def test_periods_follow_each_other(history: History) -> None:
@@ -84,18 +97,18 @@ def test_examples_without_a_label_and_repeats_are_never_in_a_period(history: His
 
 
 def test_rows_without_a_label_do_not_reach_the_loss(
-    history: History, matrix: NDArray[np.float32]
+    history: History, matrix: NDArray[np.float32], trained: Trained
 ) -> None:
     """Whatever their features, the trees are the same to the last byte."""
     other = matrix.copy()
     other[(history.label == UNKNOWN)] = 1e6
-    assert train(history, other, CONFIG).booster == train(history, matrix, CONFIG).booster
+    assert train(history, other, CONFIG).booster == trained.booster
 
 
 def test_same_data_and_seed_give_the_same_bytes(
-    tmp_path: Path, history: History, matrix: NDArray[np.float32]
+    tmp_path: Path, history: History, matrix: NDArray[np.float32], trained: Trained
 ) -> None:
-    first = train(history, matrix, CONFIG)
+    first = trained
     again = read(tmp_path, labelled_rows(labelled_share=0.9, delay_days=2))
     second = train(again, feature_rows(again), CONFIG)
     assert second.booster == first.booster
@@ -106,10 +119,9 @@ def test_same_data_and_seed_give_the_same_bytes(
 
 
 def test_the_same_search_gives_the_same_bytes(
-    history: History, matrix: NDArray[np.float32]
+    history: History, matrix: NDArray[np.float32], searched: Trained
 ) -> None:
-    config = replace(CONFIG, search=3)
-    first, second = (train(history, matrix, config) for _ in range(2))
+    first, second = searched, train(history, matrix, SEARCHING)
     assert first.training["search"]["folds"] > 0
     assert len(first.training["search"]["tried"]) == 3
     assert second.booster == first.booster
@@ -117,17 +129,16 @@ def test_the_same_search_gives_the_same_bytes(
 
 
 def test_the_search_sees_nothing_of_the_later_periods(
-    history: History, matrix: NDArray[np.float32]
+    history: History, matrix: NDArray[np.float32], searched: Trained
 ) -> None:
     """Whatever their labels and vectors are, it tries and chooses alike."""
-    config = replace(CONFIG, search=2)
     later = np.arange(len(history)) > split(history, CONFIG).train[-1]
     other, label = matrix.copy(), history.label.copy()
     other[later] = np.random.default_rng(1).random(other[later].shape)
     label[later & (label != UNKNOWN)] ^= np.arange(int((later & (label != UNKNOWN)).sum())) % 2 == 0
     changed = replace(history, label=label)
-    found = train(changed, other, config).training["search"]
-    assert found == train(history, matrix, config).training["search"]
+    found = train(changed, other, SEARCHING).training["search"]
+    assert found == searched.training["search"]
 
 
 def test_trees_stop_at_the_best_average_precision(
@@ -151,9 +162,8 @@ def test_trees_stop_at_the_best_average_precision(
 
 
 def test_probabilities_are_calibrated_on_the_validation_period(
-    history: History, matrix: NDArray[np.float32]
+    history: History, matrix: NDArray[np.float32], trained: Trained
 ) -> None:
-    trained = train(history, matrix, CONFIG)
     scorer = XGBoostScorer(trained.booster, ModelRef(name="x", version="0"), trained.scale)
     validation = split(history, CONFIG).validation
     said = scorer.predict(matrix[validation])
@@ -189,8 +199,7 @@ def test_the_baseline_sees_no_history(history: History, matrix: NDArray[np.float
     assert set(found["features"]) < set(FEATURE_NAMES)
 
 
-def test_it_learns_what_the_history_tells(history: History, matrix: NDArray[np.float32]) -> None:
-    trained = train(history, matrix, CONFIG)
+def test_it_learns_what_the_history_tells(trained: Trained) -> None:
     assert trained.metrics["auc"] > 0.8
     assert trained.metrics["average_precision"] > 5 * 0.04
     assert CONFIG.min_rounds <= trained.training["trees"] <= CONFIG.max_rounds
@@ -199,10 +208,9 @@ def test_it_learns_what_the_history_tells(history: History, matrix: NDArray[np.f
 
 
 def test_a_thousand_rows_get_the_scores_of_one(
-    history: History, matrix: NDArray[np.float32]
+    matrix: NDArray[np.float32], trained: Trained
 ) -> None:
     """Probability and score of a row are its own, bit for bit, whatever it is batched with."""
-    trained = train(history, matrix, CONFIG)
     scorer = XGBoostScorer(trained.booster, ModelRef(name="x", version="0"), trained.scale)
     whole = scorer.predict(matrix[:1000])
     for at in range(1000):
@@ -212,10 +220,9 @@ def test_a_thousand_rows_get_the_scores_of_one(
 
 
 def test_the_score_is_tied_to_the_false_positive_rate_on_validation(
-    history: History, matrix: NDArray[np.float32]
+    history: History, matrix: NDArray[np.float32], trained: Trained
 ) -> None:
     """1 % of the legitimate transactions of the validation period score 950 or more, 2 % 900."""
-    trained = train(history, matrix, CONFIG)
     scorer = XGBoostScorer(trained.booster, ModelRef(name="x", version="0"), trained.scale)
     validation = split(history, CONFIG).validation
     legitimate = validation[history.label[validation] == 0]
@@ -273,13 +280,13 @@ def test_the_delay_of_the_file_is_what_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_first_model_draws_of_what_is_legitimate_and_learns_as_much(
-    history: History, matrix: NDArray[np.float32]
+    history: History, matrix: NDArray[np.float32], trained: Trained
 ) -> None:
     """Every fraud stays, and those drawn stand for the rest: probabilities mean what they meant."""
     parts = split(history, CONFIG)
     legitimate = int((history.label[parts.train] == 0).sum())
     drawn = replace(CONFIG, most_legitimate=legitimate // 2)
-    fewer, every = train(history, matrix, drawn), train(history, matrix, CONFIG)
+    fewer, every = train(history, matrix, drawn), trained
     assert fewer.booster != every.booster
     assert fewer.training["periods"] == every.training["periods"]
     assert fewer.metrics["auc"] == pytest.approx(every.metrics["auc"], abs=0.05)
