@@ -310,12 +310,8 @@ def write_page(path: Path, page: bytes) -> None:
 
 
 def _plots(figures: Mapping[str, Any], curves: Mapping[str, Any]) -> list[str]:
-    """Draw the plots as SVG; none where matplotlib, the extra `plots`, is not installed."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure  # no window, no state of a process
-    except ModuleNotFoundError:
-        return []
+    import matplotlib as mpl
+    from matplotlib.figure import Figure  # no window, no state of a process
 
     raw = figures.get("raw_fields")
     sides: list[tuple[str, Mapping[str, Any], str]] = [("model", figures, _MODEL_COLOUR)]

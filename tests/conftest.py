@@ -7,8 +7,12 @@ servers that the session will need start at the same time.
 
 from __future__ import annotations
 
-import logging
 import os
+
+# Read once, when XGBoost loads its threads, as `model.commands.train` does it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import logging
 import tempfile
 import threading
 from collections.abc import Generator, Iterator
@@ -38,8 +42,9 @@ _LOGS = pytest.StashKey[Path]()
 _SHOWN_LINES = 25
 
 # How long an example takes says more about the machine's load than about the code.
-hypothesis_settings.register_profile("no-deadline", deadline=None)
-hypothesis_settings.load_profile("no-deadline")
+hypothesis_settings.register_profile("full", deadline=None)
+hypothesis_settings.register_profile("fast", deadline=None, max_examples=50)
+hypothesis_settings.load_profile("full")
 
 
 class SmtpServer(NamedTuple):

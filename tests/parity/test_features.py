@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -117,7 +117,6 @@ def test_every_feature_has_a_naive_definition() -> None:
     assert sorted(NaiveStream().vector(transaction)) == sorted(FEATURE_NAMES)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 60), st.integers(1, 40))
 def test_the_fast_features_are_the_naive_ones(
     draw: random.Random, count: int, batch_rows: int

@@ -74,6 +74,7 @@ def test_every_body_has_an_example(tmp_path: Path) -> None:
     assert [body["schema"] for body in bodies if not shown(body)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_no_answer_is_outside_of_the_description(tmp_path: Path, mode: GenerationMode) -> None:
     """Of each operation some requests that obey the description, and some that do not."""

@@ -412,7 +412,7 @@ def _truth_of(children: st.SearchStrategy[Part]) -> st.SearchStrategy[Part]:
 truths = st.recursive(simple_truths, _truth_of, max_leaves=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(truths, rows)
 def test_a_batch_is_answered_as_a_naive_evaluator_answers_each_row(
     truth: Part, batch: list[dict[str, Any]]
@@ -420,7 +420,6 @@ def test_a_batch_is_answered_as_a_naive_evaluator_answers_each_row(
     assert answers(truth.text, batch, LISTS) == [truth.value(row) for row in batch]
 
 
-@settings(max_examples=40, deadline=None)
 @given(truths, rows, st.randoms(use_true_random=False))
 def test_a_row_is_answered_alike_in_any_batch(
     truth: Part, batch: list[dict[str, Any]], random: Any
