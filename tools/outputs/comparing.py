@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 TEXTS: Final = {
-    "commands": frozenset[str](),
+    "afd": frozenset({"Message"}),
     "dead_letters": frozenset({"error_message"}),
     "monitoring": frozenset({"description", "summary", "meaning", "what_to_do", "title"}),
     "openapi": frozenset({"description", "summary"}),

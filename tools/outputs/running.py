@@ -6,6 +6,7 @@ model, and is asked over Kafka, HTTP and OpenSearch alone: nothing here depends 
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import json
 import os
@@ -16,13 +17,16 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
+import boto3
 import httpx
 import orjson
+from botocore.exceptions import ClientError
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -45,6 +49,27 @@ _LIST: Final = 500
 
 _PAGE: Final = 1000
 _EVERY_NTH_DOCUMENT: Final = 5
+
+_AFD_LISTS: Final[Mapping[str, dict[str, str]]] = MappingProxyType(
+    {
+        "get_detectors": {},
+        "get_detector_version": {"detectorId": "payments", "detectorVersionId": "1"},
+        "get_entity_types": {},
+        "get_event_types": {},
+        "get_labels": {},
+        "get_list_elements": {"name": "nobody"},
+        "get_lists_metadata": {},
+        "get_models": {},
+        "get_outcomes": {},
+        "get_rules": {"detectorId": "payments"},
+        "get_variables": {},
+        "get_batch_import_jobs": {},
+    }
+)
+_AFD_VARIABLES: Final = (
+    *("transaction_amt", "transaction_currency", "email_address", "phone", "user_agent"),
+    *("product_category", "card_bin", "billing_country", "channel"),
+)
 
 # These folders are of Kafka, OpenSearch and Flink, and name files as they like.
 _OF_SERVERS: Final = frozenset({"kafka", "opensearch", "flink", "logs", "mail"})
@@ -257,6 +282,56 @@ class Stack:
             for hit in hits:
                 if hit["sort"][0] in chosen:
                     yield {"id": hit["_id"], "document": lasting(hit["_source"])}
+
+    def afd(self, processed: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+        """Ask Amazon Fraud Detector's own client what it lists, predicts and refuses.
+
+        Predictions are of customers of their own, without an address or a merchant: an event that
+        is predicted goes down the stream, and the next one would race it.
+
+        Args:
+            processed: Values of records, of whose fields events are made.
+        """
+        client = self._afd_client()
+        for operation, arguments in _AFD_LISTS.items():
+            yield {"asked": operation, "answer": self._called(client, operation, **arguments)}
+        for number, value in enumerate(processed):
+            record = json.loads(value)
+            event: dict[str, Any] = {
+                "detectorId": "payments",
+                "eventId": f"afd-{number}",
+                "eventTypeName": "purchase",
+                "eventTimestamp": "2026-03-01T09:30:00Z",
+                "entities": [{"entityType": "customer", "entityId": f"afd-{number}"}],
+                "eventVariables": {
+                    name: str(record[name]) for name in _AFD_VARIABLES if record.get(name)
+                },
+            }
+            if number % 10 == 0:
+                event["eventVariables"]["transaction_amt"] = "much"
+            yield {
+                "asked": f"get_event_prediction {number}",
+                "answer": self._called(client, "get_event_prediction", **event),
+            }
+
+    def _afd_client(self) -> Any:
+        credentials = configparser.ConfigParser()
+        credentials.read(self._state / "aws-credentials", "utf-8")
+        return boto3.client(
+            "frauddetector",
+            region_name="us-east-1",
+            endpoint_url=self._urls["API"],
+            aws_access_key_id=credentials["default"]["aws_access_key_id"],
+            aws_secret_access_key=credentials["default"]["aws_secret_access_key"],
+        )
+
+    @staticmethod
+    def _called(client: Any, operation: str, **arguments: Any) -> Any:
+        try:
+            answer = getattr(client, operation)(**arguments)
+        except ClientError as error:
+            return {"error": error.response["Error"]}
+        return {name: part for name, part in answer.items() if name != "ResponseMetadata"}
 
     def names(self) -> dict[str, Any]:
         """Return the names that the running stack shows to others."""
