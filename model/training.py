@@ -12,7 +12,7 @@ repeats of an event, are history to others but no examples themselves.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -43,6 +43,7 @@ from model.evaluation import (
 )
 from model.evaluation import Period as MeasuredPeriod
 from model.examples import History
+from model.missing import hidden_columns, hide
 from model.report import number_hint
 from model.scorer import XGBoostScorer
 
@@ -294,21 +295,28 @@ class _Rows:
         matrix: Matrix,
         fit: Rows,
         stop: Rows,
-        threads: int,
+        config: TrainingConfig,
+        columns: Sequence[int] | slice = slice(None),
         weight: NDArray[np.float32] | None = None,
     ) -> _Rows:
+        """Take the examples of two periods; of those that fit the trees, fields are left out."""
+
         def examples(
             rows: Rows,
             ref: xgboost.DMatrix | None = None,
             weight: NDArray[np.float32] | None = None,
         ) -> xgboost.DMatrix:
+            vectors = matrix[rows]
+            if ref is None:
+                hidden = hidden_columns()[:, columns]
+                hide(vectors, hidden, np.random.default_rng(config.seed))
             return xgboost.QuantileDMatrix(
-                matrix[rows],
+                vectors,
                 history.label[rows],
                 weight=weight,
                 ref=ref,
                 max_bin=TREES["max_bin"],
-                nthread=threads,
+                nthread=config.threads,
             )
 
         fitting = examples(fit, weight=weight)
@@ -420,7 +428,7 @@ def _search(
     folds = _folds(history, parts.train, config.seed)
     if not folds:
         return {}, {"candidates": 0, "why": "too few frauds to divide the training period"}
-    rows = [_Rows.of(history, matrix, fit, stop, config.threads) for fit, stop in folds]
+    rows = [_Rows.of(history, matrix, fit, stop, config) for fit, stop in folds]
     tried: list[dict[str, Any]] = []
     for at, candidate in enumerate(_candidates(config.search, config.seed)):
         found = []
@@ -505,7 +513,7 @@ def train(
     parts = split(history, config)
     chosen, searched = _search(history, matrix, parts, config, on_candidate)
     fit, weight = _drawn(history, parts.train, config)
-    rows = _Rows.of(history, matrix, fit, parts.validation, config.threads, weight)
+    rows = _Rows.of(history, matrix, fit, parts.validation, config, weight=weight)
     later = period_of(history, matrix, parts.later)
     fitted = _fit(history, matrix, parts, rows, config, chosen, on_round)
     measured = _measured(fitted, later, config)
@@ -514,7 +522,7 @@ def train(
     if config.baseline:
         own = [FEATURE_AT[name] for name in RAW_FEATURES]
         plain = np.ascontiguousarray(matrix[:, own])
-        raw_rows = _Rows.of(history, plain, fit, parts.validation, config.threads, weight)
+        raw_rows = _Rows.of(history, plain, fit, parts.validation, config, own, weight)
         raw = _fit(history, plain, parts, raw_rows, config, chosen, lambda _: None)
         raw_measured = _measured(raw, period_of(history, plain, parts.later), config)
         metrics["raw_fields"] = {

@@ -58,6 +58,7 @@ class Purpose(IntEnum):
     DELIVERY = 24
     PRIVACY = 25
     CARD = 26
+    MISSING = 27
 
 
 def _mix(value: int) -> int:

@@ -10,9 +10,10 @@ import orjson
 
 from fraud.contracts.times import HOUR_MS
 from fraud.contracts.transaction import FIELDS
+from model.missing import OPTIONAL, Mask, left_out
 from producer.events import CAMPAIGNS, CHANNELS, Campaign, Events
 from producer.population import CATEGORIES, CURRENCIES, CURRENCY_DECIMALS, Population, agent_text
-from producer.randomness import Ints
+from producer.randomness import Floats, Ints, Purpose
 
 COLUMNS: Final = tuple(field.name for field in FIELDS)
 """Columns of a record, in the order of the contract."""
@@ -100,7 +101,24 @@ def columns(population: Population, events: Events) -> dict[str, list[Any]]:
         "channel": [CHANNELS[i] for i in events["channel"].tolist()],
         "device_id": [f"d-{number:016x}" if number >= 0 else None for number in events["device"].tolist()],
     }  # fmt: skip
+    for name, missing in zip(OPTIONAL, _left_out(population, events), strict=True):
+        column = wire[name]
+        for row in np.flatnonzero(missing).tolist():
+            column[row] = None
     return {name: wire[name] for name in COLUMNS}
+
+
+def _left_out(population: Population, events: Events) -> Mask:
+    """Choose the optional fields that each record lacks, by its event id."""
+    ids = events["id"].astype(np.int64)
+
+    def uniforms(block: int) -> Floats:
+        return population.draws.uniforms(Purpose.MISSING, ids[:, 0], ids[:, 1], ids[:, 2], block)
+
+    chosen, which, *_ = uniforms(0)
+    blocks = range(1, 1 + -(-len(OPTIONAL) // 4))
+    each = np.concatenate([uniforms(block) for block in blocks])[: len(OPTIONAL)]
+    return left_out(chosen, which, each)
 
 
 def rows(wire: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:

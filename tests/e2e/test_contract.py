@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
+from fraud.contracts.json_schema import EXAMPLE_FOLDER
 from tests.e2e.stack import Stack, get_json, wait_for
 from tests.unit.contracts.test_transaction import REFUSED
+
+EXAMPLES = EXAMPLE_FOLDER / "transaction"
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
 
@@ -70,6 +74,14 @@ def test_an_independent_client_can_produce_and_consume(stack: Stack) -> None:
         assert decision["source"]["topic"] == "transactions"
     consumer.close()
     producer.close()
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.stem)
+def test_optional_fields_that_are_missing_block_nobody(stack: Stack, example: Path) -> None:
+    """Small ordinary payments of customers not seen before, one with its required fields alone."""
+    record = json.loads(example.read_bytes())
+    record["entity_id"] = f"{example.stem}-{uuid.uuid4().hex}"
+    assert stack.score(record)["fd"]["outcome"] == "approve"
 
 
 def test_ten_thousand_bad_records_cost_no_good_one(stack: Stack) -> None:
