@@ -5,7 +5,8 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
   --no-emit-index-url pyproject.toml
-IMAGE_EXTRAS := producer flink train api notifier indexer dashboards devstack
+SERVICES_EXTRAS := api dashboards indexer notifier producer train
+FLINK_EXTRAS := $(SERVICES_EXTRAS) devstack flink plots
 export UV_PYTHON_DOWNLOADS := never
 
 # A test target may get arguments: make test T="tests/unit -k codec". With RUNS=3 it runs three times
@@ -84,10 +85,10 @@ format: .venv/.ready  ## Format the code and apply safe lint fixes
 	@$(BIN)/ruff format .
 
 .PHONY: lock
-lock: .venv/.ready  ## Resolve the dependencies anew into requirements.lock, and the image's part of it
+lock: .venv/.ready  ## Resolve the dependencies anew into requirements.lock, and each image's part of it
 	@$(LOCK) --all-extras --output-file requirements.lock
-	@$(LOCK) $(foreach extra,$(IMAGE_EXTRAS),--extra $(extra)) --constraint requirements.lock \
-	  --output-file requirements-image.lock
+	@$(LOCK) $(SERVICES_EXTRAS:%=--extra %) --constraint requirements.lock --output-file requirements-services.lock
+	@$(LOCK) $(FLINK_EXTRAS:%=--extra %) --constraint requirements.lock --output-file requirements-flink.lock
 
 .PHONY: docs
 docs: .venv/.ready  ## Rewrite .env.example, the JSON schemas and the generated pages of docs

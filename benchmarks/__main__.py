@@ -73,8 +73,10 @@ def stream(
 @app.command()
 def yardstick(
     quick: Quick = False,
-    seconds: Annotated[float, typer.Option(help="Length of each scenario at a rate.")] = 30.0,
-    backlog: Annotated[int, typer.Option(help="Records of the backlog.")] = 60_000,
+    seconds: Annotated[
+        float, typer.Option(min=6, help="Length of each scenario at a rate.")
+    ] = 30.0,
+    backlog: Annotated[int, typer.Option(min=1000, help="Records of the backlog.")] = 60_000,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the rows to this file.")
     ] = None,

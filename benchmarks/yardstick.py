@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import geometric_mean
 from typing import Any, Final, Protocol
 
 import psutil
@@ -189,12 +189,13 @@ def _cpu_time(processes: Processes) -> Iterator[dict[str, float]]:
     taken: dict[str, float] = {}
     before = _cpu_s(processes())
     yield taken
-    for process, (name, seconds) in _cpu_s(processes()).items():
+    after = _cpu_s(processes())
+    for process, (name, seconds) in sorted(after.items(), key=lambda item: item[1][0]):
         earlier = before[process][1] if process in before else 0.0
         taken[name] = taken.get(name, 0.0) + seconds - earlier
+    taken["total"] = sum(taken.values())
     for name in taken:
         taken[name] = round(taken[name], 2)
-    taken["total"] = round(sum(taken.values()), 2)
 
 
 class _Suspended:
@@ -315,7 +316,7 @@ def ratios(rows: Sequence[Row], rev: str) -> list[Row]:
     """Compare the job with everything else that was measured.
 
     Args:
-        rows: Rows of `measure`; of several rounds the mean counts.
+        rows: Rows of `measure`; of several rounds the geometric mean counts.
         rev: The revision that is compared; other revisions of the job are compared with.
 
     Returns:
@@ -325,7 +326,7 @@ def ratios(rows: Sequence[Row], rev: str) -> list[Row]:
         >>> at = {"scenario": "500", "p95_ms": 9, "out_per_s": 500.0}
         >>> job = {"what": "job", "rev": "a", "p50_ms": 50, "p99_ms": 90, "cpu_s": {"total": 6.0}}
         >>> echo = {"what": "echo", "rev": "a", "p50_ms": 5, "p99_ms": 30, "cpu_s": {"total": 2.0}}
-        >>> ratios([at | job, at | echo], "a")[0]["p50_ms"]
+        >>> round(ratios([at | job, at | echo], "a")[0]["p50_ms"], 3)
         10.0
     """
     means: dict[tuple[str, str, str], dict[str, float | None]] = {}
@@ -353,19 +354,19 @@ def ratios(rows: Sequence[Row], rev: str) -> list[Row]:
             found: Row = {"ratio": name, "scenario": scenario}
             for metric in _METRICS:
                 a, b = upper[metric], lower[metric]
-                found[metric] = None if a is None or not b else a / b
+                found[metric] = None if a is None or b is None else a / b
             compared.append(found)
     return compared
 
 
 def _mean(rows: Sequence[Row], metric: str) -> float | None:
     values = [row[metric]["total"] if metric == "cpu_s" else row[metric] for row in rows]
-    return None if None in values else mean(values)
+    return geometric_mean(values) if all(values) else None  # no figure, or nothing to divide by
 
 
 def ratio_table(compared: Sequence[Row]) -> Table:
     """Lay ratios out for people: below 1, the job is quicker, slower at a backlog, or thriftier."""
-    table = Table(title="ratios (means of both rounds)", title_justify="left")
+    table = Table(title="ratios (geometric means of all rounds)", title_justify="left")
     for column in ("ratio", "scenario", *_METRICS):
         table.add_column(column, justify="left" if column == "ratio" else "right")
     for row in compared:
@@ -424,7 +425,7 @@ def measure(
 
     Args:
         data: Folder of the workloads.
-        seconds: Length of each scenario at a rate, above the warm-up that `rate_figures` leaves out.
+        seconds: Length of each scenario at a rate; latencies of its first 5 s are left out.
         backlog: Records of the backlog.
         rounds: How often each is measured; every second time in reverse order.
         against: Commit whose job is measured too; empty for none.
@@ -444,12 +445,17 @@ def measure(
             # The same commit twice shows how much two turns differ by themselves.
             checkouts.append((f"{other}-again" if other == rev else other, python))
         broker = stack.enter_context(own_broker(console))
-        systems: list[System] = []
-        for name, python in checkouts:
-            registry = _train(python, training, broker.folder / f"model-{name}", console, name)
-            systems.append(Job("job", name, python, registry))
-            if name == rev:
-                systems += [Loop("plain", rev, registry), Loop("echo", rev, registry)]
+        registries = {
+            name: _train(python, training, broker.folder / f"model-{name}", console, name)
+            for name, python in checkouts
+        }
+        echo = Loop("echo", rev, registries[rev])
+        systems: list[System] = [Job("job", name, at, registries[name]) for name, at in checkouts]
+        systems += [Loop("plain", rev, registries[rev]), echo]
+        # The broker's JVM compiles while it is young, which the first turn would pay for.
+        console.print("warming up the broker", highlight=False)
+        young = Load(load.warm_up, {2000: load.at_rate[2000][:20_000]}, load.backlog)
+        list(_turn(echo, young, broker, name="broker", round_=0, console=Console(quiet=True)))
         rows: list[Row] = []
         for round_ in range(1, rounds + 1):
             for system in systems if round_ % 2 else reversed(systems):

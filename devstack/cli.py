@@ -32,13 +32,16 @@ def console() -> Console:
 
 
 def plainly(command: Callable[P, Any]) -> Callable[P, None]:
-    """Turn a command's result into the exit code, and a `DevstackError` into one line and exit 1."""
+    """Turn a command's result into the exit code, and a `DevstackError` into one line and exit 1.
+
+    So is a missing package: the image `services` has the commands without what they run.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             code = command(*args, **kwargs)
-        except DevstackError as error:
+        except (DevstackError, ModuleNotFoundError) as error:
             Console(stderr=True, soft_wrap=True).print(
                 f"fraudstream: {error}", style="red", markup=False, highlight=False
             )

@@ -111,7 +111,7 @@ class DevstackSettings(PlaceSettings):
 class ComposeSettings(BaseSettings):
     """What only docker-compose.yml reads, from `.env`: it has no other place that lists them."""
 
-    fraudstream_tag: str = Field("local", description="Tag of our image.")
+    fraudstream_tag: str = Field("local", description="Tag of our images.")
     kafka_replicas: int = Field(1, description="0 leaves out the local Kafka in favour of KAFKA_BOOTSTRAP_SERVERS.")  # fmt: skip
     opensearch_replicas: int = Field(1, description="0 leaves out the local OpenSearch in favour of OPENSEARCH_URL.")  # fmt: skip
     mail_replicas: int = Field(1, description="0 leaves out the mail catcher in favour of SMTP_HOST.")  # fmt: skip

@@ -310,8 +310,12 @@ def write_page(path: Path, page: bytes) -> None:
 
 
 def _plots(figures: Mapping[str, Any], curves: Mapping[str, Any]) -> list[str]:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure  # no window, no state of a process
+    """Draw the plots as SVG; none where matplotlib, the extra `plots`, is not installed."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure  # no window, no state of a process
+    except ModuleNotFoundError:
+        return []
 
     raw = figures.get("raw_fields")
     sides: list[tuple[str, Mapping[str, Any], str]] = [("model", figures, _MODEL_COLOUR)]

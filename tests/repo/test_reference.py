@@ -70,5 +70,5 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 def test_the_lock_names_no_address() -> None:
     """Names and hashes only: where packages come from is the user's choice."""
-    for lock in ("requirements.lock", "requirements-image.lock"):
+    for lock in ("requirements.lock", "requirements-services.lock", "requirements-flink.lock"):
         assert "://" not in (ROOT / lock).read_text("utf-8")

@@ -6,6 +6,7 @@ import csv
 import random
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,7 +88,7 @@ def two_models(state: Path, trained: Trained) -> list[dict[str, Any]]:
 @pytest.fixture
 def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes as long as training; the report of `trained` has its plots."""
-    monkeypatch.setattr("model.report._plots", lambda figures, curves: [])
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
 def test_the_first_model_decides_and_the_next_waits(
@@ -161,7 +162,7 @@ def test_the_report_is_one_page_that_fetches_nothing(trained: Trained) -> None:
 
 
 @pytest.mark.usefixtures("one_model")
-def test_evaluate_measures_a_model_on_a_file(state: Path) -> None:
+def test_evaluate_measures_a_model_on_a_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_rows(state / "later.jsonl", labelled_rows(1500, seed=5))
     page = state / "page.html"
     result = run("evaluate", "--data", data, "--json", "--report", page, "--alerts-per-day", "3")
@@ -178,6 +179,10 @@ def test_evaluate_measures_a_model_on_a_file(state: Path) -> None:
     assert "1,500 transactions are from before the model was trained" in shown.stdout.replace(
         "\n", " "
     )
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as in the image `services`
+    assert run("evaluate", "--data", data, "--report", page).exit_code == 0
+    assert "<svg" not in page.read_text()
+    assert "Not drawn: matplotlib is not installed." in page.read_text()
 
 
 @pytest.mark.usefixtures("without_plots")
