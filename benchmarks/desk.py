@@ -11,8 +11,8 @@ from typing import Final
 from fraud.contracts.rules import RuleSet
 from fraud.governance.desk import Desk
 from fraud.governance.following import LiveBook, SeenPublisher
-from fraud.kit.control import ControlPublisher
-from fraud.kit.settings import KafkaSettings
+from fraud.kafka.control import ControlPublisher
+from fraud.runtime.settings import KafkaSettings
 
 AUTHOR: Final = "benchmark"
 SETTLED_S: Final = 3.0

@@ -34,7 +34,7 @@ from fraud.decision.rulesets import shipped
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
 from fraud.features.packing import pack
-from fraud.kit.settings import KafkaSettings
+from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
 
 _TEMPLATES: Final = 5_000
@@ -151,7 +151,7 @@ def dry_run_figures(data: Path, count: int, console: Console) -> list[dict[str, 
             "MODEL_REGISTRY": str(broker.folder / "models"),
             "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         }
-        run_module("fraud.kit.topics", env=env)
+        run_module("fraud.kafka.topics", env=env)
         workload = history_file(data, days=45, customers=2000, seed=11)
         run_module("model", "train", "--data", str(workload), "--search", "0", env=env)
         settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)

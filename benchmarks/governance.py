@@ -23,7 +23,7 @@ from benchmarks.stream import Stream, backlog_figures
 from benchmarks.workload import take
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
-from fraud.kit.settings import KafkaSettings
+from fraud.runtime.settings import KafkaSettings
 
 _ENTRIES: Final = 100_000
 

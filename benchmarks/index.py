@@ -205,7 +205,7 @@ def own_index(console: Console) -> Iterator[tuple[str, Service, Path, dict[str, 
             "INDEXER_OPS_PORT": str(ports[3]),
             "LOG_FORMAT": "json",
         }
-        run_module("fraud.kit.topics", env=env)
+        run_module("fraud.kafka.topics", env=env)
         yield env["KAFKA_BOOTSTRAP_SERVERS"], node, folder, env
 
 

@@ -14,7 +14,7 @@ from benchmarks.stream import Stream, backlog_figures
 from benchmarks.workload import take
 from fraud.contracts.decision import Outcome
 from fraud.features.catalogue import KEYS
-from fraud.kit.settings import KafkaSettings
+from fraud.runtime.settings import KafkaSettings
 
 Record = tuple[bytes, bytes]
 _ROUNDS: Final = 3

@@ -24,8 +24,8 @@ from fraud.decision.engine import Batch
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
 from fraud.features.packing import Packed, pack
-from fraud.kit.lifecycle import load_settings, stop_event
-from fraud.kit.settings import KafkaSettings, ModelSettings
+from fraud.runtime.lifecycle import load_settings, stop_event
+from fraud.runtime.settings import KafkaSettings, ModelSettings
 from model.live import LiveEngine
 from model.registry import Registry
 

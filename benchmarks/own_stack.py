@@ -137,7 +137,7 @@ def own_stack(
             "FLINK_ZSTD_JAR": str(artifacts.ensure("zstd", console)[0]),
             "FLINK_JAVA_COMPILER_JAR": str(artifacts.ensure("ecj", console)[0]),
         }
-        run_module("fraud.kit.topics", env=env)
+        run_module("fraud.kafka.topics", env=env)
         training = history_file(history.parent, days=45, customers=2000, seed=11)
         run_module("model", "train", "--if-missing", "--data", str(training), env=env)
         run_module("flink_job.job", env=env)

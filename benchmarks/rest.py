@@ -31,7 +31,7 @@ from rich.console import Console
 
 from benchmarks.report import percentiles
 from devstack.ports import free_ports
-from fraud.kit.api_keys import first_key
+from fraud.security.api_keys import first_key
 
 Body = Callable[[int], bytes]
 """Gives the body of the n-th request."""

@@ -33,7 +33,7 @@ from fraud.contracts.rules import RuleSet
 from fraud.contracts.topics import Topic
 from fraud.governance.desk import Desk
 from fraud.governance.recheck import Recheck, control_documents
-from fraud.kit.settings import KafkaSettings
+from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
 
 _PATIENCE_S: Final = 60

@@ -88,7 +88,7 @@ class Loop:
     @contextmanager
     def running(self, env: Mapping[str, str], folder: Path) -> Iterator[Processes]:
         """See `System`."""
-        run_module("fraud.kit.topics", env=env)
+        run_module("fraud.kafka.topics", env=env)
         log = folder / f"{self.what}.log"
         service = Service(
             name=self.what,

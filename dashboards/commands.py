@@ -26,8 +26,8 @@ def import_() -> None:
     """
     from dashboards.importer import ImportFailed, import_saved_objects
     from dashboards.settings import Settings
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.logs import configure_logs
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.runtime.logs import configure_logs
 
     settings = load_settings(Settings)
     configure_logs(settings, "dashboards")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from fraud.kit.settings import ServiceSettings
+from fraud.runtime.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):

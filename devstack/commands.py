@@ -28,8 +28,8 @@ from devstack.settings import PYTHON, DevstackSettings
 from devstack.state import LockedError, Phase, StackRecord
 from devstack.supervisor import Supervisor
 from devstack.tables import address_table, progress_line, progress_table, status_table
-from fraud.kit.api_keys import FIRST_KEY, first_key
-from fraud.kit.aws_credentials import FILE_NAME as AWS_CREDENTIALS
+from fraud.security.api_keys import FIRST_KEY, first_key
+from fraud.security.aws_credentials import FILE_NAME as AWS_CREDENTIALS
 
 _LOOK_S: Final = 0.2
 _ARRIVAL_LOOK_S: Final = 1.0

@@ -36,9 +36,9 @@ import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from pydantic import Field
 
-from fraud.kit.lifecycle import load_settings
-from fraud.kit.logs import configure_logs
-from fraud.kit.settings import ServiceSettings
+from fraud.runtime.lifecycle import load_settings
+from fraud.runtime.logs import configure_logs
+from fraud.runtime.settings import ServiceSettings
 
 _ID_ALPHABET: Final = string.ascii_letters + string.digits
 _ID_LENGTH: Final = 22

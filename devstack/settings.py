@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from devstack.errors import DevstackError
-from fraud.kit.settings import PlaceSettings, complain
+from fraud.runtime.settings import PlaceSettings, complain
 
 ENV_FILE: Final = ".env"
 

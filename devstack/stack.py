@@ -184,7 +184,7 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
         job_env["FLINK_KAFKA_CONNECTOR_JAR"] = str(artifacts.paths("flink-connector")[0])
         job_env["FLINK_ZSTD_JAR"] = str(artifacts.paths("zstd")[0])
         job_env["FLINK_JAVA_COMPILER_JAR"] = str(artifacts.paths("ecj")[0])
-    declared["topics"] = _once("topics", ("fraud.kit.topics",), env, needs=("kafka",))
+    declared["topics"] = _once("topics", ("fraud.kafka.topics",), env, needs=("kafka",))
     declared["train"] = _once("train", ("model", "train", "--if-missing"), env)
     for service in (
         _ours(settings, "flink_job", "FLINK_JOB_OPS_PORT", settings.flink_job_ops_port, job_env, needs=("topics", "train", "taskmanager")),

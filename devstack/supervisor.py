@@ -25,7 +25,7 @@ from devstack.errors import DevstackError
 from devstack.process import Identity, excerpt, has_ended, spawn, stop, tail
 from devstack.service import Service
 from devstack.state import OK_STATES, Phase, ServiceRecord, ServiceState, StackRecord
-from fraud.kit.clock import system_clock
+from fraud.runtime.clock import system_clock
 
 _LOOK_S: Final = 0.1
 _PROBE_WHILE_STARTING_S: Final = 0.3

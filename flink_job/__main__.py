@@ -5,8 +5,8 @@ from __future__ import annotations
 from flink_job.cluster import Cluster
 from flink_job.settings import JobSettings
 from flink_job.supervisor import Supervisor
-from fraud.kit.lifecycle import OpsServer, load_settings, log_bugs, stop_event
-from fraud.kit.logs import configure_logs
+from fraud.runtime.lifecycle import OpsServer, load_settings, log_bugs, stop_event
+from fraud.runtime.logs import configure_logs
 from model.registry import ModelError, Registry
 
 

@@ -21,8 +21,8 @@ from fraud.decision.columns import FieldsOfRecords
 from fraud.decision.engine import Batch
 from fraud.features.catalogue import KEYS
 from fraud.features.packing import OWN_DTYPE, Packed
-from fraud.kit.logs import configure_worker_logs
-from fraud.kit.settings import KafkaSettings
+from fraud.runtime.logs import configure_worker_logs
+from fraud.runtime.settings import KafkaSettings
 from model.live import LiveEngine
 from model.registry import Registry
 

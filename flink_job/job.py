@@ -14,7 +14,7 @@ from flink_job.rebuild import start
 from flink_job.settings import JobSettings
 from flink_job.tables import SINK, SOURCE, sink_ddl, source_ddl
 from fraud.contracts.topics import Topic
-from fraud.kit.lifecycle import load_settings
+from fraud.runtime.lifecycle import load_settings
 
 
 def configuration(settings: JobSettings) -> dict[str, str]:

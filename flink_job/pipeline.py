@@ -18,7 +18,7 @@ from flink_job.java_functions import EPOCH_MS, FIRST_BYTES, LAST_N, ORIGINAL_SIZ
 from flink_job.reading import ReadTransactions, read_type
 from fraud.contracts import dead_letter
 from fraud.features.catalogue import KEYS
-from fraud.kit.settings import KafkaSettings
+from fraud.runtime.settings import KafkaSettings
 
 _SOURCE_COLUMNS: Final = (
     "record_key",

@@ -19,7 +19,7 @@ from fraud.contracts.transaction import Transaction, decode
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Records
 from fraud.features.packing import pack
-from fraud.kit.clock import system_clock
+from fraud.runtime.clock import system_clock
 
 _THROWAWAY_KEYS: Final = 16
 

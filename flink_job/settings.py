@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from fraud.features.catalogue import LAYOUT_ID
-from fraud.kit.settings import KafkaSettings, ModelSettings
+from fraud.runtime.settings import KafkaSettings, ModelSettings
 
 
 class JobSettings(KafkaSettings, ModelSettings):

@@ -16,7 +16,7 @@ from flink_job.checkpoints import remove_outdated, retained
 from flink_job.cluster import Cluster, ClusterUnreachableError
 from flink_job.rebuild import draw_line_if_needed
 from flink_job.settings import JobSettings
-from fraud.kit.metrics import JOB_RUNNING, JOB_SUBMISSIONS
+from fraud.runtime.metrics import JOB_RUNNING, JOB_SUBMISSIONS
 
 _SUBMIT_TIMEOUT_S: Final = 180
 _TRIES_PER_CHECKPOINT: Final = 3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fraud.kit.command_line import failing
+from fraud.runtime.command_line import failing
 
 if TYPE_CHECKING:
     from scoring_api.afd.exports import Plan
@@ -25,7 +25,7 @@ def import_afd(
 ) -> None:  # fmt: skip
     """Show what an export of Amazon Fraud Detector becomes here, and make it with --apply."""
     from fraud.decision.rulefiles import write_rule_file
-    from fraud.kit.lifecycle import load_settings
+    from fraud.runtime.lifecycle import load_settings
     from fraudstream.environment import complete_environment
     from model.datasets import ColumnMapping, DatasetError
     from scoring_api.afd.exports import ExportError, plan, read_export
@@ -83,8 +83,8 @@ def _make(settings: Settings, found: Plan) -> str | None:
     from fraud.decision.rulesets import InvalidRules
     from fraud.governance.desk import Desk
     from fraud.governance.following import BookUnread, LiveBook, SeenPublisher
-    from fraud.kit.audit import AuditLog, at_the_command_line
-    from fraud.kit.control import CannotPublish, ControlPublisher
+    from fraud.kafka.control import CannotPublish, ControlPublisher
+    from fraud.security.audit import AuditLog, at_the_command_line
     from scoring_api.afd.exports import take_over
     from scoring_api.afd.shelf import KIND, Clerk, Shelf
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fraud.kit.command_line import failing
+from fraud.runtime.command_line import failing
 
 FORWARDED = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """Settings of a command that hands all of its arguments on, `--help` too."""

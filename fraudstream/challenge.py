@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fraud.kit.command_line import JsonOption, RegistryOption, failing
+from fraud.runtime.command_line import JsonOption, RegistryOption, failing
 from fraudstream.dryrun import DAYS, DaysOption, LimitOption, percent
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
@@ -29,8 +29,8 @@ def challenge_model(
     registry: RegistryOption = None,
 ) -> None:
     """Let a model score in shadow, on the same traffic: the running job and API switch at once."""
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.settings import ModelSettings
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.runtime.settings import ModelSettings
     from fraudstream.office import office
     from model.registry import ModelError, Registry
 
@@ -64,8 +64,8 @@ def compare(
     days: DaysOption = DAYS, limit: LimitOption = None, as_json: JsonOption = False
 ) -> None:
     """Compare the challenger with what decided: agreement, outcomes, scores, and which is better."""
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.settings import KafkaSettings
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.runtime.settings import KafkaSettings
     from fraudstream.dryrun import reading, wide_console
     from fraudstream.environment import complete_environment
     from model.comparison import compare_shadow
@@ -184,7 +184,7 @@ def recheck(
     from fraud.contracts.decision import ModelRef
     from fraud.decision.scorer import Scorer
     from fraud.governance.recheck import recheck as compute_again
-    from fraud.kit.lifecycle import load_settings
+    from fraud.runtime.lifecycle import load_settings
     from fraudstream.dryrun import reading, wide_console
     from fraudstream.environment import complete_environment
     from model.registry import ModelError, Registry

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from fraud.kit.command_line import failing, print_json
+from fraud.runtime.command_line import failing, print_json
 
 if TYPE_CHECKING:
-    from fraud.kit.dead_letters import DeadLetter
-    from fraud.kit.feed import TopicFeed
-    from fraud.kit.settings import KafkaSettings
+    from fraud.kafka.dead_letters import DeadLetter
+    from fraud.kafka.topic_follower import TopicFeed
+    from fraud.runtime.settings import KafkaSettings
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
@@ -54,7 +54,7 @@ class _Filter:
 
 def _filter(codes: list[str] | None, since: str, places: list[str] | None = None) -> _Filter:
     from fraud.contracts.errors import ErrorCode
-    from fraud.kit.dead_letters import UNKNOWN
+    from fraud.kafka.dead_letters import UNKNOWN
 
     known = {*ErrorCode, UNKNOWN}
     for code in codes or ():
@@ -66,7 +66,7 @@ def _filter(codes: list[str] | None, since: str, places: list[str] | None = None
 def _since_ms(text: str) -> int:
     """Read a time, or a time ago, as UTC epoch milliseconds; 0 for an empty text."""
     from fraud.contracts.transaction import event_time_to_ms
-    from fraud.kit.clock import system_clock
+    from fraud.runtime.clock import system_clock
 
     if not text:
         return 0
@@ -97,10 +97,10 @@ def _topic() -> Iterator[tuple[KafkaSettings, TopicFeed]]:
     from prometheus_client import Gauge
 
     from fraud.contracts.topics import Topic
-    from fraud.kit.feed import TopicFeed, TopicReplaced
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.logs import configure_command_logs
-    from fraud.kit.settings import KafkaSettings
+    from fraud.kafka.topic_follower import TopicFeed, TopicReplaced
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.runtime.logs import configure_command_logs
+    from fraud.runtime.settings import KafkaSettings
     from fraudstream.environment import complete_environment
 
     complete_environment()
@@ -154,7 +154,7 @@ def list_letters(
     """List dead letters, the newest first, and count them by error code."""
     from collections import deque
 
-    from fraud.kit.dead_letters import ReplayedLetters, read_all
+    from fraud.kafka.dead_letters import ReplayedLetters, read_all
 
     wanted = _filter(code, since)
     newest: deque[dict[str, Any]] = deque(maxlen=limit)
@@ -202,7 +202,7 @@ def show(
     """Show one dead letter; values that may be personal are redacted."""
     import sys
 
-    from fraud.kit.dead_letters import ReplayedLetters, read_all
+    from fraud.kafka.dead_letters import ReplayedLetters, read_all
 
     wanted = _Filter(frozenset(), 0, frozenset({_place(place)}))
     with _topic() as (settings, feed), ReplayedLetters(settings.state_dir) as replayed:
@@ -223,7 +223,7 @@ def _redacted(value: bytes | None) -> str:
     """Write a value as JSON without what may be personal."""
     import orjson
 
-    from fraud.kit.logs import redact
+    from fraud.runtime.logs import redact
 
     if value is None:
         return "the value is null"
@@ -263,8 +263,8 @@ def replay(
     from contextlib import nullcontext
 
     from fraud.contracts.topics import Topic
-    from fraud.kit.audit import AuditLog, at_the_command_line
-    from fraud.kit.files import locked
+    from fraud.runtime.files import locked
+    from fraud.security.audit import AuditLog, at_the_command_line
     from producer.writer import KafkaWriter, WriterError
 
     wanted = _filter(code, since, places)
@@ -341,9 +341,9 @@ def _replay(
     """Send back what is wanted; give how many, and why others were not."""
     from fraud.contracts.errors import InvalidMessage
     from fraud.contracts.transaction import decode
-    from fraud.kit.clock import system_clock
-    from fraud.kit.dead_letters import ReplayedLetters, read_all
-    from fraud.kit.lifecycle import stop_event
+    from fraud.kafka.dead_letters import ReplayedLetters, read_all
+    from fraud.runtime.clock import system_clock
+    from fraud.runtime.lifecycle import stop_event
 
     stop = stop_event()
     done: Counter[str] = Counter(sent=0)

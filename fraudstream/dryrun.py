@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from fraud.kit.command_line import JsonOption
+from fraud.runtime.command_line import JsonOption
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def try_rules(
     They are asked as the stream asks, on the features, scores and fields that past decisions keep.
     """
     from fraud.governance.dryrun import dry_run
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.settings import KafkaSettings
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.runtime.settings import KafkaSettings
     from fraudstream.office import office
     from fraudstream.rules import read_file
 
@@ -112,8 +112,8 @@ def reading() -> Iterator[tuple[Callable[[int, int], None], Event]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from fraud.kit.lifecycle import stop_event
-    from fraud.kit.span import CannotRead, Stopped
+    from fraud.kafka.range_reader import CannotRead, Stopped
+    from fraud.runtime.lifecycle import stop_event
 
     console = Console(stderr=True, soft_wrap=True)
     # Ctrl-C ends the reading, and is the ordinary one again afterwards.

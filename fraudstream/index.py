@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fraud.kit.command_line import failing
+from fraud.runtime.command_line import failing
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -33,7 +33,7 @@ def _opensearch() -> Iterator[tuple[Settings, OpenSearch]]:
     from opensearchpy.exceptions import TransportError
 
     from fraud.contracts.errors import Backpressure
-    from fraud.kit.lifecycle import load_settings
+    from fraud.runtime.lifecycle import load_settings
     from fraudstream.environment import complete_environment
     from indexer.bulk import connect, problem_of
     from indexer.migration import MigrationFailed
@@ -69,7 +69,7 @@ def migrate(
     """
     from rich.progress import Progress
 
-    from fraud.kit.pseudonyms import Pseudonyms
+    from fraud.security.pseudonyms import Pseudonyms
     from indexer import migration
     from indexer.service import sink_of
     from indexer.template import VERSION
@@ -108,7 +108,7 @@ def retention(
     The running indexer does so every hour, but not when something is over its age by more than a
     week, or the newest documents are older than a week: then the clock may be wrong. This does it.
     """
-    from fraud.kit.clock import system_clock
+    from fraud.runtime.clock import system_clock
     from indexer.retention import delete_expired, find_expired
 
     with _opensearch() as (settings, client):
@@ -141,7 +141,7 @@ def rebuild(
     """
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from fraud.kit.pseudonyms import Pseudonyms
+    from fraud.security.pseudonyms import Pseudonyms
     from indexer.rebuild import delete_all
     from indexer.rebuild import rebuild as rebuild_all
     from indexer.service import sink_of

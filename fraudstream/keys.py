@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fraud.kit.command_line import failing
+from fraud.runtime.command_line import failing
 
 if TYPE_CHECKING:
-    from fraud.kit.api_keys import KeyStore
-    from fraud.kit.audit import AuditLog
-    from fraud.kit.aws_credentials import AwsCredentials
+    from fraud.security.api_keys import KeyStore
+    from fraud.security.audit import AuditLog
+    from fraud.security.aws_credentials import AwsCredentials
 
 keys = typer.Typer(help="Make, list and revoke keys of the REST API.", no_args_is_help=True)
 
 
 def _stores() -> tuple[KeyStore, AuditLog]:
-    from fraud.kit.api_keys import KeyStore, KeysUnreadable
-    from fraud.kit.audit import AuditLog
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.settings import ServiceSettings
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.runtime.settings import ServiceSettings
+    from fraud.security.api_keys import KeyStore, KeysUnreadable
+    from fraud.security.audit import AuditLog
     from fraudstream.environment import complete_environment
 
     complete_environment()
@@ -39,8 +39,8 @@ def create(
     """Make a key and print it: the only time that it is shown."""
     import re
 
-    from fraud.kit.api_keys import MAX_KEYS, NAME_PATTERN, KeyNameTaken, Role, TooManyKeys
-    from fraud.kit.audit import at_the_command_line
+    from fraud.security.api_keys import MAX_KEYS, NAME_PATTERN, KeyNameTaken, Role, TooManyKeys
+    from fraud.security.audit import at_the_command_line
 
     if role not in set(Role):
         raise failing(f"--role: expected one of {', '.join(Role)}")
@@ -78,8 +78,8 @@ def list_keys() -> None:
 @keys.command("revoke")
 def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
     """Take a key away; running APIs refuse it from the next request on."""
-    from fraud.kit.api_keys import LastAdminKey, NoSuchKey
-    from fraud.kit.audit import at_the_command_line
+    from fraud.security.api_keys import LastAdminKey, NoSuchKey
+    from fraud.security.audit import at_the_command_line
 
     store, audit = _stores()
     try:
@@ -101,10 +101,10 @@ keys.add_typer(access_keys, name="aws")
 
 
 def _access_keys() -> tuple[AwsCredentials, AuditLog]:
-    from fraud.kit.audit import AuditLog
-    from fraud.kit.aws_credentials import AwsCredentials, CredentialsUnreadable
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.settings import ServiceSettings
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.runtime.settings import ServiceSettings
+    from fraud.security.audit import AuditLog
+    from fraud.security.aws_credentials import AwsCredentials, CredentialsUnreadable
     from fraudstream.environment import complete_environment
 
     complete_environment()
@@ -121,9 +121,9 @@ def create_access_key(
     role: Annotated[str, typer.Option(help="score, analyst or admin.")] = "score",
 ) -> None:
     """Make an access key and say in which file its profile is."""
-    from fraud.kit.api_keys import Role
-    from fraud.kit.audit import at_the_command_line
-    from fraud.kit.aws_credentials import ProfileTaken
+    from fraud.security.api_keys import Role
+    from fraud.security.audit import at_the_command_line
+    from fraud.security.aws_credentials import ProfileTaken
 
     if role not in set(Role):
         raise failing(f"--role: expected one of {', '.join(Role)}")
@@ -157,8 +157,8 @@ def list_access_keys() -> None:
 @access_keys.command("revoke")
 def revoke_access_key(profile: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
     """Take an access key away; running APIs refuse it from the next request on."""
-    from fraud.kit.audit import at_the_command_line
-    from fraud.kit.aws_credentials import NoSuchProfile
+    from fraud.security.audit import at_the_command_line
+    from fraud.security.aws_credentials import NoSuchProfile
 
     store, audit = _access_keys()
     try:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fraud.contracts.lists import ListType, ListUse
-from fraud.kit.command_line import JsonOption, print_json
+from fraud.runtime.command_line import JsonOption, print_json
 
 lists = typer.Typer(
     help="Lists of entities, addresses, networks and the like; changed while everything runs.",

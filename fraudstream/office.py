@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fraud.kit.command_line import failing
+from fraud.runtime.command_line import failing
 
 if TYPE_CHECKING:
     from fraud.governance.audited import AuditedDesk, By
     from fraud.governance.book import ControlBook
-    from fraud.kit.pseudonyms import Pseudonyms
+    from fraud.security.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Office:
 
 
 def _pseudonyms() -> Pseudonyms:
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.pseudonyms import PersonalDataSettings, Pseudonyms
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.security.pseudonyms import PersonalDataSettings, Pseudonyms
 
     try:
         return Pseudonyms.of(load_settings(PersonalDataSettings))
@@ -52,11 +52,11 @@ def office() -> Iterator[Office]:
     from fraud.governance.desk import Conflict, Desk, NoSuch
     from fraud.governance.entryfiles import EntryFileError
     from fraud.governance.following import BookUnread, LiveBook, SeenPublisher
-    from fraud.kit.audit import AuditLog, at_the_command_line
-    from fraud.kit.control import CannotPublish, ControlPublisher
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.logs import configure_command_logs
-    from fraud.kit.settings import KafkaSettings
+    from fraud.kafka.control import CannotPublish, ControlPublisher
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.runtime.logs import configure_command_logs
+    from fraud.runtime.settings import KafkaSettings
+    from fraud.security.audit import AuditLog, at_the_command_line
     from fraudstream.environment import complete_environment
 
     complete_environment()

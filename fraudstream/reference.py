@@ -22,18 +22,18 @@ from fraud.features.catalogue import FEATURES, KEYS
 from fraudstream import monitoring
 
 SETTINGS: Final = (
-    ("Services and the local stack", "fraud.kit.settings:PlaceSettings"),
-    ("All services", "fraud.kit.settings:ServiceSettings"),
+    ("Services and the local stack", "fraud.runtime.settings:PlaceSettings"),
+    ("All services", "fraud.runtime.settings:ServiceSettings"),
     ("The local stack", "devstack.settings:DevstackSettings"),
     ("The mail catcher of the local stack", "devstack.mail:MailSettings"),
     ("Docker Compose alone", "devstack.settings:ComposeSettings"),
-    ("Kafka", "fraud.kit.settings:KafkaSettings"),
-    ("Creating the topics", "fraud.kit.topics:Settings"),
-    ("OpenSearch", "fraud.kit.settings:OpenSearchSettings"),
-    ("Personal data in OpenSearch", "fraud.kit.pseudonyms:PersonalDataSettings"),
-    ("Mail", "fraud.kit.settings:SmtpSettings"),
-    ("Links", "fraud.kit.settings:LinkSettings"),
-    ("Models", "fraud.kit.settings:ModelSettings"),
+    ("Kafka", "fraud.runtime.settings:KafkaSettings"),
+    ("Creating the topics", "fraud.kafka.topics:Settings"),
+    ("OpenSearch", "fraud.runtime.settings:OpenSearchSettings"),
+    ("Personal data in OpenSearch", "fraud.security.pseudonyms:PersonalDataSettings"),
+    ("Mail", "fraud.runtime.settings:SmtpSettings"),
+    ("Links", "fraud.runtime.settings:LinkSettings"),
+    ("Models", "fraud.runtime.settings:ModelSettings"),
     ("Training", "model.settings:TrainSettings"),
     ("Promoting a model", "model.settings:PromoteSettings"),
     ("The Flink job", "flink_job.settings:JobSettings"),
@@ -196,12 +196,12 @@ def topics_page() -> str:
 
 def metrics_page() -> str:
     """List every metric of our services."""
-    import fraud.kit.metrics as declared
+    import fraud.runtime.metrics as declared
 
     lines = [
         "# Metrics",
         "",
-        f"{_GENERATED} Declared in `fraud/kit/metrics.py`, served by each service at `/metrics`.",
+        f"{_GENERATED} Declared in `fraud/runtime/metrics.py`, served by each service at `/metrics`.",
         "",
         _row("metric", "type", "labels", "meaning"),
         _row(*["---"] * 4),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fraud.kit.command_line import JsonOption, failing, print_json
+from fraud.runtime.command_line import JsonOption, failing, print_json
 
 if TYPE_CHECKING:
     from fraud.contracts.rules import RuleSet

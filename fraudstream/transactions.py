@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fraud.kit.command_line import failing
+from fraud.runtime.command_line import failing
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
@@ -56,8 +56,8 @@ def replay(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from fraud.contracts.topics import Topic
-    from fraud.kit.lifecycle import load_settings, stop_event
-    from fraud.kit.settings import KafkaSettings
+    from fraud.runtime.lifecycle import load_settings, stop_event
+    from fraud.runtime.settings import KafkaSettings
     from fraudstream.environment import complete_environment
     from model.datasets import ColumnMapping, Dataset, DatasetError
     from producer.replay import Spool, read_into, send_all
@@ -177,7 +177,7 @@ def simulate(
     ] = None,
 ) -> None:
     """Write simulated history: transactions, their labels as known by its end, and the truth."""
-    from fraud.kit.lifecycle import load_settings
+    from fraud.runtime.lifecycle import load_settings
     from fraudstream.environment import complete_environment
     from producer.history import write_history_shown
     from producer.reactions import Log, read_log

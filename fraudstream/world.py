@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fraud.kit.command_line import failing
+from fraud.runtime.command_line import failing
 
 if TYPE_CHECKING:
-    from fraud.kit.settings import KafkaSettings
+    from fraud.runtime.settings import KafkaSettings
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
@@ -29,9 +29,9 @@ Name = Annotated[str | None, typer.Option(help="Its own name (default: kind and 
 
 
 def _settings() -> KafkaSettings:
-    from fraud.kit.lifecycle import load_settings
-    from fraud.kit.logs import configure_command_logs
-    from fraud.kit.settings import KafkaSettings
+    from fraud.runtime.lifecycle import load_settings
+    from fraud.runtime.logs import configure_command_logs
+    from fraud.runtime.settings import KafkaSettings
     from fraudstream.environment import complete_environment
 
     complete_environment()
@@ -43,8 +43,8 @@ def _settings() -> KafkaSettings:
 def _in_one_line() -> Iterator[None]:
     """Say in one line what is not as needed (exit code 2), or that Kafka does not answer (1)."""
     from fraud.contracts.errors import InvalidMessage
-    from fraud.kit.control import CannotPublish
-    from fraud.kit.span import CannotRead
+    from fraud.kafka.control import CannotPublish
+    from fraud.kafka.range_reader import CannotRead
 
     try:
         yield
@@ -57,8 +57,8 @@ def _in_one_line() -> Iterator[None]:
 
 
 def _start(what: str, kind: str, intensity: float, minutes: float, name: str | None) -> None:
-    from fraud.kit.control import ControlPublisher
-    from fraud.kit.lifecycle import user_name
+    from fraud.kafka.control import ControlPublisher
+    from fraud.runtime.lifecycle import user_name
     from producer.injected import control_document, injections_on
     from producer.injections import Injection
 
@@ -76,8 +76,8 @@ def _start(what: str, kind: str, intensity: float, minutes: float, name: str | N
 def _stop(what: str, name: str) -> None:
     from dataclasses import replace
 
-    from fraud.kit.control import ControlPublisher
-    from fraud.kit.lifecycle import user_name
+    from fraud.kafka.control import ControlPublisher
+    from fraud.runtime.lifecycle import user_name
     from producer.injected import control_document, injections_on
 
     now = datetime.now(UTC)
@@ -96,7 +96,7 @@ def _show(what: str, meanings: dict[str, str], note: str) -> None:
     from rich.table import Table
 
     from fraud.contracts.times import utc_text
-    from fraud.kit.span import CannotRead
+    from fraud.kafka.range_reader import CannotRead
     from producer.injected import injections_on
     from producer.injections import FOREVER_MS
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 
-from fraud.kit.lifecycle import load_settings, log_bugs, stop_event
-from fraud.kit.logs import configure_logs
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.runtime.lifecycle import load_settings, log_bugs, stop_event
+from fraud.runtime.logs import configure_logs
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.service import Settings, run
 
 

@@ -15,12 +15,12 @@ from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 from opensearchpy.exceptions import ConnectionTimeout, TransportError
 
 from fraud.contracts.errors import Backpressure
+from fraud.contracts.personal import mask
 from fraud.contracts.times import utc_text
-from fraud.kit import opensearch as kit_opensearch
-from fraud.kit.clock import Clock
-from fraud.kit.metrics import BULK_SECONDS, DOCUMENTS_REFUSED, DOCUMENTS_RETRIED
-from fraud.kit.personal import mask
-from fraud.kit.settings import OpenSearchSettings
+from fraud.runtime import opensearch as kit_opensearch
+from fraud.runtime.clock import Clock
+from fraud.runtime.metrics import BULK_SECONDS, DOCUMENTS_REFUSED, DOCUMENTS_RETRIED
+from fraud.runtime.settings import OpenSearchSettings
 from indexer.documents import REJECTED
 
 MAX_ITEMS: Final = 1000

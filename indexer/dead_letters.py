@@ -9,8 +9,8 @@ from typing import Any
 
 from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import event_time_to_ms
-from fraud.kit import dead_letters
-from fraud.kit.kafka import Message
+from fraud.kafka import dead_letters
+from fraud.kafka.group_consumer import Message
 from indexer.documents import Document
 from indexer.template import DEAD_LETTER_INDEX
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from fraud.contracts.decision import decode_processed
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.personal import quotes_masked
 from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import (
     DECISION_FIELD,
@@ -29,8 +30,7 @@ from fraud.contracts.transaction import (
     event_time_to_ms,
 )
 from fraud.features.catalogue import FEATURES, KEYS
-from fraud.kit.personal import quotes_masked
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.pseudonyms import Pseudonyms
 
 ALIAS: Final = "processed_transactions"
 """The name that covers the indexes of all days."""

@@ -23,10 +23,10 @@ from typing import Any, Final
 from opensearchpy.exceptions import NotFoundError, TransportError
 
 from fraud.contracts.label import decode_label
+from fraud.contracts.personal import mask
 from fraud.contracts.times import utc_text
-from fraud.kit.kafka import Message
-from fraud.kit.metrics import LABELS_APPLIED
-from fraud.kit.personal import mask
+from fraud.kafka.group_consumer import Message
+from fraud.runtime.metrics import LABELS_APPLIED
 from indexer.bulk import Bulk, Write
 from indexer.documents import ALIAS, LABELS
 

@@ -23,10 +23,10 @@ from opensearchpy import OpenSearch
 from opensearchpy.helpers import scan
 
 from fraud.contracts.errors import Backpressure
+from fraud.contracts.personal import mask
 from fraud.contracts.transaction import DECISION_FIELD, PERSONAL_FIELDS, event_time_to_ms
-from fraud.kit.clock import Clock
-from fraud.kit.personal import mask
-from fraud.kit.pseudonyms import Pseudonyms, is_pseudonym
+from fraud.runtime.clock import Clock
+from fraud.security.pseudonyms import Pseudonyms, is_pseudonym
 from indexer.bulk import Bulk, Write
 from indexer.documents import (
     ALIAS,

@@ -18,10 +18,10 @@ from prometheus_client import Gauge
 
 from fraud.contracts.errors import Backpressure, InvalidMessage
 from fraud.contracts.topics import Topic
-from fraud.kit.feed import Feed, TopicFeed
-from fraud.kit.kafka import Message
-from fraud.kit.pseudonyms import Pseudonyms
-from fraud.kit.settings import KafkaSettings
+from fraud.kafka.group_consumer import Message
+from fraud.kafka.topic_follower import Feed, TopicFeed
+from fraud.runtime.settings import KafkaSettings
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.dead_letters import to_dead_letter
 from indexer.documents import ALIAS, LABELS, REJECTED, to_document
 from indexer.labels import to_label

@@ -10,7 +10,7 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from fraud.contracts.times import DAY_MS, utc_text
-from fraud.kit.clock import to_datetime
+from fraud.runtime.clock import to_datetime
 from indexer.documents import (
     ALIAS,
     DEAD_LETTERS,

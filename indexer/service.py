@@ -17,13 +17,13 @@ from pydantic import Field
 
 from fraud.contracts.errors import Backpressure
 from fraud.contracts.topics import Topic
-from fraud.kit.background import Background
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.kafka import KafkaSource, Message, consume, paused
-from fraud.kit.lifecycle import OpsServer
-from fraud.kit.metrics import RETENTION_REFUSED
-from fraud.kit.pseudonyms import PersonalDataSettings, Pseudonyms
-from fraud.kit.settings import KafkaSettings, OpenSearchSettings
+from fraud.kafka.group_consumer import KafkaSource, Message, consume, paused
+from fraud.runtime.background import Background
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.lifecycle import OpsServer
+from fraud.runtime.metrics import RETENTION_REFUSED
+from fraud.runtime.settings import KafkaSettings, OpenSearchSettings
+from fraud.security.pseudonyms import PersonalDataSettings, Pseudonyms
 from indexer.bulk import connect, reason_of
 from indexer.dead_letters import to_dead_letter
 from indexer.documents import to_document

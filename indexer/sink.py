@@ -12,14 +12,14 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, RequestError, TransportError
 
 from fraud.contracts.transaction import DECISION_FIELD
-from fraud.kit.clock import Clock
-from fraud.kit.metrics import (
+from fraud.runtime.clock import Clock
+from fraud.runtime.metrics import (
     ARRIVAL_TO_DECISION_SECONDS,
     DECIDED_BY,
     DECISION_TO_INDEX_SECONDS,
     DOCUMENTS_INDEXED,
 )
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.bulk import Bulk, Write, reason_of
 from indexer.documents import ALIAS, DECISION_MS, LABELS, REJECTED, Document, index_name
 from indexer.labels import LABEL, KnownLabel, Labels, Target

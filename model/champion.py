@@ -9,10 +9,10 @@ from fraud.contracts.decision import ModelRef
 from fraud.governance.audited import By, champion_on_record
 from fraud.governance.book import ControlBook
 from fraud.governance.desk import Desk
-from fraud.kit.audit import AuditLog, at_the_command_line
-from fraud.kit.control import CannotPublish, ControlPublisher
-from fraud.kit.lifecycle import load_settings, user_name
-from fraud.kit.logs import configure_command_logs
+from fraud.kafka.control import CannotPublish, ControlPublisher
+from fraud.runtime.lifecycle import load_settings, user_name
+from fraud.runtime.logs import configure_command_logs
+from fraud.security.audit import AuditLog, at_the_command_line
 from model.registry import NoSuchModel, Registry
 from model.settings import PromoteSettings, TrainSettings
 

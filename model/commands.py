@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from fraud.kit.command_line import JsonOption, RegistryOption, failing, print_json
+from fraud.runtime.command_line import JsonOption, RegistryOption, failing, print_json
 
 # All else is imported where it is used, so that `fraudstream --help` answers at once.
 if TYPE_CHECKING:
@@ -392,7 +392,7 @@ def rollback(registry: RegistryOption = None, offline: OfflineOption = False) ->
 
 
 def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:
-    from fraud.kit.lifecycle import load_settings
+    from fraud.runtime.lifecycle import load_settings
     from model.registry import Registry
     from model.settings import TrainSettings
 
@@ -403,7 +403,7 @@ def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:
 @contextmanager
 def _user_errors() -> Iterator[None]:
     """End with one clear line, exit code 2, when files, labels or models are not as needed."""
-    from fraud.kit.control import CannotPublish
+    from fraud.kafka.control import CannotPublish
     from model.datasets import DatasetError
     from model.registry import ModelError
 

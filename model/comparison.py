@@ -27,9 +27,9 @@ from fraud.features.vector import FEATURE_AT
 from fraud.governance.dryrun import read_labels
 from fraud.governance.past import FRAUD, UNKNOWN, Kept, Labels, Once, Past, PastReader, Wanted
 from fraud.governance.tally import Sums, Tally, sums_by_group
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.settings import KafkaSettings
-from fraud.kit.span import TopicSpan
+from fraud.kafka.range_reader import TopicSpan
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.settings import KafkaSettings
 from model.evaluation import (
     RESAMPLES,
     Floats,

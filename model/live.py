@@ -36,12 +36,12 @@ from fraud.decision.rulesets import CompiledRules, InvalidRules, shipped
 from fraud.decision.scorer import Scorer
 from fraud.features.packing import pack
 from fraud.features.vector import feature_matrix
-from fraud.kit.background import Background
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.control import ControlFollower, Name, Refused, Void
-from fraud.kit.feed import TopicFeed
-from fraud.kit.metrics import CONTROL_LAG, MODEL_IN_USE, POLICY_IN_USE
-from fraud.kit.settings import KafkaSettings
+from fraud.kafka.control import ControlFollower, Name, Refused, Void
+from fraud.kafka.topic_follower import TopicFeed
+from fraud.runtime.background import Background
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.metrics import CONTROL_LAG, MODEL_IN_USE, POLICY_IN_USE
+from fraud.runtime.settings import KafkaSettings
 from model.registry import ModelError, Registry
 
 READY_S: Final = 60.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from fraud.kit.settings import KafkaSettings, ModelSettings
+from fraud.runtime.settings import KafkaSettings, ModelSettings
 
 
 class PromoteSettings(KafkaSettings, ModelSettings):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 
-from fraud.kit.lifecycle import log_bugs, stop_event
-from fraud.kit.logs import configure_logs
+from fraud.runtime.lifecycle import log_bugs, stop_event
+from fraud.runtime.logs import configure_logs
 from notifier.commands import load
 from notifier.ledger import LedgerInUse
 from notifier.service import run

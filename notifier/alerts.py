@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.decision import Outcome, decode_processed
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.personal import is_personal, is_ssn, quotes_masked
 from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import MAX_ID_LENGTH, event_time_to_ms
-from fraud.kit.personal import is_personal, is_ssn, quotes_masked
 
 _MAX_TEXT: Final = 120
 _MAX_REASONS: Final = 10

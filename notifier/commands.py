@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fraud.contracts.times import utc_text
-from fraud.kit.clock import system_clock
-from fraud.kit.lifecycle import load_settings
+from fraud.runtime.clock import system_clock
+from fraud.runtime.lifecycle import load_settings
 from notifier.alerts import Severity
 from notifier.channels import Refused, ServerUnavailable, TryLater
 from notifier.ledger import Ledger, Message

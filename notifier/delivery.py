@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 
 from fraud.contracts.times import DAY_MS, HOUR_MS
-from fraud.kit.clock import Clock
-from fraud.kit.metrics import (
+from fraud.runtime.clock import Clock
+from fraud.runtime.metrics import (
     ALERTS_HELD,
     ALERTS_OVERDUE,
     ALERTS_UNTOLD,

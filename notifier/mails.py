@@ -6,7 +6,7 @@ from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime, parseaddr
 
-from fraud.kit.clock import to_datetime
+from fraud.runtime.clock import to_datetime
 from notifier.channels import writing
 from notifier.ledger import Message
 from notifier.routing import Destination

@@ -11,10 +11,10 @@ from typing import Final
 import structlog
 
 from fraud.contracts.topics import Topic
-from fraud.kit.background import Background
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.kafka import KafkaSource, Message, consume
-from fraud.kit.lifecycle import OpsServer
+from fraud.kafka.group_consumer import KafkaSource, Message, consume
+from fraud.runtime.background import Background
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.lifecycle import OpsServer
 from notifier.alerts import KeyedAlert, read_alert
 from notifier.channels import Transport
 from notifier.delivery import Delivery, Housekeeping

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator
 
-from fraud.kit.settings import KafkaSettings, LinkSettings, SmtpSettings
+from fraud.runtime.settings import KafkaSettings, LinkSettings, SmtpSettings
 from notifier.alerts import Severity
 from notifier.quiet import QuietHours
 

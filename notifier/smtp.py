@@ -9,7 +9,7 @@ import ssl
 from email.utils import parseaddr
 from typing import Any, Final
 
-from fraud.kit.settings import SmtpSettings
+from fraud.runtime.settings import SmtpSettings
 from notifier.channels import Refused, ServerUnavailable, TryLater, Unanswered, Unreachable
 
 _TIMEOUT_S: Final = 15.0

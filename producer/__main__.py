@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fraud.kit.lifecycle import load_settings, log_bugs
-from fraud.kit.logs import configure_logs
+from fraud.runtime.lifecycle import load_settings, log_bugs
+from fraud.runtime.logs import configure_logs
 from producer.history import write_history_shown
 from producer.service import serve
 from producer.settings import ProducerSettings

@@ -18,11 +18,11 @@ import structlog
 from fraud.contracts.control import ControlDocument, decode_control, read_key
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.topics import Topic
-from fraud.kit.control import ControlFollower, Refused
-from fraud.kit.feed import TopicFeed
-from fraud.kit.metrics import CONTROL_LAG
-from fraud.kit.settings import KafkaSettings
-from fraud.kit.span import TopicSpan
+from fraud.kafka.control import ControlFollower, Refused
+from fraud.kafka.range_reader import TopicSpan
+from fraud.kafka.topic_follower import TopicFeed
+from fraud.runtime.metrics import CONTROL_LAG
+from fraud.runtime.settings import KafkaSettings
 from producer.injections import (
     FOREVER_MS,
     Drift,

@@ -13,8 +13,8 @@ import structlog
 
 from fraud.contracts.label import LabelValue
 from fraud.contracts.times import HOUR_MS, utc_text
-from fraud.kit.clock import Clock
-from fraud.kit.metrics import TRANSACTIONS_PRODUCED
+from fraud.runtime.clock import Clock
+from fraud.runtime.metrics import TRANSACTIONS_PRODUCED
 from producer.delivery import Arrivals, Delivery, Disorder, written
 from producer.events import Campaign
 from producer.injected import InjectionLog

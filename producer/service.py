@@ -7,9 +7,9 @@ from contextlib import ExitStack
 import structlog
 
 from fraud.contracts.topics import Topic
-from fraud.kit.background import Background
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.lifecycle import OpsServer, stop_event
+from fraud.runtime.background import Background
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.lifecycle import OpsServer, stop_event
 from producer.injected import InjectionLog, follow
 from producer.ledger import Ledger
 from producer.live import MAX_BEHIND_MS, LiveStream

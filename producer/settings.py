@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from fraud.kit.settings import KafkaSettings
+from fraud.runtime.settings import KafkaSettings
 from producer.delivery import Disorder
 from producer.simulation import DEFAULT_PREVALENCE, prevalence_of
 

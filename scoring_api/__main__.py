@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 
-from fraud.kit.lifecycle import load_settings, log_bugs, stop_event
-from fraud.kit.logs import configure_logs
+from fraud.runtime.lifecycle import load_settings, log_bugs, stop_event
+from fraud.runtime.logs import configure_logs
 from model.registry import ModelError, Registry
 from scoring_api.service import CannotStart, listen, serve
 from scoring_api.settings import Settings

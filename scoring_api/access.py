@@ -15,9 +15,9 @@ from fastapi.security.base import SecurityBase
 from starlette.datastructures import State
 
 from fraud.governance.audited import By
-from fraud.kit.api_keys import ApiKey, KeyStore, Role
-from fraud.kit.audit import Actor
-from fraud.kit.metrics import KEYS_REFUSED, RATE_LIMITED
+from fraud.runtime.metrics import KEYS_REFUSED, RATE_LIMITED
+from fraud.security.api_keys import ApiKey, KeyStore, Role
+from fraud.security.audit import Actor
 
 _SCHEME: Final = "bearer"
 

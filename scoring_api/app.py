@@ -10,7 +10,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from scoring_api.access import Access, require
 from scoring_api.documentation import (
     ASSETS_PATH,

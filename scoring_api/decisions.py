@@ -18,7 +18,7 @@ from dashboards.panels import Index
 from fraud.contracts.decision import Outcome
 from fraud.contracts.label import LabelValue
 from fraud.contracts.transaction import EVENT_TIME_END_MS, FIELDS, MAX_ID_LENGTH, Kind
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.pseudonyms import Pseudonyms
 
 MAX_DECISIONS: Final = 200
 """Most decisions on a page."""

@@ -19,8 +19,8 @@ from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.decision.rulesets import InvalidRules
 from fraud.governance.desk import Conflict, NoSuch
 from fraud.governance.following import BookUnread
-from fraud.kit.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys
-from fraud.kit.control import CannotPublish
+from fraud.kafka.control import CannotPublish
+from fraud.security.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys
 from model.registry import ModelError, NoSuchModel
 from scoring_api.access import NotAuthenticated, RateLimited, RoleNeeded
 from scoring_api.decisions import InvalidCursor, NoSuchDecision, SearchAway

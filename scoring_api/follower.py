@@ -11,9 +11,9 @@ from typing import Final
 import structlog
 
 from fraud.contracts.errors import InvalidMessage
-from fraud.kit.feed import Feed, Position, TopicReplaced
-from fraud.kit.kafka import Message
-from fraud.kit.metrics import HISTORY_KEYS, HISTORY_READY, RECORDS_CONSUMED, RECORDS_REFUSED
+from fraud.kafka.group_consumer import Message
+from fraud.kafka.topic_follower import Feed, Position, TopicReplaced
+from fraud.runtime.metrics import HISTORY_KEYS, HISTORY_READY, RECORDS_CONSUMED, RECORDS_REFUSED
 from scoring_api.history import Processed, RecentHistory, read_processed
 from scoring_api.snapshot import Snapshot, SnapshotFile, SnapshotUnusable
 

@@ -25,9 +25,9 @@ from fastapi import Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from fraud.kit.clock import Clock, system_clock
+from fraud.runtime.clock import Clock, system_clock
+from fraud.security.sealing import Seal, Unreadable
 from scoring_api.access import admitted
-from scoring_api.sealing import Seal, Unreadable
 
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"

@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from fraud.contracts.topics import Topic
-from fraud.kit.settings import KafkaSettings
+from fraud.runtime.settings import KafkaSettings
 
 _POLL_S: Final = 0.1
 _TIMEOUT_S: Final = 10.0

@@ -22,7 +22,7 @@ from fraud.contracts.transaction import (
 from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Batch, Decided, Engine
 from fraud.features.packing import pack
-from fraud.kit.metrics import SCORE_SECONDS, SHADOW_FAILED, TRANSACTIONS_SCORED
+from fraud.runtime.metrics import SCORE_SECONDS, SHADOW_FAILED, TRANSACTIONS_SCORED
 from scoring_api.history import RecentHistory
 
 MAX_RECORDS: Final = 1000

@@ -18,16 +18,17 @@ from fraud.contracts.topics import Topic
 from fraud.governance.audited import AuditedDesk
 from fraud.governance.desk import Desk
 from fraud.governance.following import LiveBook, SeenPublisher
-from fraud.kit.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
-from fraud.kit.audit import AuditLog
-from fraud.kit.aws_credentials import FILE_NAME, AwsCredentials, CredentialsUnreadable
-from fraud.kit.background import Background
-from fraud.kit.clock import system_clock
-from fraud.kit.control import ControlPublisher
-from fraud.kit.feed import TopicFeed
-from fraud.kit.metrics import CONSUMER_LAG
-from fraud.kit.opensearch import connect
-from fraud.kit.pseudonyms import Pseudonyms, kept_key
+from fraud.kafka.control import ControlPublisher
+from fraud.kafka.topic_follower import TopicFeed
+from fraud.runtime.background import Background
+from fraud.runtime.clock import system_clock
+from fraud.runtime.metrics import CONSUMER_LAG
+from fraud.runtime.opensearch import connect
+from fraud.security.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
+from fraud.security.audit import AuditLog
+from fraud.security.aws_credentials import FILE_NAME, AwsCredentials, CredentialsUnreadable
+from fraud.security.pseudonyms import Pseudonyms, kept_key
+from fraud.security.sealing import Seal
 from model.live import LiveEngine
 from model.registry import Registry
 from scoring_api.access import Access, RateLimit
@@ -52,7 +53,6 @@ from scoring_api.routes.lists import list_routes
 from scoring_api.routes.models import model_routes
 from scoring_api.routes.rules import rule_routes
 from scoring_api.scoring import Scoring
-from scoring_api.sealing import Seal
 from scoring_api.settings import Settings
 from scoring_api.snapshot import SnapshotFile
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from fraud.kit.pseudonyms import PersonalDataSettings
-from fraud.kit.settings import KafkaSettings, ModelSettings, OpenSearchSettings
+from fraud.runtime.settings import KafkaSettings, ModelSettings, OpenSearchSettings
+from fraud.security.pseudonyms import PersonalDataSettings
 
 
 class Settings(KafkaSettings, ModelSettings, OpenSearchSettings, PersonalDataSettings):

@@ -18,7 +18,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from fraud.features.catalogue import LAYOUT
-from fraud.kit.feed import Position
+from fraud.kafka.topic_follower import Position
 from scoring_api.history import Content
 
 _FORMAT: Final = 1

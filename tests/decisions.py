@@ -15,8 +15,8 @@ from fraud.contracts.dead_letter import (
     SOURCE_TOPIC,
 )
 from fraud.contracts.times import utc_text
-from fraud.kit.kafka import Message
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.kafka.group_consumer import Message
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.dead_letters import to_dead_letter
 from indexer.documents import Document, to_document
 from tests.builders import a_decision, a_record

@@ -19,8 +19,8 @@ from fraud.contracts.lists import ListEntry, ListState, ListType, ListUse
 from fraud.contracts.rules import Rule, RuleSet
 from fraud.governance.book import ControlBook
 from fraud.governance.desk import Desk, check_list_name
-from fraud.kit.audit import Actor, AuditLog
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.audit import Actor, AuditLog
+from fraud.security.pseudonyms import Pseudonyms
 
 MAX_HASHES: Final = 1_000
 """Most values of a change that are recorded one by one; of a longer one the digest says the rest."""

@@ -38,7 +38,7 @@ from fraud.contracts.lists import (
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.decision.rulesets import CompiledRules, numbered
 from fraud.governance.book import ControlBook, KeptEntry, RuleVersion
-from fraud.kit.clock import Clock, system_clock, to_datetime
+from fraud.runtime.clock import Clock, system_clock, to_datetime
 
 
 class NoSuch(LookupError):
@@ -50,7 +50,7 @@ class Conflict(Exception):
 
 
 class Publisher(Protocol):
-    """Puts control documents on the topic; `fraud.kit.control.ControlPublisher` does."""
+    """Puts control documents on the topic; `fraud.kafka.control.ControlPublisher` does."""
 
     def publish(self, document: ControlDocument) -> None:
         """Write one; it is on the topic when this returns."""

@@ -31,9 +31,9 @@ from fraud.features.vector import FEATURE_AT
 from fraud.governance.book import ControlBook, KeptEntry
 from fraud.governance.past import Kept, Labels, Once, Past, PastReader, Wanted
 from fraud.governance.tally import Sums, Tally, sums_by_group, total
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.settings import KafkaSettings
-from fraud.kit.span import TopicSpan
+from fraud.kafka.range_reader import TopicSpan
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.settings import KafkaSettings
 
 EXAMPLES: Final = 5
 """Examples given of a rule, and of a change of outcome."""

@@ -13,11 +13,11 @@ from typing import Final, Protocol, Self
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.topics import Topic
 from fraud.governance.book import KINDS, ControlBook
-from fraud.kit.background import Background
-from fraud.kit.control import ControlFollower, ControlPublisher
-from fraud.kit.feed import TopicFeed
-from fraud.kit.metrics import CONTROL_LAG
-from fraud.kit.settings import KafkaSettings
+from fraud.kafka.control import ControlFollower, ControlPublisher
+from fraud.kafka.topic_follower import TopicFeed
+from fraud.runtime.background import Background
+from fraud.runtime.metrics import CONTROL_LAG
+from fraud.runtime.settings import KafkaSettings
 
 _LOOK_S: Final = 0.02
 

@@ -40,9 +40,9 @@ from fraud.decision.rulesets import CompiledRules, InvalidRules, default_rules
 from fraud.decision.scorer import Scorer
 from fraud.features.vector import FEATURE_NAMES
 from fraud.governance.past import Coordinates, Kept, Past, PastReader, Wanted
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.settings import KafkaSettings
-from fraud.kit.span import TopicSpan
+from fraud.kafka.range_reader import TopicSpan
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.settings import KafkaSettings
 
 SHOWN: Final = 20
 """Differences that are told in full."""

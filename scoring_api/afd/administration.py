@@ -12,11 +12,11 @@ from fraud.contracts.errors import InvalidMessage
 from fraud.decision.rulesets import InvalidRules
 from fraud.governance.desk import Conflict, Desk, NoSuch
 from fraud.governance.following import BookUnread
-from fraud.kit.api_keys import Role
-from fraud.kit.audit import AuditLog
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.control import CannotPublish
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.kafka.control import CannotPublish
+from fraud.runtime.clock import Clock, system_clock
+from fraud.security.api_keys import Role
+from fraud.security.audit import AuditLog
+from fraud.security.pseudonyms import Pseudonyms
 from scoring_api.access import Principal
 from scoring_api.afd.catalogue import Catalogue
 from scoring_api.afd.declared import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, Declared

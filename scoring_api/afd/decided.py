@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fraud.contracts.rules import Matching
 from fraud.contracts.transaction import FIELD_BY_NAME
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from scoring_api.access import Principal
 from scoring_api.afd import predictions
 from scoring_api.afd.catalogue import Catalogue

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fraud.contracts.decision import ModelRef
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from model.registry import Manifest, Registry
 from scoring_api.access import Principal
 from scoring_api.afd.catalogue import Catalogue, arn

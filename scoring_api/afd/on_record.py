@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fraud.governance.audited import MAX_HASHES, list_on_record, text_on_record, values_on_record
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.pseudonyms import Pseudonyms
 from scoring_api.afd.catalogue import Catalogue
 from scoring_api.afd.operations import Request
 from scoring_api.afd.shelf import Thing

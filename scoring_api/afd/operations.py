@@ -10,8 +10,8 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from fraud.governance.audited import By
-from fraud.kit.api_keys import Role
-from fraud.kit.audit import Actor
+from fraud.security.api_keys import Role
+from fraud.security.audit import Actor
 from scoring_api.access import Principal
 
 Request = Mapping[str, Any]

@@ -15,8 +15,8 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException, TransportError
 
 from dashboards.panels import Index
-from fraud.kit.opensearch import MAY_BE_MISSING
-from fraud.kit.settings import KafkaSettings
+from fraud.runtime.opensearch import MAY_BE_MISSING
+from fraud.runtime.settings import KafkaSettings
 from scoring_api.afd.errors import InternalServerException, ValidationException
 
 Document = dict[str, Any]

@@ -14,9 +14,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from fraud.kit.aws_credentials import AwsCredential, AwsCredentials
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.metrics import AFD_CALLS
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.metrics import AFD_CALLS
+from fraud.security.aws_credentials import AwsCredential, AwsCredentials
 from scoring_api.access import ANYONE, Principal, RateLimit, RateLimited, request_id
 from scoring_api.afd.errors import (
     AccessDeniedException,

@@ -12,7 +12,7 @@ from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import Transaction
 from fraud.features.packing import pack
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from scoring_api.access import Principal
 from scoring_api.afd import predictions
 from scoring_api.afd.catalogue import Catalogue

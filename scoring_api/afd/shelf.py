@@ -18,7 +18,7 @@ import orjson
 from fraud.contracts.control import MAX_DOCUMENT_BYTES, ControlDocument
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.times import utc_text
-from fraud.kit.clock import Clock, system_clock, to_datetime
+from fraud.runtime.clock import Clock, system_clock, to_datetime
 
 KIND: Final = "afd"
 """Kind of the control documents."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl, quote
 
-from fraud.kit.aws_credentials import AwsCredential
+from fraud.security.aws_credentials import AwsCredential
 from scoring_api.afd.errors import (
     IncompleteSignatureException,
     InvalidSignatureException,

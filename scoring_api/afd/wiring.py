@@ -11,9 +11,9 @@ from opensearchpy import OpenSearch
 from fraud.contracts.decision import ModelRef
 from fraud.governance.book import ControlBook
 from fraud.governance.desk import Desk, Publisher
-from fraud.kit.audit import AuditLog
-from fraud.kit.aws_credentials import AwsCredentials
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.audit import AuditLog
+from fraud.security.aws_credentials import AwsCredentials
+from fraud.security.pseudonyms import Pseudonyms
 from model.datasets import ColumnMapping, DatasetError
 from model.registry import Registry
 from scoring_api.access import RateLimit

@@ -17,8 +17,8 @@ from dashboards.panels import LISTINGS, NOT_APPROVED, PANELS, Index, Match, Over
 from dashboards.requests import Span, columns, interval_ms, listing_request, request, rows
 from fraud.contracts.decision import Outcome
 from fraud.contracts.transaction import MAX_ID_LENGTH
-from fraud.kit.clock import Clock, to_datetime
-from fraud.kit.opensearch import MAY_BE_MISSING
+from fraud.runtime.clock import Clock, to_datetime
+from fraud.runtime.opensearch import MAY_BE_MISSING
 from scoring_api.decisions import NoSuchDecision, SearchAway
 
 MAX_ALERTS: Final = 200
@@ -92,7 +92,7 @@ class Filters(BaseModel):
 
 
 class Searched(Protocol):
-    """Says what the index may hold for a value (`fraud.kit.pseudonyms.Pseudonyms`)."""
+    """Says what the index may hold for a value (`fraud.security.pseudonyms.Pseudonyms`)."""
 
     def searched(self, field: str, value: str) -> list[str]:
         """Give the values to look for."""

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import Request, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from fraud.kit.api_keys import NoSuchKey, Role
+from fraud.security.api_keys import NoSuchKey, Role
 from scoring_api.access import ANYONE, Access, NotAuthenticated, Principal, RoleNeeded
 
 COOKIE: Final = "fraudstream_session"

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
-from fraud.kit.api_keys import Role
-from fraud.kit.audit import AuditLog, AuditRecord
+from fraud.security.api_keys import Role
+from fraud.security.audit import AuditLog, AuditRecord
 from scoring_api.access import require
 from scoring_api.documentation import problems
 

@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Response
 
 from fraud.contracts.transaction import MAX_ID_LENGTH
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from scoring_api.access import require
 from scoring_api.decisions import Decisions, Filters, Search
 from scoring_api.documentation import answers, problems, reference

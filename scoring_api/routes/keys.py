@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.kit.api_keys import ApiKey, KeyName, KeyStore, Role
-from fraud.kit.audit import AuditLog
+from fraud.security.api_keys import ApiKey, KeyName, KeyStore, Role
+from fraud.security.audit import AuditLog
 from scoring_api.access import Principal, request_id, require
 from scoring_api.documentation import problems
 from scoring_api.idempotency import OnceRoute, idempotent, show_once

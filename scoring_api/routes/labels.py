@@ -19,8 +19,8 @@ from pydantic import (
 from fraud.contracts.label import Label, LabelValue
 from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import EVENT_TIME_END_MS, MAX_ID_LENGTH
-from fraud.kit.api_keys import Role
-from fraud.kit.clock import Clock, system_clock
+from fraud.runtime.clock import Clock, system_clock
+from fraud.security.api_keys import Role
 from scoring_api.access import Principal, by, require
 from scoring_api.documentation import MANY, ONE, problems
 from scoring_api.idempotency import OnceRoute, idempotent

@@ -15,13 +15,13 @@ from fraud.contracts.lists import LIST_NAME, MAX_VALUE, ListEntry, ListState, Li
 from fraud.governance.audited import AuditedDesk
 from fraud.governance.book import ControlBook, KeptEntry
 from fraud.governance.desk import NoSuch
-from fraud.kit.api_keys import Role
-from fraud.kit.clock import to_datetime
+from fraud.runtime.clock import to_datetime
+from fraud.security.api_keys import Role
+from fraud.security.sealing import Seal
 from scoring_api.access import Principal, by, require
 from scoring_api.decisions import InvalidCursor
 from scoring_api.documentation import problems
 from scoring_api.idempotency import OnceRoute, idempotent
-from scoring_api.sealing import Seal
 
 MAX_CHANGE = 100_000
 """Most entries of one request; its body has 16 MiB at most."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fraud.contracts.decision import ModelRef
 from fraud.decision.engine import Engine
 from fraud.governance.audited import AuditedDesk
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from model.promotion import check
 from model.registry import Registry
 from scoring_api.access import Principal, by, require

@@ -14,7 +14,7 @@ from fraud.contracts.times import utc_text
 from fraud.governance.audited import AuditedDesk
 from fraud.governance.book import ControlBook, RuleVersion
 from fraud.governance.desk import NoSuch
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from scoring_api.access import Principal, by, require
 from scoring_api.documentation import problems
 from scoring_api.dry_runs import DryRuns, RunState

@@ -17,7 +17,7 @@ import psutil
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from devstack.state import read
-from fraud.kit.api_keys import first_key
+from fraud.security.api_keys import first_key
 
 DEADLINE_S = 120.0
 

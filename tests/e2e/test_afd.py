@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from fraud.kit.aws_credentials import AwsCredentials
+from fraud.security.aws_credentials import AwsCredentials
 from tests.e2e.people import Record, a_customer, a_payment
 from tests.e2e.stack import Stack, wait_for
 

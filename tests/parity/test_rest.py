@@ -26,7 +26,7 @@ from fraud.decision.rulesets import shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
-from fraud.kit.clock import system_clock
+from fraud.runtime.clock import system_clock
 from model.registry import Registry
 from scoring_api.history import RecentHistory, read_processed
 from scoring_api.scoring import Scoring

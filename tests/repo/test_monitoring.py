@@ -9,7 +9,7 @@ import prometheus_client
 import pytest
 import yaml
 
-import fraud.kit.metrics as declared
+import fraud.runtime.metrics as declared
 from devstack.servers.flink import METRICS_PORT
 from fraudstream.monitoring import (
     ALARMS,

@@ -37,12 +37,12 @@ from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import decode
 from fraud.decision.rulefiles import read_rule_file
 from fraud.decision.rulesets import default_rules
-from fraud.kit.api_keys import Role
-from fraud.kit.aws_credentials import FILE_NAME, AwsCredentials
-from fraud.kit.clock import system_clock, to_datetime
-from fraud.kit.opensearch import connect
-from fraud.kit.pseudonyms import Pseudonyms
-from fraud.kit.settings import OpenSearchSettings
+from fraud.runtime.clock import system_clock, to_datetime
+from fraud.runtime.opensearch import connect
+from fraud.runtime.settings import OpenSearchSettings
+from fraud.security.api_keys import Role
+from fraud.security.aws_credentials import FILE_NAME, AwsCredentials
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import to_document
 from indexer.sink import Sink
 from scoring_api.afd.protocol import check_answer

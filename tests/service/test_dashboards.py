@@ -20,8 +20,8 @@ from dashboards.panels import LISTINGS, PANELS, Chart, Index, Listing, Panel, Pe
 from dashboards.requests import Cell, Span, columns, listing_request, request, rows
 from dashboards.saved_objects import saved_objects
 from fraud.contracts.times import HOUR_MS
-from fraud.kit.clock import system_clock
-from fraud.kit.settings import OpenSearchSettings
+from fraud.runtime.clock import system_clock
+from fraud.runtime.settings import OpenSearchSettings
 from indexer.bulk import connect
 from indexer.documents import Document
 from indexer.sink import Sink

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from fraud.contracts import dead_letter
 from fraud.contracts.transaction import decode
-from fraud.kit.audit import AuditLog
+from fraud.security.audit import AuditLog
 from fraudstream.cli import app
 from tests.builders import a_record
 from tests.service.test_producer import environment, make_topics, read_all

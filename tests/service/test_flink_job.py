@@ -75,7 +75,7 @@ class Job:
     @contextmanager
     def supervised(self) -> Iterator[None]:
         """Create the topics and run the supervisor; the job is cancelled on leaving."""
-        subprocess.run([sys.executable, "-m", "fraud.kit.topics"], env=self.env, check=True)
+        subprocess.run([sys.executable, "-m", "fraud.kafka.topics"], env=self.env, check=True)
         # -P: only what is installed for that Python, nothing from the current folder.
         supervisor = subprocess.Popen([self.python, "-P", "-m", "flink_job"], env=self.env)
         try:

@@ -27,9 +27,9 @@ from typer.testing import CliRunner
 
 from devstack.ports import free_ports
 from fraud.contracts.errors import Backpressure
-from fraud.kit.clock import Clock, system_clock
-from fraud.kit.pseudonyms import Pseudonyms
-from fraud.kit.settings import OpenSearchSettings
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.settings import OpenSearchSettings
+from fraud.security.pseudonyms import Pseudonyms
 from fraudstream.cli import app
 from indexer.bulk import Write, connect
 from indexer.documents import (
@@ -447,7 +447,7 @@ def test_a_migration_that_fails_leaves_the_day_as_it_was(world: World) -> None:
 
 _KILLED: Final = """
 import os, signal, sys
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.pseudonyms import Pseudonyms
 from tests.service.test_indexer import a_sink
 a_sink(sys.argv[1]).migrate(sys.argv[2], Pseudonyms(b"k" * 32), lambda _: os.kill(os.getpid(), signal.SIGKILL))
 """

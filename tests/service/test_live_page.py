@@ -27,9 +27,9 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from dashboards.panels import PANELS, Chart
 from fraud.contracts.times import HOUR_MS
-from fraud.kit.api_keys import KeyStore, Role
-from fraud.kit.clock import system_clock
-from fraud.kit.settings import OpenSearchSettings
+from fraud.runtime.clock import system_clock
+from fraud.runtime.settings import OpenSearchSettings
+from fraud.security.api_keys import KeyStore, Role
 from indexer.bulk import connect
 from indexer.documents import Document
 from indexer.sink import Sink

@@ -30,8 +30,8 @@ from fraud.decision.scale import ScoreScale
 from fraud.governance.desk import Desk
 from fraud.governance.following import LiveBook, SeenPublisher
 from fraud.governance.recheck import Recheck, Rechecked, control_documents
-from fraud.kit.control import ControlPublisher
-from fraud.kit.settings import KafkaSettings
+from fraud.kafka.control import ControlPublisher
+from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
 from tests.builders import a_record, a_value
 from tests.conftest import FlinkCluster

@@ -25,9 +25,9 @@ from fraud.contracts.control import ControlDocument
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.topics import Topic
 from fraud.decision.scale import ScoreScale
-from fraud.kit.control import ControlPublisher
-from fraud.kit.settings import KafkaSettings
-from fraud.kit.span import CannotRead, Stopped, TopicSpan
+from fraud.kafka.control import ControlPublisher
+from fraud.kafka.range_reader import CannotRead, Stopped, TopicSpan
+from fraud.runtime.settings import KafkaSettings
 from fraudstream.cli import app
 from model.registry import Registry
 from tests.builders import an_amount_booster

@@ -57,7 +57,7 @@ def environment(bootstrap: str, folder: Path, name: str, **more: str) -> dict[st
 
 
 def make_topics(env: dict[str, str]) -> None:
-    subprocess.run([sys.executable, "-m", "fraud.kit.topics"], env=env, check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "fraud.kafka.topics"], env=env, check=True, timeout=60)
 
 
 def read_all(bootstrap: str, topic: str) -> list:

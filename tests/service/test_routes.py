@@ -21,9 +21,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from kafka import KafkaConsumer
 
 from fraud.contracts.transaction import PERSONAL_FIELDS
-from fraud.kit.clock import system_clock
-from fraud.kit.pseudonyms import KEY_FILE, Pseudonyms, kept_key
-from fraud.kit.settings import OpenSearchSettings
+from fraud.runtime.clock import system_clock
+from fraud.runtime.settings import OpenSearchSettings
+from fraud.security.pseudonyms import KEY_FILE, Pseudonyms, kept_key
 from indexer.bulk import connect
 from indexer.documents import to_document
 from indexer.sink import Sink

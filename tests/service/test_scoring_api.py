@@ -35,10 +35,10 @@ from devstack.servers.kafka import kafka as kafka_service
 from fraud.contracts.topics import Topic as TopicName
 from fraud.decision.scale import ScoreScale
 from fraud.features.catalogue import KEYS
-from fraud.kit.api_keys import first_key
-from fraud.kit.feed import TopicFeed
-from fraud.kit.metrics import CONSUMER_LAG
-from fraud.kit.settings import KafkaSettings
+from fraud.kafka.topic_follower import TopicFeed
+from fraud.runtime.metrics import CONSUMER_LAG
+from fraud.runtime.settings import KafkaSettings
+from fraud.security.api_keys import first_key
 from model import registry as registry_module
 from model.registry import Registry
 from scoring_api.follower import Follower

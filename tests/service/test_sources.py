@@ -30,10 +30,10 @@ from devstack.process import running
 from devstack.servers.kafka import kafka as kafka_service
 from fraud.contracts.errors import Backpressure
 from fraud.contracts.topics import Topic
-from fraud.kit.background import Background
-from fraud.kit.kafka import KafkaSource, Message, Source, consume
-from fraud.kit.settings import KafkaSettings
-from fraud.kit.testing import MemoryTopic
+from fraud.kafka.group_consumer import KafkaSource, Message, Source, consume
+from fraud.kafka.testing import MemoryTopic
+from fraud.runtime.background import Background
+from fraud.runtime.settings import KafkaSettings
 
 NAMES = (f"suite-{number}" for number in itertools.count())
 

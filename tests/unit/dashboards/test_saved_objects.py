@@ -10,7 +10,7 @@ import pytest
 from dashboards.panels import LISTINGS, PANELS, SCRIPTS, Index
 from dashboards.requests import Span, request
 from dashboards.saved_objects import FILE, ndjson, saved_objects
-from fraud.kit.clock import to_datetime
+from fraud.runtime.clock import to_datetime
 from tests.builders import START_MS
 
 OBJECTS = saved_objects()

@@ -13,7 +13,7 @@ from flink_job.checkpoints import remove_outdated, retained
 from flink_job.cluster import Cluster, ClusterUnreachableError, Job
 from flink_job.settings import JobSettings
 from flink_job.supervisor import Supervisor
-from fraud.kit.metrics import JOB_SUBMISSIONS
+from fraud.runtime.metrics import JOB_SUBMISSIONS
 
 
 class FakeCluster(Cluster):

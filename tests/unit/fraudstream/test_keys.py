@@ -8,8 +8,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from fraud.kit.api_keys import KeyStore, Role
-from fraud.kit.audit import AuditLog
+from fraud.security.api_keys import KeyStore, Role
+from fraud.security.audit import AuditLog
 from fraudstream.cli import app
 
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.governance import following
 from fraud.governance.book import ControlBook
-from fraud.kit import control
-from fraud.kit.audit import AuditLog, AuditRecord
-from fraud.kit.pseudonyms import KEY_FILE, Pseudonyms, kept_key
+from fraud.kafka import control
+from fraud.security.audit import AuditLog, AuditRecord
+from fraud.security.pseudonyms import KEY_FILE, Pseudonyms, kept_key
 from fraudstream.cli import app
 
 RULES = """

@@ -16,7 +16,7 @@ from fraud.contracts.rules import MAX_VERSION, RuleSet, RuleStatus
 from fraud.decision.rulesets import InvalidRules, default_rules
 from fraud.governance.book import ControlBook
 from fraud.governance.desk import Conflict, Desk, NoSuch
-from fraud.kit.clock import to_datetime
+from fraud.runtime.clock import to_datetime
 
 NOW_MS = 1_772_323_200_000
 

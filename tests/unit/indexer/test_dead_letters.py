@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from fraud.kit.kafka import Message
+from fraud.kafka.group_consumer import Message
 from indexer.dead_letters import to_dead_letter
 from tests.builders import START_MS
 

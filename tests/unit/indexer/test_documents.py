@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fraud.contracts.errors import InvalidMessage
 from fraud.features.catalogue import FEATURES
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import expired_indexes, index_name, to_document
 from indexer.template import MAX_FIELDS, mapping
 from tests.builders import START_MS, a_decision, a_processed, a_record

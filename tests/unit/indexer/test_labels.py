@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from fraud.contracts.errors import InvalidMessage
-from fraud.kit.kafka import Message
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.kafka.group_consumer import Message
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import ALIAS, Document, to_document
 from indexer.labels import KnownLabel, label_id, to_label
 from indexer.sink import Sink

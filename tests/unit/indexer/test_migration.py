@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import to_document
 from indexer.migration import upgraded
 from tests.builders import a_processed, a_record

@@ -8,8 +8,8 @@ import pytest
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.topics import Topic
-from fraud.kit.feed import Position
-from fraud.kit.kafka import Message
+from fraud.kafka.group_consumer import Message
+from fraud.kafka.topic_follower import Position
 from indexer.rebuild import Rebuilt, _Reader
 from tests.builders import START_MS
 

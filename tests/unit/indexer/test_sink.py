@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 
 from fraud.contracts.errors import Backpressure
 from fraud.contracts.times import utc_text
-from fraud.kit.metrics import DECIDED_BY, DOCUMENTS_REFUSED
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.runtime.metrics import DECIDED_BY, DOCUMENTS_REFUSED
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.bulk import MAX_TRIES, MIN_ITEMS
 from indexer.documents import Document, to_document
 from indexer.sink import Sink

@@ -16,7 +16,7 @@ from fraud.decision.lists import Lookup
 from fraud.decision.policy import Challenge
 from fraud.decision.rulesets import default_rules
 from fraud.decision.scale import ScoreScale
-from fraud.kit.control import Refused, Void
+from fraud.kafka.control import Refused, Void
 from model.live import EngineInUse
 from model.registry import BOOSTER_FILE, Registry
 

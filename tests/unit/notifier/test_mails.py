@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.kit.settings import SmtpSettings
+from fraud.runtime.settings import SmtpSettings
 from notifier.alerts import read_alert
 from notifier.channels import NotWritten
 from notifier.mails import MailTransport, message_id, render_mail

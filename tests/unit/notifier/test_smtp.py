@@ -20,7 +20,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from pydantic import SecretStr
 
 from devstack.ports import free_ports
-from fraud.kit.settings import SmtpSettings
+from fraud.runtime.settings import SmtpSettings
 from notifier import smtp
 from notifier.channels import Refused, ServerUnavailable, TryLater, Unanswered, Unreachable
 from notifier.smtp import SmtpServer

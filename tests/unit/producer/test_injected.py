@@ -10,7 +10,7 @@ import pytest
 
 from fraud.contracts.control import decode_control
 from fraud.contracts.errors import InvalidMessage
-from fraud.kit.control import Refused
+from fraud.kafka.control import Refused
 from producer.injected import InjectionLog, control_document, read_injection
 from producer.injections import Injection
 from producer.reactions import read_log

@@ -17,10 +17,11 @@ from fraud.decision.scale import ScoreScale
 from fraud.governance.audited import AuditedDesk
 from fraud.governance.book import ControlBook
 from fraud.governance.desk import Desk
-from fraud.kit.api_keys import KeyStore, Role
-from fraud.kit.audit import AuditLog
-from fraud.kit.control import CannotPublish
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.kafka.control import CannotPublish
+from fraud.security.api_keys import KeyStore, Role
+from fraud.security.audit import AuditLog
+from fraud.security.pseudonyms import Pseudonyms
+from fraud.security.sealing import Seal
 from model.registry import Registry
 from scoring_api.access import Access, RateLimit
 from scoring_api.app import create_app
@@ -38,7 +39,6 @@ from scoring_api.routes.lists import list_routes
 from scoring_api.routes.models import model_routes
 from scoring_api.routes.rules import rule_routes
 from scoring_api.scoring import Scoring
-from scoring_api.sealing import Seal
 from tests.unit.scoring_api.fakes import NOW_MS, an_engine
 
 PSEUDONYMS = Pseudonyms(b"a key of the tests, long enough to be one")

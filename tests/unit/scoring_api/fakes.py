@@ -13,8 +13,8 @@ from fraud.decision.policy import Policy
 from fraud.decision.rulesets import shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.vector import FEATURE_NAMES
-from fraud.kit.feed import Position, TopicReplaced
-from fraud.kit.kafka import Message
+from fraud.kafka.group_consumer import Message
+from fraud.kafka.topic_follower import Position, TopicReplaced
 from tests.builders import START_MS, a_processed
 
 NOW_MS = START_MS + 60_000

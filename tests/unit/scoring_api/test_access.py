@@ -11,7 +11,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from scoring_api.access import RateLimit, RateLimited
 from scoring_api.scoring import MAX_BODY_BYTES
 from tests.builders import a_record

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from tests.builders import a_record
 from tests.unit.scoring_api.an_api import PSEUDONYMS, AnApi, Hit
 

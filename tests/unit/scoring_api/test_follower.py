@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from fraud.features.catalogue import KEYS
-from fraud.kit.feed import Position
+from fraud.kafka.topic_follower import Position
 from scoring_api import snapshot as snapshot_module
 from scoring_api.follower import Follower
 from scoring_api.history import RecentHistory

@@ -14,7 +14,7 @@ from fraud.contracts.transaction import decode
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
 from fraud.features.packing import pack
-from fraud.kit.feed import Position
+from fraud.kafka.topic_follower import Position
 from scoring_api import snapshot as snapshot_module
 from scoring_api.history import RecentHistory, read_processed
 from scoring_api.snapshot import Snapshot, SnapshotFile, SnapshotUnusable

@@ -16,9 +16,9 @@ import pytest
 
 from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
+from fraud.security.sealing import Seal
 from scoring_api.idempotency import Answers, Kept, KeyReused, StillWorking
-from scoring_api.sealing import Seal
 from tests.unit.scoring_api.an_api import SEAL, AnApi
 
 Ask = Callable[..., httpx.Response]

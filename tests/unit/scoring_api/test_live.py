@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 
 from dashboards.panels import PANELS
-from fraud.kit.api_keys import KeyStore, Role
-from fraud.kit.pseudonyms import Pseudonyms
+from fraud.security.api_keys import KeyStore, Role
+from fraud.security.pseudonyms import Pseudonyms
 from scoring_api.access import Access, RateLimit
 from scoring_api.app import create_app
 from scoring_api.decisions import NoSuchDecision

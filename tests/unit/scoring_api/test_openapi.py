@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from fraud.kit.api_keys import Role
+from fraud.security.api_keys import Role
 from tests.unit.scoring_api.an_api import AnApi
 
 CHECKS = [

@@ -14,8 +14,8 @@ from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.lists import ListType
 from fraud.governance.book import ControlBook
 from fraud.governance.desk import Desk
-from fraud.kit.api_keys import Role
-from fraud.kit.audit import AuditLog
+from fraud.security.api_keys import Role
+from fraud.security.audit import AuditLog
 from scoring_api.access import Principal
 from scoring_api.afd import shelf
 from scoring_api.afd.administration import Administration

@@ -11,8 +11,8 @@ import pytest
 
 from fraud.contracts.topics import Topic
 from fraud.governance.book import ControlBook
-from fraud.kit.api_keys import Role
-from fraud.kit.audit import AuditLog, Result
+from fraud.security.api_keys import Role
+from fraud.security.audit import AuditLog, Result
 from scoring_api.access import Principal
 from scoring_api.afd.catalogue import Catalogue
 from scoring_api.afd.errors import InternalServerException

@@ -14,8 +14,8 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.kit.api_keys import Role
-from fraud.kit.aws_credentials import AwsCredential
+from fraud.security.api_keys import Role
+from fraud.security.aws_credentials import AwsCredential
 from scoring_api.afd.errors import (
     AfdError,
     IncompleteSignatureException,

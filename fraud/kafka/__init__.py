@@ -1,0 +1,1 @@
+"""Kafka for every service: clients, consumers, followers, readers, producers, topics, dead letters."""

@@ -1,0 +1,246 @@
+"""Follow and write `fraud_control`: what is switched while everything runs.
+
+A document is taken up by who uses it, which may refuse it; then the last good one stays in force.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
+from types import MappingProxyType
+from typing import Final
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as KafkaMessage
+
+from fraud.contracts.control import ControlDocument, decode_control, read_key
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.topics import Topic
+from fraud.kafka.group_consumer import Message
+from fraud.kafka.topic_follower import Feed, TopicReplaced
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.metrics import CONTROL_REFUSED, CONTROL_SWITCH_SECONDS
+from fraud.runtime.settings import KafkaSettings
+
+_POLL_S: Final = 0.1
+_CALL_S: Final = 5.0
+
+_log = structlog.get_logger("fraud.kafka.control")
+
+Name = tuple[str, str]
+"""Kind and name of documents that replace each other."""
+
+
+class Refused(Exception):
+    """Who uses a document cannot take it up; the text says why."""
+
+
+class Void(Exception):
+    """A document is not in force, by what all its readers agree on; nothing is wrong with it."""
+
+
+class CannotPublish(Exception):
+    """The broker did not take a document; the text says why."""
+
+
+class ControlFollower:
+    """Hands the newest documents to who uses them.
+
+    Of what is on the topic at the start only the newest of each kind and name is handed on, and
+    the one before it when that is refused, and so on: a process that starts comes up with what
+    those that run have in force. Documents of a kind that is folded are all handed on, in the order
+    of the topic, before those that arrived with them.
+
+    Args:
+        feed: The topic, read from its start.
+        take: By kind and name, who takes a document up, in the follower's thread. Raises
+            `InvalidMessage` or `Refused`, or `Void` for one that is to be passed over. Documents that
+            nobody takes are passed over, too.
+        fold: By kind, who takes every document of it; raises the same. A document that was refused
+            there is not handed to `take`.
+        settle: Called after some were taken up: now they are in force together.
+        restart: Called when the topic was made anew, before it is read: what was folded is void.
+        service: Label of the metrics.
+        clock: Time now, UTC epoch milliseconds.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        take: Mapping[Name, Callable[[ControlDocument], None]],
+        *,
+        fold: Mapping[str, Callable[[ControlDocument], None]] = MappingProxyType({}),
+        settle: Callable[[], None] = lambda: None,
+        restart: Callable[[], None] = lambda: None,
+        service: str,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._feed = feed
+        self._take = take
+        self._fold = fold
+        self._settle = settle
+        self._restart = restart
+        self._service = service
+        self._clock = clock
+        self._pending: list[Message] = []
+        # The first refusal is an increase only of a series that was there before.
+        CONTROL_REFUSED.labels(service)
+        self.ready = Event()
+        """Set once what was on the topic at the start is in force."""
+        self.refused = 0
+        """Documents refused so far."""
+
+    def waits_for(self) -> str | None:
+        """Say in a line what is missing before what the topic says is in force."""
+        if self.ready.is_set():
+            return None
+        return self._feed.waits_for() or "control documents to be taken up"
+
+    def run(self, stop: Event) -> None:
+        """Follow until `stop` is set. A broker that goes away is waited for."""
+        self._feed.start(None)
+        while not stop.is_set():
+            try:
+                self._pending += self._feed.poll(_POLL_S)
+            except TopicReplaced as verdict:
+                # What is in force stays until the new topic says otherwise.
+                _log.warning("control.topic_replaced", reason=str(verdict))
+                self._pending.clear()
+                self._restart()
+                self._feed.start(None)
+                continue
+            if self.ready.is_set() or self._feed.waits_for() is None:
+                batch, self._pending = self._pending, []
+                self._take_up(batch)
+                self.ready.set()
+
+    def _take_up(self, batch: Sequence[Message]) -> None:
+        taken: list[Message] = []
+        sound: list[Message] = []
+        for message in batch:
+            try:
+                if self._folded(message):
+                    taken.append(message)
+            except (InvalidMessage, Refused) as verdict:
+                self._refuse(message, verdict)
+            else:
+                sound.append(message)
+        newest: set[Name] = set()
+        for message in reversed(sound):
+            try:
+                kind, name, _ = read_key(message.key)
+                take = self._take.get((kind, name))
+                if take is None or (kind, name) in newest:
+                    continue
+                document = decode_control(message.key, message.value)
+                take(document)
+            except Void as verdict:
+                _log.info("control.document_void", kind=kind, name=name, detail=str(verdict))
+                continue
+            except (InvalidMessage, Refused) as verdict:
+                self._refuse(message, verdict)
+                continue
+            newest.add((kind, name))
+            taken.append(message)
+            _log.info("control.taken_up", kind=kind, name=name, version=document.version)
+        if not taken:
+            return
+        self._settle()
+        arrived = [message.timestamp_ms for message in taken if message.timestamp_ms >= 0]
+        if self.ready.is_set() and arrived:
+            passed_ms = max(0, self._clock() - min(arrived))
+            CONTROL_SWITCH_SECONDS.labels(self._service).set(passed_ms / 1000)
+
+    def _folded(self, message: Message) -> bool:
+        kind, _, _ = read_key(message.key)
+        fold = self._fold.get(kind)
+        if fold is None:
+            return False
+        fold(decode_control(message.key, message.value))
+        return True
+
+    def _refuse(self, message: Message, verdict: InvalidMessage | Refused) -> None:
+        self.refused += 1
+        CONTROL_REFUSED.labels(self._service).inc()
+        _log.error(
+            "control.document_refused",
+            key=(message.key or b"").decode("utf-8", "replace")[:200],
+            offset=message.offset,
+            detail=verdict.detail if isinstance(verdict, InvalidMessage) else str(verdict),
+        )
+
+
+class ControlPublisher:
+    """Writes control documents.
+
+    Args:
+        settings: How to reach Kafka, and the topic's physical name.
+        timeout_s: How long the broker may take to acknowledge.
+    """
+
+    def __init__(self, settings: KafkaSettings, timeout_s: float = 10.0) -> None:
+        self._topic = settings.topic(Topic.CONTROL)
+        self._servers = settings.kafka_bootstrap_servers
+        self._timeout_s = timeout_s
+        self._producer = Producer(
+            {
+                **settings.librdkafka(),
+                "enable.idempotence": True,
+                "message.timeout.ms": int(timeout_s * 1000),
+                "linger.ms": 0,
+                # Errors rise from the calls.
+                "log_level": 0,
+            },
+            logger=logging.getLogger("librdkafka"),
+        )
+
+    def check(self) -> None:
+        """Look whether documents can be written, before anything is changed elsewhere.
+
+        Raises:
+            CannotPublish: No broker answers, or it has no such topic.
+        """
+        try:
+            topics = self._producer.list_topics(timeout=_CALL_S).topics
+        except KafkaException as error:
+            raise self._cannot(error.args[0].name()) from None
+        if self._topic not in topics:
+            raise CannotPublish(
+                f"Kafka at {self._servers} has no topic {self._topic}: is it the right one, and "
+                "were the topics made (python -m fraud.kafka.topics)?"
+            )
+
+    def publish(self, document: ControlDocument) -> None:
+        """Write a document; it is on the topic when this returns.
+
+        Raises:
+            CannotPublish: The broker did not acknowledge it.
+            InvalidMessage: A part of its key is no such.
+        """
+        problems: list[str] = []
+
+        def told(error: KafkaError | None, _message: KafkaMessage) -> None:
+            if error is not None:
+                problems.append(error.name())
+
+        key, value = document.key, document.value
+        try:
+            self._producer.produce(self._topic, value, key, on_delivery=told)
+        except KafkaException as error:
+            raise self._cannot(error.args[0].name()) from None
+        except BufferError:
+            raise self._cannot("its queue is full") from None
+        until_s = time.monotonic() + self._timeout_s + 1
+        while self._producer.flush(0.1) and time.monotonic() < until_s:
+            pass
+        if problems or len(self._producer):
+            raise self._cannot(*problems)
+
+    def _cannot(self, code: str = "no answer") -> CannotPublish:
+        return CannotPublish(
+            f"Kafka at {self._servers} could not be reached ({code}): is it running, and is "
+            "KAFKA_BOOTSTRAP_SERVERS right?"
+        )

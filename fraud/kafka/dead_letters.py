@@ -1,0 +1,175 @@
+"""Dead letters as they lie on their topic, and what was sent back of them."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from fraud.contracts.dead_letter import (
+    CUT_HEADERS,
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    FAILED_AT,
+    SOURCE_OFFSET,
+    SOURCE_PARTITION,
+    SOURCE_TOPIC,
+)
+from fraud.contracts.personal import mask
+from fraud.kafka.group_consumer import Message
+from fraud.kafka.topic_follower import Feed
+
+UNKNOWN: Final = "unknown"
+"""Error code of a record on the topic that no part of ours wrote: it lacks the headers."""
+
+_MAX_TEXT: Final = 1024
+_MAX_TOPIC: Final = 249
+_POLL_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Coordinates of a record.
+
+    Attributes:
+        topic: Physical name.
+        partition: Number of the partition.
+        offset: Place in the partition.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One record of `transactions.dlq`.
+
+    Attributes:
+        message: As it lies there; key and value are the input's own bytes.
+        error_code: One of `ErrorCode`, or `UNKNOWN`.
+        error_message: Why, masked.
+        failed_at: As its header says, perhaps empty.
+        source: Where the input lies; None when its headers do not say.
+        is_cut: Whether it holds only the beginning of the input's key or value.
+    """
+
+    message: Message
+    error_code: str
+    error_message: str
+    failed_at: str
+    source: Place | None
+    is_cut: bool
+
+    @property
+    def place(self) -> Place:
+        """Where it lies itself."""
+        return Place(self.message.topic, self.message.partition, self.message.offset)
+
+    @property
+    def id(self) -> str:
+        """Coordinates of the input: an input refused twice, as after a restart, is one dead letter."""
+        return str(self.source or self.place)
+
+
+def to_dead_letter(message: Message) -> DeadLetter:
+    """Read one record of `transactions.dlq`. Any record makes one."""
+    headers = {name: value or b"" for name, value in message.headers}
+
+    def text(name: str) -> str:
+        return headers.get(name, b"").decode("utf-8", "replace")[:_MAX_TEXT]
+
+    topic, partition, offset = map(text, (SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET))
+    source = None
+    if topic and partition.isdecimal() and offset.isdecimal():
+        source = Place(
+            topic[:_MAX_TOPIC], min(int(partition), 2**31 - 1), min(int(offset), 2**63 - 1)
+        )
+    return DeadLetter(
+        message,
+        error_code=text(ERROR_CODE) or UNKNOWN,
+        error_message=mask(text(ERROR_MESSAGE)),
+        failed_at=text(FAILED_AT),
+        source=source,
+        is_cut=not headers.keys().isdisjoint(CUT_HEADERS),
+    )
+
+
+def read_all(
+    feed: Feed, *, timeout_s: float = 30.0, monotonic: Callable[[], float] = time.monotonic
+) -> Iterator[DeadLetter]:
+    """Give every dead letter that is there now, in the order of the topic.
+
+    Args:
+        feed: Of the topic, at its beginning.
+        timeout_s: How long Kafka may stay silent before the end, seconds.
+        monotonic: Clock in seconds.
+
+    Raises:
+        TimeoutError: Kafka was silent for so long.
+    """
+    heard_s = monotonic()
+    while True:
+        batch = feed.poll(_POLL_S)
+        yield from map(to_dead_letter, batch)
+        if feed.waits_for() is None:
+            return
+        if batch:
+            heard_s = monotonic()
+        elif monotonic() - heard_s > timeout_s:
+            raise TimeoutError(f"waited {timeout_s:g} s for {feed.waits_for()}")
+
+
+class ReplayedLetters:
+    """Which dead letters were sent back, kept in the state folder; a context manager.
+
+    Args:
+        folder: The state folder; made when needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "dlq-replayed.sqlite"
+        self._database = sqlite3.connect(path)
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS replayed (topic_id TEXT, id TEXT, replayed_at_ms INTEGER, "
+            "PRIMARY KEY (topic_id, id)) WITHOUT ROWID"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def add(self, topic_id: str, letter: DeadLetter, *, now_ms: int) -> None:
+        """Note that a dead letter was sent back; it is on the disk when this returns.
+
+        Args:
+            topic_id: Kafka's id of the topic: another one by the same name has other letters.
+            letter: Which.
+            now_ms: When, UTC epoch milliseconds.
+        """
+        with self._database:
+            self._database.execute(
+                "INSERT OR IGNORE INTO replayed VALUES (?, ?, ?)", (topic_id, letter.id, now_ms)
+            )
+
+    def replayed_at_ms(self, topic_id: str, letter: DeadLetter) -> int | None:
+        """Say when a dead letter was sent back, None when it never was."""
+        with closing(
+            self._database.execute(
+                "SELECT replayed_at_ms FROM replayed WHERE topic_id = ? AND id = ?",
+                (topic_id, letter.id),
+            )
+        ) as found:
+            row = found.fetchone()
+        return None if row is None else int(row[0])

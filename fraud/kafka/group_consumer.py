@@ -1,0 +1,407 @@
+"""Read Kafka in batches, at least once each, with verdicts instead of error handling.
+
+The order in which a batch is done, and why nothing can be lost:
+
+1. `poll` hands out a batch. Nothing is committed by that.
+2. `decode` reads each record; those with the verdict `InvalidMessage` are set aside.
+3. `handle` gets the others. When it returns, they are durable elsewhere.
+4. Records set aside are refused: counted and logged, with their coordinates.
+5. `done` stores the offsets; Kafka is told of them once a second, and on close or rebalance.
+
+A process killed between 3 and 5 gets the batch again, so `handle` must be idempotent.
+`Backpressure` in 3 puts the batch back, unread records included: fetching pauses while polling
+goes on, so that the group keeps us, and the same batch comes again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, Final, Protocol, Self, TypeVar
+
+import orjson
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from fraud.contracts.errors import Backpressure, InvalidMessage
+from fraud.contracts.topics import Topic
+from fraud.runtime.metrics import (
+    BACKPRESSURE,
+    CONSUMER_LAG,
+    RECORDS_CONSUMED,
+    RECORDS_REFUSED,
+    SINK_WAITS,
+)
+from fraud.runtime.settings import KafkaSettings
+
+MAX_REFUSED_IN_A_ROW: Final = 1000
+"""More unreadable records in a row are no bad luck but a bug, or a foreign writer on our topic."""
+
+_POLL_S: Final = 1.0
+_SAME_ERROR_S: Final = 30.0
+_MAX_BATCH_BYTES: Final = 16 * 1_048_576
+_GATHER_RECORDS: Final = 20
+"""Records of up to 2 MiB each: what a batch may exceed its bound by stays bounded, too."""
+
+_log = structlog.get_logger("fraud.kafka.group_consumer")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One Kafka record.
+
+    Attributes:
+        topic: Physical name.
+        partition: Number of the partition.
+        offset: Place in the partition.
+        timestamp_ms: Kafka's timestamp, UTC epoch milliseconds; -1 when it has none.
+        key: None when it has none.
+        value: None for a tombstone.
+        headers: Names and values.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class Source(Protocol):
+    """Where batches come from: Kafka, or the same in memory (`fraud.kafka.testing`)."""
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Wait for records and hand out a batch; empty after `timeout_s`, or while put back.
+
+        It also keeps the membership of the group alive, so it must be called regularly.
+        """
+        ...
+
+    def done(self, batch: Sequence[Message]) -> None:
+        """Remember that the batch is done. Records of partitions lost meanwhile are passed over."""
+        ...
+
+    def put_back(self, batch: Sequence[Message]) -> None:
+        """Take the batch back and hand out nothing until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Go on; the batch that was put back comes first, less what another member now has."""
+        ...
+
+
+class TooManyRefused(Exception):
+    """More records in a row than bad luck explains could not be read."""
+
+
+def consume(
+    source: Source,
+    decode: Callable[[Message], T],
+    handle: Callable[[Sequence[T]], None],
+    stop: Event,
+    *,
+    service: str,
+    max_refused_in_a_row: int = MAX_REFUSED_IN_A_ROW,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Handle records until `stop` is set, at least once each.
+
+    A record is done only when it was handled or refused. Any exception other than the two verdicts
+    leaves its batch undone and rises, so that a restart gets it again: a crash is visible, a
+    skipped record is not.
+
+    Args:
+        source: Gives the batches.
+        decode: Reads one record, or raises `InvalidMessage`.
+        handle: Makes a batch durable; returns when it is, or raises `Backpressure`. It may get the
+            same records again.
+        stop: Ends the loop between two batches.
+        service: Label of the metrics.
+        max_refused_in_a_row: Unreadable records in a row that are still accepted.
+        monotonic: Clock in seconds, for waiting.
+
+    Raises:
+        TooManyRefused: More than `max_refused_in_a_row` records in a row could not be read.
+    """
+    refused_in_a_row = 0
+    paused(service, False)
+    while not stop.is_set():
+        batch = source.poll(_POLL_S)
+        if not batch:
+            continue
+        accepted: list[T] = []
+        refused: list[tuple[Message, InvalidMessage]] = []
+        in_a_row = refused_in_a_row
+        for message in batch:
+            try:
+                accepted.append(decode(message))
+                in_a_row = 0
+            except InvalidMessage as verdict:
+                refused.append((message, verdict))
+                in_a_row += 1
+                if in_a_row > max_refused_in_a_row:
+                    _refuse(refused, service)
+                    raise TooManyRefused(
+                        f"{in_a_row} records in a row could not be read; the last is "
+                        f"{message.topic}-{message.partition} at offset {message.offset}: {verdict}"
+                    ) from verdict
+        try:
+            if accepted:
+                handle(accepted)
+        except Backpressure as verdict:
+            source.put_back(batch)
+            paused(service, True)
+            _log.warning(
+                "kafka.reading_paused", retry_after_s=verdict.retry_after_s, detail=str(verdict)
+            )
+            _wait(source, verdict.retry_after_s, stop, monotonic)
+            source.resume()
+            continue
+        paused(service, False)
+        _refuse(refused, service)
+        refused_in_a_row = in_a_row
+        source.done(batch)
+        RECORDS_CONSUMED.labels(service).inc(len(batch))
+
+
+def paused(service: str, waits: bool) -> None:
+    """Tell the metrics that a service's sink asked for a pause, or that it takes what was read."""
+    # Series are there from the start: a first value says nothing of an increase.
+    BACKPRESSURE.labels(service).inc(waits)
+    SINK_WAITS.labels(service).set(waits)
+
+
+def _wait(source: Source, wait_s: float, stop: Event, monotonic: Callable[[], float]) -> None:
+    """Poll a source that was put back, so that it stays in its group, until the wait is over."""
+    until_s = monotonic() + wait_s
+    while not stop.is_set() and (left_s := until_s - monotonic()) > 0:
+        source.poll(min(left_s, _POLL_S))
+
+
+def _refuse(refused: Sequence[tuple[Message, InvalidMessage]], service: str) -> None:
+    for message, verdict in refused:
+        RECORDS_REFUSED.labels(service, str(verdict.reason)).inc()
+        _log.error(
+            "kafka.record_refused",
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            reason=str(verdict.reason),
+            detail=verdict.detail,
+        )
+
+
+class KafkaSource:
+    """Members of one consumer group reading one topic, as a context manager.
+
+    A new group starts at the earliest record. Only committed records are read. Brokers that go
+    away are waited for. Leaving the context commits what is done and leaves the group.
+
+    Args:
+        settings: How to reach Kafka, and the topic's physical name.
+        topic: The topic to read.
+        group: Id of the consumer group.
+        service: Label of the metrics.
+        max_records: Most records in a batch; batches of large records end at about 16 MiB.
+        linger_s: How long to gather records after the first of a batch, seconds. Costs as much
+            latency and saves work per batch where records come one by one.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: Topic,
+        group: str,
+        *,
+        service: str,
+        max_records: int = 1000,
+        linger_s: float = 0.0,
+    ) -> None:
+        self._topic = settings.topic(topic)
+        self._service = service
+        self._max_records = max_records
+        self._linger_s = linger_s
+        self._assigned: set[int] | None = None
+        self._paused = False
+        self._held: list[Message] = []
+        self._last_error: str | None = None
+        self._told_s: dict[str, float] = {}
+        self._consumer = Consumer(
+            {
+                **settings.librdkafka(),
+                "group.id": group,
+                "auto.offset.reset": "earliest",
+                "enable.auto.offset.store": False,
+                "auto.commit.interval.ms": 1000,
+                "isolation.level": "read_committed",
+                # How long a killed member keeps its partitions. A broker that is back sooner (10-15 s
+                # after kill -9) finds its members as they were; else the group forms anew, for which
+                # it waits this long once more.
+                "session.timeout.ms": 20_000,
+                "heartbeat.interval.ms": 3_000,
+                # A broker that comes back, or a topic that is made later, is found within seconds.
+                "reconnect.backoff.ms": 250,
+                "reconnect.backoff.max.ms": 2_000,
+                "topic.metadata.refresh.interval.ms": 10_000,
+                # Bounds the memory for records fetched ahead.
+                "queued.max.messages.kbytes": 16_384,
+                "statistics.interval.ms": 1000,
+                "stats_cb": self._on_statistics,
+                "error_cb": self._on_error,
+                # Errors come to error_cb as well, and there are told once.
+                "log_level": 2,
+            },
+            logger=logging.getLogger("librdkafka"),
+        )
+
+    def __enter__(self) -> Self:
+        self._consumer.subscribe(
+            [self._topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def waits_for(self) -> str | None:
+        """Say what is missing for reading, None when the group gave us our partitions."""
+        if self._assigned is None:
+            return f"partitions of {self._topic} from Kafka" + (
+                f" ({self._last_error})" if self._last_error else ""
+            )
+        return None
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Wait for records and hand out a batch, see `Source`."""
+        if self._held and not self._paused:
+            held, self._held = self._held, []
+            return held
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        batch = self._gather(first)
+        if self._paused and batch:
+            # A rebalance may set paused partitions going.
+            self._held += batch
+            self._pause()
+            return []
+        return batch
+
+    def _gather(self, first: Any) -> list[Message]:
+        """Add to the first record of a batch what comes within the linger time, or is here."""
+        batch: list[Message] = []
+        until_s = time.monotonic() + self._linger_s
+        raws, count, size = [first], 1, 0
+        while raws:
+            for raw in raws:
+                message = self._read(raw)
+                if message is not None:
+                    batch.append(message)
+                    size += len(message.value or b"")
+            room = min(self._max_records - count, _GATHER_RECORDS)
+            if room <= 0 or size >= _MAX_BATCH_BYTES:
+                break
+            raws = self._consumer.consume(room, max(0.0, until_s - time.monotonic()))
+            count += len(raws)
+        return batch
+
+    def done(self, batch: Sequence[Message]) -> None:
+        """Store the offsets behind the batch, see `Source`."""
+        # The last one in the batch, not the highest: after a rebalance within a batch, reading
+        # may have gone back.
+        behind = {message.partition: message.offset + 1 for message in batch}
+        for partition, offset in behind.items():
+            try:
+                self._consumer.store_offsets(
+                    offsets=[TopicPartition(self._topic, partition, offset)]
+                )
+            except KafkaException as error:
+                if error.args[0].code() not in _NOT_OURS:
+                    raise
+
+    def put_back(self, batch: Sequence[Message]) -> None:
+        """Keep the batch for later and pause, see `Source`."""
+        self._held = [*batch, *self._held]
+        self._paused = True
+        self._pause()
+
+    def resume(self) -> None:
+        """Go on with the batch that was put back, see `Source`."""
+        self._paused = False
+        with suppress(KafkaException):  # partitions lost meanwhile
+            self._consumer.resume(self._consumer.assignment())
+
+    def _pause(self) -> None:
+        with suppress(KafkaException):  # partitions lost meanwhile
+            self._consumer.pause(self._consumer.assignment())
+
+    def _read(self, raw: Any) -> Message | None:
+        error = raw.error()
+        if error is not None:
+            self._on_error(error)
+            return None
+        return Message(
+            raw.topic(),
+            raw.partition(),
+            raw.offset(),
+            raw.timestamp()[1],
+            raw.key(),
+            raw.value(),
+            tuple(raw.headers() or ()),
+        )
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Note an error. The client heals all but the fatal ones by itself."""
+        if error.fatal():
+            raise KafkaException(error)
+        self._last_error = error.name()
+        now_s = time.monotonic()
+        if now_s - self._told_s.get(error.name(), -_SAME_ERROR_S) >= _SAME_ERROR_S:
+            self._told_s[error.name()] = now_s
+            _log.warning("kafka.client_reported", code=error.name(), detail=error.str())
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign(partitions)
+        if self._paused:
+            consumer.pause(partitions)
+        self._assigned = {partition.partition for partition in partitions}
+        self._last_error = None
+        _log.info("kafka.partitions_assigned", topic=self._topic, partitions=sorted(self._assigned))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Note that partitions go to other members: their lag is no longer ours."""
+        self._on_lost(consumer, partitions)
+        CONSUMER_LAG.labels(self._service).set(0)
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Note that the group dropped us, as when the broker was away for too long."""
+        lost = {partition.partition for partition in partitions}
+        self._assigned = None
+        self._held = [message for message in self._held if message.partition not in lost]
+        _log.info("kafka.partitions_revoked", topic=self._topic, partitions=sorted(lost))
+
+    def _on_statistics(self, text: str) -> None:
+        partitions = orjson.loads(text).get("topics", {}).get(self._topic, {}).get("partitions", {})
+        # consumer_lag counts from the committed offset, the stored one is fresher; -1 is unknown.
+        lags = [
+            partition["consumer_lag_stored"]
+            if partition["consumer_lag_stored"] >= 0
+            else partition["consumer_lag"]
+            for number, partition in partitions.items()
+            if int(number) in (self._assigned or ())
+        ]
+        CONSUMER_LAG.labels(self._service).set(sum(lag for lag in lags if lag > 0))
+
+
+_NOT_OURS: Final = frozenset({KafkaError._STATE, KafkaError._UNKNOWN_PARTITION})
+"""Answers to storing an offset of a partition that went to another member."""

@@ -1,0 +1,193 @@
+"""A stretch of a topic: its records from a time on, to the end that it has now."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from threading import Event
+from typing import Final, Self
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from fraud.contracts.topics import Topic
+from fraud.runtime.settings import KafkaSettings
+
+_CALL_S: Final = 10.0
+_POLL_S: Final = 0.25
+_SILENT_S: Final = 30.0
+"""How long a broker may send nothing before reading is given up."""
+_BATCH: Final = 5_000
+
+_log = structlog.get_logger("fraud.kafka.range_reader")
+
+
+class CannotRead(Exception):
+    """Kafka cannot be read; the text says where and why."""
+
+
+class Stopped(Exception):
+    """Reading was stopped before its end."""
+
+
+class TopicSpan:
+    """Records of a topic from a time on, read once and without a consumer group; a context manager.
+
+    Where it ends is fixed at the start: what is written meanwhile is not read. Only committed
+    records are.
+
+    Args:
+        settings: How to reach Kafka, and the topic's physical name.
+        topic: The topic to read.
+        since_ms: Kafka's timestamp of the first record, UTC epoch milliseconds.
+        latest: Most records, the latest of each partition and of each about as many; None is all.
+        service: Name of the reader, for the broker's logs.
+
+    Raises:
+        CannotRead: No broker answers, or there is no such topic.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: Topic,
+        *,
+        since_ms: int = 0,
+        latest: int | None = None,
+        service: str,
+    ) -> None:
+        self._topic = settings.topic(topic)
+        self._servers = settings.kafka_bootstrap_servers
+        self._consumer = Consumer(
+            {
+                **settings.librdkafka(),
+                # The client asks for a group's name; nothing is committed under it.
+                "group.id": service,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                # Few large fetches: this is about throughput.
+                "fetch.message.max.bytes": 8 * 1_048_576,
+                "error_cb": self._on_error,
+                # Errors rise from the calls.
+                "log_level": 0,
+            },
+            logger=logging.getLogger("librdkafka"),
+        )
+        self._problem = "no answer"
+        try:
+            self._starts, self._ends = self._bounds(since_ms, latest)
+        except KafkaException as error:
+            self._consumer.close()
+            raise self._cannot(error.args[0].name()) from None
+        except CannotRead:
+            self._consumer.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    @property
+    def total(self) -> int:
+        """Records to read, at most: marks of Kafka's transactions count, too."""
+        return sum(end - self._starts[at] for at, end in self._ends.items())
+
+    def batches(self, stop: Event | None = None) -> Iterator[list[KafkaMessage]]:
+        """Give the records as confluent-kafka has them, in the order of each partition.
+
+        Raises:
+            CannotRead: The broker went away.
+            Stopped: `stop` was set.
+        """
+        left = {at for at, end in self._ends.items() if end > self._starts[at]}
+        self._consumer.assign([TopicPartition(self._topic, at, self._starts[at]) for at in left])
+        heard_s = time.monotonic()
+        while left:
+            if stop is not None and stop.is_set():
+                raise Stopped(f"reading of {self._topic} was stopped")
+            batch = []
+            for message in self._consumer.consume(_BATCH, _POLL_S):
+                error = message.error()
+                partition, offset = message.partition(), message.offset()
+                if error is None and partition is not None and offset is not None:
+                    end = self._ends[partition]
+                    if offset < end:
+                        batch.append(message)
+                    if offset >= end - 1:
+                        self._finish(partition, left)
+                elif error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    self._finish(partition, left)
+                elif error is not None:
+                    self._on_error(error)
+                heard_s = time.monotonic()
+            if batch:
+                yield batch
+            elif time.monotonic() - heard_s > _SILENT_S:
+                raise self._cannot(self._problem)
+            else:
+                continue
+            # Whoever works on a batch takes time that is none of the broker's.
+            heard_s = time.monotonic()
+
+    def values(
+        self, on_progress: Callable[[int, int], None], stop: Event | None = None
+    ) -> Iterator[list[bytes | None]]:
+        """Give the records' values, and tell how many were read and how many there are.
+
+        Raises:
+            CannotRead: The broker went away.
+            Stopped: `stop` was set.
+        """
+        done, total = 0, self.total
+        on_progress(done, total)
+        for batch in self.batches(stop):
+            yield [message.value() for message in batch]
+            done += len(batch)
+            on_progress(done, total)
+        on_progress(total, total)
+
+    def _finish(self, partition: int | None, left: set[int]) -> None:
+        if partition is not None and partition in left:
+            left.discard(partition)
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+
+    def _bounds(self, since_ms: int, latest: int | None) -> tuple[dict[int, int], dict[int, int]]:
+        found = self._consumer.list_topics(self._topic, timeout=_CALL_S).topics[self._topic]
+        if found.error is not None:
+            raise CannotRead(
+                f"Kafka at {self._servers} has no topic {self._topic}: is it the right one, and "
+                "were the topics made (python -m fraud.kafka.topics)?"
+            )
+        ends: dict[int, int] = {}
+        starts: dict[int, int] = {}
+        for at in found.partitions:
+            partition = TopicPartition(self._topic, at)
+            starts[at], ends[at] = self._consumer.get_watermark_offsets(partition, timeout=_CALL_S)
+        if since_ms > 0:
+            asked = [TopicPartition(self._topic, at, since_ms) for at in ends]
+            for one in self._consumer.offsets_for_times(asked, timeout=_CALL_S):
+                # Below 0 there is nothing that late.
+                starts[one.partition] = one.offset if one.offset >= 0 else ends[one.partition]
+        if latest is not None:
+            share = max(1, latest // max(1, len(ends)))
+            starts = {at: max(start, ends[at] - share) for at, start in starts.items()}
+        return starts, ends
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Note an error. The client heals all but the fatal ones by itself."""
+        if error.fatal():
+            raise KafkaException(error)
+        self._problem = error.name()
+        _log.info("kafka.client_reported", code=error.name(), detail=error.str())
+
+    def _cannot(self, code: str) -> CannotRead:
+        return CannotRead(
+            f"Kafka at {self._servers} could not be read ({code}): is it running, and is "
+            "KAFKA_BOOTSTRAP_SERVERS right?"
+        )

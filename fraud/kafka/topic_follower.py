@@ -1,0 +1,287 @@
+"""The whole of a topic from Kafka, without a consumer group.
+
+Who keeps all that a topic says reads all its partitions; the offsets belong to what is kept and
+are kept with it, not in Kafka.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self
+
+import orjson
+import structlog
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from prometheus_client import Gauge
+
+from fraud.contracts.topics import Topic
+from fraud.kafka.group_consumer import Message
+from fraud.runtime.settings import KafkaSettings
+
+_MAX_RECORDS: Final = 1000
+_LOOK_S: Final = 10.0
+"""Seconds between looks at the topic: for new partitions, and whether it is still the same one."""
+_RETRY_S: Final = 1.0
+_CALL_S: Final = 5.0
+
+_log = structlog.get_logger("fraud.kafka.topic_follower")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a topic was read.
+
+    Attributes:
+        topic_id: Kafka's id of the topic; another one by the same name has another.
+        offsets: Next offset by partition.
+    """
+
+    topic_id: str
+    offsets: dict[int, int]
+
+
+class TopicReplaced(Exception):
+    """The position is none in the topic that is there now: what was read of it is void."""
+
+
+class Feed(Protocol):
+    """The whole topic, from some position on: Kafka's, or a list in a test."""
+
+    def start(self, position: Position | None) -> None:
+        """Read from a position on, from the earliest record when it is None. Does not wait."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Wait for records and hand them out, in the order of each partition.
+
+        Raises:
+            TopicReplaced: See there; nothing more comes until `start` is called again.
+        """
+        ...
+
+    def position(self) -> Position | None:
+        """Say how far records were handed out, None before the topic was found."""
+        ...
+
+    def waits_for(self) -> str | None:
+        """Say in a line what is missing to have reached the end once since `start`."""
+        ...
+
+
+class TopicFeed:
+    """See `Feed`; a context manager.
+
+    Only committed records are read. Brokers that go away are waited for.
+
+    Args:
+        settings: How to reach Kafka, and the topic's physical name.
+        topic: The topic to read.
+        service: Name of the reader, for the broker's logs.
+        lag: Set to the number of records not read yet, once a second.
+        monotonic: Clock in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: Topic,
+        *,
+        service: str,
+        lag: Gauge,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._topic = settings.topic(topic)
+        self._lag = lag
+        self._monotonic = monotonic
+        logger = logging.getLogger("librdkafka")
+        connection: dict[str, str | int | float | bool] = {
+            **settings.librdkafka(),
+            "reconnect.backoff.max.ms": 2_000,
+        }
+        self._admin = AdminClient(connection, logger=logger)
+        self._consumer = Consumer(
+            {
+                **connection,
+                # The client asks for a group's name; nothing is committed under it.
+                "group.id": service,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                # Bounds the memory for records fetched ahead.
+                "queued.max.messages.kbytes": 16_384,
+                "statistics.interval.ms": 1000,
+                "stats_cb": self._on_statistics,
+                "error_cb": self._on_error,
+            },
+            logger=logger,
+        )
+        self._look: Future[Any] | None = None
+        self._look_at_s = 0.0
+        self._problem: str | None = None
+        self.start(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def start(self, position: Position | None) -> None:
+        """Read from a position on, see `Feed`."""
+        self._wanted = position
+        self._topic_id: str | None = None
+        self._next: dict[int, int] = {}
+        self._behind: set[int] = set()
+        self._look_at_s = 0.0
+        self._consumer.unassign()
+
+    def position(self) -> Position | None:
+        """Say how far records were handed out, see `Feed`."""
+        if self._topic_id is None:
+            return None
+        return Position(self._topic_id, dict(self._next))
+
+    def waits_for(self) -> str | None:
+        """Say what is missing to have reached the end, see `Feed`."""
+        if self._topic_id is None:
+            problem = f" ({self._problem})" if self._problem else ""
+            return f"topic {self._topic} from Kafka{problem}"
+        if self._behind:
+            return f"{len(self._behind)} of {len(self._next)} partitions of {self._topic} not read to their end yet"
+        return None
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Wait for records and hand them out, see `Feed`."""
+        self._watch_topic()
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        rest = self._consumer.consume(_MAX_RECORDS - 1, 0)
+        return [message for raw in (first, *rest) if (message := self._read(raw)) is not None]
+
+    def _read(self, raw: Any) -> Message | None:
+        error = raw.error()
+        if error is None:
+            partition, offset = raw.partition(), raw.offset()
+            self._next[partition] = offset + 1
+            return Message(
+                raw.topic(),
+                partition,
+                offset,
+                raw.timestamp()[1],
+                raw.key(),
+                raw.value(),
+                tuple(raw.headers() or ()),
+            )
+        if error.code() == KafkaError._PARTITION_EOF:
+            # Its offset is behind the marks of transactions, too, which are no records.
+            self._next[raw.partition()] = raw.offset()
+            self._behind.discard(raw.partition())
+        elif error.code() in _OUT_OF_RANGE:
+            raise TopicReplaced(f"{self._topic}: {error.str()}")
+        else:
+            self._on_error(error)
+        return None
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Note an error. The client heals all but the fatal ones by itself."""
+        if error.fatal():
+            raise KafkaException(error)
+        self._problem = error.name()
+        _log.warning("kafka.client_reported", code=error.name(), detail=error.str())
+
+    def _watch_topic(self) -> None:
+        """Look at the topic from time to time, without waiting for the answer."""
+        if self._look is None:
+            if self._monotonic() >= self._look_at_s:
+                asked = self._admin.describe_topics(
+                    TopicCollection([self._topic]), request_timeout=_CALL_S
+                )
+                self._look = asked[self._topic]
+            return
+        if not self._look.done():
+            return
+        look, self._look = self._look, None
+        self._look_at_s = self._monotonic() + (_RETRY_S if self._topic_id is None else _LOOK_S)
+        try:
+            found = look.result()
+            topic_id = str(found.topic_id)
+            partitions = {partition.id for partition in found.partitions}
+            if self._topic_id is None:
+                self._begin(topic_id, partitions)
+                self._look_at_s = self._monotonic() + _LOOK_S
+            elif topic_id != self._topic_id:
+                raise TopicReplaced(f"{self._topic} was made anew")
+            elif new := partitions - self._next.keys():
+                _log.info("kafka.partitions_found", topic=self._topic, partitions=sorted(new))
+                self._assign(dict.fromkeys(new, 0), incremental=True)
+        except KafkaException as error:
+            self._problem = error.args[0].name()
+            _log.info("kafka.topic_awaited", topic=self._topic, code=self._problem)
+
+    def _begin(self, topic_id: str, partitions: set[int]) -> None:
+        wanted = self._wanted
+        if wanted is not None and wanted.topic_id != topic_id:
+            raise TopicReplaced(f"{self._topic} was made anew")
+        starts: dict[int, int] = {}
+        self._behind = set()
+        for partition in sorted(partitions):
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=_CALL_S
+            )
+            start = low if wanted is None else wanted.offsets.get(partition, low)
+            if start > high:
+                raise TopicReplaced(f"{self._topic} ends before what was read of it")
+            if start < low:
+                _log.warning(
+                    "kafka.records_expired",
+                    topic=self._topic,
+                    partition=partition,
+                    missed=low - start,
+                )
+            starts[partition] = max(start, low)
+            if starts[partition] < high:
+                self._behind.add(partition)
+        self._assign(starts, incremental=False)
+        self._topic_id = topic_id
+        self._problem = None
+        _log.info("kafka.following", topic=self._topic, offsets=starts)
+
+    def _assign(self, starts: dict[int, int], *, incremental: bool) -> None:
+        assigned = [TopicPartition(self._topic, number, at) for number, at in starts.items()]
+        if incremental:
+            self._consumer.incremental_assign(assigned)
+        else:
+            self._consumer.assign(assigned)
+        self._next |= starts
+
+    def _on_statistics(self, text: str) -> None:
+        partitions = orjson.loads(text).get("topics", {}).get(self._topic, {}).get("partitions", {})
+        lags = [
+            partition["ls_offset"] - self._next[int(number)]
+            for number, partition in partitions.items()
+            if int(number) in self._next and partition["ls_offset"] >= 0
+        ]
+        self._lag.set(sum(lag for lag in lags if lag > 0))
+
+
+_OUT_OF_RANGE: Final = frozenset(
+    {
+        KafkaError._AUTO_OFFSET_RESET,
+        KafkaError.OFFSET_OUT_OF_RANGE,
+        KafkaError._LOG_TRUNCATION,
+    }
+)
+"""Answers to reading on from an offset that the topic does not have."""

@@ -1,1 +1,0 @@
-"""Edges that all services share: settings, logs, metrics, clock, Kafka loop, lifecycle."""

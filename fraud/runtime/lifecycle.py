@@ -1,0 +1,118 @@
+"""Start, readiness and ordered shutdown, the same for every service."""
+
+from __future__ import annotations
+
+import getpass
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import FrameType
+from typing import Any, Self, TypeVar
+
+import structlog
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from pydantic import ValidationError
+
+from fraud.runtime.settings import ServiceSettings, complain
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def stop_event() -> threading.Event:
+    """Give an event that SIGTERM and the first Ctrl-C set; a second Ctrl-C is the ordinary one."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return stop
+
+
+def load_settings(settings: Callable[[], S]) -> S:
+    """Read the environment, or end the process naming each setting that is wrong (exit code 2)."""
+    try:
+        return settings()
+    except ValidationError as error:
+        sys.stderr.write(complain(error) + "\n")
+        raise SystemExit(2) from None
+
+
+def user_name() -> str:
+    """Give the name of who runs this process, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user, as in a container
+        return "unknown"
+
+
+@contextmanager
+def log_bugs(service: str) -> Iterator[None]:
+    """Log what rises out of the block, redacted, with its traceback, and end with exit code 1.
+
+    Python's own traceback goes past the redaction, and messages of errors may hold values.
+    What is no bug, such as a folder in use, is said in one line inside of the block.
+    """
+    try:
+        yield
+    except Exception:
+        structlog.get_logger(service).critical(f"{service}.crashed", exc_info=True)
+        raise SystemExit(1) from None
+
+
+class OpsServer:
+    """Serve `/metrics`, `/health/live` and `/health/ready` in the background, as a context manager.
+
+    `close` is called on leaving: it stops accepting and waits for the thread.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one, see `port`.
+        ready: Called on each `/health/ready`; None when the service does its work, else one line
+            saying what it waits for (answered with 503).
+    """
+
+    def __init__(self, host: str, port: int, ready: Callable[[], str | None]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                waiting: str | None = None
+                kind = "text/plain; charset=utf-8"
+                if self.path == "/metrics":
+                    body, kind = generate_latest(), CONTENT_TYPE_LATEST
+                elif self.path == "/health/live":
+                    body = b"ok\n"
+                elif self.path == "/health/ready":
+                    waiting = ready()
+                    body = f"{waiting or 'ok'}\n".encode()
+                else:
+                    self.send_error(404)
+                    return
+                self.send_response(503 if waiting else 200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Stay silent: probes come every second."""
+
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

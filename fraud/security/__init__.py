@@ -1,0 +1,1 @@
+"""API keys, access keys, the audit log, pseudonyms and sealing."""

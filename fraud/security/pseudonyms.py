@@ -1,0 +1,176 @@
+"""Personal values as keyed hashes: the same value is found again, and nobody can read it.
+
+The index holds them in place of names, e-mail addresses, phones, streets and ids that are
+themselves personal; who searches for an exact value asks for its hash. Without the key nobody can
+hash a list of known values and compare, so the key is as secret as the values.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hmac
+import os
+import re
+import secrets
+import unicodedata
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator
+
+from fraud.contracts.lists import ListType, normal
+from fraud.contracts.personal import is_personal
+from fraud.runtime.settings import ServiceSettings
+
+KEY_FILE: Final = "personal-data-key"
+MIN_KEY: Final = 32
+"""Shortest key, in characters."""
+
+_PREFIX: Final = "h_"
+_HEX_DIGITS: Final = 32
+_PSEUDONYM: Final = re.compile(rf"{_PREFIX}[0-9a-f]{{{_HEX_DIGITS}}}")
+_KEY: Final = re.compile(rb"[0-9a-f]{64}\n")
+
+
+class PersonalDataSettings(ServiceSettings):
+    """How personal values are indexed, and searched for."""
+
+    personal_data_key: SecretStr = Field(
+        SecretStr(""), description=f"Key of the hashes that stand for personal values in the index, at least {MIN_KEY} characters; empty = made at first start and kept in STATE_DIR/{KEY_FILE}."
+    )  # fmt: skip
+    index_personal_fields: Literal["hashed", "clear"] = Field(
+        "hashed", description="How names, e-mail addresses, phones, streets and personal ids are indexed: as keyed hashes, found by exact value, or in clear."
+    )  # fmt: skip
+
+    @field_validator("personal_data_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr) -> SecretStr:
+        if 0 < len(key.get_secret_value()) < MIN_KEY:
+            raise ValueError(f"expected at least {MIN_KEY} characters, or nothing")
+        return key
+
+
+class Pseudonyms:
+    """Hashes of personal values by one key.
+
+    Args:
+        key: The key.
+        clear: Index values in clear instead.
+    """
+
+    def __init__(self, key: bytes, *, clear: bool = False) -> None:
+        self._key = key
+        self.clear = clear
+
+    @classmethod
+    def of(cls, settings: PersonalDataSettings) -> Self:
+        """Take the key from the settings, or from its file, which is made when there is none.
+
+        Raises:
+            ValueError: The file holds no key.
+            OSError: The file can be neither read nor made.
+        """
+        given = settings.personal_data_key.get_secret_value()
+        key = given.encode() if given else kept_key(settings.state_dir / KEY_FILE)
+        return cls(key, clear=settings.index_personal_fields == "clear")
+
+    @property
+    def key_id(self) -> str:
+        """A name of the key, which says nothing of it."""
+        return self._digest("", "key")[:12]
+
+    def hash(self, field: str, value: str) -> str:
+        """Hash a field's value, as written in any of the usual ways.
+
+        Equal values of different fields have different hashes.
+
+        Example:
+            >>> pseudonyms = Pseudonyms(b"k" * 32)
+            >>> pseudonyms.hash("phone", "+1 (202) 555-0143")
+            'h_2c0059f44ee8305d7d5dc3aeb4e243cd'
+            >>> pseudonyms.hash("phone", "1-202-555-0143") == pseudonyms.hash("phone", "12025550143")
+            True
+        """
+        return _PREFIX + self._digest(field, normalised(field, value))
+
+    def indexed(self, field: str, value: str) -> str:
+        """Write a field's value as the index holds it.
+
+        Example:
+            >>> pseudonyms = Pseudonyms(b"k" * 32)
+            >>> pseudonyms.indexed("entity_id", "cust-0042")
+            'cust-0042'
+            >>> pseudonyms.indexed("entity_id", "070-69-2161")[:2]
+            'h_'
+        """
+        if self.clear or not is_personal(field, value):
+            return value
+        return self.hash(field, value)
+
+    def searched(self, field: str, value: str) -> list[str]:
+        """Give what a field may hold in the index for this value, for a `terms` query.
+
+        More than one where values are indexed in clear: hashes may be left of before.
+        """
+        if not is_personal(field, value):
+            return [value]
+        hashed = self.hash(field, value)
+        return [value, hashed] if self.clear else [hashed]
+
+    def _digest(self, field: str, text: str) -> str:
+        message = f"{field}\0{text}".encode("utf-8", "surrogatepass")
+        return hmac.digest(self._key, message, "sha256").hex()[:_HEX_DIGITS]
+
+
+def is_pseudonym(value: object) -> bool:
+    """Say whether a value has the form of a hash."""
+    return isinstance(value, str) and _PSEUDONYM.fullmatch(value) is not None
+
+
+def normalised(field: str, value: str) -> str:
+    """Write a personal value so that the usual ways of writing it are the same.
+
+    E-mail addresses and phone numbers as lists compare them, names and streets without regard to
+    case, white space and form of Unicode; ids exactly as they are.
+
+    Example:
+        >>> normalised("email_address", " Ada@Example.com"), normalised("phone", "+1 202-555-0143")
+        ('ada@example.com', '12025550143')
+        >>> normalised("customer_name", "Ada   EXAMPLE"), normalised("entity_id", "A 1")
+        ('ada example', 'A 1')
+    """
+    if field == "entity_id":
+        return value
+    text = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+    kind = {"email_address": ListType.EMAIL, "phone": ListType.PHONE}.get(field)
+    if kind is None:
+        return text
+    try:
+        return normal(kind, text)
+    except ValueError:
+        # No address and no number: still somebody's, and found again by the same text.
+        return text
+
+
+def kept_key(path: Path) -> bytes:
+    """Read the key from its file; make both when there is none.
+
+    Processes that start at once get the same key: whoever locks the file first fills it.
+
+    Raises:
+        ValueError: The file holds something else.
+        OSError: It can be neither read nor made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = file.read()
+        if not found:
+            found = secrets.token_hex(32).encode() + b"\n"
+            file.write(found)
+            file.flush()
+            os.fsync(file.fileno())
+        if not _KEY.fullmatch(found):
+            raise ValueError(f"{path}: expected 64 hexadecimal digits, as it was made with")
+        return found.strip()
