@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from fraud.contracts.rules import RuleSet
-from fraud.governance.desk import Desk
-from fraud.governance.following import LiveBook, SeenPublisher
 from fraud.kafka.control import ControlPublisher
+from fraud.policy.editor import Desk
+from fraud.policy.follower import LiveBook, SeenPublisher
 from fraud.runtime.settings import KafkaSettings
 
 AUTHOR: Final = "benchmark"

@@ -2,7 +2,7 @@
 
 The stream takes its transactions and REST is asked on fixed schedules, while every few seconds a
 rule, an entry of a list or the champion is switched. Afterwards each decision is computed again from
-what it names (`fraud.governance.recheck`), each record is looked for, and each switch is timed: from
+what it names (`fraud.backtest.recheck`), each record is looked for, and each switch is timed: from
 its record's timestamp on the control topic to the first decision by the new policy.
 """
 
@@ -27,12 +27,12 @@ from benchmarks.desk import AUTHOR, desk_of
 from benchmarks.own_stack import OwnStack, run_module
 from benchmarks.report import percentiles
 from benchmarks.workload import history_file, take
+from fraud.backtest.recheck import Recheck, control_documents
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.topics import Topic
-from fraud.governance.desk import Desk
-from fraud.governance.recheck import Recheck, control_documents
+from fraud.policy.editor import Desk
 from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
 

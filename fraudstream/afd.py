@@ -81,9 +81,9 @@ def _make(settings: Settings, found: Plan) -> str | None:
 
     from fraud.contracts.errors import InvalidMessage
     from fraud.decision.rulesets import InvalidRules
-    from fraud.governance.desk import Desk
-    from fraud.governance.following import BookUnread, LiveBook, SeenPublisher
     from fraud.kafka.control import CannotPublish, ControlPublisher
+    from fraud.policy.editor import Desk
+    from fraud.policy.follower import BookUnread, LiveBook, SeenPublisher
     from fraud.security.audit import AuditLog, at_the_command_line
     from scoring_api.afd.exports import take_over
     from scoring_api.afd.shelf import KIND, Clerk, Shelf

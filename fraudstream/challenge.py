@@ -31,7 +31,7 @@ def challenge_model(
     """Let a model score in shadow, on the same traffic: the running job and API switch at once."""
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.settings import ModelSettings
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
     from model.registry import ModelError, Registry
 
     with office() as at:
@@ -53,7 +53,7 @@ def challenge_rules(
     version: Annotated[str, typer.Argument(help="Version that `rules list` shows, or none.")],
 ) -> None:
     """Let a version of the rules decide in shadow, on the same traffic."""
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     with office() as at:
         at.desk.challenge_rules(None if version == NOBODY else version, at.author)
@@ -181,9 +181,9 @@ def recheck(
     as_json: JsonOption = False,
 ) -> None:
     """Compute past decisions again from the versions they name; exit code 1 when any differs."""
+    from fraud.backtest.recheck import recheck as compute_again
     from fraud.contracts.decision import ModelRef
     from fraud.decision.scorer import Scorer
-    from fraud.governance.recheck import recheck as compute_again
     from fraud.runtime.lifecycle import load_settings
     from fraudstream.dryrun import reading, wide_console
     from fraudstream.environment import complete_environment

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from fraud.backtest.counts import Tally
+    from fraud.backtest.dry_run import Change, Report, RuleReport
     from fraud.decision.lists import Lookup
-    from fraud.governance.book import ControlBook
-    from fraud.governance.dryrun import Change, Report, RuleReport
-    from fraud.governance.tally import Tally
+    from fraud.policy.state import ControlBook
 
 DAYS: Final = 30
 """How far back past decisions are looked at: Kafka keeps them as long by default."""
@@ -52,10 +52,10 @@ def try_rules(
 
     They are asked as the stream asks, on the features, scores and fields that past decisions keep.
     """
-    from fraud.governance.dryrun import dry_run
+    from fraud.backtest.dry_run import dry_run
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.settings import KafkaSettings
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
     from fraudstream.rules import read_file
 
     with office() as at:
@@ -82,9 +82,9 @@ def try_rules(
 
 def _tried_lists(book: ControlBook, options: Sequence[str]) -> dict[str, Lookup] | None:
     """Read the lists that a draft is tried with."""
-    from fraud.governance.desk import NoSuch
-    from fraud.governance.dryrun import lookups, with_entries
-    from fraud.governance.entryfiles import EntryFileError, read_entries
+    from fraud.backtest.dry_run import lookups, with_entries
+    from fraud.policy.editor import NoSuch
+    from fraud.policy.entry_files import EntryFileError, read_entries
 
     if not options:
         return None

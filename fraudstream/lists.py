@@ -31,7 +31,7 @@ def create(
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
     """Make an empty list."""
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     with office() as at:
         at.desk.make_list(name, kind, use, at.author, description=description)
@@ -43,7 +43,7 @@ def list_lists(
     as_json: JsonOption = False,
 ) -> None:
     """List the lists."""
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     with office() as at:
         states = sorted(at.book.lists().values(), key=lambda one: one.name)
@@ -91,7 +91,7 @@ def add(
     from datetime import UTC
 
     from fraud.contracts.lists import ListEntry
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     ends = expires and (expires if expires.tzinfo else expires.replace(tzinfo=UTC))
     with office() as at:
@@ -106,7 +106,7 @@ def add(
 @lists.command("remove")
 def remove(name: Name, values: Values) -> None:
     """Take values off a list."""
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     with office() as at:
         at.desk.change_list(name, at.author, remove=values)
@@ -127,8 +127,8 @@ def import_entries(
     ] = False,
 ) -> None:
     """Put the entries of a file on a list: all at once, or none."""
-    from fraud.governance.entryfiles import EntryFileError, read_entries
-    from fraudstream.office import office
+    from fraud.policy.entry_files import EntryFileError, read_entries
+    from fraudstream.policy_session import office
 
     with office() as at:
         try:
@@ -146,9 +146,9 @@ def export_entries(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
     """Write a list's entries as CSV, with who added each and when."""
-    from fraud.governance.desk import NoSuch
-    from fraud.governance.entryfiles import write_entries
-    from fraudstream.office import office
+    from fraud.policy.editor import NoSuch
+    from fraud.policy.entry_files import write_entries
+    from fraudstream.policy_session import office
 
     with office() as at:
         state = at.book.lists().get(name)
@@ -166,7 +166,7 @@ def use_as(
     name: Name, use: Annotated[ListUse, typer.Argument(help="What being on it means.")]
 ) -> None:
     """Say what being on a list means from now on."""
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     with office() as at:
         at.desk.change_list(name, at.author, use=use)
@@ -176,7 +176,7 @@ def use_as(
 @lists.command("drop")
 def drop(name: Name) -> None:
     """Take a list away; refused while rules that decide ask for it."""
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     with office() as at:
         at.desk.drop_list(name, at.author)

@@ -11,7 +11,7 @@ from fraud.runtime.command_line import JsonOption, failing, print_json
 
 if TYPE_CHECKING:
     from fraud.contracts.rules import RuleSet
-    from fraud.governance.book import ControlBook
+    from fraud.policy.state import ControlBook
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
@@ -46,7 +46,7 @@ def apply(
     ] = None,
 ) -> None:
     """Check a rule set and let it decide: the running job and API switch at once."""
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     wanted = read_file(file)
     with office() as at:
@@ -69,7 +69,7 @@ def activate(
     ] = None,
 ) -> None:
     """Let a version decide that is kept: a draft, or one that decided before."""
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     with office() as at:
         before = at.book.active_rules
@@ -83,7 +83,7 @@ def activate(
 def list_versions(json: JsonOption = False) -> None:
     """List the versions of the rule set, and who made them."""
     from fraud.contracts.times import utc_text
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     with office() as at:
         versions = at.book.rule_versions()
@@ -131,7 +131,7 @@ def export(
 ) -> None:
     """Write a version as a file that `apply` reads."""
     from fraud.decision.rulefiles import write_rule_file
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     with office() as at:
         text = write_rule_file(_version(at.book, version))
@@ -147,7 +147,7 @@ def diff(
     against: Annotated[str | None, typer.Option(help="Version; without, the active one.")] = None,
 ) -> None:
     """Show what a file would change; exit code 1 when it would change something."""
-    from fraudstream.office import office
+    from fraudstream.policy_session import office
 
     wanted = read_file(file)
     with office() as at:
@@ -163,7 +163,7 @@ def diff(
 
 
 def _version(book: ControlBook, version: str | None) -> RuleSet:
-    from fraud.governance.desk import NoSuch
+    from fraud.policy.editor import NoSuch
 
     if version is None:
         return book.active_rules

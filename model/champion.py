@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fraud.contracts.decision import ModelRef
-from fraud.governance.audited import By, champion_on_record
-from fraud.governance.book import ControlBook
-from fraud.governance.desk import Desk
 from fraud.kafka.control import CannotPublish, ControlPublisher
+from fraud.policy.audited_editor import By, champion_on_record
+from fraud.policy.editor import Desk
+from fraud.policy.state import ControlBook
 from fraud.runtime.lifecycle import load_settings, user_name
 from fraud.runtime.logs import configure_command_logs
 from fraud.security.audit import AuditLog, at_the_command_line

@@ -19,14 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from fraud.backtest.counts import Sums, Tally, sums_by_group
+from fraud.backtest.dry_run import read_labels
+from fraud.backtest.past_decisions import (
+    FRAUD,
+    UNKNOWN,
+    Kept,
+    Labels,
+    Once,
+    Past,
+    PastReader,
+    Wanted,
+)
 from fraud.contracts.decision import Outcome
 from fraud.contracts.times import DAY_MS, utc_text
 from fraud.contracts.topics import Topic
 from fraud.features.declaration import AMOUNT
 from fraud.features.vector import FEATURE_AT
-from fraud.governance.dryrun import read_labels
-from fraud.governance.past import FRAUD, UNKNOWN, Kept, Labels, Once, Past, PastReader, Wanted
-from fraud.governance.tally import Sums, Tally, sums_by_group
 from fraud.kafka.range_reader import TopicSpan
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.settings import KafkaSettings

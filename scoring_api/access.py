@@ -14,7 +14,7 @@ from fastapi.openapi.models import HTTPBearer as BearerScheme
 from fastapi.security.base import SecurityBase
 from starlette.datastructures import State
 
-from fraud.governance.audited import By
+from fraud.policy.audited_editor import By
 from fraud.runtime.metrics import KEYS_REFUSED, RATE_LIMITED
 from fraud.security.api_keys import ApiKey, KeyStore, Role
 from fraud.security.audit import Actor

@@ -17,9 +17,9 @@ from starlette.exceptions import HTTPException
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.decision.rulesets import InvalidRules
-from fraud.governance.desk import Conflict, NoSuch
-from fraud.governance.following import BookUnread
 from fraud.kafka.control import CannotPublish
+from fraud.policy.editor import Conflict, NoSuch
+from fraud.policy.follower import BookUnread
 from fraud.security.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys
 from model.registry import ModelError, NoSuchModel
 from scoring_api.access import NotAuthenticated, RateLimited, RoleNeeded

@@ -10,7 +10,7 @@ from anyio import from_thread
 
 from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
-from fraud.governance.audited import By
+from fraud.policy.audited_editor import By
 from fraud.security.audit import AuditLog
 from scoring_api.publisher import Publisher
 

@@ -15,11 +15,11 @@ from fastapi import APIRouter
 from opensearchpy import OpenSearch
 
 from fraud.contracts.topics import Topic
-from fraud.governance.audited import AuditedDesk
-from fraud.governance.desk import Desk
-from fraud.governance.following import LiveBook, SeenPublisher
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.topic_follower import TopicFeed
+from fraud.policy.audited_editor import AuditedDesk
+from fraud.policy.editor import Desk
+from fraud.policy.follower import LiveBook, SeenPublisher
 from fraud.runtime.background import Background
 from fraud.runtime.clock import system_clock
 from fraud.runtime.metrics import CONSUMER_LAG

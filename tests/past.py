@@ -21,8 +21,8 @@ from fraud.decision.engine import Batch, Engine
 from fraud.decision.scale import ScoreScale
 from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES
-from fraud.governance.book import ControlBook
-from fraud.governance.desk import Desk
+from fraud.policy.editor import Desk
+from fraud.policy.state import ControlBook
 from model.live import EngineInUse
 from tests.builders import START_MS, Memory, a_record
 

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from fraud.contracts.errors import InvalidMessage
 from fraud.decision.rulesets import InvalidRules
-from fraud.governance.desk import Conflict, Desk, NoSuch
-from fraud.governance.following import BookUnread
 from fraud.kafka.control import CannotPublish
+from fraud.policy.editor import Conflict, Desk, NoSuch
+from fraud.policy.follower import BookUnread
 from fraud.runtime.clock import Clock, system_clock
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog

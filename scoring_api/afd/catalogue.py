@@ -8,7 +8,7 @@ from typing import Final
 
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet, RuleStatus
-from fraud.governance.book import ControlBook, RuleVersion
+from fraud.policy.state import ControlBook, RuleVersion
 from model.datasets import ColumnMapping
 from scoring_api.afd.errors import ResourceNotFoundException, ValidationException
 from scoring_api.afd.events import EventReader, Variable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fraud.contracts.rules import Matching, RuleSet, RuleStatus
 from fraud.contracts.times import utc_text
-from fraud.governance.desk import Desk
+from fraud.policy.editor import Desk
 from scoring_api.afd.catalogue import Catalogue, Place, arn, ours_of
 from scoring_api.afd.errors import ConflictException, ResourceNotFoundException, ValidationException
 from scoring_api.afd.events import PAGE

@@ -20,8 +20,8 @@ from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse, normal
 from fraud.contracts.rules import Matching, Rule, RuleSet
 from fraud.contracts.transaction import FIELD_BY_NAME
-from fraud.governance.book import ControlBook
-from fraud.governance.desk import Desk
+from fraud.policy.editor import Desk
+from fraud.policy.state import ControlBook
 from model.datasets import ColumnMapping
 from scoring_api.afd.catalogue import OURS, Place, ours_of
 from scoring_api.afd.errors import AfdError

@@ -8,7 +8,7 @@ from typing import Any
 
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse
 from fraud.contracts.times import utc_text
-from fraud.governance.desk import Desk
+from fraud.policy.editor import Desk
 from fraud.runtime.clock import Clock
 from scoring_api.afd.catalogue import Catalogue, arn
 from scoring_api.afd.errors import ResourceNotFoundException, ValidationException

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fraud.governance.audited import MAX_HASHES, list_on_record, text_on_record, values_on_record
+from fraud.policy.audited_editor import MAX_HASHES, list_on_record, text_on_record, values_on_record
 from fraud.security.pseudonyms import Pseudonyms
 from scoring_api.afd.catalogue import Catalogue
 from scoring_api.afd.operations import Request

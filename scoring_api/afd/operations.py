@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from fraud.governance.audited import By
+from fraud.policy.audited_editor import By
 from fraud.security.api_keys import Role
 from fraud.security.audit import Actor
 from scoring_api.access import Principal

@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from opensearchpy import OpenSearch
 
 from fraud.contracts.decision import ModelRef
-from fraud.governance.book import ControlBook
-from fraud.governance.desk import Desk, Publisher
+from fraud.policy.editor import Desk, Publisher
+from fraud.policy.state import ControlBook
 from fraud.security.audit import AuditLog
 from fraud.security.aws_credentials import AwsCredentials
 from fraud.security.pseudonyms import Pseudonyms

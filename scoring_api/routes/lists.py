@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fraud.contracts.lists import LIST_NAME, MAX_VALUE, ListEntry, ListState, ListType, ListUse
-from fraud.governance.audited import AuditedDesk
-from fraud.governance.book import ControlBook, KeptEntry
-from fraud.governance.desk import NoSuch
+from fraud.policy.audited_editor import AuditedDesk
+from fraud.policy.editor import NoSuch
+from fraud.policy.state import ControlBook, KeptEntry
 from fraud.runtime.clock import to_datetime
 from fraud.security.api_keys import Role
 from fraud.security.sealing import Seal

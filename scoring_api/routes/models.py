@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.decision import ModelRef
 from fraud.decision.engine import Engine
-from fraud.governance.audited import AuditedDesk
+from fraud.policy.audited_editor import AuditedDesk
 from fraud.security.api_keys import Role
 from model.promotion import check
 from model.registry import Registry

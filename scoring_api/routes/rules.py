@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.contracts.times import utc_text
-from fraud.governance.audited import AuditedDesk
-from fraud.governance.book import ControlBook, RuleVersion
-from fraud.governance.desk import NoSuch
+from fraud.policy.audited_editor import AuditedDesk
+from fraud.policy.editor import NoSuch
+from fraud.policy.state import ControlBook, RuleVersion
 from fraud.security.api_keys import Role
 from scoring_api.access import Principal, by, require
 from scoring_api.documentation import problems

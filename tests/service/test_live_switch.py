@@ -24,13 +24,13 @@ import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from fraud.backtest.recheck import Recheck, Rechecked, control_documents
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
 from fraud.decision.scale import ScoreScale
-from fraud.governance.desk import Desk
-from fraud.governance.following import LiveBook, SeenPublisher
-from fraud.governance.recheck import Recheck, Rechecked, control_documents
 from fraud.kafka.control import ControlPublisher
+from fraud.policy.editor import Desk
+from fraud.policy.follower import LiveBook, SeenPublisher
 from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
 from tests.builders import a_record, a_value

@@ -10,12 +10,12 @@ import orjson
 import pytest
 from sklearn.metrics import average_precision_score
 
+from fraud.backtest.past_decisions import Labels
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet
 from fraud.decision.engine import Engine
 from fraud.decision.policy import Challenge, Policy
 from fraud.decision.rulesets import CompiledRules, shipped
-from fraud.governance.past import Labels
 from model.comparison import Comparisons, ShadowComparison
 from tests.builders import START_MS
 from tests.past import SpreadScorer, decided, transactions

@@ -14,10 +14,10 @@ from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.topics import Topic
 from fraud.decision.scale import ScoreScale
-from fraud.governance.audited import AuditedDesk
-from fraud.governance.book import ControlBook
-from fraud.governance.desk import Desk
 from fraud.kafka.control import CannotPublish
+from fraud.policy.audited_editor import AuditedDesk
+from fraud.policy.editor import Desk
+from fraud.policy.state import ControlBook
 from fraud.security.api_keys import KeyStore, Role
 from fraud.security.audit import AuditLog
 from fraud.security.pseudonyms import Pseudonyms
@@ -132,7 +132,7 @@ class AnApi:
         )
 
     def publish(self, document: ControlDocument) -> None:
-        """Be the topic of control documents, as `fraud.governance.desk.Publisher`."""
+        """Be the topic of control documents, as `fraud.policy.editor.Publisher`."""
         if self.control_is_away:
             raise CannotPublish("no answer")
         self.book.take(decode_control(document.key, document.value))

@@ -12,8 +12,8 @@ import pytest
 
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.lists import ListType
-from fraud.governance.book import ControlBook
-from fraud.governance.desk import Desk
+from fraud.policy.editor import Desk
+from fraud.policy.state import ControlBook
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
 from scoring_api.access import Principal

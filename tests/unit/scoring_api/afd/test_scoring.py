@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from fraud.contracts.topics import Topic
-from fraud.governance.book import ControlBook
+from fraud.policy.state import ControlBook
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog, Result
 from scoring_api.access import Principal

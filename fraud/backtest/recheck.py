@@ -19,6 +19,7 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from fraud.backtest.past_decisions import Coordinates, Kept, Past, PastReader, Wanted
 from fraud.contracts.control import (
     LIST,
     NONE,
@@ -39,7 +40,6 @@ from fraud.decision.policy import Judge, Ruling, policy_version
 from fraud.decision.rulesets import CompiledRules, InvalidRules, default_rules
 from fraud.decision.scorer import Scorer
 from fraud.features.vector import FEATURE_NAMES
-from fraud.governance.past import Coordinates, Kept, Past, PastReader, Wanted
 from fraud.kafka.range_reader import TopicSpan
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.settings import KafkaSettings

@@ -10,12 +10,12 @@ from typing import Any
 import orjson
 import pytest
 
+from fraud.backtest.recheck import Recheck, Rechecked
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.decision.scorer import Scorer
-from fraud.governance.desk import Desk
-from fraud.governance.recheck import Recheck, Rechecked
+from fraud.policy.editor import Desk
 from tests.builders import START_MS
 from tests.past import SpreadScorer, World, decided, transactions, two_rules
 

@@ -12,9 +12,9 @@ from typing import Final, Protocol, Self
 
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.topics import Topic
-from fraud.governance.book import KINDS, ControlBook
 from fraud.kafka.control import ControlFollower, ControlPublisher
 from fraud.kafka.topic_follower import TopicFeed
+from fraud.policy.state import KINDS, ControlBook
 from fraud.runtime.background import Background
 from fraud.runtime.metrics import CONTROL_LAG
 from fraud.runtime.settings import KafkaSettings

@@ -18,6 +18,8 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from fraud.backtest.counts import Sums, Tally, sums_by_group, total
+from fraud.backtest.past_decisions import Kept, Labels, Once, Past, PastReader, Wanted
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListState, expires_ms
 from fraud.contracts.rules import RuleSet
@@ -28,10 +30,8 @@ from fraud.decision.policy import Judge, Ruling
 from fraud.decision.rulesets import CompiledRules, numbered
 from fraud.features.declaration import AMOUNT
 from fraud.features.vector import FEATURE_AT
-from fraud.governance.book import ControlBook, KeptEntry
-from fraud.governance.past import Kept, Labels, Once, Past, PastReader, Wanted
-from fraud.governance.tally import Sums, Tally, sums_by_group, total
 from fraud.kafka.range_reader import TopicSpan
+from fraud.policy.state import ControlBook, KeptEntry
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.settings import KafkaSettings
 

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fraud.contracts.control import ControlDocument, decode_control
-from fraud.governance import following
-from fraud.governance.book import ControlBook
 from fraud.kafka import control
+from fraud.policy import follower as following
+from fraud.policy.state import ControlBook
 from fraud.security.audit import AuditLog, AuditRecord
 from fraud.security.pseudonyms import KEY_FILE, Pseudonyms, kept_key
 from fraudstream.cli import app

@@ -17,8 +17,8 @@ from typing import Any, Final
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListState, ListType, ListUse
 from fraud.contracts.rules import Rule, RuleSet
-from fraud.governance.book import ControlBook
-from fraud.governance.desk import Desk, check_list_name
+from fraud.policy.editor import Desk, check_list_name
+from fraud.policy.state import ControlBook
 from fraud.security.audit import Actor, AuditLog
 from fraud.security.pseudonyms import Pseudonyms
 

@@ -14,8 +14,8 @@ from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import MAX_VERSION, RuleSet, RuleStatus
 from fraud.decision.rulesets import InvalidRules, default_rules
-from fraud.governance.book import ControlBook
-from fraud.governance.desk import Conflict, Desk, NoSuch
+from fraud.policy.editor import Conflict, Desk, NoSuch
+from fraud.policy.state import ControlBook
 from fraud.runtime.clock import to_datetime
 
 NOW_MS = 1_772_323_200_000

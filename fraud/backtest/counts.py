@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.governance.past import FRAUD, LEGITIMATE
+from fraud.backtest.past_decisions import FRAUD, LEGITIMATE
 
 
 class Tally(BaseModel):
@@ -81,7 +81,7 @@ def sums_by_group(
         group: Number of the group of each, 0 up, shape (n,).
         groups: How many groups there are.
         amount: In the base currency, NaN without a rate, shape (n,).
-        label: As `fraud.governance.past.Labels.of` gives it, shape (n,).
+        label: As `fraud.backtest.past_decisions.Labels.of` gives it, shape (n,).
     """
     cents = np.rint(np.nan_to_num(amount.astype(np.float64)) * 100)
     fraud, legitimate = label == FRAUD, label == LEGITIMATE

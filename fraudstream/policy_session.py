@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from fraud.runtime.command_line import failing
 
 if TYPE_CHECKING:
-    from fraud.governance.audited import AuditedDesk, By
-    from fraud.governance.book import ControlBook
+    from fraud.policy.audited_editor import AuditedDesk, By
+    from fraud.policy.state import ControlBook
     from fraud.security.pseudonyms import Pseudonyms
 
 
@@ -48,11 +48,11 @@ def office() -> Iterator[Office]:
     from fraud.contracts.errors import InvalidMessage
     from fraud.decision.rulefiles import RuleFileError
     from fraud.decision.rulesets import InvalidRules
-    from fraud.governance.audited import AuditedDesk, By
-    from fraud.governance.desk import Conflict, Desk, NoSuch
-    from fraud.governance.entryfiles import EntryFileError
-    from fraud.governance.following import BookUnread, LiveBook, SeenPublisher
     from fraud.kafka.control import CannotPublish, ControlPublisher
+    from fraud.policy.audited_editor import AuditedDesk, By
+    from fraud.policy.editor import Conflict, Desk, NoSuch
+    from fraud.policy.entry_files import EntryFileError
+    from fraud.policy.follower import BookUnread, LiveBook, SeenPublisher
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.logs import configure_command_logs
     from fraud.runtime.settings import KafkaSettings

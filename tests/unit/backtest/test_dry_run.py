@@ -11,6 +11,8 @@ import numpy as np
 import orjson
 import pytest
 
+from fraud.backtest.dry_run import DryRun, Report
+from fraud.backtest.past_decisions import Labels
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse, expires_ms
 from fraud.contracts.rules import Matching, Rule, RuleSet
@@ -21,8 +23,6 @@ from fraud.decision.lists import Lookup
 from fraud.decision.policy import Judge, Policy
 from fraud.decision.rulesets import CompiledRules, default_rules
 from fraud.features.vector import FEATURE_NAMES
-from fraud.governance.dryrun import DryRun, Report
-from fraud.governance.past import Labels
 from tests.builders import START_MS
 from tests.past import SpreadScorer, decided, transactions
 

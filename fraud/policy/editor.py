@@ -37,7 +37,7 @@ from fraud.contracts.lists import (
 )
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.decision.rulesets import CompiledRules, numbered
-from fraud.governance.book import ControlBook, KeptEntry, RuleVersion
+from fraud.policy.state import ControlBook, KeptEntry, RuleVersion
 from fraud.runtime.clock import Clock, system_clock, to_datetime
 
 

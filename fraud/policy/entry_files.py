@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fraud.contracts.lists import ListEntry
 from fraud.contracts.times import utc_text
-from fraud.governance.book import KeptEntry
+from fraud.policy.state import KeptEntry
 
 COLUMNS = ("value", "source", "reason", "expires_at")
 """Columns that are read; written are these, and who added an entry when."""

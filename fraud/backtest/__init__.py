@@ -1,0 +1,1 @@
+"""Past decisions: dry runs of rules on them, and decisions computed again."""
