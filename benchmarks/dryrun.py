@@ -29,8 +29,8 @@ from fraud.contracts.transaction import decode, with_decision
 from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Batch, Engine
 from fraud.decision.policy import Policy
-from fraud.decision.rulefiles import write_rule_file
-from fraud.decision.rulesets import shipped
+from fraud.decision.rule_files import write_rule_file
+from fraud.decision.rule_sets import shipped
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
 from fraud.features.packing import pack

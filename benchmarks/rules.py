@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud.decision.language import Expression, compile_expression, standard_variables
+from fraud.rules import Expression, compile_expression, standard_variables
 
 RULES: Final = (
     ("score", "$score >= 950"),

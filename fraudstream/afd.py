@@ -24,7 +24,7 @@ def import_afd(
     rules: Annotated[Path | None, typer.Option(help="Also write the rule set to this file, to be kept in git.")] = None,
 ) -> None:  # fmt: skip
     """Show what an export of Amazon Fraud Detector becomes here, and make it with --apply."""
-    from fraud.decision.rulefiles import write_rule_file
+    from fraud.decision.rule_files import write_rule_file
     from fraud.runtime.lifecycle import load_settings
     from fraudstream.environment import complete_environment
     from model.datasets import ColumnMapping, DatasetError
@@ -80,7 +80,7 @@ def _make(settings: Settings, found: Plan) -> str | None:
     from threading import Event
 
     from fraud.contracts.errors import InvalidMessage
-    from fraud.decision.rulesets import InvalidRules
+    from fraud.decision.rule_sets import InvalidRules
     from fraud.kafka.control import CannotPublish, ControlPublisher
     from fraud.policy.editor import Desk
     from fraud.policy.follower import BookUnread, LiveBook, SeenPublisher

@@ -46,8 +46,8 @@ def office() -> Iterator[Office]:
     import threading
 
     from fraud.contracts.errors import InvalidMessage
-    from fraud.decision.rulefiles import RuleFileError
-    from fraud.decision.rulesets import InvalidRules
+    from fraud.decision.rule_files import RuleFileError
+    from fraud.decision.rule_sets import InvalidRules
     from fraud.kafka.control import CannotPublish, ControlPublisher
     from fraud.policy.audited_editor import AuditedDesk, By
     from fraud.policy.editor import Conflict, Desk, NoSuch

@@ -16,9 +16,9 @@ from dashboards import saved_objects
 from fraud.contracts.dead_letter import CUT_HEADERS, HEADERS
 from fraud.contracts.topics import TOPICS
 from fraud.contracts.transaction import FIELDS
-from fraud.decision.language.functions import FUNCTIONS
-from fraud.decision.language.variables import RESULTS, standard_variables
 from fraud.features.catalogue import FEATURES, KEYS
+from fraud.rules.functions import FUNCTIONS
+from fraud.rules.variables import RESULTS, standard_variables
 from fraudstream import monitoring
 
 SETTINGS: Final = (
@@ -124,7 +124,7 @@ def rule_reference_page() -> str:
     lines = [
         "# Functions and variables of rules",
         "",
-        f"{_GENERATED} Functions are declared in `fraud/decision/language/functions.py`; docs/rules.md",
+        f"{_GENERATED} Functions are declared in `fraud/rules/functions.py`; docs/rules.md",
         "explains the language.",
         "",
         "## Functions",

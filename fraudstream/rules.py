@@ -25,7 +25,7 @@ Version = Annotated[str, typer.Argument(help="Version of the rule set, as `list`
 
 def read_file(path: Path) -> RuleSet:
     """Read a rule set, or end with one clear line."""
-    from fraud.decision.rulefiles import RuleFileError, read_rule_file
+    from fraud.decision.rule_files import RuleFileError, read_rule_file
 
     try:
         return read_rule_file(path.read_text("utf-8"))
@@ -130,7 +130,7 @@ def export(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
     """Write a version as a file that `apply` reads."""
-    from fraud.decision.rulefiles import write_rule_file
+    from fraud.decision.rule_files import write_rule_file
     from fraudstream.policy_session import office
 
     with office() as at:
@@ -177,7 +177,7 @@ def _differences(before: RuleSet, after: RuleSet) -> list[str]:
     """Say line by line what is another in the second set; versions follow from the rest."""
     import difflib
 
-    from fraud.decision.rulefiles import write_rule_file
+    from fraud.decision.rule_files import write_rule_file
 
     if before.version == after.version:
         return []

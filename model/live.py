@@ -32,7 +32,7 @@ from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Batch, Engine
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Challenge, Policy
-from fraud.decision.rulesets import CompiledRules, InvalidRules, shipped
+from fraud.decision.rule_sets import CompiledRules, InvalidRules, shipped
 from fraud.decision.scorer import Scorer
 from fraud.features.packing import pack
 from fraud.features.vector import feature_matrix

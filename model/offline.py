@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fraud.decision.columns import Columns
 from fraud.decision.policy import Judge
-from fraud.decision.rulesets import shipped
+from fraud.decision.rule_sets import shipped
 from fraud.decision.scorer import Scorer
 from model.datasets import DatasetError
 from model.examples import History

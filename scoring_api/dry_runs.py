@@ -19,7 +19,7 @@ import orjson
 import structlog
 
 from fraud.contracts.rules import RuleSet
-from fraud.decision.rulefiles import write_rule_file
+from fraud.decision.rule_files import write_rule_file
 
 _KEPT: Final = 20
 """Runs whose reports are kept, the newest."""

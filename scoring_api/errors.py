@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
-from fraud.decision.rulesets import InvalidRules
+from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.control import CannotPublish
 from fraud.policy.editor import Conflict, NoSuch
 from fraud.policy.follower import BookUnread

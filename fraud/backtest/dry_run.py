@@ -27,7 +27,7 @@ from fraud.contracts.times import DAY_MS, utc_text
 from fraud.contracts.topics import Topic
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Judge, Ruling
-from fraud.decision.rulesets import CompiledRules, numbered
+from fraud.decision.rule_sets import CompiledRules, numbered
 from fraud.features.declaration import AMOUNT
 from fraud.features.vector import FEATURE_AT
 from fraud.kafka.range_reader import TopicSpan

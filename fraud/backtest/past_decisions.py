@@ -18,7 +18,7 @@ from fraud.contracts.label import LabelValue
 from fraud.contracts.transaction import DECISION_FIELD, FIELD_BY_NAME, event_time_to_ms
 from fraud.decision.columns import Columns, read_values
 from fraud.decision.lists import Lookup
-from fraud.decision.rulesets import CompiledRules
+from fraud.decision.rule_sets import CompiledRules
 from fraud.features.vector import FEATURE_AT, FEATURE_NAMES
 
 UNKNOWN, LEGITIMATE, FRAUD = 0, 1, 2

@@ -37,7 +37,7 @@ from fraud.contracts.topics import Topic
 from fraud.decision.columns import Columns
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Judge, Ruling, policy_version
-from fraud.decision.rulesets import CompiledRules, InvalidRules, default_rules
+from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules
 from fraud.decision.scorer import Scorer
 from fraud.features.vector import FEATURE_NAMES
 from fraud.kafka.range_reader import TopicSpan

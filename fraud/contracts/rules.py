@@ -1,6 +1,6 @@
 """Rules and rule sets: from score, features and fields to an outcome, as versioned data.
 
-A rule set is the content of a control document of kind `rules`; `fraud.decision.rulesets` compiles it.
+A rule set is the content of a control document of kind `rules`; `fraud.decision.rule_sets` compiles it.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ import orjson
 from numpy.typing import NDArray
 
 from fraud.contracts.transaction import FIELD_BY_NAME, Field, Kind, Transaction, read_field
-from fraud.decision.language import SCORED_AT
 from fraud.decision.lists import Lookup
 from fraud.features.vector import FEATURE_AT
+from fraud.rules import SCORED_AT
 
 Floats = NDArray[np.float64]
 

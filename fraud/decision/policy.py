@@ -16,7 +16,7 @@ from fraud.contracts.decision import ModelRef, Outcome
 from fraud.contracts.lists import ListType, ListUse
 from fraud.decision.columns import Columns
 from fraud.decision.lists import Lookup
-from fraud.decision.rulesets import CompiledRule, CompiledRules
+from fraud.decision.rule_sets import CompiledRule, CompiledRules
 
 _MOST_RULINGS: Final = 10_000
 """Combinations of what matched whose ruling is kept; in practice there are some dozens."""

@@ -36,7 +36,7 @@ from fraud.contracts.lists import (
     normal,
 )
 from fraud.contracts.rules import RuleSet, RuleStatus
-from fraud.decision.rulesets import CompiledRules, numbered
+from fraud.decision.rule_sets import CompiledRules, numbered
 from fraud.policy.state import ControlBook, KeptEntry, RuleVersion
 from fraud.runtime.clock import Clock, system_clock, to_datetime
 

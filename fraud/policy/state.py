@@ -25,7 +25,7 @@ from fraud.contracts.decision import ModelRef
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.lists import ListEntry, ListFold, ListState
 from fraud.contracts.rules import RuleSet, RuleStatus
-from fraud.decision.rulesets import CompiledRules, InvalidRules, default_rules
+from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules
 
 KINDS: Final = (MODEL, RULES, LIST)
 """Kinds of documents that the book reads."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from fraud.contracts.errors import InvalidMessage
-from fraud.decision.rulesets import InvalidRules
+from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.control import CannotPublish
 from fraud.policy.editor import Conflict, Desk, NoSuch
 from fraud.policy.follower import BookUnread

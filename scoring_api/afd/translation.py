@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListType
 from fraud.contracts.rules import RULE_ID, Rule
-from fraud.decision.language import ExpressionError, compile_expression, standard_variables
 from fraud.decision.policy import most_severe
+from fraud.rules import ExpressionError, compile_expression, standard_variables
 
 WORDS: Final[Sequence[Mapping[Outcome, frozenset[str]]]] = (
     {

@@ -20,7 +20,7 @@ from fraud.contracts.transaction import decode
 from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Batch, Engine
 from fraud.decision.policy import Policy
-from fraud.decision.rulesets import shipped
+from fraud.decision.rule_sets import shipped
 from fraud.features.packing import pack
 from model.registry import Registry
 from tests.builders import Memory, a_record, a_registry, a_value

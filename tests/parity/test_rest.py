@@ -22,7 +22,7 @@ from flink_job.reading import ReadTransactions
 from fraud.contracts.times import utc_text
 from fraud.decision.engine import Engine
 from fraud.decision.policy import Policy
-from fraud.decision.rulesets import shipped
+from fraud.decision.rule_sets import shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories

@@ -35,8 +35,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from devstack.ports import free_ports
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import decode
-from fraud.decision.rulefiles import read_rule_file
-from fraud.decision.rulesets import default_rules
+from fraud.decision.rule_files import read_rule_file
+from fraud.decision.rule_sets import default_rules
 from fraud.runtime.clock import system_clock, to_datetime
 from fraud.runtime.opensearch import connect
 from fraud.runtime.settings import OpenSearchSettings

@@ -21,7 +21,7 @@ from fraud.decision.columns import Columns, FieldsOfTransactions
 from fraud.decision.engine import Engine
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Judge, Policy
-from fraud.decision.rulesets import CompiledRules, default_rules
+from fraud.decision.rule_sets import CompiledRules, default_rules
 from fraud.features.vector import FEATURE_NAMES
 from tests.builders import START_MS
 from tests.past import SpreadScorer, decided, transactions

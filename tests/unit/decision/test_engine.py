@@ -17,7 +17,7 @@ from fraud.decision.columns import FieldsOfRecords, FieldsOfTransactions
 from fraud.decision.engine import Batch, Engine
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Challenge, Policy
-from fraud.decision.rulesets import CompiledRules, shipped
+from fraud.decision.rule_sets import CompiledRules, shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES

@@ -15,7 +15,7 @@ from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet
 from fraud.decision.engine import Engine
 from fraud.decision.policy import Challenge, Policy
-from fraud.decision.rulesets import CompiledRules, shipped
+from fraud.decision.rule_sets import CompiledRules, shipped
 from model.comparison import Comparisons, ShadowComparison
 from tests.builders import START_MS
 from tests.past import SpreadScorer, decided, transactions

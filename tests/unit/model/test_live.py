@@ -14,7 +14,7 @@ from fraud.contracts.lists import ListState
 from fraud.contracts.rules import RuleSet
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Challenge
-from fraud.decision.rulesets import default_rules
+from fraud.decision.rule_sets import default_rules
 from fraud.decision.scale import ScoreScale
 from fraud.kafka.control import Refused, Void
 from model.live import EngineInUse

@@ -13,7 +13,7 @@ from fraud.contracts.decision import ModelRef
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import MAX_VERSION, RuleSet, RuleStatus
-from fraud.decision.rulesets import InvalidRules, default_rules
+from fraud.decision.rule_sets import InvalidRules, default_rules
 from fraud.policy.editor import Conflict, Desk, NoSuch
 from fraud.policy.state import ControlBook
 from fraud.runtime.clock import to_datetime

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fraud.contracts.decision import ModelRef
 from fraud.decision.engine import Engine
 from fraud.decision.policy import Policy
-from fraud.decision.rulesets import shipped
+from fraud.decision.rule_sets import shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.vector import FEATURE_NAMES
 from fraud.kafka.group_consumer import Message

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fraud.decision.rulesets import default_rules
+from fraud.decision.rule_sets import default_rules
 from fraud.security.api_keys import Role
 from scoring_api.dry_runs import DryRuns, RunBusy, RunState
 from tests.unit.scoring_api.an_api import PSEUDONYMS, AnApi

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud.decision.language import Type, compile_expression
+from fraud.rules import Type, compile_expression
 
 VARIABLES = {
     "amount": Type.NUMBER,

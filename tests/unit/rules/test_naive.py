@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.decision.language.rows import answers
+from tests.support.rows import answers
 
 LISTS = {"emails": frozenset({"a@x.example", "b"}), "amounts": frozenset({"1", "0.1", "99.99"})}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,8 +13,8 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedToken, VisitError
 
 from fraud.contracts.rules import MAX_EXPRESSION
-from fraud.decision.language.errors import ExpressionError
-from fraud.decision.language.tree import (
+from fraud.rules.errors import ExpressionError
+from fraud.rules.tree import (
     MAX_DEPTH,
     Arithmetic,
     At,

@@ -7,14 +7,14 @@ import pickle
 import pytest
 
 from fraud.contracts.rules import MAX_EXPRESSION
-from fraud.decision.language import (
+from fraud.rules import (
     ExpressionError,
     Type,
     compile_expression,
     standard_variables,
 )
-from fraud.decision.language.tree import MAX_DEPTH
-from tests.unit.decision.language.rows import VARIABLES
+from fraud.rules.tree import MAX_DEPTH
+from tests.support.rows import VARIABLES
 
 VALUE = 'a value ($variable, number, "text", function or "(")'
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fraud.decision.language import ExpressionError, compile_expression, standard_variables
+from fraud.rules import ExpressionError, compile_expression, standard_variables
 
-PAGE = Path(__file__).parents[4] / "docs" / "rules.md"
+PAGE = Path(__file__).parents[3] / "docs" / "rules.md"
 BLOCKS = re.findall(r"```detectorpl\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 SHOWN = [line for block in BLOCKS for line in block.splitlines()]
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from fraud.decision.language.checking import Checker
-from fraud.decision.language.errors import ExpressionError
-from fraud.decision.language.parsing import parse
-from fraud.decision.language.plan import Batch, Columns, Mask, Truth
-from fraud.decision.language.tree import text_of
-from fraud.decision.language.variables import Type
+from fraud.rules.checking import Checker
+from fraud.rules.errors import ExpressionError
+from fraud.rules.parsing import parse
+from fraud.rules.plan import Batch, Columns, Mask, Truth
+from fraud.rules.tree import text_of
+from fraud.rules.variables import Type
 
 
 class Expression:
@@ -76,7 +76,7 @@ def compile_expression(
         >>> compile_expression("$scor > 900", {"score": Type.NUMBER})
         Traceback (most recent call last):
             ...
-        fraud.decision.language.errors.ExpressionError: line 1, column 1: unknown variable $scor: \
+        fraud.rules.errors.ExpressionError: line 1, column 1: unknown variable $scor: \
 did you mean $score?
           $scor > 900
           ^

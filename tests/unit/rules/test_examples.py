@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fraud.decision.language import compile_expression, standard_variables
-from fraud.decision.language.functions import FUNCTIONS, Function
+from fraud.rules import compile_expression, standard_variables
+from fraud.rules.functions import FUNCTIONS, Function
 
 NOW_MS = 1_772_323_200_000.0
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from fraud.contracts.times import DAY_MS, HOUR_MS
 from fraud.contracts.transaction import NUMERIC_TEXT, event_time_to_ms
-from fraud.decision.language import plan
-from fraud.decision.language.patterns import matcher
-from fraud.decision.language.variables import Type
+from fraud.rules import plan
+from fraud.rules.patterns import matcher
+from fraud.rules.variables import Type
 
 
 @dataclass(frozen=True, slots=True)

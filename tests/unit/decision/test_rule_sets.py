@@ -8,8 +8,8 @@ import pytest
 
 from fraud.contracts.control import ControlDocument, read_rules
 from fraud.contracts.rules import RuleSet, content_version
-from fraud.decision.rulefiles import RuleFileError, read_rule_file, write_rule_file
-from fraud.decision.rulesets import CompiledRules, InvalidRules, default_rules, shipped
+from fraud.decision.rule_files import RuleFileError, read_rule_file, write_rule_file
+from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules, shipped
 from fraud.features.vector import FEATURE_NAMES
 
 RULE = """[[rules]]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fraud.decision.language import ExpressionError, compile_expression
-from tests.unit.decision.language.rows import VARIABLES, Rows, answers
+from fraud.rules import ExpressionError, compile_expression
+from tests.support.rows import VARIABLES, Rows, answers
 
 EVENT_MS = 1_575_075_661_000  # 2019-11-30T01:01:01Z
 LISTS = {"emails": frozenset({"ada@example.com"}), "amounts": frozenset({"100", "0.1", "99.5"})}

@@ -9,7 +9,7 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.decision.language.patterns import MAX_STEPS, MAX_SUBJECT, matcher
+from fraud.rules.patterns import MAX_STEPS, MAX_SUBJECT, matcher
 
 PATTERNS = [
     "", "a", "^a", "^a$", "a$", "a|b", "^a|b", ".", ".*", "^", "$", "[^a]", "a+b?", "(a|b)*a(a|b)",

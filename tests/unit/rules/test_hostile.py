@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 import pytest
 
-from fraud.decision.language import ExpressionError, compile_expression
-from fraud.decision.language.functions import FUNCTIONS
-from tests.unit.decision.language.rows import VARIABLES, Rows
-from tests.unit.decision.language.test_reference import ADDED, MISSING, PRECEDENCE, REFERENCE
+from fraud.rules import ExpressionError, compile_expression
+from fraud.rules.functions import FUNCTIONS
+from tests.support.rows import VARIABLES, Rows
+from tests.unit.rules.test_reference import ADDED, MISSING, PRECEDENCE, REFERENCE
 
 INPUTS: Final = 10_000
 VALID: Final = [text for text, _ in REFERENCE + PRECEDENCE + ADDED + MISSING]

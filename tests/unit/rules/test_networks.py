@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.decision.language.networks import Networks
+from fraud.rules.networks import Networks
 
 # Few bits vary, so that networks meet, hold each other, and begin where others end.
 addresses_4 = st.integers(0, 255).map(lambda number: ipaddress.IPv4Address(number << 24 | number))

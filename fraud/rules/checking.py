@@ -9,17 +9,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from fraud.decision.language import plan
-from fraud.decision.language.errors import ExpressionError
-from fraud.decision.language.functions import (
+from fraud.rules import plan
+from fraud.rules.errors import ExpressionError
+from fraud.rules.functions import (
     FUNCTION_BY_NAME,
     Function,
     Parameter,
     read_time,
     unknown,
 )
-from fraud.decision.language.networks import Networks
-from fraud.decision.language.tree import (
+from fraud.rules.networks import Networks
+from fraud.rules.tree import (
     Arithmetic,
     At,
     Boolean,
@@ -37,7 +37,7 @@ from fraud.decision.language.tree import (
     Word,
     number_text,
 )
-from fraud.decision.language.variables import SCORED_AT, Type, variable_named
+from fraud.rules.variables import SCORED_AT, Type, variable_named
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fraud.contracts.rules import MAX_VERSION, Matching, Rule, RuleSet
 from fraud.decision.columns import Columns
-from fraud.decision.language import (
+from fraud.rules import (
     Expression,
     ExpressionError,
     compile_expression,
@@ -177,7 +177,7 @@ def _same(one: Rule, other: Rule) -> bool:
 @cache
 def default_rules() -> RuleSet:
     """Give the shipped rules, which decide until others are activated."""
-    from fraud.decision.rulefiles import read_rule_file
+    from fraud.decision.rule_files import read_rule_file
 
     return read_rule_file(files(__package__).joinpath("default_rules.toml").read_text("utf-8"))
 
