@@ -10,7 +10,7 @@ import typer
 from fraud.runtime.command_line import failing
 
 if TYPE_CHECKING:
-    from scoring_api.afd.exports import Plan
+    from afd.exports import Plan
     from scoring_api.settings import Settings
 
 
@@ -24,12 +24,12 @@ def import_afd(
     rules: Annotated[Path | None, typer.Option(help="Also write the rule set to this file, to be kept in git.")] = None,
 ) -> None:  # fmt: skip
     """Show what an export of Amazon Fraud Detector becomes here, and make it with --apply."""
+    from afd.exports import ExportError, plan, read_export
+    from afd.translation import read_outcomes
     from fraud.decision.rule_files import write_rule_file
     from fraud.runtime.lifecycle import load_settings
     from fraudstream.environment import complete_environment
     from model.datasets import ColumnMapping, DatasetError
-    from scoring_api.afd.exports import ExportError, plan, read_export
-    from scoring_api.afd.translation import read_outcomes
     from scoring_api.settings import Settings
 
     complete_environment()
@@ -79,14 +79,14 @@ def _show(found: Plan) -> None:
 def _make(settings: Settings, found: Plan) -> str | None:
     from threading import Event
 
+    from afd.exports import take_over
+    from afd.shelf import KIND, Clerk, Shelf
     from fraud.contracts.errors import InvalidMessage
     from fraud.decision.rule_sets import InvalidRules
     from fraud.kafka.control import CannotPublish, ControlPublisher
     from fraud.policy.editor import Desk
     from fraud.policy.follower import BookUnread, LiveBook, SeenPublisher
     from fraud.security.audit import AuditLog, at_the_command_line
-    from scoring_api.afd.exports import take_over
-    from scoring_api.afd.shelf import KIND, Clerk, Shelf
 
     who = at_the_command_line()
     shelf = Shelf()

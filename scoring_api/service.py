@@ -14,6 +14,8 @@ import uvicorn
 from fastapi import APIRouter
 from opensearchpy import OpenSearch
 
+from afd.shelf import KIND, Shelf
+from afd.wiring import Parts, UnusableSetting, afd
 from fraud.contracts.topics import Topic
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.topic_follower import TopicFeed
@@ -32,8 +34,6 @@ from fraud.security.sealing import Seal
 from model.live import LiveEngine
 from model.registry import Registry
 from scoring_api.access import Access, RateLimit
-from scoring_api.afd.shelf import KIND, Shelf
-from scoring_api.afd.wiring import Parts, UnusableSetting, afd
 from scoring_api.app import create_app
 from scoring_api.decisions import REQUEST_S, Decisions
 from scoring_api.dry_runs import DryRuns

@@ -32,6 +32,7 @@ from botocore.exceptions import ClientError
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from afd.protocol import check_answer
 from devstack.ports import free_ports
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import decode
@@ -45,10 +46,9 @@ from fraud.security.aws_credentials import FILE_NAME, AwsCredentials
 from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import to_document
 from indexer.sink import Sink
-from scoring_api.afd.protocol import check_answer
 from tests.builders import START_MS, a_decision, a_registry
 from tests.service.processes import until
-from tests.unit.scoring_api.afd.test_translation import write_export
+from tests.unit.afd.test_translation import write_export
 
 pytestmark = pytest.mark.service
 

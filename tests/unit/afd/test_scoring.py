@@ -9,16 +9,16 @@ from typing import Any
 import orjson
 import pytest
 
+from afd.catalogue import Catalogue
+from afd.errors import InternalServerException
+from afd.predictions import Names
+from afd.scoring import Events
+from afd.shelf import Shelf
 from fraud.contracts.topics import Topic
 from fraud.policy.state import ControlBook
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog, Result
 from scoring_api.access import Principal
-from scoring_api.afd.catalogue import Catalogue
-from scoring_api.afd.errors import InternalServerException
-from scoring_api.afd.predictions import Names
-from scoring_api.afd.scoring import Events
-from scoring_api.afd.shelf import Shelf
 from scoring_api.history import RecentHistory
 from scoring_api.labels import LabelSender
 from scoring_api.scoring import Scoring

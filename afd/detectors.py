@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from scoring_api.afd.catalogue import OURS, Catalogue, arn
-from scoring_api.afd.detector_versions import DetectorVersions
-from scoring_api.afd.errors import ConflictException, ValidationException
-from scoring_api.afd.operations import Answer, Request
-from scoring_api.afd.pages import page, shown
-from scoring_api.afd.rules import Rules
-from scoring_api.afd.shelf import TIMES, UPDATED, Clerk, Thing, without_ours
+from afd.catalogue import OURS, Catalogue, arn
+from afd.detector_versions import DetectorVersions
+from afd.errors import ConflictException, ValidationException
+from afd.operations import Answer, Request
+from afd.pages import page, shown
+from afd.rules import Rules
+from afd.shelf import TIMES, UPDATED, Clerk, Thing, without_ours
 
 
 class Detectors:

@@ -8,21 +8,21 @@ from contextlib import contextmanager
 import orjson
 from starlette.concurrency import run_in_threadpool
 
+from afd import predictions
+from afd.catalogue import Catalogue
+from afd.errors import (
+    InternalServerException,
+    ResourceNotFoundException,
+    ValidationException,
+)
+from afd.events import PAGE
+from afd.operations import Answer, Operation, Request, by
 from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import Transaction
 from fraud.features.packing import pack
 from fraud.security.api_keys import Role
 from scoring_api.access import Principal
-from scoring_api.afd import predictions
-from scoring_api.afd.catalogue import Catalogue
-from scoring_api.afd.errors import (
-    InternalServerException,
-    ResourceNotFoundException,
-    ValidationException,
-)
-from scoring_api.afd.events import PAGE
-from scoring_api.afd.operations import Answer, Operation, Request, by
 from scoring_api.history import RecentHistory
 from scoring_api.labels import LabelSender
 from scoring_api.publisher import NotPublished, Publisher

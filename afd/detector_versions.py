@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from afd.catalogue import Catalogue, Place, arn, ours_of
+from afd.errors import ConflictException, ResourceNotFoundException, ValidationException
+from afd.events import PAGE
+from afd.operations import Answer, Request
+from afd.rules import reference, version_of
+from afd.shelf import CREATED, TIMES, UPDATED, Clerk, Thing, Value, without_ours
+from afd.translation import rule_of
 from fraud.contracts.rules import Matching, RuleSet, RuleStatus
 from fraud.contracts.times import utc_text
 from fraud.policy.editor import Desk
-from scoring_api.afd.catalogue import Catalogue, Place, arn, ours_of
-from scoring_api.afd.errors import ConflictException, ResourceNotFoundException, ValidationException
-from scoring_api.afd.events import PAGE
-from scoring_api.afd.operations import Answer, Request
-from scoring_api.afd.rules import reference, version_of
-from scoring_api.afd.shelf import CREATED, TIMES, UPDATED, Clerk, Thing, Value, without_ours
-from scoring_api.afd.translation import rule_of
 
 
 class DetectorVersions:

@@ -16,6 +16,12 @@ from typing import Any, Final
 
 import orjson
 
+from afd.catalogue import OURS, Place, ours_of
+from afd.errors import AfdError
+from afd.events import EventReader, Variable
+from afd.protocol import check_shape
+from afd.shelf import Clerk, Thing, Value, without_ours
+from afd.translation import NotTranslated, list_type_of, outcome_of, rule_of
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse, normal
 from fraud.contracts.rules import Matching, Rule, RuleSet
@@ -23,12 +29,6 @@ from fraud.contracts.transaction import FIELD_BY_NAME
 from fraud.policy.editor import Desk
 from fraud.policy.state import ControlBook
 from model.datasets import ColumnMapping
-from scoring_api.afd.catalogue import OURS, Place, ours_of
-from scoring_api.afd.errors import AfdError
-from scoring_api.afd.events import EventReader, Variable
-from scoring_api.afd.protocol import check_shape
-from scoring_api.afd.shelf import Clerk, Thing, Value, without_ours
-from scoring_api.afd.translation import NotTranslated, list_type_of, outcome_of, rule_of
 
 _PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "variables": ("Variable", "name"),

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from scoring_api.afd.errors import SerializationException, ValidationException
+from afd.errors import SerializationException, ValidationException
 
 TARGET_PREFIX: Final = "AWSHawksNestServiceFacade."
 """What `X-Amz-Target` begins with, before the operation's name."""

@@ -7,8 +7,8 @@ from typing import Any
 import boto3
 import pytest
 
-from scoring_api.afd.errors import SerializationException, ValidationException
-from scoring_api.afd.protocol import check_answer, check_request, operations
+from afd.errors import SerializationException, ValidationException
+from afd.protocol import check_answer, check_request, operations
 
 EVENT: dict[str, Any] = {
     "detectorId": "d",

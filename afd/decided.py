@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from afd import predictions
+from afd.catalogue import Catalogue
+from afd.errors import ResourceNotFoundException
+from afd.events import NOBODY, UNKNOWN, read_time, their_label
+from afd.operations import Answer, Operation, Request, in_a_thread
+from afd.past import Document, Past
+from afd.predictions import Names
 from fraud.contracts.rules import Matching
 from fraud.contracts.transaction import FIELD_BY_NAME
 from fraud.security.api_keys import Role
 from scoring_api.access import Principal
-from scoring_api.afd import predictions
-from scoring_api.afd.catalogue import Catalogue
-from scoring_api.afd.errors import ResourceNotFoundException
-from scoring_api.afd.events import NOBODY, UNKNOWN, read_time, their_label
-from scoring_api.afd.operations import Answer, Operation, Request, in_a_thread
-from scoring_api.afd.past import Document, Past
-from scoring_api.afd.predictions import Names
 
 _EVENT: Final = ("event_id", "entity_id", "event_time")
 _PAGE: Final = 10

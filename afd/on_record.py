@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from afd.catalogue import Catalogue
+from afd.operations import Request
+from afd.shelf import Thing
 from fraud.policy.audited_editor import MAX_HASHES, list_on_record, text_on_record, values_on_record
 from fraud.security.pseudonyms import Pseudonyms
-from scoring_api.afd.catalogue import Catalogue
-from scoring_api.afd.operations import Request
-from scoring_api.afd.shelf import Thing
 
 _NAMED_BY: Final = ("name", "ruleId", "detectorVersionId", "detectorId")
 _TEXTS: Final = frozenset({"expression", "description", "defaultValue"})

@@ -8,6 +8,16 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from opensearchpy import OpenSearch
 
+from afd.administration import Administration
+from afd.catalogue import Catalogue
+from afd.decided import Decided
+from afd.models import ModelNumbers, Models
+from afd.past import Past
+from afd.predictions import Names
+from afd.routes import AfdDoor, afd_routes
+from afd.scoring import Events
+from afd.shelf import Clerk, Shelf
+from afd.translation import read_outcomes
 from fraud.contracts.decision import ModelRef
 from fraud.policy.editor import Desk, Publisher
 from fraud.policy.state import ControlBook
@@ -17,16 +27,6 @@ from fraud.security.pseudonyms import Pseudonyms
 from model.datasets import ColumnMapping, DatasetError
 from model.registry import Registry
 from scoring_api.access import RateLimit
-from scoring_api.afd.administration import Administration
-from scoring_api.afd.catalogue import Catalogue
-from scoring_api.afd.decided import Decided
-from scoring_api.afd.models import ModelNumbers, Models
-from scoring_api.afd.past import Past
-from scoring_api.afd.predictions import Names
-from scoring_api.afd.routes import AfdDoor, afd_routes
-from scoring_api.afd.scoring import Events
-from scoring_api.afd.shelf import Clerk, Shelf
-from scoring_api.afd.translation import read_outcomes
 from scoring_api.history import RecentHistory
 from scoring_api.labels import LabelSender
 from scoring_api.publisher import Publisher as RecordPublisher

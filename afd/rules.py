@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from afd.catalogue import OURS, Catalogue, arn
+from afd.declared import OUR_OUTCOMES
+from afd.errors import ConflictException, ResourceNotFoundException, ValidationException
+from afd.operations import Answer, Request
+from afd.pages import shown
+from afd.shelf import CREATED, UPDATED, Clerk, Thing, Value
+from afd.translation import rule_of
 from fraud.contracts.times import utc_text
-from scoring_api.afd.catalogue import OURS, Catalogue, arn
-from scoring_api.afd.declared import OUR_OUTCOMES
-from scoring_api.afd.errors import ConflictException, ResourceNotFoundException, ValidationException
-from scoring_api.afd.operations import Answer, Request
-from scoring_api.afd.pages import shown
-from scoring_api.afd.shelf import CREATED, UPDATED, Clerk, Thing, Value
-from scoring_api.afd.translation import rule_of
 
 
 class Rules:

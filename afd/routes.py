@@ -14,11 +14,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from fraud.runtime.clock import Clock, system_clock
-from fraud.runtime.metrics import AFD_CALLS
-from fraud.security.aws_credentials import AwsCredential, AwsCredentials
-from scoring_api.access import ANYONE, Principal, RateLimit, RateLimited, request_id
-from scoring_api.afd.errors import (
+from afd.errors import (
     AccessDeniedException,
     AfdError,
     InternalServerException,
@@ -28,10 +24,14 @@ from scoring_api.afd.errors import (
     ValidationException,
     invalid,
 )
-from scoring_api.afd.events import PAGE
-from scoring_api.afd.operations import Operation
-from scoring_api.afd.protocol import CONTENT_TYPE, TARGET_PREFIX, check_request, operations
-from scoring_api.afd.signature import Call, Headers, check_claim, verify
+from afd.events import PAGE
+from afd.operations import Operation
+from afd.protocol import CONTENT_TYPE, TARGET_PREFIX, check_request, operations
+from afd.signature import Call, Headers, check_claim, verify
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.metrics import AFD_CALLS
+from fraud.security.aws_credentials import AwsCredential, AwsCredentials
+from scoring_api.access import ANYONE, Principal, RateLimit, RateLimited, request_id
 from scoring_api.scoring import NotReady
 
 _NONE: Final = "none"

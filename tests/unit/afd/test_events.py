@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
+from afd.errors import ValidationException
+from afd.events import EventReader, Variable
 from model.datasets import ColumnMapping
-from scoring_api.afd.errors import ValidationException
-from scoring_api.afd.events import EventReader, Variable
 
 OURS = {"transaction_amt": "24.90", "transaction_currency": "usd"}
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from afd.catalogue import Catalogue, arn
+from afd.errors import ResourceNotFoundException
+from afd.operations import Answer, Operation, Request, in_a_thread
+from afd.pages import page
+from afd.predictions import MODEL_TYPE, Names
 from fraud.contracts.decision import ModelRef
 from fraud.security.api_keys import Role
 from model.registry import Manifest, Registry
 from scoring_api.access import Principal
-from scoring_api.afd.catalogue import Catalogue, arn
-from scoring_api.afd.errors import ResourceNotFoundException
-from scoring_api.afd.operations import Answer, Operation, Request, in_a_thread
-from scoring_api.afd.pages import page
-from scoring_api.afd.predictions import MODEL_TYPE, Names
 
 _PAGE: Final = 10
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from scoring_api.afd.catalogue import Catalogue, arn
-from scoring_api.afd.errors import ConflictException, ValidationException
-from scoring_api.afd.events import FRAUD_LABELS, LEGITIMATE_LABELS, PAGE
-from scoring_api.afd.operations import Answer, Request
-from scoring_api.afd.pages import shown
-from scoring_api.afd.shelf import TIMES, Clerk, Thing, without_ours
-from scoring_api.afd.translation import outcome_of
+from afd.catalogue import Catalogue, arn
+from afd.errors import ConflictException, ValidationException
+from afd.events import FRAUD_LABELS, LEGITIMATE_LABELS, PAGE
+from afd.operations import Answer, Request
+from afd.pages import shown
+from afd.shelf import TIMES, Clerk, Thing, without_ours
+from afd.translation import outcome_of
 
 OUR_OUTCOMES: Final = ("approve", "block", "review")
 """Those that there are undeclared."""

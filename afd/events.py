@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from afd.errors import ValidationException
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.label import Label, LabelValue
 from fraud.contracts.times import utc_text
@@ -26,7 +27,6 @@ from fraud.contracts.transaction import (
     from_mapping,
 )
 from model.datasets import LABEL, LABEL_TIME, ColumnMapping, label_value
-from scoring_api.afd.errors import ValidationException
 
 PAGE: Final = "docs/migrating-from-amazon-fraud-detector.md"
 

@@ -8,6 +8,24 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
+from afd.catalogue import Catalogue
+from afd.declared import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, Declared
+from afd.detector_versions import DetectorVersions
+from afd.detectors import Detectors
+from afd.errors import (
+    ConflictException,
+    InternalServerException,
+    ResourceNotFoundException,
+    ValidationException,
+    invalid,
+)
+from afd.lists import Lists
+from afd.on_record import OnRecord
+from afd.operations import Answer, Operation, Request, by, in_a_thread
+from afd.rules import Rules
+from afd.shelf import Clerk
+from afd.translation import NotTranslated
+from afd.variables import Variables
 from fraud.contracts.errors import InvalidMessage
 from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.control import CannotPublish
@@ -18,24 +36,6 @@ from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
 from fraud.security.pseudonyms import Pseudonyms
 from scoring_api.access import Principal
-from scoring_api.afd.catalogue import Catalogue
-from scoring_api.afd.declared import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, Declared
-from scoring_api.afd.detector_versions import DetectorVersions
-from scoring_api.afd.detectors import Detectors
-from scoring_api.afd.errors import (
-    ConflictException,
-    InternalServerException,
-    ResourceNotFoundException,
-    ValidationException,
-    invalid,
-)
-from scoring_api.afd.lists import Lists
-from scoring_api.afd.on_record import OnRecord
-from scoring_api.afd.operations import Answer, Operation, Request, by, in_a_thread
-from scoring_api.afd.rules import Rules
-from scoring_api.afd.shelf import Clerk
-from scoring_api.afd.translation import NotTranslated
-from scoring_api.afd.variables import Variables
 
 
 class Administration:

@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl, quote
 
-from fraud.security.aws_credentials import AwsCredential
-from scoring_api.afd.errors import (
+from afd.errors import (
     IncompleteSignatureException,
     InvalidSignatureException,
     MissingAuthenticationTokenException,
     UnrecognizedClientException,
 )
+from fraud.security.aws_credentials import AwsCredential
 
 MAX_SKEW: Final = timedelta(minutes=5)
 """How far a call's time may be from ours, either way: AWS's own."""

@@ -14,10 +14,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException, TransportError
 
+from afd.errors import InternalServerException, ValidationException
 from dashboards.panels import Index
 from fraud.runtime.opensearch import MAY_BE_MISSING
 from fraud.runtime.settings import KafkaSettings
-from scoring_api.afd.errors import InternalServerException, ValidationException
 
 Document = dict[str, Any]
 

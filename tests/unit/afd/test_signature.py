@@ -14,16 +14,16 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.security.api_keys import Role
-from fraud.security.aws_credentials import AwsCredential
-from scoring_api.afd.errors import (
+from afd.errors import (
     AfdError,
     IncompleteSignatureException,
     InvalidSignatureException,
     MissingAuthenticationTokenException,
     UnrecognizedClientException,
 )
-from scoring_api.afd.signature import Call, verify
+from afd.signature import Call, verify
+from fraud.security.api_keys import Role
+from fraud.security.aws_credentials import AwsCredential
 
 NOW_MS = 1_772_323_200_000
 OURS = AwsCredential("default", "FSKAABCDEFGHIJKLMNOP", "a-secret-of-more-than-twenty-characters", Role.ADMIN)  # fmt: skip

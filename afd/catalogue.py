@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from afd.errors import ResourceNotFoundException, ValidationException
+from afd.events import EventReader, Variable
+from afd.shelf import Shelf, Thing, Value
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.policy.state import ControlBook, RuleVersion
 from model.datasets import ColumnMapping
-from scoring_api.afd.errors import ResourceNotFoundException, ValidationException
-from scoring_api.afd.events import EventReader, Variable
-from scoring_api.afd.shelf import Shelf, Thing, Value
 
 OURS: Final = "fraudstream"
 """Id of the detector that shows the rule sets that no client made: they can be read as its versions."""

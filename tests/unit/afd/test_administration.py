@@ -10,6 +10,13 @@ from typing import Any
 
 import pytest
 
+from afd import shelf
+from afd.administration import Administration
+from afd.catalogue import Catalogue
+from afd.errors import ValidationException
+from afd.past import _place
+from afd.protocol import check_request
+from afd.shelf import KIND, Clerk, Shelf
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.lists import ListType
 from fraud.policy.editor import Desk
@@ -17,13 +24,6 @@ from fraud.policy.state import ControlBook
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
 from scoring_api.access import Principal
-from scoring_api.afd import shelf
-from scoring_api.afd.administration import Administration
-from scoring_api.afd.catalogue import Catalogue
-from scoring_api.afd.errors import ValidationException
-from scoring_api.afd.past import _place
-from scoring_api.afd.protocol import check_request
-from scoring_api.afd.shelf import KIND, Clerk, Shelf
 from tests.unit.scoring_api.an_api import PSEUDONYMS
 
 ADA = Principal("ada", Role.ANALYST, "AKIA1")

@@ -6,17 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from afd.catalogue import Catalogue, arn
+from afd.errors import ResourceNotFoundException, ValidationException
+from afd.operations import Answer, Request
+from afd.pages import page, shown
+from afd.shelf import CREATED, Clerk, Thing
+from afd.translation import list_type_of
+from afd.variables import VARIABLE_TYPE
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse
 from fraud.contracts.times import utc_text
 from fraud.policy.editor import Desk
 from fraud.runtime.clock import Clock
-from scoring_api.afd.catalogue import Catalogue, arn
-from scoring_api.afd.errors import ResourceNotFoundException, ValidationException
-from scoring_api.afd.operations import Answer, Request
-from scoring_api.afd.pages import page, shown
-from scoring_api.afd.shelf import CREATED, Clerk, Thing
-from scoring_api.afd.translation import list_type_of
-from scoring_api.afd.variables import VARIABLE_TYPE
 
 
 class Lists:

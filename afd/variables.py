@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from scoring_api.afd.catalogue import Catalogue, arn
-from scoring_api.afd.errors import AfdError, ConflictException, ValidationException
-from scoring_api.afd.events import PAGE
-from scoring_api.afd.operations import Answer, Request
-from scoring_api.afd.pages import shown
-from scoring_api.afd.protocol import check_shape
-from scoring_api.afd.shelf import Clerk, Thing, Value, without_ours
+from afd.catalogue import Catalogue, arn
+from afd.errors import AfdError, ConflictException, ValidationException
+from afd.events import PAGE
+from afd.operations import Answer, Request
+from afd.pages import shown
+from afd.protocol import check_shape
+from afd.shelf import Clerk, Thing, Value, without_ours
 
 VARIABLE_TYPE: Final = "variableType"
 

@@ -8,19 +8,19 @@ from typing import Any
 import orjson
 import pytest
 
-from fraud.contracts.decision import Outcome
-from fraud.contracts.lists import ListType
-from fraud.contracts.rules import Matching
-from scoring_api.afd.exports import ExportError, plan, read_export
-from scoring_api.afd.pages import page
-from scoring_api.afd.predictions import Names, prediction
-from scoring_api.afd.translation import (
+from afd.exports import ExportError, plan, read_export
+from afd.pages import page
+from afd.predictions import Names, prediction
+from afd.translation import (
     NotTranslated,
     expression_of,
     outcome_of,
     read_outcomes,
     rule_of,
 )
+from fraud.contracts.decision import Outcome
+from fraud.contracts.lists import ListType
+from fraud.contracts.rules import Matching
 from tests.builders import a_decision
 
 NAMES = Names("", lambda _name, _version: "3.0", lambda _id, _version, outcome: [outcome])
