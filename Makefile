@@ -93,11 +93,11 @@ lock: .venv/.ready  ## Resolve the dependencies anew into requirements.lock, and
 .PHONY: docs
 docs: .venv/.ready  ## Rewrite .env.example, the JSON schemas and the generated pages of docs
 	@$(BIN)/python -m fraud.contracts.json_schema
-	@$(BIN)/python -m fraudstream.reference
+	@$(BIN)/python -m tools.reference
 
 .PHONY: rates
 rates: .venv/.ready  ## Rewrite the exchange-rate table from the newest published rates
-	@$(BIN)/python -m fraud.features.make_exchange_rates
+	@$(BIN)/python -m tools.exchange_rates
 
 .PHONY: bench
 bench: .venv/.ready  ## Measure the stream, REST, training, rules and alerts; one of them with B=rest

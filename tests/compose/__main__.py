@@ -30,8 +30,8 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from devstack.ports import free_ports
-from fraudstream.monitoring import ALARMS, PANELS, TARGETS
 from notifier.settings import Settings
+from tools.monitoring import ALARMS, PANELS, TARGETS
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "fraudstream-test"

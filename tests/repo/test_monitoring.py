@@ -11,7 +11,7 @@ import yaml
 
 import fraud.runtime.metrics as declared
 from devstack.servers.flink import METRICS_PORT
-from fraudstream.monitoring import (
+from tools.monitoring import (
     ALARMS,
     AS_MANY_AS_THERE_ARE,
     PANELS,

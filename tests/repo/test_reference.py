@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fraudstream.reference import SETTINGS, pages
+from tools.reference import SETTINGS, pages
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name != "benchmarks"]

@@ -30,7 +30,7 @@ from fraud.features.catalogue import FEATURES, KEYS, LAYOUT_ID
 from fraud.features.history import Histories
 from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES, FEATURES_HASH, feature_matrix
-from fraudstream.reference import features_page
+from tools.reference import features_page
 from fraud.contracts.transaction import decode
 from tests.builders import a_value
 

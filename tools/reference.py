@@ -19,7 +19,7 @@ from fraud.contracts.transaction import FIELDS
 from fraud.features.catalogue import FEATURES, KEYS
 from fraud.rules.functions import FUNCTIONS
 from fraud.rules.variables import RESULTS, standard_variables
-from fraudstream import monitoring
+from tools import monitoring
 
 SETTINGS: Final = (
     ("Services and the local stack", "fraud.runtime.settings:PlaceSettings"),
