@@ -20,7 +20,7 @@ from fraud.contracts.lists import ListChange
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.topics import TOPICS
 from fraud.contracts.transaction import decode
-from tests.builders import a_value
+from tests.support.builders import a_value
 from tests.unit.contracts.test_transaction import REFUSED
 
 EXAMPLES = sorted(EXAMPLE_FOLDER.glob("*/*.json"))

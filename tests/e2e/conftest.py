@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from devstack.ports import free_ports
-from tests.e2e.stack import Stack
+from tests.support.stack import Stack
 
 _PORTS = (
     "KAFKA_PORT",

@@ -15,8 +15,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from fraud.security.aws_credentials import AwsCredentials
-from tests.e2e.people import Record, a_customer, a_payment
-from tests.e2e.stack import Stack, wait_for
+from tests.support.people import Record, a_customer, a_payment
+from tests.support.stack import Stack, wait_for
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
 

@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
 from fraud.contracts.json_schema import EXAMPLE_FOLDER
-from tests.e2e.stack import Stack, get_json, wait_for
+from tests.support.stack import Stack, get_json, wait_for
 from tests.unit.contracts.test_transaction import REFUSED
 
 EXAMPLES = EXAMPLE_FOLDER / "transaction"

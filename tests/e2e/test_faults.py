@@ -15,8 +15,8 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
-from tests.e2e.people import THIEF, a_customer, a_payment
-from tests.e2e.stack import Stack, wait_for
+from tests.support.people import THIEF, a_customer, a_payment
+from tests.support.stack import Stack, wait_for
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
 

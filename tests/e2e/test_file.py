@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Stack, get_json, wait_for
+from tests.support.stack import Stack, get_json, wait_for
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
 

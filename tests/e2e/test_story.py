@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.e2e.people import THIEF, Record, a_customer, a_payment
-from tests.e2e.stack import Stack, get_json, wait_for
+from tests.support.people import THIEF, Record, a_customer, a_payment
+from tests.support.stack import Stack, get_json, wait_for
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
 

@@ -23,7 +23,7 @@ from fraud.decision.policy import Policy
 from fraud.decision.rule_sets import shipped
 from fraud.features.packing import pack
 from model.registry import Registry
-from tests.builders import Memory, a_record, a_registry, a_value
+from tests.support.builders import Memory, a_record, a_registry, a_value
 from tests.unit.contracts.test_transaction import REFUSED
 
 pytestmark = [pytest.mark.flink, pytest.mark.slow]

@@ -22,8 +22,8 @@ from fraud.features.catalogue import KEYS
 from fraud.features.packing import pack
 from fraud.features.replay import replay, rings_of
 from fraud.features.vector import FEATURE_NAMES, feature_matrix
-from tests.builders import Memory
-from tests.parity.naive import WINDOWS_MS, NaiveStream
+from tests.support.builders import Memory
+from tests.support.naive import WINDOWS_MS, NaiveStream
 
 NOW_MS = 1_772_323_200_000
 

@@ -25,7 +25,7 @@ from fraud.runtime.settings import OpenSearchSettings
 from indexer.bulk import connect
 from indexer.documents import Document
 from indexer.sink import Sink
-from tests.decisions import dead_letters, documents, processed_records
+from tests.support.decisions import dead_letters, documents, processed_records
 
 pytestmark = pytest.mark.service
 

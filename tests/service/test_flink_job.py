@@ -28,8 +28,8 @@ import fraud
 from flink_job.checkpoints import retained
 from flink_job.cluster import Cluster
 from fraud.contracts.dead_letter import MAX_KEY_BYTES, MAX_VALUE_BYTES
-from tests.builders import a_registry, a_value
 from tests.conftest import FlinkCluster
+from tests.support.builders import a_registry, a_value
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
 
@@ -337,7 +337,7 @@ def test_another_layout_rebuilds_the_history_and_publishes_nothing_again(
     models = tmp_path / "earlier"
     script = (
         "import sys; from pathlib import Path; sys.path.append(sys.argv[2]); "
-        "from tests.builders import a_registry; a_registry(Path(sys.argv[1]))"
+        "from tests.support.builders import a_registry; a_registry(Path(sys.argv[1]))"
     )
     root = Path(fraud.__file__).parent.parent
     subprocess.run([job.python, "-P", "-c", script, str(models), str(root)], check=True)

@@ -45,10 +45,10 @@ from indexer.migration import MigrationFailed, due
 from indexer.retention import ClockDoubted, delete_expired, find_expired
 from indexer.sink import Sink
 from indexer.template import DEAD_LETTER_INDEX, VERSION
-from tests.builders import START_MS, a_processed
-from tests.service.door import Door
-from tests.service.faulty import FaultyProxy
-from tests.service.processes import OutputTopic, ServiceProcess, until
+from tests.support.builders import START_MS, a_processed
+from tests.support.faulty import FaultyProxy
+from tests.support.gate import Door
+from tests.support.processes import OutputTopic, ServiceProcess, until
 
 pytestmark = pytest.mark.service
 

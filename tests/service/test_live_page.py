@@ -40,9 +40,9 @@ from scoring_api.live.board import Board
 from scoring_api.live.routes import live_routes
 from scoring_api.live.session import Sessions
 from scoring_api.scoring import Scoring
-from tests.decisions import PSEUDONYMS, dead_letters, documents, processed_records
-from tests.service.door import Door
-from tests.unit.scoring_api.fakes import an_engine
+from tests.support.decisions import PSEUDONYMS, dead_letters, documents, processed_records
+from tests.support.fakes import an_engine
+from tests.support.gate import Door
 
 pytestmark = pytest.mark.service
 

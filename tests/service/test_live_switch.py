@@ -33,10 +33,10 @@ from fraud.policy.editor import Desk
 from fraud.policy.follower import LiveBook, SeenPublisher
 from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
-from tests.builders import a_record, a_value
 from tests.conftest import FlinkCluster
 from tests.service.test_flink_job import Job, python_workers
 from tests.service.test_scoring_api import Api, api, until
+from tests.support.builders import a_record, a_value
 from tests.unit.model.conftest import train_booster
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]

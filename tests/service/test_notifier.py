@@ -24,10 +24,10 @@ from standardwebhooks import Webhook
 from devstack.ports import free_ports
 from devstack.process import running
 from devstack.servers.mail import mail as mail_service
-from tests.builders import a_processed
-from tests.receiver import Receiver
-from tests.service.door import Door
-from tests.service.processes import OutputTopic, ServiceProcess, until
+from tests.support.builders import a_processed
+from tests.support.gate import Door
+from tests.support.processes import OutputTopic, ServiceProcess, until
+from tests.support.receiver import Receiver
 
 pytestmark = pytest.mark.service
 

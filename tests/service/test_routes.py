@@ -27,9 +27,9 @@ from fraud.security.pseudonyms import KEY_FILE, Pseudonyms, kept_key
 from indexer.bulk import connect
 from indexer.documents import to_document
 from indexer.sink import Sink
-from tests.builders import START_MS, a_record
-from tests.decisions import processed_records
 from tests.service.test_scoring_api import Topic, a_registry, api, settings_of, until
+from tests.support.builders import START_MS, a_record
+from tests.support.decisions import processed_records
 
 pytestmark = pytest.mark.service
 

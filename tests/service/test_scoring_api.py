@@ -44,9 +44,9 @@ from model.registry import Registry
 from scoring_api.follower import Follower
 from scoring_api.history import RecentHistory
 from scoring_api.snapshot import SnapshotFile
-from tests.builders import a_record
+from tests.support.builders import a_record
+from tests.support.fakes import processed
 from tests.unit.model.conftest import train_booster
-from tests.unit.scoring_api.fakes import processed
 
 pytestmark = pytest.mark.service
 

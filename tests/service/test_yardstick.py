@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import yardstick
 from benchmarks.own_stack import Broker
 from benchmarks.yardstick import Load, Loop
-from tests.builders import a_registry, a_value
+from tests.support.builders import a_registry, a_value
 
 pytestmark = pytest.mark.service
 

@@ -24,7 +24,7 @@ from fraud.policy.state import ControlBook
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
 from scoring_api.access import Principal
-from tests.unit.scoring_api.an_api import PSEUDONYMS
+from tests.support.an_api import PSEUDONYMS
 
 ADA = Principal("ada", Role.ANALYST, "AKIA1")
 

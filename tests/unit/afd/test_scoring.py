@@ -22,8 +22,8 @@ from scoring_api.access import Principal
 from scoring_api.history import RecentHistory
 from scoring_api.labels import LabelSender
 from scoring_api.scoring import Scoring
-from tests.unit.scoring_api.an_api import ListPublisher
-from tests.unit.scoring_api.fakes import an_engine
+from tests.support.an_api import ListPublisher
+from tests.support.fakes import an_engine
 
 CHECKOUT = Principal("checkout", Role.SCORE, "AKIA1")
 

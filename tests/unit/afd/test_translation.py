@@ -21,7 +21,7 @@ from afd.translation import (
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListType
 from fraud.contracts.rules import Matching
-from tests.builders import a_decision
+from tests.support.builders import a_decision
 
 NAMES = Names("", lambda _name, _version: "3.0", lambda _id, _version, outcome: [outcome])
 

@@ -23,8 +23,8 @@ from fraud.decision.lists import Lookup
 from fraud.decision.policy import Judge, Policy
 from fraud.decision.rule_sets import CompiledRules, default_rules
 from fraud.features.vector import FEATURE_NAMES
-from tests.builders import START_MS
-from tests.past import SpreadScorer, decided, transactions
+from tests.support.builders import START_MS
+from tests.support.past import SpreadScorer, decided, transactions
 
 EXPIRES_MS = START_MS + 20_000
 """Half of the decisions are made before."""

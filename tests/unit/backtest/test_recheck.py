@@ -16,8 +16,8 @@ from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.decision.scorer import Scorer
 from fraud.policy.editor import Desk
-from tests.builders import START_MS
-from tests.past import SpreadScorer, World, decided, transactions, two_rules
+from tests.support.builders import START_MS
+from tests.support.past import SpreadScorer, World, decided, transactions, two_rules
 
 MODELS = {version: SpreadScorer(version, factor) for version, factor in (("1", 0.37), ("2", 0.21))}
 

@@ -15,7 +15,7 @@ from fraud.contracts.transaction import decode
 from fraud.features.packing import pack
 from fraud.features.replay import replay
 from fraud.features.vector import vectors
-from tests.builders import a_value
+from tests.support.builders import a_value
 
 
 def a_row(

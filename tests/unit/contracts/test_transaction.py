@@ -22,7 +22,7 @@ from fraud.contracts.transaction import (
     parse_many,
     with_decision,
 )
-from tests.builders import a_record, a_value
+from tests.support.builders import a_record, a_value
 
 REFUSED = [
     (None, ErrorCode.NULL_VALUE, None),

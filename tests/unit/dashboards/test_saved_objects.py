@@ -11,7 +11,7 @@ from dashboards.panels import LISTINGS, PANELS, SCRIPTS, Index
 from dashboards.requests import Span, request
 from dashboards.saved_objects import FILE, ndjson, saved_objects
 from fraud.runtime.clock import to_datetime
-from tests.builders import START_MS
+from tests.support.builders import START_MS
 
 OBJECTS = saved_objects()
 BY_KEY = {(one["type"], one["id"]): one for one in OBJECTS}

@@ -21,7 +21,7 @@ from fraud.decision.rule_sets import CompiledRules, shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES
-from tests.builders import START_MS, Memory, a_record
+from tests.support.builders import START_MS, Memory, a_record
 
 AMOUNT = FEATURE_NAMES.index("amount_base")
 

@@ -10,8 +10,8 @@ import pytest
 from fraud.contracts.transaction import decode
 from fraud.features import networks
 from fraud.features.of_transaction import Batch, ip_address, phone_country_matches
-from tests.builders import a_value
-from tests.parity.naive import class_of
+from tests.support.builders import a_value
+from tests.support.naive import class_of
 
 # What Python's own answer was for these hung on its patch level.
 NAMED = {

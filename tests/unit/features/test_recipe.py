@@ -32,7 +32,7 @@ from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES, FEATURES_HASH, feature_matrix
 from tools.reference import features_page
 from fraud.contracts.transaction import decode
-from tests.builders import a_value
+from tests.support.builders import a_value
 
 histories = {key.name: Histories(key) for key in KEYS}
 rows = []

@@ -6,7 +6,7 @@ import orjson
 
 from fraud.kafka.group_consumer import Message
 from indexer.dead_letters import to_dead_letter
-from tests.builders import START_MS
+from tests.support.builders import START_MS
 
 HEADERS = (
     ("error_code", b"wrong_type"),

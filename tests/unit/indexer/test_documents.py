@@ -17,7 +17,7 @@ from fraud.features.catalogue import FEATURES
 from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import expired_indexes, index_name, to_document
 from indexer.template import MAX_FIELDS, mapping
-from tests.builders import START_MS, a_decision, a_processed, a_record
+from tests.support.builders import START_MS, a_decision, a_processed, a_record
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
 CLEAR = Pseudonyms(b"k" * 32, clear=True)

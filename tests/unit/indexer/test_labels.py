@@ -16,8 +16,8 @@ from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import ALIAS, Document, to_document
 from indexer.labels import KnownLabel, label_id, to_label
 from indexer.sink import Sink
-from tests.builders import START_MS, a_processed
-from tests.unit.indexer.cluster import FakeClient
+from tests.support.builders import START_MS, a_processed
+from tests.support.fake_opensearch import FakeClient
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
 

@@ -9,7 +9,7 @@ import orjson
 from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import to_document
 from indexer.migration import upgraded
-from tests.builders import a_processed, a_record
+from tests.support.builders import a_processed, a_record
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
 CLEAR = Pseudonyms(b"k" * 32, clear=True)

@@ -11,7 +11,7 @@ from fraud.contracts.topics import Topic
 from fraud.kafka.group_consumer import Message
 from fraud.kafka.topic_follower import Position
 from indexer.rebuild import Rebuilt, _Reader
-from tests.builders import START_MS
+from tests.support.builders import START_MS
 
 
 class GrowingFeed:

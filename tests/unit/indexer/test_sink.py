@@ -18,8 +18,8 @@ from indexer.bulk import MAX_TRIES, MIN_ITEMS
 from indexer.documents import Document, to_document
 from indexer.sink import Sink
 from indexer.template import VERSION, templates
-from tests.builders import START_MS, a_processed
-from tests.unit.indexer.cluster import FakeClient
+from tests.support.builders import START_MS, a_processed
+from tests.support.fake_opensearch import FakeClient
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
 REJECTED = "processed_transactions_rejected"

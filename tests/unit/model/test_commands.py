@@ -19,7 +19,7 @@ from fraud.security.audit import AuditLog
 from model.commands import app
 from model.datasets import SIMULATOR
 from model.registry import BOOSTER_FILE, MANIFEST_FILE, Registry
-from tests.unit.model.histories import labelled_rows, write_rows
+from tests.support.histories import labelled_rows, write_rows
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

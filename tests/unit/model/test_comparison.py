@@ -17,8 +17,8 @@ from fraud.decision.engine import Engine
 from fraud.decision.policy import Challenge, Policy
 from fraud.decision.rule_sets import CompiledRules, shipped
 from model.comparison import Comparisons, ShadowComparison
-from tests.builders import START_MS
-from tests.past import SpreadScorer, decided, transactions
+from tests.support.builders import START_MS
+from tests.support.past import SpreadScorer, decided, transactions
 
 CHAMPION, CHALLENGER = SpreadScorer("1"), SpreadScorer("2", 0.41)
 RULES = CompiledRules(

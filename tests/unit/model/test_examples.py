@@ -13,7 +13,7 @@ from fraud.contracts.transaction import event_time_to_ms
 from model.datasets import SIMULATOR, TARGETS, ColumnMapping, Dataset
 from model.examples import UNKNOWN, History, Source, feature_rows, read_history
 from model.report import data_warnings
-from tests.unit.model.histories import START_MS, labelled_rows, write_rows
+from tests.support.histories import START_MS, labelled_rows, write_rows
 
 
 def read(path: Path, rows: list[dict[str, Any]]) -> History:

@@ -17,7 +17,7 @@ from model.missing import (
     hide,
     left_out,
 )
-from tests.builders import a_record
+from tests.support.builders import a_record
 
 
 def test_fields_are_left_out_singly_and_together_at_their_shares() -> None:

@@ -17,7 +17,7 @@ from model.examples import History
 from model.promotion import PromotionRefused, check
 from model.registry import LATER_FILE, ModelAltered, ModelMismatch, Registry
 from model.training import Trained, TrainingConfig, measurable, period_of, train
-from tests.unit.model.histories import labelled_rows
+from tests.support.histories import labelled_rows
 from tests.unit.model.test_training import read
 
 CONFIG = TrainingConfig(

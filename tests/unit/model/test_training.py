@@ -19,7 +19,7 @@ from model.datasets import ColumnMapping, Dataset
 from model.examples import UNKNOWN, History, Source, feature_rows, read_history
 from model.scorer import XGBoostScorer
 from model.training import RAW_FEATURES, TooFewLabels, Trained, TrainingConfig, split, train
-from tests.unit.model.histories import labelled_rows, write_rows
+from tests.support.histories import labelled_rows, write_rows
 
 CONFIG = TrainingConfig(
     min_rounds=30, max_rounds=60, patience=15, search=0, baseline=False, resamples=10

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fraud.contracts.decision import Outcome
 from fraud.contracts.errors import InvalidMessage
 from notifier.alerts import Alert, Severity, SeverityRule, alert_key, one_line, read_alert
-from tests.builders import a_decision, a_processed, a_record
+from tests.support.builders import a_decision, a_processed, a_record
 
 
 def the_alert(

@@ -23,7 +23,7 @@ from notifier.channels import (
 )
 from notifier.delivery import Delivery, Housekeeping, back_off_s
 from notifier.planning import Kind
-from tests.unit.notifier.desk import TEAM, Desk, FakeTransport, a_policy, an_alert
+from tests.support.alerts import TEAM, Desk, FakeTransport, a_policy, an_alert
 
 
 def a_delivery(desk: Desk, transport: Any) -> Delivery:

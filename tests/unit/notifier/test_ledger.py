@@ -11,7 +11,7 @@ import pytest
 from fraud.contracts.times import HOUR_MS
 from notifier.ledger import Ledger, LedgerInUse, LedgerLock
 from notifier.planning import Hold, Kind
-from tests.unit.notifier.desk import TEAM, Desk, a_policy, an_alert
+from tests.support.alerts import TEAM, Desk, a_policy, an_alert
 
 OTHER = "webhook:cases"
 

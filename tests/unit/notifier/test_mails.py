@@ -21,8 +21,8 @@ from notifier.mails import MailTransport, message_id, render_mail
 from notifier.planning import Kind
 from notifier.smtp import SmtpServer
 from notifier.wording import Links, Templates, TemplatesError, sample_alert
-from tests.builders import START_MS, a_processed
-from tests.unit.notifier.desk import OUTCOMES, TEAM, a_destination, a_message, an_alert
+from tests.support.alerts import OUTCOMES, TEAM, a_destination, a_message, an_alert
+from tests.support.builders import START_MS, a_processed
 
 SENDER = "Fraudstream <alerts@example.com>"
 TEMPLATES = Templates(

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from fraudstream.cli import app
 from notifier.commands import load
 from notifier.settings import Settings
-from tests.unit.notifier.desk import TEAM, Desk
+from tests.support.alerts import TEAM, Desk
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fraud.contracts.times import HOUR_MS
 from notifier.alerts import Severity
 from notifier.planning import COUNTED, Hold, Kind, Plan, Policy, Waiting, plan
 from notifier.quiet import QuietHours
-from tests.unit.notifier.desk import a_policy
+from tests.support.alerts import a_policy
 
 NIGHT_MS = 23 * HOUR_MS
 """23:00 UTC on 1 January 1970."""

@@ -24,8 +24,8 @@ from notifier.planning import Kind
 from notifier.routing import Destination
 from notifier.webhooks import HttpTransport, slack_documents
 from notifier.wording import Links, Templates, sample_alert
-from tests.receiver import Receiver
-from tests.unit.notifier.desk import a_destination, a_message, an_alert
+from tests.support.alerts import a_destination, a_message, an_alert
+from tests.support.receiver import Receiver
 
 TEMPLATES = Templates(Links("https://fraud.example.com", "https://dash.example.com"))
 SECRET = bytes(range(32))

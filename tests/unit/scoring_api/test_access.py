@@ -14,8 +14,8 @@ from prometheus_client import REGISTRY
 from fraud.security.api_keys import Role
 from scoring_api.access import RateLimit, RateLimited
 from scoring_api.scoring import MAX_BODY_BYTES
-from tests.builders import a_record
-from tests.unit.scoring_api.an_api import AnApi
+from tests.support.an_api import AnApi
+from tests.support.builders import a_record
 
 PROBLEM = "application/problem+json"
 

@@ -19,8 +19,8 @@ from scoring_api.access import Access, RateLimit
 from scoring_api.app import create_app
 from scoring_api.history import RecentHistory, read_processed
 from scoring_api.scoring import MAX_BODY_BYTES, MAX_RECORDS, Scoring
-from tests.builders import a_record
-from tests.unit.scoring_api.fakes import CountingScorer, an_engine, processed
+from tests.support.builders import a_record
+from tests.support.fakes import CountingScorer, an_engine, processed
 
 Post = Callable[[bytes], httpx.Response]
 

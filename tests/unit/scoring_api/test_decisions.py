@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from fraud.security.api_keys import Role
-from tests.builders import a_record
-from tests.unit.scoring_api.an_api import PSEUDONYMS, AnApi, Hit
+from tests.support.an_api import PSEUDONYMS, AnApi, Hit
+from tests.support.builders import a_record
 
 Ask = Callable[..., httpx.Response]
 

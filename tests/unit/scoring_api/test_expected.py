@@ -11,7 +11,7 @@ from fraud.features.catalogue import KEYS
 from fraud.features.packing import Packed, pack
 from scoring_api.expected import EXPECTED_S, Expected
 from scoring_api.history import Processed, RecentHistory
-from tests.builders import START_MS, Memory, a_record
+from tests.support.builders import START_MS, Memory, a_record
 
 
 def packed(number: int, **changes: Any) -> Packed:

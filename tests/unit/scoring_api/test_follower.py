@@ -13,7 +13,7 @@ from scoring_api import snapshot as snapshot_module
 from scoring_api.follower import Follower
 from scoring_api.history import RecentHistory
 from scoring_api.snapshot import SnapshotFile
-from tests.unit.scoring_api.fakes import ListFeed, processed
+from tests.support.fakes import ListFeed, processed
 
 VALUES: list[bytes | None] = [processed(number, entity=f"c-{number % 7}") for number in range(300)]
 

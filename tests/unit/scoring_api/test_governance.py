@@ -13,7 +13,7 @@ import pytest
 from fraud.decision.rule_sets import default_rules
 from fraud.security.api_keys import Role
 from scoring_api.dry_runs import DryRuns, RunBusy, RunState
-from tests.unit.scoring_api.an_api import PSEUDONYMS, AnApi
+from tests.support.an_api import PSEUDONYMS, AnApi
 
 RULE = {"id": "R1", "when": "$score >= 910", "outcome": "review"}
 RULES = {"rules": [RULE]}

@@ -18,8 +18,8 @@ from fraud.kafka.topic_follower import Position
 from scoring_api import snapshot as snapshot_module
 from scoring_api.history import RecentHistory, read_processed
 from scoring_api.snapshot import Snapshot, SnapshotFile, SnapshotUnusable
-from tests.builders import START_MS, a_record
-from tests.unit.scoring_api.fakes import processed
+from tests.support.builders import START_MS, a_record
+from tests.support.fakes import processed
 
 ENTITY = KEYS[0]
 

@@ -19,7 +19,7 @@ from fraud.contracts.topics import Topic
 from fraud.security.api_keys import Role
 from fraud.security.sealing import Seal
 from scoring_api.idempotency import Answers, Kept, KeyReused, StillWorking
-from tests.unit.scoring_api.an_api import SEAL, AnApi
+from tests.support.an_api import SEAL, AnApi
 
 Ask = Callable[..., httpx.Response]
 FRAUD = {"event_id": "e-1", "label": "fraud", "source": "chargeback"}

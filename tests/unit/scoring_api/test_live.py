@@ -25,8 +25,8 @@ from scoring_api.live.board import Board
 from scoring_api.live.routes import live_routes
 from scoring_api.live.session import COOKIE, Sessions
 from scoring_api.scoring import Scoring
-from tests.builders import START_MS
-from tests.unit.scoring_api.fakes import an_engine
+from tests.support.builders import START_MS
+from tests.support.fakes import an_engine
 
 PSEUDONYMS = Pseudonyms(b"a key of the tests, long enough to be one")
 SECRET = b"signs the cookies of the tests"

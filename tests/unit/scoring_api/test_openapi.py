@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from fraud.security.api_keys import Role
-from tests.unit.scoring_api.an_api import AnApi
+from tests.support.an_api import AnApi
 
 CHECKS = [
     not_a_server_error,

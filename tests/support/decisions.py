@@ -19,7 +19,7 @@ from fraud.kafka.group_consumer import Message
 from fraud.security.pseudonyms import Pseudonyms
 from indexer.dead_letters import to_dead_letter
 from indexer.documents import Document, to_document
-from tests.builders import a_decision, a_record
+from tests.support.builders import a_decision, a_record
 
 PSEUDONYMS = Pseudonyms(b"a key of the tests, long enough to be one")
 REASONS = {

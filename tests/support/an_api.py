@@ -39,7 +39,7 @@ from scoring_api.routes.lists import list_routes
 from scoring_api.routes.models import model_routes
 from scoring_api.routes.rules import rule_routes
 from scoring_api.scoring import Scoring
-from tests.unit.scoring_api.fakes import NOW_MS, an_engine
+from tests.support.fakes import NOW_MS, an_engine
 
 PSEUDONYMS = Pseudonyms(b"a key of the tests, long enough to be one")
 SEAL = Seal(b"k" * 32)

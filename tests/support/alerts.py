@@ -11,7 +11,7 @@ from notifier.alerts import Alert, KeyedAlert, read_alert
 from notifier.ledger import Ledger, Message
 from notifier.planning import Kind, Policy
 from notifier.routing import Destination
-from tests.builders import a_processed
+from tests.support.builders import a_processed
 
 TEAM = "email:team@example.com"
 OUTCOMES = frozenset({"review", "block"})

@@ -15,7 +15,7 @@ from fraud.decision.scale import ScoreScale
 from fraud.features.vector import FEATURE_NAMES
 from fraud.kafka.group_consumer import Message
 from fraud.kafka.topic_follower import Position, TopicReplaced
-from tests.builders import START_MS, a_processed
+from tests.support.builders import START_MS, a_processed
 
 NOW_MS = START_MS + 60_000
 KNOWN_COUNT = FEATURE_NAMES.index("entity_known_count")

@@ -24,7 +24,7 @@ from fraud.features.vector import FEATURE_NAMES
 from fraud.policy.editor import Desk
 from fraud.policy.state import ControlBook
 from model.live import EngineInUse
-from tests.builders import START_MS, Memory, a_record
+from tests.support.builders import START_MS, Memory, a_record
 
 AMOUNT = FEATURE_NAMES.index("amount_base")
 
