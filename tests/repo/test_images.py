@@ -23,6 +23,7 @@ EXTRAS_OF = {
     # The core serves all of them; what a service imports of it is imported with the service, too.
     "fraud": ALL,
     "producer": ("producer",),
+    "afd": ("api",),
     "scoring_api": ("api",),
     "notifier": ("notifier",),
     "indexer": ("indexer",),
@@ -36,8 +37,7 @@ import importlib, pkgutil, sys
 package, *absent = sys.argv[1:]
 sys.modules.update(dict.fromkeys(absent))  # importing one of them is a ModuleNotFoundError now
 for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
-    if module.name != "tools.exchange_rates":  # a tool of the checkout
-        importlib.import_module(module.name)
+    importlib.import_module(module.name)
 """
 
 
