@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from afd.catalogue import Catalogue
+from afd.declarations import DeclarationWriter
 from afd.declared import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, Declared
 from afd.detector_versions import DetectorVersions
 from afd.detectors import Detectors
@@ -23,14 +24,13 @@ from afd.lists import Lists
 from afd.on_record import OnRecord
 from afd.operations import Answer, Operation, Request, by, in_a_thread
 from afd.rules import Rules
-from afd.shelf import Clerk
 from afd.translation import NotTranslated
 from afd.variables import Variables
 from fraud.contracts.errors import InvalidMessage
 from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.control import CannotPublish
-from fraud.policy.editor import Conflict, Desk, NoSuch
-from fraud.policy.follower import BookUnread
+from fraud.policy.editor import Conflict, NoSuch, PolicyEditor
+from fraud.policy.follower import PolicyUnread
 from fraud.runtime.clock import Clock, system_clock
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
@@ -43,8 +43,8 @@ class Administration:
 
     Args:
         catalogue: What there is.
-        clerk: Puts what only clients know on the shelf.
-        desk: Changes rules and lists.
+        writer: Writes declarations that only clients know.
+        editor: Changes rules and lists.
         audit: Keeps who changed what.
         pseudonyms: Hashes what is personal of it.
         clock: Time now, UTC epoch milliseconds.
@@ -53,23 +53,23 @@ class Administration:
     def __init__(
         self,
         catalogue: Catalogue,
-        clerk: Clerk,
-        desk: Desk,
+        writer: DeclarationWriter,
+        editor: PolicyEditor,
         audit: AuditLog,
         pseudonyms: Pseudonyms,
         clock: Clock = system_clock,
     ) -> None:
         self._audit = audit
         self._on_record = OnRecord(catalogue, pseudonyms)
-        self._variables = Variables(catalogue, clerk)
-        self._outcomes = Declared(OUTCOMES, catalogue, clerk)
-        self._labels = Declared(LABELS, catalogue, clerk)
-        self._entity_types = Declared(ENTITY_TYPES, catalogue, clerk)
-        self._event_types = Declared(EVENT_TYPES, catalogue, clerk)
-        self._rules = Rules(catalogue, clerk)
-        self._versions = DetectorVersions(catalogue, clerk, desk)
-        self._detectors = Detectors(catalogue, clerk, self._rules, self._versions)
-        self._lists = Lists(catalogue, clerk, desk, clock)
+        self._variables = Variables(catalogue, writer)
+        self._outcomes = Declared(OUTCOMES, catalogue, writer)
+        self._labels = Declared(LABELS, catalogue, writer)
+        self._entity_types = Declared(ENTITY_TYPES, catalogue, writer)
+        self._event_types = Declared(EVENT_TYPES, catalogue, writer)
+        self._rules = Rules(catalogue, writer)
+        self._versions = DetectorVersions(catalogue, writer, editor)
+        self._detectors = Detectors(catalogue, writer, self._rules, self._versions)
+        self._lists = Lists(catalogue, writer, editor, clock)
         # One change at a time: each looks at what is there first.
         self._lock = threading.Lock()
 
@@ -151,7 +151,7 @@ class Administration:
 
 @contextmanager
 def _verdicts() -> Iterator[None]:
-    """Turn what the desk says into errors of the protocol."""
+    """Turn what the editor says into errors of the protocol."""
     try:
         yield
     except NoSuch as verdict:
@@ -164,7 +164,7 @@ def _verdicts() -> Iterator[None]:
         raise ValidationException(verdict.detail) from None
     except ValidationError as error:
         raise invalid(error) from None
-    except (CannotPublish, BookUnread, OSError) as problem:
+    except (CannotPublish, PolicyUnread, OSError) as problem:
         raise InternalServerException(
             f"the change could not be made: {type(problem).__name__}"
         ) from None

@@ -1,4 +1,4 @@
-"""How clients know what decides: detectors, their versions, rules and outcomes, by shelf and book."""
+"""How clients know what decides: detectors, their versions, rules and outcomes, by declarations and policy state."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from afd.declarations import Declarations, Thing, Value
 from afd.errors import ResourceNotFoundException, ValidationException
 from afd.events import EventReader, Variable
-from afd.shelf import Shelf, Thing, Value
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet, RuleStatus
-from fraud.policy.state import ControlBook, RuleVersion
+from fraud.policy.state import PolicyState, RuleVersion
 from model.datasets import ColumnMapping
 
 OURS: Final = "fraudstream"
@@ -36,7 +36,7 @@ class Place:
 
     @property
     def key(self) -> str:
-        """Its key on the shelf."""
+        """Its key among the declarations."""
         return f"{self.detector}/{self.number}"
 
 
@@ -44,21 +44,21 @@ class Catalogue:
     """Reads both.
 
     Args:
-        shelf: What clients declared.
-        book: Gives what decides, and what did.
+        declarations: What clients declared.
+        policy_state: Gives what decides, and what did.
         mapping: The mapping file, if there is one.
         chosen: What outcomes mean, set by hand.
     """
 
     def __init__(
         self,
-        shelf: Shelf,
-        book: Callable[[], ControlBook],
+        declarations: Declarations,
+        policy_state: Callable[[], PolicyState],
         mapping: ColumnMapping | None,
         chosen: Mapping[str, Outcome],
     ) -> None:
-        self.shelf = shelf
-        self.book = book
+        self.declarations = declarations
+        self.policy_state = policy_state
         self.mapping = mapping
         self.chosen = chosen
         self._variables: tuple[Mapping[str, Value] | None, EventReader] = (
@@ -68,7 +68,7 @@ class Catalogue:
 
     def reader(self) -> EventReader:
         """Give what reads events, with the variables that there are now."""
-        declared = self.shelf.all(Thing.VARIABLE)
+        declared = self.declarations.all(Thing.VARIABLE)
         if self._variables[0] is not declared:
             variables = {
                 name: Variable(one.get("variableType"), one.get("defaultValue"))
@@ -88,12 +88,12 @@ class Catalogue:
         """
         found = [
             one
-            for one in self.shelf.all(Thing.DETECTOR_VERSION).values()
+            for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
             if one["rule_versions"].get(rule_id) == version
         ]
-        active = self.book().active_rules.version
+        active = self.policy_state().active_rules.version
         for one in sorted(found, key=lambda one: one["rules_version"] != active):
-            rule = self.shelf.get(Thing.RULE, f"{one['detectorId']}/{rule_id}")
+            rule = self.declarations.get(Thing.RULE, f"{one['detectorId']}/{rule_id}")
             number = next(
                 rule_["ruleVersion"] for rule_ in one["rules"] if rule_["ruleId"] == rule_id
             )
@@ -104,33 +104,33 @@ class Catalogue:
 
     def entity_type(self) -> str:
         """Give the type of entities."""
-        return min(self.shelf.all(Thing.ENTITY_TYPE), default=ENTITY_TYPE)
+        return min(self.declarations.all(Thing.ENTITY_TYPE), default=ENTITY_TYPE)
 
     def event_type(self) -> str:
         """Give the type of events."""
-        return min(self.shelf.all(Thing.EVENT_TYPE), default=EVENT_TYPE)
+        return min(self.declarations.all(Thing.EVENT_TYPE), default=EVENT_TYPE)
 
     def event_type_of(self, detector: str) -> str:
         """Give the type of events of a detector."""
-        known = self.shelf.get(Thing.DETECTOR, detector)
+        known = self.declarations.get(Thing.DETECTOR, detector)
         return str(known["eventTypeName"]) if known else self.event_type()
 
     def is_another_event_type(self, name: str) -> bool:
         """Whether types were declared, and this is none of them."""
-        known = self.shelf.all(Thing.EVENT_TYPE)
+        known = self.declarations.all(Thing.EVENT_TYPE)
         return bool(known) and name not in known
 
     def detectors(self) -> list[str]:
         """Give the ids of all detectors."""
-        return [*self.shelf.all(Thing.DETECTOR), OURS]
+        return [*self.declarations.all(Thing.DETECTOR), OURS]
 
     def known(self, thing: Thing, key: str, word: str) -> Value:
-        """Give a thing from the shelf; the word says what it is.
+        """Give a thing from the declarations; the word says what it is.
 
         Raises:
             ResourceNotFoundException: There is none.
         """
-        found = self.shelf.get(thing, key)
+        found = self.declarations.get(thing, key)
         if found is None:
             raise ResourceNotFoundException(f"there is no {word} {key}")
         return found
@@ -145,7 +145,7 @@ class Catalogue:
             raise ValidationException(
                 f"the detector {OURS} shows the rule sets that were made elsewhere; make a detector with PutDetector"
             )
-        if must_exist and self.shelf.get(Thing.DETECTOR, detector) is None:
+        if must_exist and self.declarations.get(Thing.DETECTOR, detector) is None:
             raise ValidationException(f"there is no detector {detector}: PutDetector makes it")
 
     def check_decides(self, detector: str, number: str | None) -> None:
@@ -157,7 +157,7 @@ class Catalogue:
             ResourceNotFoundException: There is no such detector or version.
             ValidationException: The version is not the active one.
         """
-        if not self.shelf.all(Thing.DETECTOR):
+        if not self.declarations.all(Thing.DETECTOR):
             return
         if detector not in self.detectors():
             raise ResourceNotFoundException(f"there is no detector {detector}")
@@ -175,9 +175,13 @@ class Catalogue:
 
     def numbered(self) -> dict[str, RuleVersion]:
         """Give our own rule sets as versions of the detector `OURS`: 1 is the shipped one."""
-        theirs = {one["rules_version"] for one in self.shelf.all(Thing.DETECTOR_VERSION).values()}
+        theirs = {
+            one["rules_version"] for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
+        }
         own = [
-            one for one in reversed(self.book().rule_versions()) if one.rules.version not in theirs
+            one
+            for one in reversed(self.policy_state().rule_versions())
+            if one.rules.version not in theirs
         ]
         return {str(number): one for number, one in enumerate(own, start=1)}
 
@@ -185,7 +189,7 @@ class Catalogue:
         """Give the detector's version that a rule set is; of several the newest."""
         found = [
             Place(one["detectorId"], one["detectorVersionId"])
-            for one in self.shelf.all(Thing.DETECTOR_VERSION).values()
+            for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
             if one["rules_version"] == rules_version
         ]
         if found:
@@ -199,8 +203,8 @@ class Catalogue:
         """Give the rule set of a detector's version, None when there is none."""
         if place.detector == OURS:
             return self.numbered().get(place.number)
-        known = self.shelf.get(Thing.DETECTOR_VERSION, place.key)
-        return None if known is None else self.book().rule_version(known["rules_version"])
+        known = self.declarations.get(Thing.DETECTOR_VERSION, place.key)
+        return None if known is None else self.policy_state().rule_version(known["rules_version"])
 
     def status(self, place: Place) -> str:
         """Give the status of a detector's version."""
@@ -214,14 +218,14 @@ class Catalogue:
         else:
             numbers = [
                 one["detectorVersionId"]
-                for one in self.shelf.all(Thing.DETECTOR_VERSION).values()
+                for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
                 if one["detectorId"] == detector
             ]
         return [Place(detector, number) for number in sorted(numbers, key=int, reverse=True)]
 
     def rule_set(self, version: str | None) -> RuleSet | None:
         """Give a rule set by its version, None when it is not known."""
-        found = self.book().rule_version(version) if version else None
+        found = self.policy_state().rule_version(version) if version else None
         return found.rules if found else None
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from afd.catalogue import Catalogue, arn
+from afd.declarations import TIMES, DeclarationWriter, Thing, without_ours
 from afd.errors import ConflictException, ValidationException
 from afd.events import FRAUD_LABELS, LEGITIMATE_LABELS, PAGE
 from afd.operations import Answer, Request
 from afd.pages import shown
-from afd.shelf import TIMES, Clerk, Thing, without_ours
 from afd.translation import outcome_of
 
 OUR_OUTCOMES: Final = ("approve", "block", "review")
@@ -51,14 +51,14 @@ class Declared:
     Args:
         kind: Which one.
         catalogue: What there is.
-        clerk: Puts what only clients know on the shelf.
+        writer: Writes declarations that only clients know.
     """
 
-    def __init__(self, kind: Kind, catalogue: Catalogue, clerk: Clerk) -> None:
+    def __init__(self, kind: Kind, catalogue: Catalogue, writer: DeclarationWriter) -> None:
         self._kind = kind
         self._catalogue = catalogue
-        self._clerk = clerk
-        self._shelf = catalogue.shelf
+        self._writer = writer
+        self._declarations = catalogue.declarations
 
     def put(self, request: Request, author: str) -> Answer:
         """Declare one, or declare it anew."""
@@ -67,7 +67,7 @@ class Declared:
             outcome_of(name, self._catalogue.chosen)
         if thing is Thing.LABEL:
             self._check_label(name)
-        self._clerk.put(thing, name, without_ours(dict(request), *self._kind.members), author)
+        self._writer.put(thing, name, without_ours(dict(request), *self._kind.members), author)
         return {}
 
     def get(self, request: Request) -> Answer:
@@ -75,7 +75,7 @@ class Declared:
         thing = self._kind.thing
         known = {
             name: without_ours(one, *self._kind.members, *TIMES)
-            for name, one in self._shelf.all(thing).items()
+            for name, one in self._declarations.all(thing).items()
         }
         if thing is Thing.OUTCOME:
             known = {name: {"name": name} for name in OUR_OUTCOMES} | known
@@ -86,24 +86,24 @@ class Declared:
     def drop(self, request: Request, author: str) -> Answer:
         """Take one away that nothing uses."""
         thing, name = self._kind.thing, request["name"]
-        if self._shelf.get(thing, name) is None:
+        if self._declarations.get(thing, name) is None:
             return {}
         if thing is Thing.OUTCOME:
             users = [
                 rule["ruleId"]
-                for rule in self._shelf.all(Thing.RULE).values()
+                for rule in self._declarations.all(Thing.RULE).values()
                 if any(name in version["outcomes"] for version in rule["versions"].values())
             ]
         elif thing is Thing.EVENT_TYPE:
-            detectors = self._shelf.all(Thing.DETECTOR)
+            detectors = self._declarations.all(Thing.DETECTOR)
             users = [key for key, one in detectors.items() if one["eventTypeName"] == name]
         else:
             member = "labels" if thing is Thing.LABEL else "entityTypes"
-            types = self._shelf.all(Thing.EVENT_TYPE)
+            types = self._declarations.all(Thing.EVENT_TYPE)
             users = [key for key, one in types.items() if name in one.get(member, ())]
         if users:
             raise ConflictException(f"{name} is in use by {users[0]}")
-        self._clerk.drop(thing, name, author)
+        self._writer.drop(thing, name, author)
         return {}
 
     def _check_label(self, name: str) -> None:

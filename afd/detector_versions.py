@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from afd.catalogue import Catalogue, Place, arn, ours_of
+from afd.declarations import CREATED, TIMES, UPDATED, DeclarationWriter, Thing, Value, without_ours
 from afd.errors import ConflictException, ResourceNotFoundException, ValidationException
 from afd.events import PAGE
 from afd.operations import Answer, Request
 from afd.rules import reference, version_of
-from afd.shelf import CREATED, TIMES, UPDATED, Clerk, Thing, Value, without_ours
 from afd.translation import rule_of
 from fraud.contracts.rules import Matching, RuleSet, RuleStatus
 from fraud.contracts.times import utc_text
-from fraud.policy.editor import Desk
+from fraud.policy.editor import PolicyEditor
 
 
 class DetectorVersions:
@@ -19,21 +19,23 @@ class DetectorVersions:
 
     Args:
         catalogue: What there is.
-        clerk: Puts what only clients know on the shelf.
-        desk: Changes rules and lists.
+        writer: Writes declarations that only clients know.
+        editor: Changes rules and lists.
     """
 
-    def __init__(self, catalogue: Catalogue, clerk: Clerk, desk: Desk) -> None:
+    def __init__(
+        self, catalogue: Catalogue, writer: DeclarationWriter, editor: PolicyEditor
+    ) -> None:
         self._catalogue = catalogue
-        self._clerk = clerk
-        self._desk = desk
-        self._shelf = catalogue.shelf
+        self._writer = writer
+        self._editor = editor
+        self._declarations = catalogue.declarations
 
     def create(self, request: Request, author: str) -> Answer:
         """Draft one of rules that there are."""
         detector = request["detectorId"]
         self._catalogue.check_own(detector)
-        drafted = self._desk.draft(self._rule_set(request), author)
+        drafted = self._editor.draft(self._rule_set(request), author)
         known = self._catalogue.versions_of(detector)
         number = str(max((int(place.number) for place in known), default=0) + 1)
         self._put_version(Place(detector, number), request, drafted, author)
@@ -47,14 +49,16 @@ class DetectorVersions:
         self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
         if self._catalogue.status(place) != RuleStatus.DRAFT:
             raise ValidationException("expected a version with the status DRAFT: make another one")
-        self._put_version(place, request, self._desk.draft(self._rule_set(request), author), author)
+        self._put_version(
+            place, request, self._editor.draft(self._rule_set(request), author), author
+        )
         return {}
 
     def update_metadata(self, request: Request, author: str) -> Answer:
         """Describe a version anew."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         known = self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
-        self._clerk.put(
+        self._writer.put(
             Thing.DETECTOR_VERSION,
             place.key,
             known | {"description": request["description"]},
@@ -74,7 +78,7 @@ class DetectorVersions:
         if wanted == now:
             raise ValidationException(f"the version is {now} already")
         if wanted == RuleStatus.ACTIVE:
-            self._desk.activate(found.rules.version, author)
+            self._editor.activate(found.rules.version, author)
         elif now == RuleStatus.ACTIVE:
             raise ValidationException(
                 "one version always decides here: activate another instead, and this one becomes INACTIVE"
@@ -90,7 +94,7 @@ class DetectorVersions:
         self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
         if self._catalogue.status(place) == RuleStatus.ACTIVE:
             raise ConflictException("the version is ACTIVE: activate another first")
-        self._clerk.drop(Thing.DETECTOR_VERSION, place.key, author)
+        self._writer.drop(Thing.DETECTOR_VERSION, place.key, author)
         return {}
 
     def get(self, request: Request) -> Answer:
@@ -105,7 +109,7 @@ class DetectorVersions:
     def shown(self, place: Place) -> Value:
         """Give a version as the protocol has it."""
         found = self._catalogue.rules_of(place)
-        known = self._shelf.get(Thing.DETECTOR_VERSION, place.key)
+        known = self._declarations.get(Thing.DETECTOR_VERSION, place.key)
         if known is not None:
             members = (
                 "detectorId",
@@ -150,7 +154,7 @@ class DetectorVersions:
         for one in request["rules"]:
             if one["detectorId"] != request["detectorId"]:
                 raise ValidationException("rules: expected rules of this detector")
-            known = self._shelf.get(Thing.RULE, f"{one['detectorId']}/{one['ruleId']}")
+            known = self._declarations.get(Thing.RULE, f"{one['detectorId']}/{one['ruleId']}")
             if known is None:
                 raise ResourceNotFoundException(
                     f"there is no rule {one['ruleId']}: CreateRule makes it"
@@ -164,7 +168,7 @@ class DetectorVersions:
                     version["description"],
                     names=self._catalogue.names(),
                     chosen=self._catalogue.chosen,
-                    lists=self._catalogue.book().lists(),
+                    lists=self._catalogue.policy_state().lists(),
                 )
             )
         if len({rule.id for rule in rules}) != len(rules):
@@ -187,4 +191,4 @@ class DetectorVersions:
         }
         if request.get("description"):
             value["description"] = request["description"]
-        self._clerk.put(Thing.DETECTOR_VERSION, place.key, value, author)
+        self._writer.put(Thing.DETECTOR_VERSION, place.key, value, author)

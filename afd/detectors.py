@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from afd.catalogue import OURS, Catalogue, arn
+from afd.declarations import TIMES, UPDATED, DeclarationWriter, Thing, without_ours
 from afd.detector_versions import DetectorVersions
 from afd.errors import ConflictException, ValidationException
 from afd.operations import Answer, Request
 from afd.pages import page, shown
 from afd.rules import Rules
-from afd.shelf import TIMES, UPDATED, Clerk, Thing, without_ours
 
 
 class Detectors:
@@ -16,48 +16,52 @@ class Detectors:
 
     Args:
         catalogue: What there is.
-        clerk: Puts what only clients know on the shelf.
+        writer: Writes declarations that only clients know.
         rules: Theirs.
         versions: Theirs.
     """
 
     def __init__(
-        self, catalogue: Catalogue, clerk: Clerk, rules: Rules, versions: DetectorVersions
+        self,
+        catalogue: Catalogue,
+        writer: DeclarationWriter,
+        rules: Rules,
+        versions: DetectorVersions,
     ) -> None:
         self._catalogue = catalogue
-        self._clerk = clerk
+        self._writer = writer
         self._rules = rules
         self._versions = versions
-        self._shelf = catalogue.shelf
+        self._declarations = catalogue.declarations
 
     def put(self, request: Request, author: str) -> Answer:
         """Declare one, or declare it anew."""
         detector = request["detectorId"]
         self._catalogue.check_own(detector, must_exist=False)
-        known = self._shelf.all(Thing.EVENT_TYPE)
+        known = self._declarations.all(Thing.EVENT_TYPE)
         if known and request["eventTypeName"] not in known:
             raise ValidationException(
                 f"there is no event type {request['eventTypeName']}: PutEventType makes it"
             )
         value = without_ours(dict(request), "detectorId", "description", "eventTypeName")
-        self._clerk.put(Thing.DETECTOR, detector, value, author)
+        self._writer.put(Thing.DETECTOR, detector, value, author)
         return {}
 
     def delete(self, request: Request, author: str) -> Answer:
         """Take one away that has no versions and no rules."""
         detector = request["detectorId"]
         self._catalogue.check_own(detector, must_exist=False)
-        if self._shelf.get(Thing.DETECTOR, detector) is not None:
+        if self._declarations.get(Thing.DETECTOR, detector) is not None:
             if self._catalogue.versions_of(detector) or any(self._rules.of(detector)):
                 raise ConflictException(f"the detector {detector} has versions or rules")
-            self._clerk.drop(Thing.DETECTOR, detector, author)
+            self._writer.drop(Thing.DETECTOR, detector, author)
         return {}
 
     def get(self, request: Request) -> Answer:
         """Give one, or a page of all."""
         known = {
             key: without_ours(one, "detectorId", "description", "eventTypeName", *TIMES)
-            for key, one in self._shelf.all(Thing.DETECTOR).items()
+            for key, one in self._declarations.all(Thing.DETECTOR).items()
         }
         ours = self._catalogue.event_type()
         known[OURS] = {

@@ -17,17 +17,17 @@ from typing import Any, Final
 import orjson
 
 from afd.catalogue import OURS, Place, ours_of
+from afd.declarations import DeclarationWriter, Thing, Value, without_ours
 from afd.errors import AfdError
 from afd.events import EventReader, Variable
 from afd.protocol import check_shape
-from afd.shelf import Clerk, Thing, Value, without_ours
 from afd.translation import NotTranslated, list_type_of, outcome_of, rule_of
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse, normal
 from fraud.contracts.rules import Matching, Rule, RuleSet
 from fraud.contracts.transaction import FIELD_BY_NAME
-from fraud.policy.editor import Desk
-from fraud.policy.state import ControlBook
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.state import PolicyState
 from model.datasets import ColumnMapping
 
 _PARTS: Final[Mapping[str, tuple[str, str]]] = {
@@ -353,7 +353,13 @@ _KEPT: Final = {
 }  # fmt: skip
 
 
-def take_over(plan: Plan, clerk: Clerk, desk: Desk, book: ControlBook, author: str) -> str | None:
+def take_over(
+    plan: Plan,
+    writer: DeclarationWriter,
+    editor: PolicyEditor,
+    policy_state: PolicyState,
+    author: str,
+) -> str | None:
     """Make what a plan says. Done again, it ends in the same.
 
     Lists get the values of the export and no others; nothing of what decides changes.
@@ -369,30 +375,32 @@ def take_over(plan: Plan, clerk: Clerk, desk: Desk, book: ControlBook, author: s
     export = plan.export
     for member, (thing, members) in _KEPT.items():
         for name, one in export.things[member].items():
-            clerk.put(thing, name, without_ours(one, *members), author)
+            writer.put(thing, name, without_ours(one, *members), author)
     for name, (kind, values) in plan.lists.items():
         metadata = export.things["lists"].get(name, {})
         description = metadata.get("description", "")
-        if name not in book.lists():
-            desk.make_list(name, kind, ListUse.REFERENCE, author, description=description)
+        if name not in policy_state.lists():
+            editor.make_list(name, kind, ListUse.REFERENCE, author, description=description)
         entries = [ListEntry(value=value, source="Amazon Fraud Detector") for value in values]
-        desk.change_list(name, author, add=entries, replace=True)
-        clerk.put(Thing.LIST, name, {"name": name} | without_ours(metadata, "variableType"), author)
+        editor.change_list(name, author, add=entries, replace=True)
+        writer.put(
+            Thing.LIST, name, {"name": name} | without_ours(metadata, "variableType"), author
+        )
     if plan.rules is None:
         return None
-    drafted = desk.draft(plan.rules, author)
-    _keep_detector(plan, drafted, clerk, author)
+    drafted = editor.draft(plan.rules, author)
+    _keep_detector(plan, drafted, writer, author)
     return drafted.version
 
 
-def _keep_detector(plan: Plan, drafted: RuleSet, clerk: Clerk, author: str) -> None:
+def _keep_detector(plan: Plan, drafted: RuleSet, writer: DeclarationWriter, author: str) -> None:
     export, detector = plan.export, plan.detector
     event_type = next(iter(export.things["eventTypes"]), "transaction")
     known = export.things["detectors"].get(detector) or {
         "detectorId": detector,
         "eventTypeName": event_type,
     }
-    clerk.put(
+    writer.put(
         Thing.DETECTOR,
         detector,
         without_ours(known, "detectorId", "description", "eventTypeName"),
@@ -404,14 +412,14 @@ def _keep_detector(plan: Plan, drafted: RuleSet, clerk: Clerk, author: str) -> N
             by_id.setdefault(one["ruleId"], []).append(one)
     for rule_id, details in by_id.items():
         key = f"{detector}/{rule_id}"
-        before = clerk.shelf.get(Thing.RULE, key)
+        before = writer.declarations.get(Thing.RULE, key)
         versions = (before["versions"] if before else {}) | {
             one["ruleVersion"]: {
                 "expression": one["expression"],
                 "language": one.get("language", "DETECTORPL"),
                 "outcomes": one["outcomes"],
                 "description": one.get("description", ""),
-                "createdTime": one.get("createdTime", clerk.now()),
+                "createdTime": one.get("createdTime", writer.now()),
             }
             for one in details
         }
@@ -422,13 +430,13 @@ def _keep_detector(plan: Plan, drafted: RuleSet, clerk: Clerk, author: str) -> N
             "description": newest.get("description", ""),
             "versions": versions,
         }
-        clerk.put(Thing.RULE, key, rule, author)
-    place = _place(clerk, detector, drafted.version)
+        writer.put(Thing.RULE, key, rule, author)
+    place = _place(writer, detector, drafted.version)
     rules = [
         {"detectorId": detector, "ruleId": rule.id, "ruleVersion": plan.numbers[rule.id]}
         for rule in drafted.rules
     ]
-    clerk.put(
+    writer.put(
         Thing.DETECTOR_VERSION,
         place.key,
         {
@@ -444,11 +452,11 @@ def _keep_detector(plan: Plan, drafted: RuleSet, clerk: Clerk, author: str) -> N
     )
 
 
-def _place(clerk: Clerk, detector: str, rules_version: str) -> Place:
+def _place(writer: DeclarationWriter, detector: str, rules_version: str) -> Place:
     """Give the version that has this rule set, or the next."""
     known = [
         one
-        for one in clerk.shelf.all(Thing.DETECTOR_VERSION).values()
+        for one in writer.declarations.all(Thing.DETECTOR_VERSION).values()
         if one["detectorId"] == detector
     ]
     for one in known:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from afd.catalogue import Catalogue, arn
+from afd.declarations import CREATED, DeclarationWriter, Thing
 from afd.errors import ResourceNotFoundException, ValidationException
 from afd.operations import Answer, Request
 from afd.pages import page, shown
-from afd.shelf import CREATED, Clerk, Thing
 from afd.translation import list_type_of
 from afd.variables import VARIABLE_TYPE
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse
 from fraud.contracts.times import utc_text
-from fraud.policy.editor import Desk
+from fraud.policy.editor import PolicyEditor
 from fraud.runtime.clock import Clock
 
 
@@ -24,24 +24,26 @@ class Lists:
 
     Args:
         catalogue: What there is.
-        clerk: Puts what only clients know on the shelf.
-        desk: Changes rules and lists.
+        writer: Writes declarations that only clients know.
+        editor: Changes rules and lists.
         clock: Time now, UTC epoch milliseconds.
     """
 
-    def __init__(self, catalogue: Catalogue, clerk: Clerk, desk: Desk, clock: Clock) -> None:
+    def __init__(
+        self, catalogue: Catalogue, writer: DeclarationWriter, editor: PolicyEditor, clock: Clock
+    ) -> None:
         self._catalogue = catalogue
-        self._clerk = clerk
-        self._desk = desk
+        self._writer = writer
+        self._editor = editor
         self._clock = clock
-        self._shelf = catalogue.shelf
+        self._declarations = catalogue.declarations
 
     def create(self, request: Request, author: str) -> Answer:
         """Make one, with its first elements."""
         name = request["name"]
         if not re.fullmatch(LIST_NAME.strip("^$"), name):
             raise ValidationException("name: expected one that begins with a letter or a digit")
-        self._desk.make_list(
+        self._editor.make_list(
             name,
             list_type_of(request.get(VARIABLE_TYPE)),
             ListUse.REFERENCE,
@@ -63,7 +65,7 @@ class Lists:
         kind = self._new_type(name, request.get(VARIABLE_TYPE))
         if kind is not None or mode is not None or "description" in request:
             # One change, so that whatever of it is at fault leaves the list as it is.
-            self._desk.change_list(
+            self._editor.change_list(
                 name,
                 author,
                 add=() if mode == "REMOVE" else _entries(elements),
@@ -79,9 +81,9 @@ class Lists:
     def delete(self, request: Request, author: str) -> Answer:
         """Take one away."""
         name = request["name"]
-        self._desk.drop_list(name, author)
-        if self._shelf.get(Thing.LIST, name) is not None:
-            self._clerk.drop(Thing.LIST, name, author)
+        self._editor.drop_list(name, author)
+        if self._declarations.get(Thing.LIST, name) is not None:
+            self._writer.drop(Thing.LIST, name, author)
         return {}
 
     def get_metadata(self, request: Request) -> Answer:
@@ -89,9 +91,9 @@ class Lists:
         if request.get("name"):
             self._list(request["name"])
         known = {}
-        for name, state in self._catalogue.book().lists().items():
-            declared = self._shelf.get(Thing.LIST, name) or {}
-            changes = list(self._catalogue.book().changes("list", name))
+        for name, state in self._catalogue.policy_state().lists().items():
+            declared = self._declarations.get(Thing.LIST, name) or {}
+            changes = list(self._catalogue.policy_state().changes("list", name))
             known[name] = {
                 "name": name,
                 "createdTime": declared.get(CREATED) or utc_text(changes[-1].time_ms),
@@ -115,7 +117,7 @@ class Lists:
     def _new_type(self, name: str, variable_type: str | None) -> ListType | None:
         """Say what a list is of once it has a variable's type, None when it has it already."""
         state = self._list(name)
-        declared = (self._shelf.get(Thing.LIST, name) or {}).get(VARIABLE_TYPE)
+        declared = (self._declarations.get(Thing.LIST, name) or {}).get(VARIABLE_TYPE)
         if variable_type in (None, declared):
             return None
         if declared is not None or state.type is not ListType.TEXT:
@@ -124,10 +126,10 @@ class Lists:
 
     def _put_list(self, name: str, variable_type: str | None, author: str) -> None:
         value = {VARIABLE_TYPE: variable_type} if variable_type else {}
-        self._clerk.put(Thing.LIST, name, {"name": name} | value, author)
+        self._writer.put(Thing.LIST, name, {"name": name} | value, author)
 
     def _list(self, name: str) -> Any:
-        found = self._catalogue.book().lists().get(name)
+        found = self._catalogue.policy_state().lists().get(name)
         if found is None:
             raise ResourceNotFoundException(f"there is no list {name}")
         return found

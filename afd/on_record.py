@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from afd.catalogue import Catalogue
+from afd.declarations import Thing
 from afd.operations import Request
-from afd.shelf import Thing
 from fraud.policy.audited_editor import MAX_HASHES, list_on_record, text_on_record, values_on_record
 from fraud.security.pseudonyms import Pseudonyms
 
@@ -42,7 +42,7 @@ class OnRecord:
     def __init__(self, catalogue: Catalogue, pseudonyms: Pseudonyms) -> None:
         self._catalogue = catalogue
         self._pseudonyms = pseudonyms
-        self._shelf = catalogue.shelf
+        self._declarations = catalogue.declarations
 
     def target(self, request: Request) -> str:
         """Name what a request is of."""
@@ -50,15 +50,15 @@ class OnRecord:
 
     def before(self, operation: str, request: Request) -> dict[str, Any] | None:
         """Give what a change is of as the log has it; None when it is not there yet."""
-        book, (name, *_) = self._catalogue.book(), (*_named(request), "")
+        policy_state, (name, *_) = self._catalogue.policy_state(), (*_named(request), "")
         if operation == "UpdateDetectorVersionStatus":
-            return {"active": book.active_rules.version}
+            return {"active": policy_state.active_rules.version}
         thing = next((thing for suffix, thing in _THINGS if suffix in operation), None)
         if thing is Thing.LIST:
-            state = book.lists().get(name)
+            state = policy_state.lists().get(name)
             return None if state is None else list_on_record(self._pseudonyms, state)
         key = "/".join(reversed(_named(request)[:2])) if thing in _OF_DETECTORS else name
-        known = self._shelf.get(thing, key) if thing else None
+        known = self._declarations.get(thing, key) if thing else None
         return None if known is None else self.said(known)
 
     def said(self, members: Mapping[str, Any]) -> dict[str, Any]:

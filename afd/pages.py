@@ -6,9 +6,9 @@ import base64
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
+from afd.declarations import Value
 from afd.errors import ResourceNotFoundException, ValidationException
 from afd.operations import Answer, Request
-from afd.shelf import Value
 
 
 def page(names: Sequence[str], token: str | None, size: int) -> tuple[Sequence[str], str | None]:

@@ -40,7 +40,7 @@ _FRAMES: Final = 8
 _log = structlog.get_logger("scoring_api")
 
 
-class AfdDoor:
+class CallDispatcher:
     """Lets calls in and answers them.
 
     Args:
@@ -116,7 +116,7 @@ def _principal(credential: AwsCredential) -> Principal:
     return Principal(credential.profile, credential.role, credential.access_key_id)
 
 
-def afd_routes(door: AfdDoor) -> APIRouter:
+def afd_routes(guard: CallDispatcher) -> APIRouter:
     """Make the route. It is in no OpenAPI document: the protocol has a model of its own."""
     routes = APIRouter(include_in_schema=False)
 
@@ -126,7 +126,7 @@ def afd_routes(door: AfdDoor) -> APIRouter:
         name = target.removeprefix(TARGET_PREFIX)
         code = "ok"
         try:
-            door.check_claim(request.headers.raw)
+            guard.check_claim(request.headers.raw)
             call = Call(
                 request.method,
                 request.scope.get("raw_path", b"/").decode("latin-1"),
@@ -134,11 +134,11 @@ def afd_routes(door: AfdDoor) -> APIRouter:
                 request.headers.raw,
                 await request.body(),
             )
-            response = _response(request, await door.answer(call, target), HTTPStatus.OK)
+            response = _response(request, await guard.answer(call, target), HTTPStatus.OK)
         except AfdError as error:
             response, code = _error(request, error), error.code
         except HTTPException:
-            raise  # a body that is too long, which the door answers
+            raise  # a body that is too long, which the guard answers
         except Exception as bug:
             # The type alone and where: a message may hold what was asked.
             _log.error(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from afd.catalogue import OURS, Catalogue, arn
+from afd.declarations import CREATED, UPDATED, DeclarationWriter, Thing, Value
 from afd.declared import OUR_OUTCOMES
 from afd.errors import ConflictException, ResourceNotFoundException, ValidationException
 from afd.operations import Answer, Request
 from afd.pages import shown
-from afd.shelf import CREATED, UPDATED, Clerk, Thing, Value
 from afd.translation import rule_of
 from fraud.contracts.times import utc_text
 
@@ -19,19 +19,19 @@ class Rules:
 
     Args:
         catalogue: What there is.
-        clerk: Puts what only clients know on the shelf.
+        writer: Writes declarations that only clients know.
     """
 
-    def __init__(self, catalogue: Catalogue, clerk: Clerk) -> None:
+    def __init__(self, catalogue: Catalogue, writer: DeclarationWriter) -> None:
         self._catalogue = catalogue
-        self._clerk = clerk
-        self._shelf = catalogue.shelf
+        self._writer = writer
+        self._declarations = catalogue.declarations
 
     def create(self, request: Request, author: str) -> Answer:
         """Make a rule, in its version 1."""
         detector, rule_id = request["detectorId"], request["ruleId"]
         self._catalogue.check_own(detector)
-        if self._shelf.get(Thing.RULE, _key(detector, rule_id)) is not None:
+        if self._declarations.get(Thing.RULE, _key(detector, rule_id)) is not None:
             raise ValidationException(
                 f"there is a rule {rule_id} already: UpdateRuleVersion makes its next version"
             )
@@ -67,7 +67,7 @@ class Rules:
             request["rule"][part] for part in ("detectorId", "ruleId", "ruleVersion")
         )
         self._catalogue.check_own(detector)
-        known = self._shelf.get(Thing.RULE, _key(detector, rule_id))
+        known = self._declarations.get(Thing.RULE, _key(detector, rule_id))
         if known is None or number not in known["versions"]:
             return {}
         for place in self._catalogue.versions_of(detector):
@@ -82,7 +82,7 @@ class Rules:
         if versions:
             self._put_rule(detector, rule_id, known["description"], versions, author)
         else:
-            self._clerk.drop(Thing.RULE, _key(detector, rule_id), author)
+            self._writer.drop(Thing.RULE, _key(detector, rule_id), author)
         return {}
 
     def get(self, request: Request) -> Answer:
@@ -121,7 +121,7 @@ class Rules:
                         "arn": arn("rule", f"{OURS}/{rule.id}"),
                     }
             return
-        for known in self._shelf.all(Thing.RULE).values():
+        for known in self._declarations.all(Thing.RULE).values():
             if known["detectorId"] != detector:
                 continue
             for number, version in known["versions"].items():
@@ -148,9 +148,9 @@ class Rules:
             description,
             names=self._catalogue.names(),
             chosen=self._catalogue.chosen,
-            lists=self._catalogue.book().lists(),
+            lists=self._catalogue.policy_state().lists(),
         )
-        known = {*self._shelf.all(Thing.OUTCOME), *OUR_OUTCOMES}
+        known = {*self._declarations.all(Thing.OUTCOME), *OUR_OUTCOMES}
         if missing := sorted(set(request["outcomes"]) - known):
             raise ValidationException(f"there is no outcome {missing[0]}: PutOutcome makes it")
         return {
@@ -158,7 +158,7 @@ class Rules:
             "language": request["language"],
             "outcomes": list(request["outcomes"]),
             "description": description,
-            CREATED: self._clerk.now(),
+            CREATED: self._writer.now(),
         }
 
     def _put_rule(
@@ -170,7 +170,7 @@ class Rules:
             "description": description,
             "versions": versions,
         }
-        self._clerk.put(Thing.RULE, _key(detector, rule_id), rule, author)
+        self._writer.put(Thing.RULE, _key(detector, rule_id), rule, author)
 
 
 def version_of(rule: Value, number: str) -> Value:

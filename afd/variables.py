@@ -6,12 +6,12 @@ import re
 from typing import Final
 
 from afd.catalogue import Catalogue, arn
+from afd.declarations import DeclarationWriter, Thing, Value, without_ours
 from afd.errors import AfdError, ConflictException, ValidationException
 from afd.events import PAGE
 from afd.operations import Answer, Request
 from afd.pages import shown
 from afd.protocol import check_shape
-from afd.shelf import Clerk, Thing, Value, without_ours
 
 VARIABLE_TYPE: Final = "variableType"
 
@@ -24,19 +24,19 @@ class Variables:
 
     Args:
         catalogue: What there is.
-        clerk: Puts what only clients know on the shelf.
+        writer: Writes declarations that only clients know.
     """
 
-    def __init__(self, catalogue: Catalogue, clerk: Clerk) -> None:
+    def __init__(self, catalogue: Catalogue, writer: DeclarationWriter) -> None:
         self._catalogue = catalogue
-        self._clerk = clerk
-        self._shelf = catalogue.shelf
+        self._writer = writer
+        self._declarations = catalogue.declarations
 
     def create(self, request: Request, author: str) -> Answer:
         """Declare one."""
-        if self._shelf.get(Thing.VARIABLE, request["name"]) is not None:
+        if self._declarations.get(Thing.VARIABLE, request["name"]) is not None:
             raise ValidationException(f"there is a variable {request['name']} already")
-        self._clerk.put(Thing.VARIABLE, request["name"], self._variable(request), author)
+        self._writer.put(Thing.VARIABLE, request["name"], self._variable(request), author)
         return {}
 
     def create_batch(self, request: Request, author: str) -> Answer:
@@ -56,7 +56,7 @@ class Variables:
     def update(self, request: Request, author: str) -> Answer:
         """Change what is said of one."""
         before = self._catalogue.known(Thing.VARIABLE, request["name"], "variable")
-        self._clerk.put(
+        self._writer.put(
             Thing.VARIABLE, request["name"], self._variable({**before, **request}), author
         )
         return {}
@@ -64,15 +64,15 @@ class Variables:
     def delete(self, request: Request, author: str) -> Answer:
         """Take one away that no event type uses."""
         name = request["name"]
-        if self._shelf.get(Thing.VARIABLE, name) is not None:
+        if self._declarations.get(Thing.VARIABLE, name) is not None:
             users = [
                 key
-                for key, one in self._shelf.all(Thing.EVENT_TYPE).items()
+                for key, one in self._declarations.all(Thing.EVENT_TYPE).items()
                 if name in one["eventVariables"]
             ]
             if users:
                 raise ConflictException(f"{name} is in use by the event type {users[0]}")
-            self._clerk.drop(Thing.VARIABLE, name, author)
+            self._writer.drop(Thing.VARIABLE, name, author)
         return {}
 
     def get(self, request: Request) -> Answer:
@@ -94,7 +94,7 @@ class Variables:
     def _all(self) -> dict[str, Value]:
         return {
             name: one | {"arn": arn("variable", name)}
-            for name, one in self._shelf.all(Thing.VARIABLE).items()
+            for name, one in self._declarations.all(Thing.VARIABLE).items()
         }
 
     def _variable(self, request: Request) -> Value:

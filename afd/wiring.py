@@ -11,16 +11,16 @@ from opensearchpy import OpenSearch
 from afd.administration import Administration
 from afd.catalogue import Catalogue
 from afd.decided import Decided
+from afd.declarations import Declarations, DeclarationWriter
 from afd.models import ModelNumbers, Models
 from afd.past import Past
 from afd.predictions import Names
-from afd.routes import AfdDoor, afd_routes
+from afd.routes import CallDispatcher, afd_routes
 from afd.scoring import Events
-from afd.shelf import Clerk, Shelf
 from afd.translation import read_outcomes
 from fraud.contracts.decision import ModelRef
-from fraud.policy.editor import Desk, Publisher
-from fraud.policy.state import ControlBook
+from fraud.policy.editor import PolicyEditor, Publisher
+from fraud.policy.state import PolicyState
 from fraud.security.audit import AuditLog
 from fraud.security.aws_credentials import AwsCredentials
 from fraud.security.pseudonyms import Pseudonyms
@@ -50,9 +50,9 @@ class Parts:
         records: Writes events.
         labels: Sends labels.
         search: OpenSearch.
-        shelf: What clients declared; follows the control topic with the book.
-        book: Gives what decides, and did.
-        documents: Writes control documents; returns once book and shelf have them.
+        declarations: What clients declared; follows the control topic with the policy state.
+        policy_state: Gives what decides, and did.
+        documents: Writes control documents; returns once policy state and declarations have them.
         audit: Keeps who changed what.
         pseudonyms: Hashes what is personal of it.
         access_keys: None lets anyone in.
@@ -66,8 +66,8 @@ class Parts:
     records: RecordPublisher
     labels: LabelSender
     search: OpenSearch
-    shelf: Shelf
-    book: Callable[[], ControlBook]
+    declarations: Declarations
+    policy_state: Callable[[], PolicyState]
     documents: Publisher
     audit: AuditLog
     pseudonyms: Pseudonyms
@@ -89,7 +89,7 @@ def afd(settings: Settings, parts: Parts) -> APIRouter:
         chosen = read_outcomes(settings.afd_outcomes)
     except ValueError as problem:
         raise UnusableSetting(f"AFD_OUTCOMES: {problem}") from None
-    catalogue = Catalogue(parts.shelf, parts.book, mapping, chosen)
+    catalogue = Catalogue(parts.declarations, parts.policy_state, mapping, chosen)
     names = Names(settings.afd_model_id, ModelNumbers(parts.registry).number, catalogue.outcomes)
     events = Events(
         parts.scoring,
@@ -103,8 +103,8 @@ def afd(settings: Settings, parts: Parts) -> APIRouter:
     decided = Decided(Past(parts.search, settings), catalogue, names)
     administration = Administration(
         catalogue,
-        Clerk(parts.shelf, parts.documents),
-        Desk(parts.documents, parts.book),
+        DeclarationWriter(parts.declarations, parts.documents),
+        PolicyEditor(parts.documents, parts.policy_state),
         parts.audit,
         parts.pseudonyms,
     )
@@ -115,4 +115,4 @@ def afd(settings: Settings, parts: Parts) -> APIRouter:
         | administration.operations()
         | models.operations()
     )
-    return afd_routes(AfdDoor(operations, parts.access_keys, parts.limit))
+    return afd_routes(CallDispatcher(operations, parts.access_keys, parts.limit))

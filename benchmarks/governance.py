@@ -16,8 +16,8 @@ from typing import Any, Final
 from rich.console import Console
 
 from benchmarks import rest
-from benchmarks.desk import AUTHOR, SETTLED_S, desk_of
 from benchmarks.own_stack import OwnStack
+from benchmarks.policy import AUTHOR, SETTLED_S, editor_of
 from benchmarks.rules import RULES
 from benchmarks.stream import Stream, backlog_figures
 from benchmarks.workload import take
@@ -92,22 +92,22 @@ def measure(
     asked = [value for _, value in take(source, 5_000)]
     with (
         rest.own_api(own.env) as (address, key),
-        desk_of(settings) as (desk, book),
+        editor_of(settings) as (editor, policy_state),
     ):
-        without = desk.draft(_rule_set([]), AUTHOR).version
+        without = editor.draft(_rule_set([]), AUTHOR).version
         kept: str | None = None
         for turn in islice(cycle(("without", "with")), 2 * rounds):
             if turn == "without":
-                for name in list(book.current().lists()):
-                    desk.activate(without, AUTHOR)
-                    desk.drop_list(name, AUTHOR)
-                desk.activate(without, AUTHOR)
+                for name in list(policy_state.current().lists()):
+                    editor.activate(without, AUTHOR)
+                    editor.drop_list(name, AUTHOR)
+                editor.activate(without, AUTHOR)
             else:
                 for name, kind, use, entries in _lists():
-                    desk.make_list(name, kind, use, AUTHOR)
-                    desk.change_list(name, AUTHOR, add=entries)
-                kept = kept or desk.draft(_rule_set([when for _, when in RULES]), AUTHOR).version
-                desk.activate(kept, AUTHOR)
+                    editor.make_list(name, kind, use, AUTHOR)
+                    editor.change_list(name, AUTHOR, add=entries)
+                kept = kept or editor.draft(_rule_set([when for _, when in RULES]), AUTHOR).version
+                editor.activate(kept, AUTHOR)
             time.sleep(SETTLED_S)
             with console.status(f"stream {turn} rules and lists"):
                 stream.at_rate(take(source, 1000), 500)

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from benchmarks.desk import approve_everything
 from benchmarks.own_stack import OwnStack
+from benchmarks.policy import approve_everything
 from benchmarks.stream import Stream, backlog_figures
 from benchmarks.workload import take
 from fraud.contracts.decision import Outcome

@@ -23,8 +23,8 @@ from confluent_kafka import Consumer, Producer
 from rich.console import Console
 
 from benchmarks import rest
-from benchmarks.desk import AUTHOR, desk_of
 from benchmarks.own_stack import OwnStack, run_module
+from benchmarks.policy import AUTHOR, editor_of
 from benchmarks.report import percentiles
 from benchmarks.workload import history_file, take
 from fraud.backtest.recheck import Recheck, control_documents
@@ -32,7 +32,7 @@ from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.topics import Topic
-from fraud.policy.editor import Desk
+from fraud.policy.editor import PolicyEditor
 from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
 
@@ -65,24 +65,24 @@ def _rules(threshold: int) -> RuleSet:
     )  # fmt: skip
 
 
-def _switches(desk: Desk, registry: Registry) -> Iterator[Callable[[], object]]:
+def _switches(editor: PolicyEditor, registry: Registry) -> Iterator[Callable[[], object]]:
     """Give one switch after the other; each makes a policy that there was not before."""
-    desk.make_list("seen", ListType.IP, ListUse.REFERENCE, AUTHOR)
-    desk.make_list("blocked", ListType.ENTITY, ListUse.BLOCK, AUTHOR)
+    editor.make_list("seen", ListType.IP, ListUse.REFERENCE, AUTHOR)
+    editor.make_list("blocked", ListType.ENTITY, ListUse.BLOCK, AUTHOR)
     # The one that decides comes second: the first switch is to be one.
     models = cycle(sorted(registry.models(), key=lambda one: one.name != "second"))
     for number in cycle(range(10_000)):
-        drafted = desk.draft(_rules(500 + number % 400), AUTHOR)
-        yield lambda version=drafted.version: desk.activate(version, AUTHOR)
-        yield lambda at=number: desk.change_list(
+        drafted = editor.draft(_rules(500 + number % 400), AUTHOR)
+        yield lambda version=drafted.version: editor.activate(version, AUTHOR)
+        yield lambda at=number: editor.change_list(
             "seen", AUTHOR, add=[ListEntry(value=f"{1 + at % 220}.0.0.0/8")]
         )
-        yield lambda at=number: desk.change_list(
+        yield lambda at=number: editor.change_list(
             "blocked", AUTHOR, add=[ListEntry(value=f"cust-{at:07}")]
         )
         manifest = next(models)
         ref = ModelRef(name=manifest.name, version=manifest.version)
-        yield lambda to=ref: desk.champion(to, AUTHOR)
+        yield lambda to=ref: editor.champion(to, AUTHOR)
 
 
 class _Stream:
@@ -223,7 +223,7 @@ def measure(
     records = take(source, int(rate * seconds))
     with (
         rest.own_api(own.env) as (address, key),
-        desk_of(settings) as (desk, _),
+        editor_of(settings) as (editor, _),
     ):
         stream = _Stream(own.bootstrap_servers, records, rate)
         asked = _Rest(address, key, [value for _, value in records[:5000]], rest_rate, seconds)
@@ -233,7 +233,7 @@ def measure(
             threading.Thread(target=asked.ask, args=(part, start_s))
             for part in range(_REST_CONNECTIONS)
         ]
-        switches = _switches(desk, registry)
+        switches = _switches(editor, registry)
         switched_ms: list[int] = []
         with console.status(
             f"{rate:g}/s and {rest_rate:g} requests/s, a switch every {every_s:g} s"

@@ -79,24 +79,26 @@ def _show(found: Plan) -> None:
 def _make(settings: Settings, found: Plan) -> str | None:
     from threading import Event
 
+    from afd.declarations import KIND, Declarations, DeclarationWriter
     from afd.exports import take_over
-    from afd.shelf import KIND, Clerk, Shelf
     from fraud.contracts.errors import InvalidMessage
     from fraud.decision.rule_sets import InvalidRules
     from fraud.kafka.control import CannotPublish, ControlPublisher
-    from fraud.policy.editor import Desk
-    from fraud.policy.follower import BookUnread, LiveBook, SeenPublisher
+    from fraud.policy.editor import PolicyEditor
+    from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
     from fraud.security.audit import AuditLog, at_the_command_line
 
     who = at_the_command_line()
-    shelf = Shelf()
+    declarations = Declarations()
     publisher = ControlPublisher(settings)
     try:
         publisher.check()
-        with LiveBook(settings, service="fraudstream", stop=Event(), beside={KIND: shelf}) as live:
+        with PolicyFollower(
+            settings, service="fraudstream", stop=Event(), beside={KIND: declarations}
+        ) as live:
             live.wait_ready()
             documents = SeenPublisher(publisher, live)
-            desk = Desk(documents, live.current)
+            editor = PolicyEditor(documents, live.current)
             counted = {
                 "lists": len(found.lists),
                 "rules": len(found.rules.rules) if found.rules else 0,
@@ -104,8 +106,14 @@ def _make(settings: Settings, found: Plan) -> str | None:
             with AuditLog(settings.state_dir).change(
                 who, "afd.imported", f"detector/{found.detector or 'none'}", after=counted
             ):
-                return take_over(found, Clerk(shelf, documents), desk, live.current(), who.name)
+                return take_over(
+                    found,
+                    DeclarationWriter(declarations, documents),
+                    editor,
+                    live.current(),
+                    who.name,
+                )
     except InvalidMessage as verdict:
         raise failing(verdict.detail) from None
-    except (CannotPublish, BookUnread, InvalidRules) as problem:
+    except (CannotPublish, PolicyUnread, InvalidRules) as problem:
         raise failing(str(problem)) from None

@@ -31,10 +31,10 @@ def challenge_model(
     """Let a model score in shadow, on the same traffic: the running job and API switch at once."""
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.settings import ModelSettings
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
     from model.registry import ModelError, Registry
 
-    with office() as at:
+    with policy_session() as at:
         ref = None
         if model != NOBODY:
             models = Registry(registry or load_settings(ModelSettings).model_registry)
@@ -44,7 +44,7 @@ def challenge_model(
                 models.load(ref.name, ref.version)
             except ModelError as error:
                 raise failing(error) from None
-        at.desk.challenge_model(ref, at.author)
+        at.editor.challenge_model(ref, at.author)
     typer.echo("no model challenges" if ref is None else f"challenger: {ref.name}@{ref.version}")
 
 
@@ -53,10 +53,10 @@ def challenge_rules(
     version: Annotated[str, typer.Argument(help="Version that `rules list` shows, or none.")],
 ) -> None:
     """Let a version of the rules decide in shadow, on the same traffic."""
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        at.desk.challenge_rules(None if version == NOBODY else version, at.author)
+    with policy_session() as at:
+        at.editor.challenge_rules(None if version == NOBODY else version, at.author)
     typer.echo("no rules challenge" if version == NOBODY else f"challenger: rules {version}")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fraud.backtest.counts import Tally
     from fraud.backtest.dry_run import Change, Report, RuleReport
     from fraud.decision.lists import Lookup
-    from fraud.policy.state import ControlBook
+    from fraud.policy.state import PolicyState
 
 DAYS: Final = 30
 """How far back past decisions are looked at: Kafka keeps them as long by default."""
@@ -55,18 +55,18 @@ def try_rules(
     from fraud.backtest.dry_run import dry_run
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.settings import KafkaSettings
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
     from fraudstream.rules import read_file
 
-    with office() as at:
+    with policy_session() as at:
         path = Path(file)
-        known = at.book.rule_version(file) if not path.exists() else None
+        known = at.policy_state.rule_version(file) if not path.exists() else None
         draft = known.rules if known is not None else read_file(path)
-        tried = _tried_lists(at.book, entries or [])
+        tried = _tried_lists(at.policy_state, entries or [])
         with reading() as (progress, stop):
             report = dry_run(
                 load_settings(KafkaSettings),
-                at.book,
+                at.policy_state,
                 draft,
                 lists=tried,
                 days=days,
@@ -80,7 +80,7 @@ def try_rules(
         _print_report(report)
 
 
-def _tried_lists(book: ControlBook, options: Sequence[str]) -> dict[str, Lookup] | None:
+def _tried_lists(policy_state: PolicyState, options: Sequence[str]) -> dict[str, Lookup] | None:
     """Read the lists that a draft is tried with."""
     from fraud.backtest.dry_run import lookups, with_entries
     from fraud.policy.editor import NoSuch
@@ -88,7 +88,7 @@ def _tried_lists(book: ControlBook, options: Sequence[str]) -> dict[str, Lookup]
 
     if not options:
         return None
-    lists = book.lists()
+    lists = policy_state.lists()
     tried = lookups(lists)
     for option in options:
         name, equals, path = option.partition("=")

@@ -31,10 +31,10 @@ def create(
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
     """Make an empty list."""
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        at.desk.make_list(name, kind, use, at.author, description=description)
+    with policy_session() as at:
+        at.editor.make_list(name, kind, use, at.author, description=description)
     typer.echo(f"list {name} made: {kind}, {use}")
 
 
@@ -43,10 +43,10 @@ def list_lists(
     as_json: JsonOption = False,
 ) -> None:
     """List the lists."""
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        states = sorted(at.book.lists().values(), key=lambda one: one.name)
+    with policy_session() as at:
+        states = sorted(at.policy_state.lists().values(), key=lambda one: one.name)
     rows = [
         {
             "name": one.name,
@@ -91,25 +91,25 @@ def add(
     from datetime import UTC
 
     from fraud.contracts.lists import ListEntry
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
     ends = expires and (expires if expires.tzinfo else expires.replace(tzinfo=UTC))
-    with office() as at:
+    with policy_session() as at:
         entries = [
             ListEntry(value=value, reason=reason, source=source, expires_at=ends)
             for value in values
         ]
-        count = at.desk.change_list(name, at.author, add=entries)
+        count = at.editor.change_list(name, at.author, add=entries)
     typer.echo(f"{count:,} put on {name}")
 
 
 @lists.command("remove")
 def remove(name: Name, values: Values) -> None:
     """Take values off a list."""
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        at.desk.change_list(name, at.author, remove=values)
+    with policy_session() as at:
+        at.editor.change_list(name, at.author, remove=values)
     typer.echo(f"{len(values):,} taken off {name}")
 
 
@@ -128,15 +128,15 @@ def import_entries(
 ) -> None:
     """Put the entries of a file on a list: all at once, or none."""
     from fraud.policy.entry_files import EntryFileError, read_entries
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
+    with policy_session() as at:
         try:
             entries = read_entries(file.read_text("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             said = error.strerror if isinstance(error, OSError) else "expected UTF-8"
             raise EntryFileError(f"{file}: {said}") from None
-        count = at.desk.change_list(name, at.author, add=entries, replace=replace)
+        count = at.editor.change_list(name, at.author, add=entries, replace=replace)
     typer.echo(f"{count:,} put on {name}")
 
 
@@ -148,10 +148,10 @@ def export_entries(
     """Write a list's entries as CSV, with who added each and when."""
     from fraud.policy.editor import NoSuch
     from fraud.policy.entry_files import write_entries
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        state = at.book.lists().get(name)
+    with policy_session() as at:
+        state = at.policy_state.lists().get(name)
         if state is None:
             raise NoSuch(f"there is no list {name}")
         text = write_entries(state.entries.values())
@@ -166,18 +166,18 @@ def use_as(
     name: Name, use: Annotated[ListUse, typer.Argument(help="What being on it means.")]
 ) -> None:
     """Say what being on a list means from now on."""
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        at.desk.change_list(name, at.author, use=use)
+    with policy_session() as at:
+        at.editor.change_list(name, at.author, use=use)
     typer.echo(f"list {name}: {use}")
 
 
 @lists.command("drop")
 def drop(name: Name) -> None:
     """Take a list away; refused while rules that decide ask for it."""
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        at.desk.drop_list(name, at.author)
+    with policy_session() as at:
+        at.editor.drop_list(name, at.author)
     typer.echo(f"list {name} dropped")

@@ -1,4 +1,4 @@
-"""Where the command line finds the desk: the topic read to its end, and a way to publish to it."""
+"""Where the command line finds the editor: the topic read to its end, and a way to publish to it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 from fraud.runtime.command_line import failing
 
 if TYPE_CHECKING:
-    from fraud.policy.audited_editor import AuditedDesk, By
-    from fraud.policy.state import ControlBook
+    from fraud.policy.audited_editor import AuditedEditor, By
+    from fraud.policy.state import PolicyState
     from fraud.security.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True)
-class Office:
-    """The desk, the book and who works here.
+class PolicySession:
+    """The policy editor, the policy state and the author of changes.
 
     Attributes:
-        desk: Where things are changed, on record.
-        book: What the topic said when the command began.
+        editor: Where things are changed, on record.
+        policy_state: What the topic said when the command began.
         author: Who is told to have changed something.
     """
 
-    desk: AuditedDesk
-    book: ControlBook
+    editor: AuditedEditor
+    policy_state: PolicyState
     author: By
 
 
@@ -41,18 +41,18 @@ def _pseudonyms() -> Pseudonyms:
 
 
 @contextmanager
-def office() -> Iterator[Office]:
-    """Open the desk; end with one clear line and exit code 2 when something is not as needed."""
+def policy_session() -> Iterator[PolicySession]:
+    """Open the editor; end with one clear line and exit code 2 when something is not as needed."""
     import threading
 
     from fraud.contracts.errors import InvalidMessage
     from fraud.decision.rule_files import RuleFileError
     from fraud.decision.rule_sets import InvalidRules
     from fraud.kafka.control import CannotPublish, ControlPublisher
-    from fraud.policy.audited_editor import AuditedDesk, By
-    from fraud.policy.editor import Conflict, Desk, NoSuch
+    from fraud.policy.audited_editor import AuditedEditor, By
+    from fraud.policy.editor import Conflict, NoSuch, PolicyEditor
     from fraud.policy.entry_files import EntryFileError
-    from fraud.policy.follower import BookUnread, LiveBook, SeenPublisher
+    from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.logs import configure_command_logs
     from fraud.runtime.settings import KafkaSettings
@@ -65,15 +65,15 @@ def office() -> Iterator[Office]:
     try:
         publisher = ControlPublisher(settings)
         publisher.check()
-        with LiveBook(settings, service="fraudstream", stop=threading.Event()) as live:
-            book = live.wait_ready()
-            desk = AuditedDesk(
-                Desk(SeenPublisher(publisher, live), live.current),
+        with PolicyFollower(settings, service="fraudstream", stop=threading.Event()) as live:
+            policy_state = live.wait_ready()
+            editor = AuditedEditor(
+                PolicyEditor(SeenPublisher(publisher, live), live.current),
                 live.current,
                 AuditLog(settings.state_dir),
                 _pseudonyms,
             )
-            yield Office(desk, book, By(at_the_command_line()))
+            yield PolicySession(editor, policy_state, By(at_the_command_line()))
     except OSError as error:
         raise failing(
             f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -82,5 +82,5 @@ def office() -> Iterator[Office]:
         raise failing(*error.problems) from None
     except InvalidMessage as error:
         raise failing(error.detail) from None
-    except (BookUnread, CannotPublish, Conflict, EntryFileError, NoSuch, RuleFileError) as error:
+    except (PolicyUnread, CannotPublish, Conflict, EntryFileError, NoSuch, RuleFileError) as error:
         raise failing(error) from None

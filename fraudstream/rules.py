@@ -11,7 +11,7 @@ from fraud.runtime.command_line import JsonOption, failing, print_json
 
 if TYPE_CHECKING:
     from fraud.contracts.rules import RuleSet
-    from fraud.policy.state import ControlBook
+    from fraud.policy.state import PolicyState
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
@@ -46,14 +46,14 @@ def apply(
     ] = None,
 ) -> None:
     """Check a rule set and let it decide: the running job and API switch at once."""
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
     wanted = read_file(file)
-    with office() as at:
-        before = at.book.active_rules
-        kept = at.desk.draft(wanted, at.author)
+    with policy_session() as at:
+        before = at.policy_state.active_rules
+        kept = at.editor.draft(wanted, at.author)
         if not draft:
-            at.desk.activate(kept.version, at.author, expected=expect)
+            at.editor.activate(kept.version, at.author, expected=expect)
     for line in _differences(before, kept):
         typer.echo(line)
     state = "kept as a draft" if draft else "active"
@@ -69,11 +69,11 @@ def activate(
     ] = None,
 ) -> None:
     """Let a version decide that is kept: a draft, or one that decided before."""
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        before = at.book.active_rules
-        kept = at.desk.activate(version, at.author, expected=expect)
+    with policy_session() as at:
+        before = at.policy_state.active_rules
+        kept = at.editor.activate(version, at.author, expected=expect)
     for line in _differences(before, kept):
         typer.echo(line)
     typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, active")
@@ -83,11 +83,11 @@ def activate(
 def list_versions(json: JsonOption = False) -> None:
     """List the versions of the rule set, and who made them."""
     from fraud.contracts.times import utc_text
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        versions = at.book.rule_versions()
-        shadow = at.book.challenger_rules
+    with policy_session() as at:
+        versions = at.policy_state.rule_versions()
+        shadow = at.policy_state.challenger_rules
     rows = [
         {
             "version": one.rules.version,
@@ -131,10 +131,10 @@ def export(
 ) -> None:
     """Write a version as a file that `apply` reads."""
     from fraud.decision.rule_files import write_rule_file
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
-    with office() as at:
-        text = write_rule_file(_version(at.book, version))
+    with policy_session() as at:
+        text = write_rule_file(_version(at.policy_state, version))
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -147,12 +147,12 @@ def diff(
     against: Annotated[str | None, typer.Option(help="Version; without, the active one.")] = None,
 ) -> None:
     """Show what a file would change; exit code 1 when it would change something."""
-    from fraudstream.policy_session import office
+    from fraudstream.policy_session import policy_session
 
     wanted = read_file(file)
-    with office() as at:
-        checked = at.desk.checked(wanted)
-        before = _version(at.book, against)
+    with policy_session() as at:
+        checked = at.editor.checked(wanted)
+        before = _version(at.policy_state, against)
     lines = _differences(before, checked)
     for line in lines:
         typer.echo(line)
@@ -162,12 +162,12 @@ def diff(
     raise typer.Exit(1)
 
 
-def _version(book: ControlBook, version: str | None) -> RuleSet:
+def _version(policy_state: PolicyState, version: str | None) -> RuleSet:
     from fraud.policy.editor import NoSuch
 
     if version is None:
-        return book.active_rules
-    found = book.rule_version(version)
+        return policy_state.active_rules
+    found = policy_state.rule_version(version)
     if found is None:
         raise NoSuch(f"there is no version {version} of the rules")
     return found.rules

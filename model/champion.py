@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from fraud.contracts.decision import ModelRef
 from fraud.kafka.control import CannotPublish, ControlPublisher
 from fraud.policy.audited_editor import By, champion_on_record
-from fraud.policy.editor import Desk
-from fraud.policy.state import ControlBook
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.state import PolicyState
 from fraud.runtime.lifecycle import load_settings, user_name
 from fraud.runtime.logs import configure_command_logs
 from fraud.security.audit import AuditLog, at_the_command_line
@@ -17,7 +17,7 @@ from model.registry import NoSuchModel, Registry
 from model.settings import PromoteSettings, TrainSettings
 
 
-def teller(*, offline: bool) -> Callable[[ModelRef], None]:
+def champion_announcer(*, offline: bool) -> Callable[[ModelRef], None]:
     """Give what tells running services of a champion.
 
     Called before the registry is changed, to see whether they can be told.
@@ -29,11 +29,11 @@ def teller(*, offline: bool) -> Callable[[ModelRef], None]:
         return lambda _: None
     publisher = ControlPublisher(load_settings(PromoteSettings))
     publisher.check()
-    desk = Desk(publisher, ControlBook)
+    editor = PolicyEditor(publisher, PolicyState)
 
     def tell(ref: ModelRef) -> None:
         try:
-            desk.champion(ref, user_name())
+            editor.champion(ref, user_name())
         except CannotPublish as error:
             raise CannotPublish(
                 f"{ref.name}@{ref.version} is the registry's champion, but running services were not "

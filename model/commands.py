@@ -123,11 +123,11 @@ def train(
         if if_missing and (usable := usable_champion(models, console)):
             console.print(f"champion {usable} is there; nothing to train", highlight=False)
             return
-        from model.champion import on_record, teller
+        from model.champion import champion_announcer, on_record
         from model.files import sources_of, vectors
 
         # The first champion needs no telling: without a document services take the registry's.
-        tell = teller(offline=offline or not promote)
+        tell = champion_announcer(offline=offline or not promote)
         sources = sources_of(settings, data or [], mapping, encoding)
         # Training needs half a second of imports that the lines above need not wait for.
         from model.printing import print_trained, progress_bars
@@ -355,12 +355,12 @@ def promote(
     """Let a model decide, unless it is worse than the champion: the running job and API switch at once."""
     from rich.console import Console
 
-    from model.champion import on_record, teller
+    from model.champion import champion_announcer, on_record
 
     settings, models = _open(registry)
     with _user_errors():
         ref = models.find(model)
-        tell = teller(offline=offline)
+        tell = champion_announcer(offline=offline)
         if not force:
             from model.files import period_to_measure
             from model.promotion import check
@@ -380,11 +380,11 @@ def promote(
 @app.command()
 def rollback(registry: RegistryOption = None, offline: OfflineOption = False) -> None:
     """Let the champion before this one decide again: the running job and API switch at once."""
-    from model.champion import on_record, teller
+    from model.champion import champion_announcer, on_record
 
     settings, models = _open(registry)
     with _user_errors():
-        tell = teller(offline=offline)
+        tell = champion_announcer(offline=offline)
         with on_record(settings, models, models.earlier_ref()):
             champion = models.rollback()
             tell(champion.ref)

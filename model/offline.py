@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from fraud.decision.columns import Columns
-from fraud.decision.policy import Judge
+from fraud.decision.policy import RuleEvaluator
 from fraud.decision.rule_sets import shipped
 from fraud.decision.scorer import Scorer
 from model.datasets import DatasetError
@@ -55,7 +55,7 @@ def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -
     probability = scorer.predict(matrix)
     score = scorer.scale.score(probability).tolist()
     columns = Columns(matrix, score, probability, _NoFields(), {}, 0)
-    rulings = Judge(shipped(), {}).judge(columns)
+    rulings = RuleEvaluator(shipped(), {}).evaluate(columns)
     return Decisions(
         history.event_ids, probability.tolist(), score, [one.outcome.value for one in rulings]
     )

@@ -60,7 +60,7 @@ class SeverityRule(BaseModel):
     )
 
     def severity(self, outcome: Outcome, score: int | None, amount_usd: float | None) -> Severity:
-        """Judge one decision.
+        """RuleEvaluator one decision.
 
         Args:
             outcome: What was decided.

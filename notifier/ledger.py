@@ -320,7 +320,7 @@ class Ledger:
             (now_ms, alert),
         )
 
-    def strand(self, known: Sequence[str], *, now_ms: int) -> int:
+    def abandon(self, known: Sequence[str], *, now_ms: int) -> int:
         """Make dead letters of what is open for destinations that are there no more.
 
         Args:

@@ -165,6 +165,6 @@ def _take_over(ledger: Ledger, routing: Routing, clock: Clock) -> None:
     adopted = ledger.adopt(routing.recipients, now_ms=clock())
     if adopted:
         _log.info("notifier.alerts_adopted", count=adopted)
-    stranded = ledger.strand(list(routing.destinations), now_ms=clock())
-    if stranded:
-        _log.error("notifier.destination_removed", alerts_dead_lettered=stranded)
+    abandoned = ledger.abandon(list(routing.destinations), now_ms=clock())
+    if abandoned:
+        _log.error("notifier.destination_removed", alerts_dead_lettered=abandoned)

@@ -158,7 +158,7 @@ class SmtpServer:
             session.close()
 
     def _verdict(self, code: int) -> ServerUnavailable | TryLater | Refused:
-        """Judge a refusal by its code."""
+        """RuleEvaluator a refusal by its code."""
         if code == _CLOSING or code in _SIGN_IN_CODES:
             self._drop()
             return ServerUnavailable(str(code))

@@ -180,7 +180,7 @@ class HttpTransport:
                         read += len(chunk)
                         if read > _MOST_OF_AN_ANSWER:
                             break
-                _judge(answer.status_code, answer.headers)
+                _evaluator(answer.status_code, answer.headers)
         except (
             httpx.InvalidURL,
             httpx.UnsupportedProtocol,
@@ -205,7 +205,7 @@ class HttpTransport:
         return self._client
 
 
-def _judge(status: int, headers: Mapping[str, str]) -> None:
+def _evaluator(status: int, headers: Mapping[str, str]) -> None:
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
     code = str(status)

@@ -76,7 +76,7 @@ _RAMP: Final = 1 / 3
 _OWN: Final = -1
 """Tool of a customer who pays from their own phone and home."""
 
-_DEED: Final = np.dtype(
+_ATTEMPT: Final = np.dtype(
     [
         ("time_ms", "i8"),
         ("customer", "i8"),
@@ -245,43 +245,43 @@ class Scene:
     ) -> Deeds:
         """Write the campaign's payments down."""
         n = len(customer)
-        deeds = np.empty(n, _DEED)
-        deeds["time_ms"] = np.asarray(time_ms, np.float64).astype(np.int64)
-        deeds["customer"] = customer
-        deeds["shop"] = shops
-        deeds["category"] = self.town.category[shops]
-        deeds["usd"] = usd
-        deeds["charm"] = self.rng.random(n)
-        deeds["channel"] = channel
-        deeds["tool"] = tool
-        deeds["proxy"] = self.rng.random(n)
-        deeds["contact"] = contact
-        deeds["card"] = card
-        deeds["place"] = place
-        deeds["country"] = country
-        deeds["campaign"] = self.kind
-        deeds["begun_h"] = self.start_ms // HOUR_MS
-        deeds["town"], deeds["day"], deeds["which"] = self.key
-        deeds["nth"] = np.arange(n)
-        return deeds
+        attempts = np.empty(n, _ATTEMPT)
+        attempts["time_ms"] = np.asarray(time_ms, np.float64).astype(np.int64)
+        attempts["customer"] = customer
+        attempts["shop"] = shops
+        attempts["category"] = self.town.category[shops]
+        attempts["usd"] = usd
+        attempts["charm"] = self.rng.random(n)
+        attempts["channel"] = channel
+        attempts["tool"] = tool
+        attempts["proxy"] = self.rng.random(n)
+        attempts["contact"] = contact
+        attempts["card"] = card
+        attempts["place"] = place
+        attempts["country"] = country
+        attempts["campaign"] = self.kind
+        attempts["begun_h"] = self.start_ms // HOUR_MS
+        attempts["town"], attempts["day"], attempts["which"] = self.key
+        attempts["nth"] = np.arange(n)
+        return attempts
 
 
-def _carry_out(population: Population, deeds: Deeds) -> Events:
+def _carry_out(population: Population, attempts: Deeds) -> Events:
     """Turn planned payments into events, but for their ids and the campaign's."""
-    events = np.empty(len(deeds), EVENT)
-    if not len(deeds):
+    events = np.empty(len(attempts), EVENT)
+    if not len(attempts):
         return events
-    customer, tool, town = deeds["customer"], deeds["tool"], deeds["town"]
-    hour = deeds["time_ms"] // HOUR_MS
-    paid_at = np.where(deeds["place"] >= 0, deeds["place"], population.home(customer, hour))
+    customer, tool, town = attempts["customer"], attempts["tool"], attempts["town"]
+    hour = attempts["time_ms"] // HOUR_MS
+    paid_at = np.where(attempts["place"] >= 0, attempts["place"], population.home(customer, hour))
     here = population.place_country[paid_at]
-    country = np.where(deeds["country"] >= 0, deeds["country"], here)
-    merchant = population.merchant(town, country, deeds["shop"])
+    country = np.where(attempts["country"] >= 0, attempts["country"], here)
+    merchant = population.merchant(town, country, attempts["shop"])
     currency = population.merchant_currency(merchant)
-    device, agent = population.device_of(tool, 0, 2, deeds["begun_h"])
-    own_device, own_agent = population.device(customer, hour, np.zeros(len(deeds), bool))
+    device, agent = population.device_of(tool, 0, 2, attempts["begun_h"])
+    own_device, own_agent = population.device(customer, hour, np.zeros(len(attempts), bool))
     # One network in three is a proxy behind the victims' own carrier.
-    near = population.carrier_ip(town, deeds["proxy"])
+    near = population.carrier_ip(town, attempts["proxy"])
     far = population.public_ip(Purpose.CAMPAIGN, tool, 0, 0)
     ip = np.where(tool % 3 == 0, near, far)
     own_ip = population.home_ip(customer, hour)
@@ -296,10 +296,10 @@ def _carry_out(population: Population, deeds: Deeds) -> Events:
         "place",
         "campaign",
     ):
-        events[name] = deeds[name]
+        events[name] = attempts[name]
     events["merchant"] = merchant
     events["currency"] = currency
-    events["amount"] = minor_units(deeds["usd"], currency, deeds["charm"])
+    events["amount"] = minor_units(attempts["usd"], currency, attempts["charm"])
     events["device"] = np.where(none, -1, np.where(own, own_device, device))
     events["agent"] = np.where(none, -1, np.where(own, own_agent, agent))
     events["ip"] = np.where(none, -1, np.where(own, own_ip, ip))
@@ -541,12 +541,12 @@ class Underworld:
                             begun[key] = self._play(kind, key, begins_ms)
         # All that is new is carried out at once: small arrays cost as much as large ones.
         plans = list(begun.values())
-        deeds = np.concatenate(plans) if plans else np.empty(0, _DEED)
-        done = _carry_out(self._population, deeds)
-        town, begun_d, numbers = deeds["town"], deeds["day"], deeds["which"]
+        attempts = np.concatenate(plans) if plans else np.empty(0, _ATTEMPT)
+        done = _carry_out(self._population, attempts)
+        town, begun_d, numbers = attempts["town"], attempts["day"], attempts["which"]
         # The salt differs between plans, so that no plan repeats another's event ids.
         done["id"] = event_ids(
-            self._draws, Purpose.CAMPAIGN_EVENT_ID, town, begun_d, numbers, (self._salt << 8) + deeds["nth"]
+            self._draws, Purpose.CAMPAIGN_EVENT_ID, town, begun_d, numbers, (self._salt << 8) + attempts["nth"]
         )  # fmt: skip
         done["campaign_id"] = (town << 35) | (begun_d << 18) | numbers
         ends: Any = np.cumsum([len(plan) for plan in plans])[:-1] if plans else []
@@ -584,18 +584,18 @@ class Underworld:
             start_ms = injection.start_ms + int(rng.random() * half)
             key = (where, start_ms // DAY_MS, nth)
             scene = Scene(rng, self._population, self._town(where), where, kind, start_ms, key)
-            deeds = _ACTS[kind](scene)
-            after = deeds["time_ms"] - start_ms
+            attempts = _ACTS[kind](scene)
+            after = attempts["time_ms"] - start_ms
             left = injection.end_ms - 1 - start_ms
             if after.max() > left:
-                deeds["time_ms"] = start_ms + (after * (left / after.max())).astype(np.int64)
-            plans.append(deeds)
-        deeds = np.concatenate(plans)
-        events = _carry_out(self._population, deeds)
+                attempts["time_ms"] = start_ms + (after * (left / after.max())).astype(np.int64)
+            plans.append(attempts)
+        attempts = np.concatenate(plans)
+        events = _carry_out(self._population, attempts)
         events["id"] = event_ids(
-            self._draws, Purpose.INJECTION_EVENT_ID, number, deeds["which"], 0, deeds["nth"]
+            self._draws, Purpose.INJECTION_EVENT_ID, number, attempts["which"], 0, attempts["nth"]
         )
-        events["campaign_id"] = (1 << 62) | (number << 20) | deeds["which"]
+        events["campaign_id"] = (1 << 62) | (number << 20) | attempts["which"]
         on = (events["time_ms"] >= injection.effective_ms) & (
             events["time_ms"] < injection.stopped_ms
         )
@@ -619,9 +619,9 @@ class Underworld:
         number = key[0]
         rng = self._draws.generator(Purpose.CAMPAIGN, *key)
         town = self._town(number)
-        deeds = _ACTS[kind](Scene(rng, self._population, town, number, kind, start_ms, key))
-        assert deeds["time_ms"].max() < start_ms + DURATION_H[kind] * HOUR_MS  # noqa: S101
-        return deeds
+        attempts = _ACTS[kind](Scene(rng, self._population, town, number, kind, start_ms, key))
+        assert attempts["time_ms"].max() < start_ms + DURATION_H[kind] * HOUR_MS  # noqa: S101
+        return attempts
 
     def _town(self, number: int) -> Town:
         town = self._towns.get(number)

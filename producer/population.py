@@ -455,8 +455,8 @@ class Population:
     def work_ip(self, customer: Ints) -> Ints:
         """Give the address of each customer's employer, shared by about twenty of the town."""
         u = self.draws.uniforms(Purpose.NETWORK, customer, index=2)
-        office = (u[0] * (TOWN_SIZE // 20)).astype(np.int64)
-        return self.public_ip(Purpose.NETWORK, customer // TOWN_SIZE, office, 3)
+        policy_session = (u[0] * (TOWN_SIZE // 20)).astype(np.int64)
+        return self.public_ip(Purpose.NETWORK, customer // TOWN_SIZE, policy_session, 3)
 
     def carrier_ip(self, town: Ints, u: Floats) -> Ints:
         """Give one of the addresses behind which a town's phones hide."""

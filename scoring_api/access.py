@@ -139,7 +139,7 @@ class Access:
 
 
 def admitted(request: Request) -> Principal:
-    """Give who asks; they were admitted at the door, or are now.
+    """Give who asks; they were admitted by the guard, or are now.
 
     Raises:
         NotAuthenticated: See there.

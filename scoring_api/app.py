@@ -20,8 +20,8 @@ from scoring_api.documentation import (
     documents,
     score_operation,
 )
-from scoring_api.door import Door
 from scoring_api.errors import answer_errors
+from scoring_api.guard import RequestGuard
 from scoring_api.idempotency import Answers
 from scoring_api.scoring import Scoring
 
@@ -82,7 +82,7 @@ def create_app(
     app = FastAPI(title="Fraudstream", docs_url=None, redoc_url=None)
     app.state.access = access
     app.state.answers = answers
-    app.add_middleware(Door, access=access)
+    app.add_middleware(RequestGuard, access=access)
     answer_errors(app)
     app.include_router(_score(scoring))
     for routes in more:

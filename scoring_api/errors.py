@@ -19,7 +19,7 @@ from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.control import CannotPublish
 from fraud.policy.editor import Conflict, NoSuch
-from fraud.policy.follower import BookUnread
+from fraud.policy.follower import PolicyUnread
 from fraud.security.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys
 from model.registry import ModelError, NoSuchModel
 from scoring_api.access import NotAuthenticated, RateLimited, RoleNeeded
@@ -278,7 +278,7 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
     NoSuchRun: _not_found("dry run"),  # 404
     RunBusy: _conflict("busy", "a dry run is going on: wait until it is done"),  # 409
     CannotPublish: _control_away,  # 503
-    BookUnread: _control_away,  # 503
+    PolicyUnread: _control_away,  # 503
     NoSuchKey: _not_found("key"),  # 404
     KeyNameTaken: _conflict("name_taken", "name: expected one that no other key has"),  # 409
     LastAdminKey: _conflict(

@@ -14,14 +14,14 @@ import uvicorn
 from fastapi import APIRouter
 from opensearchpy import OpenSearch
 
-from afd.shelf import KIND, Shelf
+from afd.declarations import KIND, Declarations
 from afd.wiring import Parts, UnusableSetting, afd
 from fraud.contracts.topics import Topic
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.topic_follower import TopicFeed
-from fraud.policy.audited_editor import AuditedDesk
-from fraud.policy.editor import Desk
-from fraud.policy.follower import LiveBook, SeenPublisher
+from fraud.policy.audited_editor import AuditedEditor
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.follower import PolicyFollower, SeenPublisher
 from fraud.runtime.background import Background
 from fraud.runtime.clock import system_clock
 from fraud.runtime.metrics import CONSUMER_LAG
@@ -173,16 +173,21 @@ def serve(
         scoring = Scoring(
             engine.current, history, lambda: engine.waits_for() or follower.waits_for()
         )
-        shelf = Shelf()
-        book = stack.enter_context(
-            LiveBook(settings, service=SERVICE, stop=stop, beside={KIND: shelf})
+        declarations = Declarations()
+        policy_state = stack.enter_context(
+            PolicyFollower(settings, service=SERVICE, stop=stop, beside={KIND: declarations})
         )
-        documents = SeenPublisher(ControlPublisher(settings), book)
-        desk = AuditedDesk(Desk(documents, book.current), book.current, audit, lambda: pseudonyms)
+        documents = SeenPublisher(ControlPublisher(settings), policy_state)
+        editor = AuditedEditor(
+            PolicyEditor(documents, policy_state.current),
+            policy_state.current,
+            audit,
+            lambda: pseudonyms,
+        )
         routes += [
-            rule_routes(desk, book.current, stack.enter_context(DryRuns())),
-            list_routes(desk, book.current, seal),
-            model_routes(registry, engine.current, desk),
+            rule_routes(editor, policy_state.current, stack.enter_context(DryRuns())),
+            list_routes(editor, policy_state.current, seal),
+            model_routes(registry, engine.current, editor),
         ]
         parts = Parts(
             scoring,
@@ -192,8 +197,8 @@ def serve(
             publisher,
             labels,
             search,
-            shelf,
-            book.current,
+            declarations,
+            policy_state.current,
             documents,
             audit,
             pseudonyms,

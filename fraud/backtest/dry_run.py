@@ -26,12 +26,12 @@ from fraud.contracts.rules import RuleSet
 from fraud.contracts.times import DAY_MS, utc_text
 from fraud.contracts.topics import Topic
 from fraud.decision.lists import Lookup
-from fraud.decision.policy import Judge, Ruling
+from fraud.decision.policy import RuleEvaluator, Ruling
 from fraud.decision.rule_sets import CompiledRules, numbered
 from fraud.features.declaration import AMOUNT
 from fraud.features.vector import FEATURE_AT
 from fraud.kafka.range_reader import TopicSpan
-from fraud.policy.state import ControlBook, KeptEntry
+from fraud.policy.state import KeptEntry, PolicyState
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.settings import KafkaSettings
 
@@ -171,19 +171,19 @@ class _Combination:
 
 
 class _Found:
-    """Numbers what a judge finds: rulings of equal rules and lists have one number."""
+    """Numbers what an evaluator finds: rulings of equal rules and lists have one number."""
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
+    def __init__(self, evaluator: RuleEvaluator) -> None:
+        self.evaluator = evaluator
         self._numbers: dict[bytes, int] = {}
         self.rulings: list[Ruling] = []
         self._parsed: list[dict[str, Any]] = []
 
     def of(self, past: Past[Any]) -> NDArray[np.int64]:
-        """Judge transactions; give the number of each one's ruling."""
+        """RuleEvaluator transactions; give the number of each one's ruling."""
         numbers = self._numbers
         found = np.empty(len(past), np.int64)
-        for at, ruling in enumerate(self.judge.judge(past.columns(self.judge.lists))):
+        for at, ruling in enumerate(self.evaluator.evaluate(past.columns(self.evaluator.lists))):
             number = numbers.get(ruling.matched)
             if number is None:
                 number = numbers[ruling.matched] = len(numbers)
@@ -225,8 +225,8 @@ class DryRun:
         draft_lists: Mapping[str, Lookup],
         labels: Labels,
     ) -> None:
-        self._active = _Found(Judge(active, active_lists))
-        self._draft = _Found(Judge(draft, draft_lists))
+        self._active = _Found(RuleEvaluator(active, active_lists))
+        self._draft = _Found(RuleEvaluator(draft, draft_lists))
         self._labels = labels
         self._found: dict[Key, _Combination] = {}
         self._once = Once()
@@ -244,7 +244,7 @@ class DryRun:
         past = self._reader.read(values)
         chosen = list(self._chosen(past))
         if chosen:
-            self._judge(past if len(chosen) == len(past) else past.some(chosen))
+            self._evaluator(past if len(chosen) == len(past) else past.some(chosen))
 
     def _chosen(self, past: Past[Kept]) -> Iterator[int]:
         first = self._once.first
@@ -258,7 +258,7 @@ class DryRun:
             else:
                 yield at
 
-    def _judge(self, past: Past[Kept]) -> None:
+    def _evaluator(self, past: Past[Kept]) -> None:
         decided = np.fromiter((one.outcome.severity for one in past.decisions), np.int64, len(past))
         active, draft = self._active.of(past), self._draft.of(past)
         code = ((active << 31) | draft) << 2 | decided
@@ -291,8 +291,8 @@ class DryRun:
         """
         everything = total(one.sums for one in self._found.values())
         return Report(
-            draft=self._draft.judge.rules.version,
-            active=self._active.judge.rules.version,
+            draft=self._draft.evaluator.rules.version,
+            active=self._active.evaluator.rules.version,
             period=Period(
                 since=utc_text(since_ms),
                 first_scored_at=None if self._first_ms is None else utc_text(self._first_ms),
@@ -345,8 +345,8 @@ class DryRun:
         self, ours: _Found, our: int, theirs: _Found, their: int, everything: Tally
     ) -> list[RuleReport]:
         reports = []
-        others = [one.rule for one in theirs.judge.rules]
-        for compiled in ours.judge.rules:
+        others = [one.rule for one in theirs.evaluator.rules]
+        for compiled in ours.evaluator.rules:
             rule = compiled.rule
             keys = [key for key in self._found if rule.id in ours.rules(key[our])]
             hits = total(self._found[key].sums for key in keys)
@@ -395,7 +395,7 @@ class DryRun:
         for key in self._found:
             for name in self._draft.lists(key[2]):
                 keys_of.setdefault(name, []).append(key)
-        lists = self._draft.judge.lists
+        lists = self._draft.evaluator.lists
         return [
             ListReport(
                 name=name,
@@ -430,7 +430,7 @@ def _example(past: Past[Kept], at: int) -> tuple[int, str, int, int, str, int]:
 
 
 def lookups(lists: Mapping[str, ListState[KeptEntry]]) -> dict[str, Lookup]:
-    """Give the book's lists as deciding needs them."""
+    """Give the policy state's lists as deciding needs them."""
     return {
         name: Lookup(
             ListState(
@@ -461,7 +461,7 @@ def with_entries(state: ListState[KeptEntry], entries: Iterable[ListEntry]) -> L
 
 def dry_run(
     settings: KafkaSettings,
-    book: ControlBook,
+    policy_state: PolicyState,
     rules: RuleSet,
     *,
     lists: Mapping[str, Lookup] | None = None,
@@ -478,7 +478,7 @@ def dry_run(
 
     Args:
         settings: How to reach Kafka.
-        book: What is in force now.
+        policy_state: What is in force now.
         rules: The draft; versions of rules may be left out.
         lists: Lists that the draft is tried with, instead of those that there are.
         days: How far back, by the time of publication; Kafka keeps 30 days by default.
@@ -493,12 +493,12 @@ def dry_run(
         Stopped: `stop` was set.
     """
     started = perf_counter()
-    present = lookups(book.lists())
+    present = lookups(policy_state.lists())
     tried = present if lists is None else lists
-    draft = CompiledRules(numbered(rules, book.meanings()), tried)
+    draft = CompiledRules(numbered(rules, policy_state.meanings()), tried)
     since_ms = max(0, clock() - round(days * DAY_MS))
     labels = read_labels(settings, since_ms, stop)
-    run = DryRun(CompiledRules(book.active_rules), draft, present, tried, labels)
+    run = DryRun(CompiledRules(policy_state.active_rules), draft, present, tried, labels)
     with TopicSpan(
         settings, Topic.PROCESSED, since_ms=since_ms, latest=limit, service="fraudstream_dry_run"
     ) as span:

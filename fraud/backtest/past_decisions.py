@@ -62,7 +62,7 @@ class Wanted:
 
     @classmethod
     def by(cls, rules: Iterable[CompiledRules], lists: Iterable[Lookup]) -> Wanted:
-        """Give what rules and lists need to judge."""
+        """Give what rules and lists need to evaluate a decision."""
         names = {name for one in rules for rule in one for name in rule.expression.variables}
         names |= {one.type.field for one in lists if one.type.field is not None}
         return cls(

@@ -36,7 +36,7 @@ from fraud.contracts.times import DAY_MS
 from fraud.contracts.topics import Topic
 from fraud.decision.columns import Columns
 from fraud.decision.lists import Lookup
-from fraud.decision.policy import Judge, Ruling, policy_version
+from fraud.decision.policy import RuleEvaluator, Ruling, policy_version
 from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules
 from fraud.decision.scorer import Scorer
 from fraud.features.vector import FEATURE_NAMES
@@ -322,7 +322,7 @@ class Recheck:
         probabilities = scorer.predict(matrix)
         scores = scorer.scale.score(probabilities).tolist()
         columns = Columns(matrix, scores, probabilities, past, lists, past.scored_at_ms)
-        rulings = Judge(self._rules[rules], lists).judge(columns)
+        rulings = RuleEvaluator(self._rules[rules], lists).evaluate(columns)
         return rulings, scores, probabilities.tolist()
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fraud.contracts.decision import Outcome
 from fraud.contracts.times import utc_text
 from fraud.decision.columns import Columns, Fields
-from fraud.decision.policy import Judge, Policy, Ruling
+from fraud.decision.policy import Policy, RuleEvaluator, Ruling
 from fraud.decision.reasons import SCORING_FAILED, top_reasons
 from fraud.decision.scorer import Scorer
 from fraud.features.catalogue import KEYS
@@ -121,11 +121,11 @@ class Engine:
             "policy_version": policy.version,
         }
         self._pinned = orjson.dumps(pinned)[1:-1]
-        self._judge = Judge(policy.rules, policy.lists)
+        self._evaluator = RuleEvaluator(policy.rules, policy.lists)
         self._shadow: _Shadow | None = None
         if policy.challenge is not None:
             self._shadow = _Shadow(
-                challenger or scorer, Judge(policy.challenge.rules, policy.lists)
+                challenger or scorer, RuleEvaluator(policy.challenge.rules, policy.lists)
             )
 
     def decide(self, batch: Batch) -> list[Decided]:
@@ -142,9 +142,9 @@ class Engine:
             probabilities = self.scorer.predict(matrix)
             scores = self.scorer.scale.score(probabilities).tolist()
             columns = Columns(
-                matrix, scores, probabilities, batch.fields, self._judge.lists, started_ms
+                matrix, scores, probabilities, batch.fields, self._evaluator.lists, started_ms
             )
-            rulings = self._judge.judge(columns)
+            rulings = self._evaluator.evaluate(columns)
             reasons = self._reasons(matrix, rulings)
         except Exception as error:
             if len(batch) > 1:
@@ -274,10 +274,10 @@ class Engine:
 class _Shadow:
     """A challenger: decides beside, for the record."""
 
-    def __init__(self, scorer: Scorer, judge: Judge) -> None:
+    def __init__(self, scorer: Scorer, evaluator: RuleEvaluator) -> None:
         self.scorer = scorer
-        self._judge = judge
-        pinned = {"model": scorer.ref.model_dump(), "rules_version": judge.rules.version}
+        self._evaluator = evaluator
+        pinned = {"model": scorer.ref.model_dump(), "rules_version": evaluator.rules.version}
         self._pinned = orjson.dumps(pinned)[1:-1]
 
     def decide(
@@ -293,6 +293,6 @@ class _Shadow:
                 self._pinned,
             )
             for ruling, score, probability in zip(
-                self._judge.judge(columns), scores, probabilities.tolist(), strict=True
+                self._evaluator.evaluate(columns), scores, probabilities.tolist(), strict=True
             )
         ]

@@ -48,7 +48,7 @@ class Ruling:
     reasons: tuple[dict[str, Any], ...]
 
 
-class Judge:
+class RuleEvaluator:
     """Rules and lists that decide together.
 
     Args:
@@ -66,7 +66,7 @@ class Judge:
         ]
         self._rulings: dict[bytes, Ruling] = {}
 
-    def judge(self, columns: Columns) -> list[Ruling]:
+    def evaluate(self, columns: Columns) -> list[Ruling]:
         """Decide each transaction of a batch.
 
         Precedence: an allow list approves; else a block list blocks; else the rules decide, and a
@@ -141,7 +141,7 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Policy:
-    """Rules and lists together with the models that they judge.
+    """Rules and lists together with the models whose scores they read.
 
     Attributes:
         rules: The rules that decide.

@@ -1,4 +1,4 @@
-"""The desk with the audit log beside it: nothing is changed by it that is not on record first.
+"""The editor with the audit log beside it: nothing is changed by it that is not on record first.
 
 What a change is of is looked up first: a name that nothing has is somebody's text, and not recorded.
 
@@ -17,8 +17,8 @@ from typing import Any, Final
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListState, ListType, ListUse
 from fraud.contracts.rules import Rule, RuleSet
-from fraud.policy.editor import Desk, check_list_name
-from fraud.policy.state import ControlBook
+from fraud.policy.editor import PolicyEditor, check_list_name
+from fraud.policy.state import PolicyState
 from fraud.security.audit import Actor, AuditLog
 from fraud.security.pseudonyms import Pseudonyms
 
@@ -46,36 +46,36 @@ class By:
         return self.actor.name
 
 
-class AuditedDesk:
-    """Changes what decides, on record; raises what `Desk` does, and `OSError` without a log.
+class AuditedEditor:
+    """Changes what decides, on record; raises what `PolicyEditor` does, and `OSError` without a log.
 
     Args:
-        desk: Changes it.
-        book: Gives the book as it is now.
+        editor: Changes it.
+        policy_state: Gives the policy state as it is now.
         audit: The log.
         pseudonyms: Gives what hashes personal values; called when something is changed.
     """
 
     def __init__(
         self,
-        desk: Desk,
-        book: Callable[[], ControlBook],
+        editor: PolicyEditor,
+        policy_state: Callable[[], PolicyState],
         audit: AuditLog,
         pseudonyms: Callable[[], Pseudonyms],
     ) -> None:
-        self._desk = desk
-        self._book = book
+        self._editor = editor
+        self._policy_state = policy_state
         self._audit = audit
         self._pseudonyms = pseudonyms
 
     def checked(self, rules: RuleSet) -> RuleSet:
-        """See `Desk.checked`."""
-        return self._desk.checked(rules)
+        """See `PolicyEditor.checked`."""
+        return self._editor.checked(rules)
 
     def draft(self, rules: RuleSet, by: By) -> RuleSet:
-        """See `Desk.draft`."""
-        active = self._book().active_rules
-        checked = self._desk.checked(rules)
+        """See `PolicyEditor.draft`."""
+        active = self._policy_state().active_rules
+        checked = self._editor.checked(rules)
         with self._audit.change(
             by.actor,
             "rules.drafted",
@@ -84,26 +84,26 @@ class AuditedDesk:
             after=rules_on_record(self._pseudonyms(), checked, active),
             request_id=by.request_id,
         ):
-            return self._desk.draft(rules, by.name)
+            return self._editor.draft(rules, by.name)
 
     def activate(self, version: str, by: By, *, expected: str | None = None) -> RuleSet:
-        """See `Desk.activate`."""
-        self._desk.rule_version(version)
+        """See `PolicyEditor.activate`."""
+        self._editor.rule_version(version)
         with self._audit.change(
             by.actor,
             "rules.activated",
             f"rules/{version}",
-            before={"version": self._book().active_rules.version},
+            before={"version": self._policy_state().active_rules.version},
             after={"version": version},
             request_id=by.request_id,
         ):
-            return self._desk.activate(version, by.name, expected=expected)
+            return self._editor.activate(version, by.name, expected=expected)
 
     def challenge_rules(self, version: str | None, by: By) -> None:
-        """See `Desk.challenge_rules`."""
+        """See `PolicyEditor.challenge_rules`."""
         if version is not None:
-            self._desk.rule_version(version)
-        before = self._book().challenger_rules
+            self._editor.rule_version(version)
+        before = self._policy_state().challenger_rules
         with self._audit.change(
             by.actor,
             "rules.challenged",
@@ -112,7 +112,7 @@ class AuditedDesk:
             after={"version": version},
             request_id=by.request_id,
         ):
-            self._desk.challenge_rules(version, by.name)
+            self._editor.challenge_rules(version, by.name)
 
     @contextmanager
     def promoting(
@@ -120,24 +120,24 @@ class AuditedDesk:
     ) -> Iterator[Callable[[], None]]:
         """Let the block make a model the registry's champion, and tell services by what this gives."""
         with champion_on_record(self._audit, by, before, ref):
-            yield lambda: self._desk.champion(ref, by.name)
+            yield lambda: self._editor.champion(ref, by.name)
 
     def challenge_model(self, ref: ModelRef | None, by: By) -> None:
-        """See `Desk.challenge_model`."""
+        """See `PolicyEditor.challenge_model`."""
         with self._audit.change(
             by.actor,
             "model.challenged",
             "model/challenger",
-            before={"model": _named(self._book().challenger)},
+            before={"model": _named(self._policy_state().challenger)},
             after={"model": _named(ref)},
             request_id=by.request_id,
         ):
-            self._desk.challenge_model(ref, by.name)
+            self._editor.challenge_model(ref, by.name)
 
     def make_list(
         self, name: str, kind: ListType, use: ListUse, by: By, *, description: str = ""
     ) -> None:
-        """See `Desk.make_list`."""
+        """See `PolicyEditor.make_list`."""
         check_list_name(name)
         with self._audit.change(
             by.actor,
@@ -150,7 +150,7 @@ class AuditedDesk:
             },
             request_id=by.request_id,
         ):
-            self._desk.make_list(name, kind, use, by.name, description=description)
+            self._editor.make_list(name, kind, use, by.name, description=description)
 
     def change_list(
         self,
@@ -163,8 +163,8 @@ class AuditedDesk:
         use: ListUse | None = None,
         description: str | None = None,
     ) -> int:
-        """See `Desk.change_list`."""
-        before = self._desk.list_state(name)
+        """See `PolicyEditor.change_list`."""
+        before = self._editor.list_state(name)
         pseudonyms = self._pseudonyms()
         after: dict[str, Any] = {}
         if use is not None:
@@ -188,7 +188,7 @@ class AuditedDesk:
             after=after,
             request_id=by.request_id,
         ) as change:
-            added = self._desk.change_list(
+            added = self._editor.change_list(
                 name,
                 by.name,
                 add=add,
@@ -197,20 +197,20 @@ class AuditedDesk:
                 use=use,
                 description=description,
             )
-            changed = list_on_record(pseudonyms, self._desk.list_state(name))
+            changed = list_on_record(pseudonyms, self._editor.list_state(name))
             change.done(after | {"became": changed})
         return added
 
     def drop_list(self, name: str, by: By) -> None:
-        """See `Desk.drop_list`."""
+        """See `PolicyEditor.drop_list`."""
         with self._audit.change(
             by.actor,
             "list.dropped",
             f"list/{name}",
-            before=list_on_record(self._pseudonyms(), self._desk.list_state(name)),
+            before=list_on_record(self._pseudonyms(), self._editor.list_state(name)),
             request_id=by.request_id,
         ):
-            self._desk.drop_list(name, by.name)
+            self._editor.drop_list(name, by.name)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The desk: where rules, lists and models are changed. What is broken is refused here, at the door.
+"""The editor: where rules, lists and models are changed. What is broken is refused here.
 
 The command line and the API change things by it and by nothing else; it publishes control documents
 and holds no state of its own.
@@ -37,7 +37,7 @@ from fraud.contracts.lists import (
 )
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.decision.rule_sets import CompiledRules, numbered
-from fraud.policy.state import ControlBook, KeptEntry, RuleVersion
+from fraud.policy.state import KeptEntry, PolicyState, RuleVersion
 from fraud.runtime.clock import Clock, system_clock, to_datetime
 
 
@@ -56,12 +56,12 @@ class Publisher(Protocol):
         """Write one; it is on the topic when this returns."""
 
 
-class Desk:
+class PolicyEditor:
     """Changes what decides.
 
     Args:
         publisher: Writes the documents.
-        book: Gives the book as it is now.
+        policy_state: Gives the policy state as it is now.
         clock: Time now, UTC epoch milliseconds.
         ids: Gives a new id for a change, of letters and digits, never the same twice.
     """
@@ -69,13 +69,13 @@ class Desk:
     def __init__(
         self,
         publisher: Publisher,
-        book: Callable[[], ControlBook],
+        policy_state: Callable[[], PolicyState],
         *,
         clock: Clock = system_clock,
         ids: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._publisher = publisher
-        self._book = book
+        self._policy_state = policy_state
         self._clock = clock
         self._ids = ids
 
@@ -87,14 +87,14 @@ class Desk:
         Raises:
             InvalidRules: It must not decide.
         """
-        book = self._book()
-        return CompiledRules(numbered(rules, book.meanings()), book.lists()).set
+        policy_state = self._policy_state()
+        return CompiledRules(numbered(rules, policy_state.meanings()), policy_state.lists()).set
 
     def _checked_again(self, rules: RuleSet) -> RuleSet:
         """Check a kept rule set before it decides: by then other drafts may have come to decide."""
-        book = self._book()
-        rules = numbered(rules, book.meanings(drafts=False))
-        return CompiledRules(rules, book.lists()).set
+        policy_state = self._policy_state()
+        rules = numbered(rules, policy_state.meanings(drafts=False))
+        return CompiledRules(rules, policy_state.lists()).set
 
     def draft(self, rules: RuleSet, author: str) -> RuleSet:
         """Keep a rule set, which decides nothing yet.
@@ -106,7 +106,7 @@ class Desk:
             InvalidRules: It could not decide.
         """
         rules = self.checked(rules)
-        if self._book().rule_version(rules.version) is None:
+        if self._policy_state().rule_version(rules.version) is None:
             self._publish(RULES, DRAFT, rules.version, author, rules.model_dump(mode="json"))
         return rules
 
@@ -125,7 +125,7 @@ class Desk:
                 come to stand for something else.
         """
         kept = self.rule_version(version)
-        active = self._book().active_rules.version
+        active = self._policy_state().active_rules.version
         if expected is not None and active != expected:
             raise Conflict(f"expected {expected} to be active, it is {active}")
         if kept.status is RuleStatus.ACTIVE:
@@ -134,11 +134,11 @@ class Desk:
         content = kept.rules.model_dump(mode="json")
         if expected is not None:
             # What was activated last, though it may be refused by who reads it.
-            expected = self._book().activations.now or expected
+            expected = self._policy_state().activations.now or expected
         document = self._publish(
             RULES, ACTIVE, version, author, content, change=self._ids(), expected=expected
         )
-        if self._book().activations.void(document):
+        if self._policy_state().activations.void(document):
             raise Conflict(
                 f"expected {expected} to be active, another version came to be meanwhile"
             )
@@ -164,7 +164,7 @@ class Desk:
         Raises:
             NoSuch: There is none.
         """
-        found = self._book().rule_version(version)
+        found = self._policy_state().rule_version(version)
         if found is None:
             raise NoSuch(f"there is no version {version} of the rules")
         return found
@@ -204,7 +204,7 @@ class Desk:
                 mean something by itself.
         """
         check_list_name(name)
-        if name in self._book().lists():
+        if name in self._policy_state().lists():
             raise Conflict(f"there is a list {name} already")
         change = ListChange(type=kind, use=use, description=description, add=_added(kind, entries))
         self._change(name, change, author)
@@ -279,14 +279,14 @@ class Desk:
         Raises:
             NoSuch: There is none.
         """
-        found = self._book().lists().get(name)
+        found = self._policy_state().lists().get(name)
         if found is None:
             raise NoSuch(f"there is no list {name}")
         return found
 
     def _check_unused(self, name: str) -> None:
-        book = self._book()
-        for rules in (book.active_rules, book.challenger_rules):
+        policy_state = self._policy_state()
+        for rules in (policy_state.active_rules, policy_state.challenger_rules):
             # Those of snoozed rules as well: without it the set could not be activated again.
             if rules is not None and name in CompiledRules(rules).named_lists:
                 raise Conflict(f"rules of version {rules.version} ask for the list {name}")

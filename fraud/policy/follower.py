@@ -1,4 +1,4 @@
-"""The book, kept up to date from Kafka: for as long as a service runs, or once for a command."""
+"""The policy state, kept up to date from Kafka: for as long as a service runs, or once for a command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fraud.contracts.control import ControlDocument
 from fraud.contracts.topics import Topic
 from fraud.kafka.control import ControlFollower, ControlPublisher
 from fraud.kafka.topic_follower import TopicFeed
-from fraud.policy.state import KINDS, ControlBook
+from fraud.policy.state import KINDS, PolicyState
 from fraud.runtime.background import Background
 from fraud.runtime.metrics import CONTROL_LAG
 from fraud.runtime.settings import KafkaSettings
@@ -22,12 +22,12 @@ from fraud.runtime.settings import KafkaSettings
 _LOOK_S: Final = 0.02
 
 
-class BookUnread(Exception):
+class PolicyUnread(Exception):
     """The control topic could not be read to its end; the text says what it waits for."""
 
 
 class Keeper(Protocol):
-    """Keeps what documents of a kind say, as the book does for its own."""
+    """Keeps what documents of a kind say, as the policy state does for its own."""
 
     def take(self, document: ControlDocument) -> None:
         """Take the next document; raises `InvalidMessage` for a broken one."""
@@ -38,8 +38,8 @@ class Keeper(Protocol):
         ...
 
 
-class LiveBook:
-    """A book that follows `fraud_control` in a thread of its own, as a context manager.
+class PolicyFollower:
+    """A policy state that follows `fraud_control` in a thread of its own, as a context manager.
 
     Args:
         settings: How to reach Kafka.
@@ -60,7 +60,7 @@ class LiveBook:
         self._service = service
         self._stop = stop
         self._stack = ExitStack()
-        self._book = ControlBook()
+        self._policy_state = PolicyState()
         self._seen: dict[bytes, datetime] = {}
         self._beside = beside
         self._follower: ControlFollower | None = None
@@ -93,37 +93,37 @@ class LiveBook:
         self._stack.close()
 
     def _take(self, document: ControlDocument) -> None:
-        keeper = self._beside.get(document.kind, self._book)
+        keeper = self._beside.get(document.kind, self._policy_state)
         keeper.take(document)
         self._seen[document.key] = document.time
 
     def _restart(self) -> None:
-        self._book, self._seen = ControlBook(), {}
+        self._policy_state, self._seen = PolicyState(), {}
         for keeper in self._beside.values():
             keeper.clear()
 
-    def current(self) -> ControlBook:
-        """Give the book as far as it was read."""
-        return self._book
+    def current(self) -> PolicyState:
+        """Give the policy state as far as it was read."""
+        return self._policy_state
 
     def waits_for(self) -> str | None:
-        """Say in a line what is missing before the book is that of the topic, None when nothing."""
+        """Say in a line what is missing before the policy state is that of the topic, None when nothing."""
         return self._follower.waits_for() if self._follower else "the control topic"
 
-    def wait_ready(self, timeout_s: float = 30.0) -> ControlBook:
+    def wait_ready(self, timeout_s: float = 30.0) -> PolicyState:
         """Wait until the topic was read to the end it had at the start.
 
         Raises:
-            BookUnread: It could not be read in time.
+            PolicyUnread: It could not be read in time.
         """
         self._wait(lambda: self.waits_for() is None, timeout_s)
-        return self._book
+        return self._policy_state
 
     def wait_for(self, document: ControlDocument, timeout_s: float = 10.0) -> None:
-        """Wait until the book has taken a document that was published.
+        """Wait until the policy state has taken a document that was published.
 
         Raises:
-            BookUnread: It was not read in time; what it changes may be in force all the same.
+            PolicyUnread: It was not read in time; what it changes may be in force all the same.
         """
         self._wait(lambda: self._seen.get(document.key) == document.time, timeout_s)
 
@@ -131,30 +131,30 @@ class LiveBook:
         until_s = time.monotonic() + timeout_s
         while not done():
             if self._stop.is_set():
-                raise BookUnread("following the control topic failed")
+                raise PolicyUnread("following the control topic failed")
             if time.monotonic() >= until_s:
-                raise BookUnread(f"waited {timeout_s:g} s for {self.waits_for() or 'the change'}")
+                raise PolicyUnread(f"waited {timeout_s:g} s for {self.waits_for() or 'the change'}")
             self._stop.wait(_LOOK_S)
 
 
 class SeenPublisher:
-    """Publishes, and returns once the book shows it: who changes something reads it afterwards.
+    """Publishes, and returns once the policy state shows it: who changes something reads it afterwards.
 
     Args:
         publisher: Writes to Kafka.
-        book: Follows the topic.
+        policy_state: Follows the topic.
     """
 
-    def __init__(self, publisher: ControlPublisher, book: LiveBook) -> None:
+    def __init__(self, publisher: ControlPublisher, policy_state: PolicyFollower) -> None:
         self._publisher = publisher
-        self._book = book
+        self._policy_state = policy_state
 
     def publish(self, document: ControlDocument) -> None:
         """Write a document.
 
         Raises:
             CannotPublish: The broker did not acknowledge it.
-            BookUnread: It is on the topic, and was not read from there in time.
+            PolicyUnread: It is on the topic, and was not read from there in time.
         """
         self._publisher.publish(document)
-        self._book.wait_for(document)
+        self._policy_state.wait_for(document)

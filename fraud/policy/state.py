@@ -1,4 +1,4 @@
-"""The book: what the control topic says of rules, lists and models, with its history. Pure."""
+"""The policy state: what the control topic says of rules, lists and models, with its history. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules
 
 KINDS: Final = (MODEL, RULES, LIST)
-"""Kinds of documents that the book reads."""
+"""Kinds of documents that the policy state reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Change:
     time_ms: int
 
 
-class ControlBook:
+class PolicyState:
     """What is in force and what was, folded from the control topic in its order.
 
     It reads as the job's workers do: rules that cannot decide are refused, and those that another

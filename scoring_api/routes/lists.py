@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fraud.contracts.lists import LIST_NAME, MAX_VALUE, ListEntry, ListState, ListType, ListUse
-from fraud.policy.audited_editor import AuditedDesk
+from fraud.policy.audited_editor import AuditedEditor
 from fraud.policy.editor import NoSuch
-from fraud.policy.state import ControlBook, KeptEntry
+from fraud.policy.state import KeptEntry, PolicyState
 from fraud.runtime.clock import to_datetime
 from fraud.security.api_keys import Role
 from fraud.security.sealing import Seal
@@ -120,14 +120,16 @@ class Changed(BaseModel):
     list: AList
 
 
-def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook], seal: Seal) -> APIRouter:
+def list_routes(
+    editor: AuditedEditor, policy_state: Callable[[], PolicyState], seal: Seal
+) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(
         prefix="/v1/lists", tags=["lists"], route_class=OnceRoute, responses=problems()
     )
 
     def state_of(name: str) -> ListState[KeptEntry]:
-        found = book().lists().get(name)
+        found = policy_state().lists().get(name)
         if found is None:
             raise NoSuch(f"there is no list {name}")
         return found
@@ -135,7 +137,7 @@ def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook], seal: Seal) 
     @routes.get("", summary="List the lists")
     def list_lists(_who: _Analyst) -> Lists:
         """All, by name."""
-        states = book().lists()
+        states = policy_state().lists()
         return Lists(items=[_shown(states[name]) for name in sorted(states)])
 
     @routes.post(
@@ -147,7 +149,7 @@ def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook], seal: Seal) 
     )
     def make(new: NewList, who: _Analyst, request: Request) -> AList:
         """Empty; its type stays for ever."""
-        desk.make_list(new.name, new.type, new.use, by(who, request), description=new.description)
+        editor.make_list(new.name, new.type, new.use, by(who, request), description=new.description)
         return _shown(state_of(new.name))
 
     @routes.get("/{name}", summary="Give a list", responses=problems(404))
@@ -158,7 +160,7 @@ def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook], seal: Seal) 
     @routes.patch("/{name}", summary="Change what a list means", responses=problems(404, 503))
     def change_list(name: str, changes: ListChanges, who: _Analyst, request: Request) -> AList:
         """Decisions follow at once."""
-        desk.change_list(name, by(who, request), use=changes.use, description=changes.description)
+        editor.change_list(name, by(who, request), use=changes.use, description=changes.description)
         return _shown(state_of(name))
 
     @routes.delete(
@@ -169,7 +171,7 @@ def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook], seal: Seal) 
     )
     def drop(name: str, who: _Analyst, request: Request) -> None:
         """Refused while rules that decide ask for it."""
-        desk.drop_list(name, by(who, request))
+        editor.drop_list(name, by(who, request))
 
     @routes.get("/{name}/entries", summary="Give a list's entries", responses=problems(404))
     def entries(
@@ -203,7 +205,7 @@ def list_routes(desk: AuditedDesk, book: Callable[[], ControlBook], seal: Seal) 
         name: str, changes: EntryChanges, who: _Analyst, request: Request
     ) -> Changed:
         """All at once, or none: 422 names the place of a value that is none of the list's type."""
-        added = desk.change_list(
+        added = editor.change_list(
             name,
             by(who, request),
             add=changes.add,

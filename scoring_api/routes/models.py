@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.decision import ModelRef
 from fraud.decision.engine import Engine
-from fraud.policy.audited_editor import AuditedDesk
+from fraud.policy.audited_editor import AuditedEditor
 from fraud.security.api_keys import Role
 from model.promotion import check
 from model.registry import Registry
@@ -67,13 +67,15 @@ class Promotion(BaseModel):
     ] = False
 
 
-def model_routes(registry: Registry, engine: Callable[[], Engine], desk: AuditedDesk) -> APIRouter:
+def model_routes(
+    registry: Registry, engine: Callable[[], Engine], editor: AuditedEditor
+) -> APIRouter:
     """Make the routes.
 
     Args:
         registry: Where models are.
         engine: Gives what decides now.
-        desk: Where models are switched, on record.
+        editor: Where models are switched, on record.
     """
     routes = APIRouter(prefix="/v1/models", tags=["models"], responses=problems())
 
@@ -87,7 +89,7 @@ def model_routes(registry: Registry, engine: Callable[[], Engine], desk: Audited
         ref = registry.find(asked.model)
         if not asked.force:
             check(registry, ref)
-        with desk.promoting(engine().policy.model, ref, by(who, request)) as tell:
+        with editor.promoting(engine().policy.model, ref, by(who, request)) as tell:
             registry.promote(ref.name, ref.version, force=asked.force)
             tell()
         return ref
@@ -98,7 +100,7 @@ def model_routes(registry: Registry, engine: Callable[[], Engine], desk: Audited
         ref = None if asked.model is None else registry.find(asked.model)
         if ref is not None:
             registry.load(ref.name, ref.version)
-        desk.challenge_model(ref, by(who, request))
+        editor.challenge_model(ref, by(who, request))
         return NamedModel(model=ref and f"{ref.name}@{ref.version}")
 
     @routes.get("", summary="List the models")

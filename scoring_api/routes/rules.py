@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.contracts.times import utc_text
-from fraud.policy.audited_editor import AuditedDesk
+from fraud.policy.audited_editor import AuditedEditor
 from fraud.policy.editor import NoSuch
-from fraud.policy.state import ControlBook, RuleVersion
+from fraud.policy.state import PolicyState, RuleVersion
 from fraud.security.api_keys import Role
 from scoring_api.access import Principal, by, require
 from scoring_api.documentation import problems
@@ -105,14 +105,16 @@ class DryRunState(BaseModel):
     ] = None  # fmt: skip
 
 
-def rule_routes(desk: AuditedDesk, book: Callable[[], ControlBook], runs: DryRuns) -> APIRouter:
+def rule_routes(
+    editor: AuditedEditor, policy_state: Callable[[], PolicyState], runs: DryRuns
+) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(
         prefix="/v1/rules", tags=["rules"], route_class=OnceRoute, responses=problems()
     )
 
     def summary(one: RuleVersion) -> RuleSetSummary:
-        shadow = book().challenger_rules
+        shadow = policy_state().challenger_rules
         return RuleSetSummary(
             version=one.rules.version,
             status=one.status,
@@ -125,7 +127,7 @@ def rule_routes(desk: AuditedDesk, book: Callable[[], ControlBook], runs: DryRun
         )
 
     def whole(version: str) -> RuleSetVersion:
-        found = book().rule_version(version)
+        found = policy_state().rule_version(version)
         if found is None:
             raise NoSuch(f"there is no version {version} of the rules")
         return RuleSetVersion(about=summary(found), rule_set=found.rules)
@@ -133,12 +135,12 @@ def rule_routes(desk: AuditedDesk, book: Callable[[], ControlBook], runs: DryRun
     @routes.get("", summary="List the versions")
     def list_versions(_who: _Analyst) -> RuleSetVersions:
         """One is `ACTIVE`; drafts never decided."""
-        return RuleSetVersions(items=[summary(one) for one in book().rule_versions()])
+        return RuleSetVersions(items=[summary(one) for one in policy_state().rule_versions()])
 
     @routes.get("/active", summary="Give the rules that decide")
     def active(_who: _Analyst) -> RuleSetVersion:
         """With the version, to be named as `expected` by who changes them."""
-        return whole(book().active_rules.version)
+        return whole(policy_state().active_rules.version)
 
     @routes.post(
         "/test",
@@ -149,7 +151,7 @@ def rule_routes(desk: AuditedDesk, book: Callable[[], ControlBook], runs: DryRun
     )
     def test(asked: DryRun, _who: _Analyst) -> DryRunState:
         """Nothing changes. It takes up to a minute for a million transactions: ask for it by its id."""
-        run_id = runs.start(desk.checked(asked.rules), days=asked.days, limit=asked.limit)
+        run_id = runs.start(editor.checked(asked.rules), days=asked.days, limit=asked.limit)
         return DryRunState(id=run_id, state=RunState.RUNNING)
 
     @routes.get("/test/{run_id}", summary="Give a dry run", responses=problems(404))
@@ -174,7 +176,7 @@ def rule_routes(desk: AuditedDesk, book: Callable[[], ControlBook], runs: DryRun
         rules: Annotated[RuleSet, Body(examples=[_EXAMPLE])], who: _Analyst, request: Request
     ) -> RuleSetVersion:
         """It is checked as if it were to decide: 422 names each rule at fault, with line and column."""
-        return whole(desk.draft(rules, by(who, request)).version)
+        return whole(editor.draft(rules, by(who, request)).version)
 
     @routes.post(
         "/{version}/activate",
@@ -186,7 +188,7 @@ def rule_routes(desk: AuditedDesk, book: Callable[[], ControlBook], runs: DryRun
         version: str, asked: Activation, who: _Analyst, request: Request
     ) -> RuleSetVersion:
         """The running job and API decide by it at once."""
-        desk.activate(version, by(who, request), expected=asked.expected)
+        editor.activate(version, by(who, request), expected=asked.expected)
         return whole(version)
 
     @routes.put(
@@ -194,7 +196,7 @@ def rule_routes(desk: AuditedDesk, book: Callable[[], ControlBook], runs: DryRun
     )
     def challenge(asked: Challenge, who: _Analyst, request: Request) -> RuleSetVersions:
         """What it would have decided is recorded beside, and never acted on."""
-        desk.challenge_rules(asked.version, by(who, request))
+        editor.challenge_rules(asked.version, by(who, request))
         return list_versions(who)
 
     return routes

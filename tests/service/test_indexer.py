@@ -47,7 +47,7 @@ from indexer.sink import Sink
 from indexer.template import DEAD_LETTER_INDEX, VERSION
 from tests.support.builders import START_MS, a_processed
 from tests.support.faulty import FaultyProxy
-from tests.support.gate import Door
+from tests.support.gate import Gate
 from tests.support.processes import OutputTopic, ServiceProcess, until
 
 pytestmark = pytest.mark.service
@@ -64,7 +64,7 @@ class World:
         address = urlsplit(opensearch)
         assert address.hostname
         assert address.port
-        self.door = Door(address.hostname, address.port)
+        self.gate = Gate(address.hostname, address.port)
         self.url = opensearch
         self.log = folder / "indexer.log"
         self.env = {
@@ -73,7 +73,7 @@ class World:
             "TOPIC_LABELS": self.labels.name,
             "TOPIC_TRANSACTIONS_DLQ": self.dead_letters.name,
             "INDEXER_GROUP": f"indexer-of-{self.topic.name}",
-            "OPENSEARCH_URL": f"http://127.0.0.1:{self.door.port}",
+            "OPENSEARCH_URL": f"http://127.0.0.1:{self.gate.port}",
             "INDEXER_RETENTION_DAYS": "100000",
             "STATE_DIR": str(folder / "state"),
             "LOG_FORMAT": "json",
@@ -147,7 +147,7 @@ def a_sink(url: str, clock: Clock = system_clock) -> Sink:
 @pytest.fixture
 def world(kafka: str, opensearch: str, tmp_path: Path) -> Iterator[World]:
     world = World(kafka, opensearch, tmp_path)
-    with world.door:
+    with world.gate:
         yield world
 
 
@@ -235,17 +235,17 @@ def test_a_killed_indexer_loses_nothing(world: World) -> None:
 
 def test_an_outage_of_opensearch_loses_nothing(world: World) -> None:
     """Cut off in mid-flow and not there at all: it waits, says so, keeps its partitions, and heals."""
-    world.door.shut()
+    world.gate.shut()
     with world.indexer(INDEXER_BATCH="20") as indexer:
         world.topic.produce(world.decided(range(400)))
         until(lambda: "OpenSearch" in (indexer.ready() or ""), "noticing that it is not there")
-        world.door.open()
+        world.gate.open()
         until(lambda: indexer.metric("fraudstream_documents_indexed_total") > 50, "some documents")
-        world.door.shut()
+        world.gate.shut()
         world.topic.produce(world.decided(range(400, 500)))
         until(lambda: "OpenSearch" in (indexer.ready() or ""), "noticing the outage")
         until(lambda: indexer.metric("fraudstream_backpressure_total") >= 2, "trying again")
-        world.door.open()
+        world.gate.open()
         until(lambda: world.count() == 500, "all documents")
         indexer.wait_ready()
         assert indexer.stop() == 0

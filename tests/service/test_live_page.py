@@ -42,7 +42,7 @@ from scoring_api.live.session import Sessions
 from scoring_api.scoring import Scoring
 from tests.support.decisions import PSEUDONYMS, dead_letters, documents, processed_records
 from tests.support.fakes import an_engine
-from tests.support.gate import Door
+from tests.support.gate import Gate
 
 pytestmark = pytest.mark.service
 
@@ -77,7 +77,7 @@ class Site:
         address = urlsplit(opensearch)
         assert address.hostname
         assert address.port
-        self.door = Door(address.hostname, address.port)
+        self.gate = Gate(address.hostname, address.port)
         self.keys = KeyStore(folder)
         self.client: OpenSearch = connect(OpenSearchSettings(opensearch_url=opensearch))
         self.sink = Sink(
@@ -88,7 +88,7 @@ class Site:
         )
         self.index([*self.documents, *dead_letters(20, NOW_MS - HOUR_MS, HOUR_MS, topic="page")])
         self.reader = connect(
-            OpenSearchSettings(opensearch_url=f"http://127.0.0.1:{self.door.port}")
+            OpenSearchSettings(opensearch_url=f"http://127.0.0.1:{self.gate.port}")
         )
         access = Access(self.keys, RateLimit(0))
         board = Board(self.reader, PSEUDONYMS, lambda: NOW_MS)
@@ -112,14 +112,14 @@ class Site:
         self.client.indices.refresh(index="processed_transactions*,dead_letters*")
 
     def __enter__(self) -> Site:
-        self.door.__enter__()
+        self.gate.__enter__()
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.server.should_exit = True
         self.thread.join()
-        self.door.shut()
+        self.gate.shut()
         self.reader.close()
         self.client.close()
 
@@ -332,12 +332,12 @@ def test_an_outage_of_opensearch_is_said_and_heals(page: Page, site: Site) -> No
     """What was there stays in sight."""
     page.clock.install()
     sign_in(page, site)
-    site.door.shut()
+    site.gate.shut()
     page.clock.run_for(6000)
     expect(page.get_by_text("OpenSearch is not reached.")).to_be_visible()
     expect(page.locator("#state")).to_have_attribute("data-is", "away")
     expect(page.locator("#panel-transactions dd")).to_be_visible()
-    site.door.open()
+    site.gate.open()
     end_s = time.monotonic() + DEADLINE_MS / 1000
     while page.locator("#state").get_attribute("data-is") != "live":
         assert time.monotonic() < end_s

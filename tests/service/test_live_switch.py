@@ -29,8 +29,8 @@ from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
 from fraud.decision.scale import ScoreScale
 from fraud.kafka.control import ControlPublisher
-from fraud.policy.editor import Desk
-from fraud.policy.follower import LiveBook, SeenPublisher
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.follower import PolicyFollower, SeenPublisher
 from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
 from tests.conftest import FlinkCluster
@@ -124,13 +124,15 @@ def recomputed(job: Job, records: Sequence[Mapping[str, Any]]) -> Rechecked:
 
 
 @contextmanager
-def a_desk(job: Job) -> Iterator[Desk]:
+def a_desk(job: Job) -> Iterator[PolicyEditor]:
     settings = KafkaSettings(
         kafka_bootstrap_servers=job.kafka, topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"]
     )
-    with LiveBook(settings, service="test", stop=threading.Event()) as book:
-        book.wait_ready()
-        yield Desk(SeenPublisher(ControlPublisher(settings), book), book.current)
+    with PolicyFollower(settings, service="test", stop=threading.Event()) as policy_state:
+        policy_state.wait_ready()
+        yield PolicyEditor(
+            SeenPublisher(ControlPublisher(settings), policy_state), policy_state.current
+        )
 
 
 def switched_ms(job: Job) -> int:
@@ -206,12 +208,12 @@ def test_a_promotion_switches_stream_and_rest_under_load(
             model_command(job, "promote", f"second@{new}", "--force")
             until(lambda: load.answers[-1]["model"]["version"] == new, 10)
             until(lambda: stream_decides_by(job, load, new), 30)
-            with a_desk(job) as desk:
-                desk.make_list("bad", ListType.ENTITY, ListUse.BLOCK, "ada")
-                rules = desk.draft(RULES, "ada").version
-                desk.activate(rules, "ada")
+            with a_desk(job) as editor:
+                editor.make_list("bad", ListType.ENTITY, ListUse.BLOCK, "ada")
+                rules = editor.draft(RULES, "ada").version
+                editor.activate(rules, "ada")
                 until(lambda: load.answers[-1]["versions"]["rules"] == rules, 10)
-                desk.change_list("bad", "ada", add=[ListEntry(value="c3")])
+                editor.change_list("bad", "ada", add=[ListEntry(value="c3")])
             until(lambda: any(answer["lists"] for answer in load.answers[-40:]), 10)
             until(lambda: any(one["fd"]["lists"] for one in job.outputs(load.sent)), 30)  # type: ignore[index,call-overload]
             before = load.sent

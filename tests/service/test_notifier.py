@@ -25,7 +25,7 @@ from devstack.ports import free_ports
 from devstack.process import running
 from devstack.servers.mail import mail as mail_service
 from tests.support.builders import a_processed
-from tests.support.gate import Door
+from tests.support.gate import Gate
 from tests.support.processes import OutputTopic, ServiceProcess, until
 from tests.support.receiver import Receiver
 
@@ -88,7 +88,7 @@ class World:
 
     def __init__(self, kafka: str, smtp: Any, folder: Path) -> None:
         self.topic = OutputTopic(kafka)
-        self.door = Door(smtp.host, smtp.port)
+        self.gate = Gate(smtp.host, smtp.port)
         self.mailbox = Mailbox(smtp.api_url, f"team-{self.topic.name}@example.com")
         self.folder = folder
         self.log = folder / "notifier.log"
@@ -100,7 +100,7 @@ class World:
             "NOTIFIER_TO": self.mailbox.recipient,
             "NOTIFIER_DIGEST_S": "0",
             "SMTP_HOST": "127.0.0.1",
-            "SMTP_PORT": str(self.door.port),
+            "SMTP_PORT": str(self.gate.port),
             "STATE_DIR": str(folder / "state"),
             "LOG_FORMAT": "json",
         }
@@ -112,7 +112,7 @@ class World:
 @pytest.fixture
 def world(kafka: str, smtp: Any, tmp_path: Path) -> Iterator[World]:
     world = World(kafka, smtp, tmp_path)
-    with world.door:
+    with world.gate:
         yield world
 
 
@@ -223,7 +223,7 @@ def test_a_killed_notifier_loses_nothing(world: World) -> None:
 
 def test_an_outage_of_the_mail_server_loses_nothing(world: World) -> None:
     """Alerts wait in the ledger, offsets go on, and the mails go out when it is back."""
-    world.door.shut()
+    world.gate.shut()
     with world.notifier() as notifier:
         world.topic.produce(blocks(range(50)))
         until(lambda: notifier.metric(UNTOLD, channel="email") == 50, "recording")
@@ -232,10 +232,10 @@ def test_an_outage_of_the_mail_server_loses_nothing(world: World) -> None:
         assert notifier.stop() == 0
     assert not world.mailbox.message_ids()
     with world.notifier() as notifier:
-        world.door.open()
+        world.gate.open()
         until(lambda: sent(notifier)["alert"] >= 10, "some mails")
-        world.door.shut()
-        world.door.open()
+        world.gate.shut()
+        world.gate.open()
         tells(world, notifier, 50)
         notifier.wait_ready()
     # Cut off between acceptance and answer, one mail may be repeated.

@@ -75,7 +75,7 @@ class FakeTransport:
         self.rests += 1
 
 
-class Desk:
+class AlertPipeline:
     """A ledger, a clock, and one destination."""
 
     def __init__(self, folder: Path, policy: Policy | None = None) -> None:

@@ -15,9 +15,9 @@ from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.topics import Topic
 from fraud.decision.scale import ScoreScale
 from fraud.kafka.control import CannotPublish
-from fraud.policy.audited_editor import AuditedDesk
-from fraud.policy.editor import Desk
-from fraud.policy.state import ControlBook
+from fraud.policy.audited_editor import AuditedEditor
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.state import PolicyState
 from fraud.security.api_keys import KeyStore, Role
 from fraud.security.audit import AuditLog
 from fraud.security.pseudonyms import Pseudonyms
@@ -106,14 +106,14 @@ class AnApi:
         self.secrets = {
             role: self.store.create(f"the {role.value}", role, "ada")[1] for role in Role
         }
-        self.book = ControlBook()
+        self.policy_state = PolicyState()
         self.control_is_away = False
         self.runs = DryRuns(
             command=lambda file, days, limit: [sys.executable, "-c", SAYS_WHAT_IT_READ, str(file)]
         )
-        self.desk = AuditedDesk(
-            Desk(self, lambda: self.book, clock=lambda: NOW_MS),
-            lambda: self.book,
+        self.editor = AuditedEditor(
+            PolicyEditor(self, lambda: self.policy_state, clock=lambda: NOW_MS),
+            lambda: self.policy_state,
             self.audit,
             lambda: PSEUDONYMS,
         )
@@ -125,9 +125,9 @@ class AnApi:
             audit_routes(self.audit),
             decision_routes(Decisions(self.search, PSEUDONYMS)),  # type: ignore[arg-type]
             label_routes(LabelSender(self.publisher, self.audit), lambda: NOW_MS),  # type: ignore[arg-type]
-            rule_routes(self.desk, lambda: self.book, self.runs),
-            list_routes(self.desk, lambda: self.book, SEAL),
-            model_routes(self.registry, lambda: engine, self.desk),
+            rule_routes(self.editor, lambda: self.policy_state, self.runs),
+            list_routes(self.editor, lambda: self.policy_state, SEAL),
+            model_routes(self.registry, lambda: engine, self.editor),
             answers=Answers(folder / "idempotency.sqlite", SEAL),
         )
 
@@ -135,7 +135,7 @@ class AnApi:
         """Be the topic of control documents, as `fraud.policy.editor.Publisher`."""
         if self.control_is_away:
             raise CannotPublish("no answer")
-        self.book.take(decode_control(document.key, document.value))
+        self.policy_state.take(decode_control(document.key, document.value))
 
     def __call__(
         self, method: str, path: str, secret: str | None = None, **more: Any

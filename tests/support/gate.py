@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Self
 
 
-class Door:
+class Gate:
     """Forward connections from a port of ours to a server, while open, as a context manager.
 
     Args:

@@ -21,8 +21,8 @@ from fraud.decision.engine import Batch, Engine
 from fraud.decision.scale import ScoreScale
 from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES
-from fraud.policy.editor import Desk
-from fraud.policy.state import ControlBook
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.state import PolicyState
 from model.live import EngineInUse
 from tests.support.builders import START_MS, Memory, a_record
 
@@ -112,7 +112,7 @@ def two_rules(when: str, name: str) -> RuleSet:
 
 
 class World:
-    """A desk, and an engine that follows it: all that was published is in force before a batch.
+    """A editor, and an engine that follows it: all that was published is in force before a batch.
 
     Args:
         registry: Gives the models.
@@ -120,11 +120,11 @@ class World:
 
     def __init__(self, registry: Any) -> None:
         self.now_ms = START_MS
-        self.book = ControlBook()
+        self.policy_state = PolicyState()
         self.documents: list[ControlDocument] = []
         ids = count()
-        self.desk = Desk(
-            self, lambda: self.book, clock=lambda: self.now_ms, ids=lambda: f"c{next(ids)}"
+        self.editor = PolicyEditor(
+            self, lambda: self.policy_state, clock=lambda: self.now_ms, ids=lambda: f"c{next(ids)}"
         )
         self.in_use = EngineInUse(registry, service="test", clock=lambda: self.now_ms)
 
@@ -132,20 +132,22 @@ class World:
         """See `Publisher`."""
         document = decode_control(document.key, document.value)
         self.documents.append(document)
-        self.book.take(document)
+        self.policy_state.take(document)
         if document.kind == "list":
             self.in_use.take_list(document)
         elif take := self.in_use.takes.get((document.kind, document.name)):
             take(document)
         self.in_use.settle()
 
-    def engine(self, changes: Mapping[int, Callable[[Desk], Any]]) -> Callable[[int], Engine]:
+    def engine(
+        self, changes: Mapping[int, Callable[[PolicyEditor], Any]]
+    ) -> Callable[[int], Engine]:
         """Give the engine of each batch, a second after the last; some changes come before it."""
 
         def of(batch: int) -> Engine:
             self.now_ms = START_MS + batch * 1000
             if batch in changes:
-                changes[batch](self.desk)
+                changes[batch](self.editor)
             return self.in_use.current
 
         return of

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from afd import shelf
+from afd import declarations
 from afd.administration import Administration
 from afd.catalogue import Catalogue
+from afd.declarations import KIND, Declarations, DeclarationWriter
 from afd.errors import ValidationException
 from afd.past import _place
 from afd.protocol import check_request
-from afd.shelf import KIND, Clerk, Shelf
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.lists import ListType
-from fraud.policy.editor import Desk
-from fraud.policy.state import ControlBook
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.state import PolicyState
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
 from scoring_api.access import Principal
@@ -30,18 +30,18 @@ ADA = Principal("ada", Role.ANALYST, "AKIA1")
 
 
 class Client:
-    """Calls operations, whose documents a book and a shelf read by way of their bytes."""
+    """Calls operations, whose documents a policy state and declarations read by way of their bytes."""
 
     def __init__(self, folder: Path) -> None:
-        self.book = ControlBook()
+        self.policy_state = PolicyState()
         self.audit = AuditLog(folder)
         self.published = 0
-        things = Shelf()
+        things = Declarations()
         self._keepers: dict[str, Any] = {KIND: things}
         self._operations = Administration(
-            Catalogue(things, lambda: self.book, None, {}),
-            Clerk(things, self),
-            Desk(self, lambda: self.book),
+            Catalogue(things, lambda: self.policy_state, None, {}),
+            DeclarationWriter(things, self),
+            PolicyEditor(self, lambda: self.policy_state),
             self.audit,
             PSEUDONYMS,
         ).operations()
@@ -49,7 +49,7 @@ class Client:
     def publish(self, document: ControlDocument) -> None:
         self.published += 1
         read = decode_control(document.key, document.value)
-        self._keepers.get(read.kind, self.book).take(read)
+        self._keepers.get(read.kind, self.policy_state).take(read)
 
     def __call__(self, operation: str, **request: Any) -> dict[str, Any]:
         checked = check_request(operation, request)
@@ -114,7 +114,7 @@ def test_a_list_is_left_as_it_is_when_an_element_does_not_fit_its_new_type(clien
             elements=["y"],
             updateMode="REPLACE",
         )
-    assert (client.elements("seen"), client.book.lists()["seen"].type) == (
+    assert (client.elements("seen"), client.policy_state.lists()["seen"].type) == (
         ["192.0.2.1", "x"],
         ListType.TEXT,
     )
@@ -125,7 +125,7 @@ def test_a_list_is_left_as_it_is_when_an_element_does_not_fit_its_new_type(clien
         elements=["192.0.2.7"],
         updateMode="REPLACE",
     )
-    assert (client.elements("seen"), client.book.lists()["seen"].type) == (
+    assert (client.elements("seen"), client.policy_state.lists()["seen"].type) == (
         ["192.0.2.7"],
         ListType.IP,
     )
@@ -167,7 +167,7 @@ def test_what_no_record_holds_is_the_callers_fault(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rule is one document with all its versions."""
-    monkeypatch.setattr(shelf, "MAX_DOCUMENT_BYTES", 5_000)
+    monkeypatch.setattr(declarations, "MAX_DOCUMENT_BYTES", 5_000)
     client.with_a_detector()
     long = "$transaction_amt > 1" + " or $transaction_amt > 2" * 60
     rule = client.rule("r1", long)

@@ -10,12 +10,12 @@ import orjson
 import pytest
 
 from afd.catalogue import Catalogue
+from afd.declarations import Declarations
 from afd.errors import InternalServerException
 from afd.predictions import Names
 from afd.scoring import Events
-from afd.shelf import Shelf
 from fraud.contracts.topics import Topic
-from fraud.policy.state import ControlBook
+from fraud.policy.state import PolicyState
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog, Result
 from scoring_api.access import Principal
@@ -36,8 +36,8 @@ class Service:
         self.audit = AuditLog(folder)
         history = RecentHistory(100)
         engine = an_engine()
-        book = ControlBook()
-        catalogue = Catalogue(Shelf(), lambda: book, None, {})
+        policy_state = PolicyState()
+        catalogue = Catalogue(Declarations(), lambda: policy_state, None, {})
         self.operations = Events(
             Scoring(lambda: engine, history, lambda: None),
             history,

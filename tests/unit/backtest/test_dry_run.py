@@ -20,7 +20,7 @@ from fraud.contracts.transaction import decode
 from fraud.decision.columns import Columns, FieldsOfTransactions
 from fraud.decision.engine import Engine
 from fraud.decision.lists import Lookup
-from fraud.decision.policy import Judge, Policy
+from fraud.decision.policy import Policy, RuleEvaluator
 from fraud.decision.rule_sets import CompiledRules, default_rules
 from fraud.features.vector import FEATURE_NAMES
 from tests.support.builders import START_MS
@@ -137,7 +137,7 @@ class Naive:
                     LISTS,
                     at_ms,  # noqa: B023
                 )
-                (ruling,) = Judge(rules, LISTS).judge(columns)
+                (ruling,) = RuleEvaluator(rules, LISTS).evaluate(columns)
                 return {"outcome": ruling.outcome, **orjson.loads(b"{%b}" % ruling.matched)}
 
             self.rows.append(

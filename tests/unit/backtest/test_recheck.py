@@ -15,7 +15,7 @@ from fraud.contracts.control import ControlDocument
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.decision.scorer import Scorer
-from fraud.policy.editor import Desk
+from fraud.policy.editor import PolicyEditor
 from tests.support.builders import START_MS
 from tests.support.past import SpreadScorer, World, decided, transactions, two_rules
 
@@ -34,18 +34,18 @@ class FakeRegistry:
         return MODELS[version]
 
 
-def activate(when: str) -> Callable[[Desk], None]:
-    return lambda desk: (
-        desk.activate(desk.draft(two_rules(when, "bad"), "ada").version, "ada") and None
+def activate(when: str) -> Callable[[PolicyEditor], None]:
+    return lambda editor: (
+        editor.activate(editor.draft(two_rules(when, "bad"), "ada").version, "ada") and None
     )
 
 
-CHANGES: dict[int, Callable[[Desk], Any]] = {
-    2: lambda desk: desk.make_list("bad", ListType.IP, ListUse.REFERENCE, "ada"),
+CHANGES: dict[int, Callable[[PolicyEditor], Any]] = {
+    2: lambda editor: editor.make_list("bad", ListType.IP, ListUse.REFERENCE, "ada"),
     4: activate("$score > 700"),
-    6: lambda desk: desk.change_list("bad", "ada", add=[ListEntry(value="203.0.113.0/26")]),
-    8: lambda desk: desk.make_list("vip", ListType.ENTITY, ListUse.ALLOW, "ada"),
-    9: lambda desk: desk.change_list(
+    6: lambda editor: editor.change_list("bad", "ada", add=[ListEntry(value="203.0.113.0/26")]),
+    8: lambda editor: editor.make_list("vip", ListType.ENTITY, ListUse.ALLOW, "ada"),
+    9: lambda editor: editor.change_list(
         "vip",
         "ada",
         add=[
@@ -56,13 +56,13 @@ CHANGES: dict[int, Callable[[Desk], Any]] = {
             for n in range(12)
         ],
     ),
-    11: lambda desk: desk.challenge_model(ModelRef(name="spread", version="2"), "ada"),
-    13: lambda desk: desk.challenge_rules(desk.draft(two_rules("$probability < 0.2", "bad"), "ada").version, "ada"),
-    15: lambda desk: desk.champion(ModelRef(name="spread", version="2"), "ada"),
-    17: lambda desk: desk.change_list("bad", "ada", remove=["203.0.113.0/26"]),
-    19: lambda desk: desk.challenge_model(None, "ada"),
-    21: lambda desk: desk.drop_list("vip", "ada"),
-    23: lambda desk: desk.challenge_rules(None, "ada"),
+    11: lambda editor: editor.challenge_model(ModelRef(name="spread", version="2"), "ada"),
+    13: lambda editor: editor.challenge_rules(editor.draft(two_rules("$probability < 0.2", "bad"), "ada").version, "ada"),
+    15: lambda editor: editor.champion(ModelRef(name="spread", version="2"), "ada"),
+    17: lambda editor: editor.change_list("bad", "ada", remove=["203.0.113.0/26"]),
+    19: lambda editor: editor.challenge_model(None, "ada"),
+    21: lambda editor: editor.drop_list("vip", "ada"),
+    23: lambda editor: editor.challenge_rules(None, "ada"),
     25: activate("$card_bin == '411111'"),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.kafka import control
 from fraud.policy import follower as following
-from fraud.policy.state import ControlBook
+from fraud.policy.state import PolicyState
 from fraud.security.audit import AuditLog, AuditRecord
 from fraud.security.pseudonyms import KEY_FILE, Pseudonyms, kept_key
 from fraudstream.cli import app
@@ -25,13 +25,13 @@ outcome = "review"
 
 
 class Topic:
-    """`fraud_control` in memory: publisher and book of the commands at once."""
+    """`fraud_control` in memory: publisher and policy state of the commands at once."""
 
     def __init__(self) -> None:
-        self.book = ControlBook()
+        self.policy_state = PolicyState()
 
     def publish(self, document: ControlDocument) -> None:
-        self.book.take(decode_control(document.key, document.value))
+        self.policy_state.take(decode_control(document.key, document.value))
 
     def check(self) -> None:
         """Find it there."""
@@ -42,14 +42,14 @@ class Topic:
     def __exit__(self, *_: object) -> None:
         """Keep it."""
 
-    def wait_ready(self) -> ControlBook:
-        return self.book
+    def wait_ready(self) -> PolicyState:
+        return self.policy_state
 
     def wait_for(self, _document: ControlDocument) -> None:
         """Have it already."""
 
-    def current(self) -> ControlBook:
-        return self.book
+    def current(self) -> PolicyState:
+        return self.policy_state
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(control, "ControlPublisher", lambda _settings: topic)
-    monkeypatch.setattr(following, "LiveBook", lambda *_, **__: topic)
+    monkeypatch.setattr(following, "PolicyFollower", lambda *_, **__: topic)
 
     def run(*arguments: str, code: int = 0) -> str:
         made = CliRunner().invoke(app, arguments)

@@ -11,67 +11,67 @@ import pytest
 from fraud.contracts.times import HOUR_MS
 from notifier.ledger import Ledger, LedgerInUse, LedgerLock
 from notifier.planning import Hold, Kind
-from tests.support.alerts import TEAM, Desk, a_policy, an_alert
+from tests.support.alerts import TEAM, AlertPipeline, a_policy, an_alert
 
 OTHER = "webhook:cases"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "state")
+def pipeline(tmp_path: Path) -> AlertPipeline:
+    return AlertPipeline(tmp_path / "state")
 
 
-def test_an_alert_is_recorded_once(desk: Desk) -> None:
+def test_an_alert_is_recorded_once(pipeline: AlertPipeline) -> None:
     """In one batch or two."""
-    assert desk.record(1, 2, 1) == 2
-    assert desk.record(2, 3) == 1
-    desk.compose()
-    assert desk.pending() == [["evt-1"], ["evt-2"], ["evt-3"]]
+    assert pipeline.record(1, 2, 1) == 2
+    assert pipeline.record(2, 3) == 1
+    pipeline.compose()
+    assert pipeline.pending() == [["evt-1"], ["evt-2"], ["evt-3"]]
 
 
-def test_an_alert_for_nobody_is_not_recorded(desk: Desk) -> None:
+def test_an_alert_for_nobody_is_not_recorded(pipeline: AlertPipeline) -> None:
     """A route that is added later may tell it on a replay."""
-    assert desk.ledger.record([an_alert(1)], lambda _: (), now_ms=0) == 0
-    assert desk.record(1) == 1
+    assert pipeline.ledger.record([an_alert(1)], lambda _: (), now_ms=0) == 0
+    assert pipeline.record(1) == 1
 
 
-def test_a_told_alert_is_never_told_again(desk: Desk) -> None:
+def test_a_told_alert_is_never_told_again(pipeline: AlertPipeline) -> None:
     """A replay of it finds it told, in a new process and long after, too."""
-    desk.record(1)
-    desk.compose()
-    (message,) = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9)
-    desk.ledger.sent(message.number, now_ms=5)
-    desk.now_ms += 48 * HOUR_MS
-    with Ledger(desk.path) as ledger:
+    pipeline.record(1)
+    pipeline.compose()
+    (message,) = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9)
+    pipeline.ledger.sent(message.number, now_ms=5)
+    pipeline.now_ms += 48 * HOUR_MS
+    with Ledger(pipeline.path) as ledger:
         assert ledger.record([an_alert(1, "entity-1")], lambda _: [TEAM], now_ms=10) == 0
         assert ledger.accounts() == {}
         assert ledger.totals() == {TEAM: (1, 1)}
 
 
-def test_what_everybody_was_told_keeps_no_content(desk: Desk) -> None:
+def test_what_everybody_was_told_keeps_no_content(pipeline: AlertPipeline) -> None:
     """Only hashes stay on the disk; as long as somebody is to be told, it is kept."""
-    desk.record_all([an_alert(1)], TEAM, OTHER)
+    pipeline.record_all([an_alert(1)], TEAM, OTHER)
     for destination in (TEAM, OTHER):
-        row = desk.ledger._db.execute("SELECT alert, entity FROM alerts").fetchone()
+        row = pipeline.ledger._db.execute("SELECT alert, entity FROM alerts").fetchone()
         assert None not in row
-        desk.ledger.compose(destination, a_policy(), now_ms=desk.now_ms)
-        (message,) = desk.ledger.pending([destination], now_ms=desk.now_ms, at_most=9)
-        desk.ledger.sent(message.number, now_ms=5)
-    row = desk.ledger._db.execute("SELECT alert, entity FROM alerts").fetchone()
+        pipeline.ledger.compose(destination, a_policy(), now_ms=pipeline.now_ms)
+        (message,) = pipeline.ledger.pending([destination], now_ms=pipeline.now_ms, at_most=9)
+        pipeline.ledger.sent(message.number, now_ms=5)
+    row = pipeline.ledger._db.execute("SELECT alert, entity FROM alerts").fetchone()
     assert row == (None, None)
 
 
-def test_a_message_stays_the_same_however_often_it_is_read(desk: Desk) -> None:
+def test_a_message_stays_the_same_however_often_it_is_read(pipeline: AlertPipeline) -> None:
     """Its id and what it tells are fixed when it is made; what comes later is in another one."""
-    desk.record(1, 2, entity="a")
-    desk.compose()
-    desk.now_ms += 300_000
-    desk.compose()
-    one, digest = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9)
-    desk.record(3, entity="a")
-    desk.compose()
-    with Ledger(desk.path) as ledger:
-        assert ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9) == [one, digest]
+    pipeline.record(1, 2, entity="a")
+    pipeline.compose()
+    pipeline.now_ms += 300_000
+    pipeline.compose()
+    one, digest = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9)
+    pipeline.record(3, entity="a")
+    pipeline.compose()
+    with Ledger(pipeline.path) as ledger:
+        assert ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9) == [one, digest]
     assert one.id != digest.id
 
 
@@ -79,129 +79,129 @@ def test_the_same_alerts_make_the_same_id_in_another_ledger(tmp_path: Path) -> N
     """And another one for another recipient, since it is another message."""
     ids = set()
     for name in ("one", "other"):
-        desk = Desk(tmp_path / name)
-        desk.record(1)
-        desk.compose()
-        (message,) = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9)
+        pipeline = AlertPipeline(tmp_path / name)
+        pipeline.record(1)
+        pipeline.compose()
+        (message,) = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9)
         ids.add(message.id)
-    desk.record_all([an_alert(9)], TEAM, OTHER)
+    pipeline.record_all([an_alert(9)], TEAM, OTHER)
     assert len(ids) == 1
     for destination in (TEAM, OTHER):
-        desk.ledger.compose(destination, a_policy(), now_ms=desk.now_ms)
-        ids.add(desk.ledger.pending([destination], now_ms=desk.now_ms, at_most=9)[-1].id)
+        pipeline.ledger.compose(destination, a_policy(), now_ms=pipeline.now_ms)
+        ids.add(pipeline.ledger.pending([destination], now_ms=pipeline.now_ms, at_most=9)[-1].id)
     assert len(ids) == 3
 
 
-def test_windows_and_limits_outlive_the_process(desk: Desk) -> None:
+def test_windows_and_limits_outlive_the_process(pipeline: AlertPipeline) -> None:
     """A restart tells nobody sooner, and nobody more."""
     policy = a_policy(limit_per_hour=2)
-    desk.destination = desk.destination.__class__(TEAM, "email", "email", "x", policy)
-    desk.record(1, 2, entity="a")
-    desk.record(3)
-    desk.compose()
-    desk.ledger = Ledger(desk.path)
-    desk.record(4)
-    desk.record(5, entity="a")
-    desk.compose()
-    assert desk.pending() == [["evt-1"], ["evt-3"]]
-    account = desk.ledger.accounts()[TEAM]
+    pipeline.destination = pipeline.destination.__class__(TEAM, "email", "email", "x", policy)
+    pipeline.record(1, 2, entity="a")
+    pipeline.record(3)
+    pipeline.compose()
+    pipeline.ledger = Ledger(pipeline.path)
+    pipeline.record(4)
+    pipeline.record(5, entity="a")
+    pipeline.compose()
+    assert pipeline.pending() == [["evt-1"], ["evt-3"]]
+    account = pipeline.ledger.accounts()[TEAM]
     assert account.waiting == {Hold.ENTITY: 2, Hold.LIMIT: 1}
     assert account.queue == 5
-    desk.now_ms += 300_000
-    desk.compose()
+    pipeline.now_ms += 300_000
+    pipeline.compose()
     # The digest finds no room either, and waits for the next summary.
-    assert desk.pending() == [["evt-1"], ["evt-3"], ["evt-4"]]
-    desk.now_ms += 300_000
-    desk.compose()
-    assert desk.pending() == [["evt-1"], ["evt-3"], ["evt-4"], ["evt-2", "evt-5"]]
+    assert pipeline.pending() == [["evt-1"], ["evt-3"], ["evt-4"]]
+    pipeline.now_ms += 300_000
+    pipeline.compose()
+    assert pipeline.pending() == [["evt-1"], ["evt-3"], ["evt-4"], ["evt-2", "evt-5"]]
 
 
-def test_a_postponed_message_waits_its_time(desk: Desk) -> None:
+def test_a_postponed_message_waits_its_time(pipeline: AlertPipeline) -> None:
     """Others go before it."""
-    desk.record(1, 2)
-    desk.compose()
-    first, _ = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9)
-    desk.ledger.postpone(first.number, "451", due_ms=desk.now_ms + 50)
-    assert desk.pending() == [["evt-2"]]
-    desk.now_ms += 50
-    assert desk.pending() == [["evt-2"], ["evt-1"]]
+    pipeline.record(1, 2)
+    pipeline.compose()
+    first, _ = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9)
+    pipeline.ledger.postpone(first.number, "451", due_ms=pipeline.now_ms + 50)
+    assert pipeline.pending() == [["evt-2"]]
+    pipeline.now_ms += 50
+    assert pipeline.pending() == [["evt-2"], ["evt-1"]]
 
 
-def test_a_dead_letter_is_kept_until_someone_asks_for_it(desk: Desk) -> None:
+def test_a_dead_letter_is_kept_until_someone_asks_for_it(pipeline: AlertPipeline) -> None:
     """A refusal for good is not tried again by itself, and is not lost either."""
-    desk.record(1)
-    desk.compose()
-    (message,) = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9)
-    desk.ledger.failed(message.number, "550", now_ms=1)
-    assert desk.record(1) == 0
-    assert desk.pending() == []
-    (letter,) = desk.ledger.dead_letters()
+    pipeline.record(1)
+    pipeline.compose()
+    (message,) = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9)
+    pipeline.ledger.failed(message.number, "550", now_ms=1)
+    assert pipeline.record(1) == 0
+    assert pipeline.pending() == []
+    (letter,) = pipeline.ledger.dead_letters()
     assert (letter.problem, letter.event_ids, letter.kind) == ("550", ("evt-1",), Kind.ALERT)
-    assert desk.ledger.accounts()[TEAM].failed == 1
-    assert desk.ledger.retry_failed(now_ms=3, message=message.number + 1) == 0
-    assert desk.ledger.retry_failed(now_ms=3) == 1
-    assert desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9) == [message]
+    assert pipeline.ledger.accounts()[TEAM].failed == 1
+    assert pipeline.ledger.retry_failed(now_ms=3, message=message.number + 1) == 0
+    assert pipeline.ledger.retry_failed(now_ms=3) == 1
+    assert pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9) == [message]
 
 
-def test_what_is_for_a_removed_recipient_becomes_a_dead_letter(desk: Desk) -> None:
+def test_what_is_for_a_removed_recipient_becomes_a_dead_letter(pipeline: AlertPipeline) -> None:
     """In a message or waiting for one: counted and listed, not silent; others are told."""
-    desk.record_all([an_alert(1, "a"), an_alert(2, "a")], TEAM, OTHER)
-    desk.compose()
-    assert desk.ledger.strand([OTHER], now_ms=desk.now_ms) == 2
-    problems = [letter.problem for letter in desk.ledger.dead_letters()]
+    pipeline.record_all([an_alert(1, "a"), an_alert(2, "a")], TEAM, OTHER)
+    pipeline.compose()
+    assert pipeline.ledger.abandon([OTHER], now_ms=pipeline.now_ms) == 2
+    problems = [letter.problem for letter in pipeline.ledger.dead_letters()]
     assert problems == ["destination removed"] * 2
-    assert desk.ledger.accounts()[OTHER].waiting == {None: 2}
-    assert desk.ledger.strand([OTHER], now_ms=desk.now_ms) == 0
+    assert pipeline.ledger.accounts()[OTHER].waiting == {None: 2}
+    assert pipeline.ledger.abandon([OTHER], now_ms=pipeline.now_ms) == 0
 
 
-def test_back_off_outlives_the_process(desk: Desk) -> None:
+def test_back_off_outlives_the_process(pipeline: AlertPipeline) -> None:
     """A restart does not hammer a server that is down."""
-    assert desk.ledger.back_off("email") == (0, 0)
-    desk.ledger.set_back_off("email", 4, 9_000)
-    with Ledger(desk.path) as ledger:
+    assert pipeline.ledger.back_off("email") == (0, 0)
+    pipeline.ledger.set_back_off("email", 4, 9_000)
+    with Ledger(pipeline.path) as ledger:
         assert ledger.back_off("email") == (4, 9_000)
 
 
-def test_only_old_told_alerts_are_forgotten(desk: Desk) -> None:
+def test_only_old_told_alerts_are_forgotten(pipeline: AlertPipeline) -> None:
     """And refused ones as old; waiting ones stay, however old."""
-    desk.record(0, 1, 2, 3, 4)
-    desk.compose()
-    messages = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9)
-    desk.ledger.sent(messages[0].number, now_ms=10)
-    desk.ledger.sent(messages[1].number, now_ms=20)
-    desk.ledger.failed(messages[2].number, "550", now_ms=10)
-    desk.ledger.failed(messages[4].number, "550", now_ms=20)
-    assert desk.ledger.forget(closed_before_ms=20, now_ms=10**9) == 2
-    assert [letter.event_ids for letter in desk.ledger.dead_letters()] == [("evt-4",)]
-    account = desk.ledger.accounts()[TEAM]
+    pipeline.record(0, 1, 2, 3, 4)
+    pipeline.compose()
+    messages = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9)
+    pipeline.ledger.sent(messages[0].number, now_ms=10)
+    pipeline.ledger.sent(messages[1].number, now_ms=20)
+    pipeline.ledger.failed(messages[2].number, "550", now_ms=10)
+    pipeline.ledger.failed(messages[4].number, "550", now_ms=20)
+    assert pipeline.ledger.forget(closed_before_ms=20, now_ms=10**9) == 2
+    assert [letter.event_ids for letter in pipeline.ledger.dead_letters()] == [("evt-4",)]
+    account = pipeline.ledger.accounts()[TEAM]
     assert (account.failed, account.made) == (1, 1)
-    assert desk.ledger.totals() == {TEAM: (1, 1)}
-    assert desk.ledger._db.execute("SELECT count(*) FROM windows").fetchone() == (0,)
+    assert pipeline.ledger.totals() == {TEAM: (1, 1)}
+    assert pipeline.ledger._db.execute("SELECT count(*) FROM windows").fetchone() == (0,)
 
 
-def test_a_dead_letter_stays_while_another_recipient_is_to_be_told(desk: Desk) -> None:
+def test_a_dead_letter_stays_while_another_recipient_is_to_be_told(pipeline: AlertPipeline) -> None:
     """It goes, with what the alert says, when the last one is as old."""
-    desk.record_all([an_alert(1)], TEAM, OTHER)
-    desk.compose()
-    (refused,) = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9)
-    desk.ledger.failed(refused.number, "550", now_ms=10)
-    assert desk.ledger.forget(closed_before_ms=20, now_ms=20) == 0
-    desk.ledger.compose(OTHER, a_policy(), now_ms=desk.now_ms)
-    (other,) = desk.ledger.pending([OTHER], now_ms=desk.now_ms, at_most=9)
-    assert desk.ledger.forget(closed_before_ms=20, now_ms=20) == 0
-    desk.ledger.sent(other.number, now_ms=30)
-    assert desk.ledger.forget(closed_before_ms=30, now_ms=30) == 0
-    assert len(desk.ledger.dead_letters()) == 1
-    assert desk.ledger.forget(closed_before_ms=31, now_ms=31) == 1
-    assert desk.ledger.dead_letters() == []
+    pipeline.record_all([an_alert(1)], TEAM, OTHER)
+    pipeline.compose()
+    (refused,) = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9)
+    pipeline.ledger.failed(refused.number, "550", now_ms=10)
+    assert pipeline.ledger.forget(closed_before_ms=20, now_ms=20) == 0
+    pipeline.ledger.compose(OTHER, a_policy(), now_ms=pipeline.now_ms)
+    (other,) = pipeline.ledger.pending([OTHER], now_ms=pipeline.now_ms, at_most=9)
+    assert pipeline.ledger.forget(closed_before_ms=20, now_ms=20) == 0
+    pipeline.ledger.sent(other.number, now_ms=30)
+    assert pipeline.ledger.forget(closed_before_ms=30, now_ms=30) == 0
+    assert len(pipeline.ledger.dead_letters()) == 1
+    assert pipeline.ledger.forget(closed_before_ms=31, now_ms=31) == 1
+    assert pipeline.ledger.dead_letters() == []
     for table in ("alerts", "deliveries", "messages"):
-        (count,) = desk.ledger._db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        (count,) = pipeline.ledger._db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
         assert count == 0, table
 
 
-def test_the_file_is_its_owners(desk: Desk) -> None:
+def test_the_file_is_its_owners(pipeline: AlertPipeline) -> None:
     """Masked or not, alerts are nobody else's business."""
-    assert stat.S_IMODE(desk.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(pipeline.path.stat().st_mode) == 0o600
 
 
 def test_a_second_owner_is_turned_away(tmp_path: Path) -> None:
@@ -213,11 +213,11 @@ def test_a_second_owner_is_turned_away(tmp_path: Path) -> None:
         pass
 
 
-def test_a_ledger_of_a_later_version_is_left_alone(desk: Desk) -> None:
+def test_a_ledger_of_a_later_version_is_left_alone(pipeline: AlertPipeline) -> None:
     """An older program cannot know what it holds."""
-    desk.ledger._db.execute("PRAGMA user_version = 99")
+    pipeline.ledger._db.execute("PRAGMA user_version = 99")
     with pytest.raises(RuntimeError, match="later version"):
-        Ledger(desk.path)
+        Ledger(pipeline.path)
 
 
 def test_a_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
@@ -244,9 +244,9 @@ def test_a_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
         )
     old.commit()
     old.close()
-    desk = Desk(tmp_path)
-    assert desk.ledger.adopt(lambda _: [TEAM], now_ms=desk.now_ms) == 2
-    assert desk.ledger.adopt(lambda _: [TEAM], now_ms=desk.now_ms) == 0
-    assert desk.record(1, 2, 3) == 0
-    desk.compose()
-    assert desk.pending() == [["evt-2"], ["evt-3"]]
+    pipeline = AlertPipeline(tmp_path)
+    assert pipeline.ledger.adopt(lambda _: [TEAM], now_ms=pipeline.now_ms) == 2
+    assert pipeline.ledger.adopt(lambda _: [TEAM], now_ms=pipeline.now_ms) == 0
+    assert pipeline.record(1, 2, 3) == 0
+    pipeline.compose()
+    assert pipeline.pending() == [["evt-2"], ["evt-3"]]

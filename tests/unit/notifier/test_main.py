@@ -11,15 +11,15 @@ from typer.testing import CliRunner
 from fraudstream.cli import app
 from notifier.commands import load
 from notifier.settings import Settings
-from tests.support.alerts import TEAM, Desk
+from tests.support.alerts import TEAM, AlertPipeline
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AlertPipeline:
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-    return Desk(tmp_path)
+    return AlertPipeline(tmp_path)
 
 
 def command(*arguments: str) -> str:
@@ -28,32 +28,32 @@ def command(*arguments: str) -> str:
     return result.output
 
 
-def test_dead_letters_are_listed_and_made_due_again(desk: Desk) -> None:
+def test_dead_letters_are_listed_and_made_due_again(pipeline: AlertPipeline) -> None:
     """Once the cause of the refusals is gone, one command sends what failed."""
-    desk.record(1, 2)
-    desk.compose()
-    for message in desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=9):
-        desk.ledger.failed(message.number, "550", now_ms=0)
+    pipeline.record(1, 2)
+    pipeline.compose()
+    for message in pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9):
+        pipeline.ledger.failed(message.number, "550", now_ms=0)
     assert "evt-1" in command("failed")
     assert command("retry", "1") == "1 message is due again\n"
     assert "evt-1" not in command("failed")
     assert command("retry") == "1 message is due again\n"
     assert "no message was refused" in command("failed")
-    assert len(desk.ledger.pending([TEAM], now_ms=2**60, at_most=9)) == 2
+    assert len(pipeline.ledger.pending([TEAM], now_ms=2**60, at_most=9)) == 2
 
 
-def test_the_status_accounts_for_every_alert(desk: Desk) -> None:
+def test_the_status_accounts_for_every_alert(pipeline: AlertPipeline) -> None:
     """Told, waiting and for what, in messages, refused."""
-    desk.record(1, 2, entity="a")
-    desk.record(3)
-    desk.compose()
-    first = desk.ledger.pending([TEAM], now_ms=desk.now_ms, at_most=1)[0]
-    desk.ledger.sent(first.number, now_ms=0)
+    pipeline.record(1, 2, entity="a")
+    pipeline.record(3)
+    pipeline.compose()
+    first = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=1)[0]
+    pipeline.ledger.sent(first.number, now_ms=0)
     row = next(line for line in command("status").splitlines() if TEAM in line)
     assert [cell.strip() for cell in row.split("│")[2:-1]] == ["1", "1", "1", "1", "0", "0", "0"]
 
 
-def test_routes_are_shown(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_routes_are_shown(pipeline: AlertPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is told of what, and how much each bears."""
     monkeypatch.setenv("NOTIFIER_QUIET_HOURS", "22:00-07:00")
     text = command("routes")

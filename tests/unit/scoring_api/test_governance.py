@@ -254,7 +254,7 @@ def test_a_model_is_promoted_by_an_admin_and_challenges_for_an_analyst(api: AnAp
     analyst, admin = api.asked_as(Role.ANALYST), api.asked_as(Role.ADMIN)
     challenged = analyst("PUT", "/v1/models/challenger", json={"model": "fraud"})
     assert challenged.json() == {"model": f"fraud@{model.version}"}, challenged.text
-    assert api.book.challenger is not None
+    assert api.policy_state.challenger is not None
     analyst("PUT", "/v1/models/challenger", json={"model": None})
     record = api.audit.page(1)[0][0]
     assert (record.before, record.after) == ({"model": f"fraud@{model.version}"}, {"model": None})
@@ -262,7 +262,7 @@ def test_a_model_is_promoted_by_an_admin_and_challenges_for_an_analyst(api: AnAp
     assert refused.status_code == HTTPStatus.FORBIDDEN
     promoted = admin("PUT", "/v1/models/champion", json={"model": "fraud", "force": True})
     assert promoted.json() == {"name": "fraud", "version": model.version}, promoted.text
-    assert api.book.champion == api.registry.champion_ref()
+    assert api.policy_state.champion == api.registry.champion_ref()
     missing = admin("PUT", "/v1/models/champion", json={"model": "nobody"})
     assert missing.status_code == HTTPStatus.NOT_FOUND
 

@@ -34,7 +34,7 @@ Value = dict[str, Any]
 
 
 class Thing(StrEnum):
-    """What there is on the shelf."""
+    """What there is among the declarations."""
 
     VARIABLE = "variable"
     OUTCOME = "outcome"
@@ -49,7 +49,7 @@ class Thing(StrEnum):
     """Under detector/number."""
 
 
-class Shelf:
+class Declarations:
     """All of it, folded from the control topic. One thread takes while others look."""
 
     def __init__(self) -> None:
@@ -86,24 +86,26 @@ class Shelf:
 
 
 class Publisher(Protocol):
-    """Puts control documents on the topic; returns once they can be read from the shelf."""
+    """Puts control documents on the topic; returns once they can be read from the declarations."""
 
     def publish(self, document: ControlDocument) -> None:
         """Write one."""
         ...
 
 
-class Clerk:
-    """Puts things on the shelf and takes them off.
+class DeclarationWriter:
+    """Puts things among the declarations and takes them off.
 
     Args:
-        shelf: See there.
+        declarations: See there.
         publisher: Writes the documents.
         clock: Time now, UTC epoch milliseconds.
     """
 
-    def __init__(self, shelf: Shelf, publisher: Publisher, clock: Clock = system_clock) -> None:
-        self.shelf = shelf
+    def __init__(
+        self, declarations: Declarations, publisher: Publisher, clock: Clock = system_clock
+    ) -> None:
+        self.declarations = declarations
         self._publisher = publisher
         self._clock = clock
 
@@ -113,7 +115,7 @@ class Clerk:
 
     def put(self, thing: Thing, key: str, value: Value, author: str) -> None:
         """Put a thing there, or put it anew; its times are set here."""
-        before = self.shelf.get(thing, key)
+        before = self.declarations.get(thing, key)
         created = before[CREATED] if before else self.now()
         self._publish(thing, key, value | {CREATED: created, UPDATED: self.now()}, author)
 

@@ -34,7 +34,7 @@ class _BodyTooLarge(TooLarge, HTTPException):
         self.limit = limit
 
 
-class Door:
+class RequestGuard:
     """Middleware of the app.
 
     Args:

@@ -10,8 +10,8 @@ from typing import Final
 
 from fraud.contracts.rules import RuleSet
 from fraud.kafka.control import ControlPublisher
-from fraud.policy.editor import Desk
-from fraud.policy.follower import LiveBook, SeenPublisher
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.follower import PolicyFollower, SeenPublisher
 from fraud.runtime.settings import KafkaSettings
 
 AUTHOR: Final = "benchmark"
@@ -20,15 +20,20 @@ SETTLED_S: Final = 3.0
 
 
 @contextmanager
-def desk_of(settings: KafkaSettings) -> Iterator[tuple[Desk, LiveBook]]:
+def editor_of(settings: KafkaSettings) -> Iterator[tuple[PolicyEditor, PolicyFollower]]:
     """Give what changes the policy, and what follows it."""
-    with LiveBook(settings, service="benchmark", stop=threading.Event()) as book:
-        book.wait_ready()
-        yield Desk(SeenPublisher(ControlPublisher(settings), book), book.current), book
+    with PolicyFollower(settings, service="benchmark", stop=threading.Event()) as policy_state:
+        policy_state.wait_ready()
+        yield (
+            PolicyEditor(
+                SeenPublisher(ControlPublisher(settings), policy_state), policy_state.current
+            ),
+            policy_state,
+        )
 
 
 def approve_everything(settings: KafkaSettings) -> None:
     """Switch to no rules at all: nothing then asks for reasons (TreeSHAP)."""
-    with desk_of(settings) as (desk, _):
-        desk.activate(desk.draft(RuleSet(rules=()), AUTHOR).version, AUTHOR)
+    with editor_of(settings) as (editor, _):
+        editor.activate(editor.draft(RuleSet(rules=()), AUTHOR).version, AUTHOR)
     time.sleep(SETTLED_S)
