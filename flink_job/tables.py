@@ -39,6 +39,9 @@ def source_ddl(settings: JobSettings, *, from_earliest: bool = False) -> str:
         # Latency: answer a fetch as soon as there is something.
         "properties.fetch.min.bytes": "1",
         "properties.fetch.max.wait.ms": "20",
+        # Memory: up to four polls of unpacked records lie on the heap at once, and a megabyte of
+        # packed records of 5 MB each is a gigabyte. A poll of 16 costs microseconds a record.
+        "properties.max.poll.records": "16",
         "properties.isolation.level": "read_committed",
         "key.format": "raw",
         "key.fields": "record_key",
