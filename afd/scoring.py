@@ -21,11 +21,11 @@ from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import Transaction
 from fraud.features.packing import pack
+from fraud.kafka.async_producer import NotPublished, Publisher
 from fraud.security.api_keys import Role
 from scoring_api.access import Principal
 from scoring_api.history import RecentHistory
 from scoring_api.labels import LabelSender
-from scoring_api.publisher import NotPublished, Publisher
 from scoring_api.scoring import Scoring
 
 

@@ -19,6 +19,7 @@ from afd.routes import CallDispatcher, afd_routes
 from afd.scoring import Events
 from afd.translation import read_outcomes
 from fraud.contracts.decision import ModelRef
+from fraud.kafka.async_producer import Publisher as RecordPublisher
 from fraud.policy.editor import PolicyEditor, Publisher
 from fraud.policy.state import PolicyState
 from fraud.security.audit import AuditLog
@@ -29,7 +30,6 @@ from model.registry import Registry
 from scoring_api.access import RateLimit
 from scoring_api.history import RecentHistory
 from scoring_api.labels import LabelSender
-from scoring_api.publisher import Publisher as RecordPublisher
 from scoring_api.scoring import Scoring
 from scoring_api.settings import Settings
 

@@ -263,9 +263,9 @@ def replay(
     from contextlib import nullcontext
 
     from fraud.contracts.topics import Topic
+    from fraud.kafka.batched_producer import KafkaWriter, WriterError
     from fraud.runtime.files import locked
     from fraud.security.audit import AuditLog, at_the_command_line
-    from producer.writer import KafkaWriter, WriterError
 
     wanted = _filter(code, since, places)
     edits = dict(map(_edit, changes or ()))

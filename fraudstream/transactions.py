@@ -56,12 +56,12 @@ def replay(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from fraud.contracts.topics import Topic
+    from fraud.kafka.batched_producer import KafkaWriter, WriterError
     from fraud.runtime.lifecycle import load_settings, stop_event
     from fraud.runtime.settings import KafkaSettings
     from fraudstream.environment import complete_environment
     from model.datasets import ColumnMapping, Dataset, DatasetError
     from producer.replay import Spool, read_into, send_all
-    from producer.writer import KafkaWriter, WriterError
 
     console = Console(stderr=True, soft_wrap=True)
 

@@ -13,6 +13,7 @@ import structlog
 
 from fraud.contracts.label import LabelValue
 from fraud.contracts.times import HOUR_MS, utc_text
+from fraud.kafka.batched_producer import Writer
 from fraud.runtime.clock import Clock
 from fraud.runtime.metrics import TRANSACTIONS_PRODUCED
 from producer.delivery import Arrivals, Delivery, Disorder, written
@@ -24,7 +25,6 @@ from producer.reactions import learning
 from producer.records import columns, rows, truth_lines
 from producer.simulation import Process
 from producer.verdicts import Verdicts
-from producer.writer import Writer
 
 _log = structlog.get_logger()
 

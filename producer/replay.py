@@ -24,8 +24,8 @@ import orjson
 
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.transaction import event_time_to_ms, from_mapping
+from fraud.kafka.batched_producer import Writer
 from model.datasets import ColumnMapping, Dataset, LabelledRecord, label_value
-from producer.writer import Writer
 
 _HEAD: Final = struct.Struct("<?iI")
 """Whether it is a label, length of the key (-1 = none), length of the value."""

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import structlog
 
 from fraud.contracts.topics import Topic
+from fraud.kafka.batched_producer import KafkaWriter, WriterError
 from fraud.runtime.background import Background
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.lifecycle import OpsServer, stop_event
@@ -16,7 +17,6 @@ from producer.live import MAX_BEHIND_MS, LiveStream
 from producer.settings import ProducerSettings
 from producer.simulation import Plan, Process, World
 from producer.verdicts import Verdicts
-from producer.writer import KafkaWriter, WriterError
 
 _log = structlog.get_logger()
 

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.decision.rule_sets import InvalidRules
+from fraud.kafka.async_producer import NotPublished
 from fraud.kafka.control import CannotPublish
 from fraud.policy.editor import Conflict, NoSuch
 from fraud.policy.follower import PolicyUnread
@@ -28,7 +29,6 @@ from scoring_api.documentation import MANY, ONE, PROBLEM_TYPE
 from scoring_api.dry_runs import NoSuchRun, RunBusy
 from scoring_api.idempotency import HEADER, KeyReused, ShownOnce, StillWorking
 from scoring_api.live.session import ForeignRequest
-from scoring_api.publisher import NotPublished
 from scoring_api.scoring import (
     MAX_RECORDS,
     InvalidRecords,

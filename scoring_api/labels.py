@@ -10,9 +10,9 @@ from anyio import from_thread
 
 from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
+from fraud.kafka.async_producer import Publisher
 from fraud.policy.audited_editor import By
 from fraud.security.audit import AuditLog
-from scoring_api.publisher import Publisher
 
 
 class LabelSender:

@@ -17,6 +17,7 @@ from opensearchpy import OpenSearch
 from afd.declarations import KIND, Declarations
 from afd.wiring import Parts, UnusableSetting, afd
 from fraud.contracts.topics import Topic
+from fraud.kafka.async_producer import Publisher
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.topic_follower import TopicFeed
 from fraud.policy.audited_editor import AuditedEditor
@@ -44,7 +45,6 @@ from scoring_api.labels import LabelSender
 from scoring_api.live.board import Board
 from scoring_api.live.routes import live_routes
 from scoring_api.live.session import Sessions
-from scoring_api.publisher import Publisher
 from scoring_api.routes.audit import audit_routes
 from scoring_api.routes.decisions import decision_routes
 from scoring_api.routes.keys import key_routes

@@ -14,6 +14,7 @@ from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.topics import Topic
 from fraud.decision.scale import ScoreScale
+from fraud.kafka.async_producer import NotPublished
 from fraud.kafka.control import CannotPublish
 from fraud.policy.audited_editor import AuditedEditor
 from fraud.policy.editor import PolicyEditor
@@ -30,7 +31,6 @@ from scoring_api.dry_runs import DryRuns
 from scoring_api.history import RecentHistory
 from scoring_api.idempotency import Answers
 from scoring_api.labels import LabelSender
-from scoring_api.publisher import NotPublished
 from scoring_api.routes.audit import audit_routes
 from scoring_api.routes.decisions import decision_routes
 from scoring_api.routes.keys import key_routes
