@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException, TransportError
 
 from afd.errors import InternalServerException, ValidationException
 from dashboards.panels import Index
+from fraud.kafka import clients
 from fraud.runtime.opensearch import MAY_BE_MISSING
 from fraud.runtime.settings import KafkaSettings
 
@@ -90,15 +90,8 @@ class Past:
         The index holds personal values as hashes and no field that it does not know.
         """
         source = document["fd"]["source"]
-        consumer = Consumer(
-            {
-                **self._kafka.librdkafka(),
-                "group.id": "scoring_api",  # the client asks for a name; nothing is committed
-                "enable.auto.commit": False,
-                "auto.offset.reset": "error",
-                "log_level": 0,
-            },
-            logger=logging.getLogger("librdkafka"),
+        consumer = clients.reader(
+            self._kafka.librdkafka(), "scoring_api", {"auto.offset.reset": "error", "log_level": 0}
         )
         try:
             consumer.assign(

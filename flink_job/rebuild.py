@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import Consumer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import TopicCollection, TopicPartition
 from pydantic import BaseModel, ValidationError
 
 from flink_job.checkpoints import retained
 from flink_job.settings import JobSettings
 from fraud.contracts.topics import Topic
+from fraud.kafka import clients
 
 _FILE: Final = "published.json"
 _CALL_S: Final = 30.0
@@ -106,7 +106,7 @@ def _read(folder: Path) -> Line | None:
 
 def _describe(settings: JobSettings) -> tuple[str, list[int]]:
     name = settings.topic(Topic.TRANSACTIONS)
-    admin = AdminClient({**settings.librdkafka()})
+    admin = clients.admin(settings.librdkafka(), {})
     asked = admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)
     described = asked[name].result(_CALL_S)
     return str(described.topic_id), [partition.id for partition in described.partitions]
@@ -114,7 +114,7 @@ def _describe(settings: JobSettings) -> tuple[str, list[int]]:
 
 def _committed(settings: JobSettings, partitions: list[int]) -> dict[int, int]:
     name = settings.topic(Topic.TRANSACTIONS)
-    consumer = Consumer({**settings.librdkafka(), "group.id": settings.flink_job_name})
+    consumer = clients.group_member(settings.librdkafka(), settings.flink_job_name, {})
     try:
         found = consumer.committed(
             [TopicPartition(name, partition) for partition in partitions], timeout=_CALL_S

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 
 from fraud.contracts.decision import Outcome
+from fraud.kafka import clients
 from producer.events import CAMPAIGNS, Campaign, Events
 from producer.records import event_id_texts
 
@@ -89,12 +90,7 @@ class Verdicts:
         while not stop.is_set():
             if not self._looking.wait(_POLL_S):
                 continue
-            consumer = Consumer(
-                {
-                    **self._connection, "group.id": "fraudstream-verdicts",
-                    "enable.auto.commit": False, "log_level": 0,
-                }
-            )  # fmt: skip
+            consumer = clients.reader(self._connection, "fraudstream-verdicts", {"log_level": 0})
             try:
                 found = consumer.list_topics(self._topic, timeout=_CALL_S).topics[self._topic]
                 consumer.assign(

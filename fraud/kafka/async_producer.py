@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from typing import Any, Final, Self
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
 from fraud.contracts.topics import Topic
+from fraud.kafka import clients
 from fraud.runtime.settings import KafkaSettings
 
 _POLL_S: Final = 0.1
@@ -36,17 +36,15 @@ class Publisher:
 
     def __init__(self, settings: KafkaSettings, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._settings = settings
-        self._producer = Producer(
+        self._producer = clients.producer(
+            settings.librdkafka(),
             {
-                **settings.librdkafka(),
                 "client.id": "scoring_api",
-                "enable.idempotence": True,
                 "linger.ms": 1,
                 "message.timeout.ms": int(timeout_s * 1000),
                 # Those without a key are spread as the Java client spreads them.
                 "partitioner": "murmur2_random",
             },
-            logger=logging.getLogger("librdkafka"),
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)

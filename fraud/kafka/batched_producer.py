@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from fraud.kafka import clients
 
 _log = structlog.get_logger()
-_librdkafka = logging.getLogger("librdkafka")
 # It repeats every failed try to connect, twice a second; `error_cb` tells us once.
-_librdkafka.setLevel(logging.CRITICAL)
+clients.LIBRDKAFKA.setLevel(logging.CRITICAL)
 
 _CONFIG: Final[Mapping[str, Any]] = {
     "acks": "all",
-    "enable.idempotence": True,
     # A record waits for a broker that is away as long as it takes: nothing is dropped by us.
     "message.timeout.ms": 0,
     "reconnect.backoff.max.ms": 2_000,
@@ -71,13 +71,8 @@ class KafkaWriter:
     def __init__(
         self, connection: Mapping[str, Any], *, linger_ms: int = 5, compression: str = "none"
     ) -> None:
-        self._producer = Producer(
-            {
-                **_CONFIG, **connection, "linger.ms": linger_ms, "compression.type": compression,
-                "error_cb": self._on_error,
-            },
-            logger=_librdkafka,
-        )  # fmt: skip
+        own = {"linger.ms": linger_ms, "compression.type": compression, "error_cb": self._on_error}
+        self._producer = clients.producer({**connection, **own}, _CONFIG)
         self._fatal: str | None = None
         self.reachable: bool | None = None
         """Whether the last that was heard from the brokers was good; None = nothing yet."""

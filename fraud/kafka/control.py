@@ -5,7 +5,6 @@ A document is taken up by who uses it, which may refuse it; then the last good o
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
@@ -13,12 +12,13 @@ from types import MappingProxyType
 from typing import Final
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Message as KafkaMessage
 
 from fraud.contracts.control import ControlDocument, decode_control, read_key
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.topics import Topic
+from fraud.kafka import clients
 from fraud.kafka.group_consumer import Message
 from fraud.kafka.topic_follower import Feed, TopicReplaced
 from fraud.runtime.clock import Clock, system_clock
@@ -185,16 +185,14 @@ class ControlPublisher:
         self._topic = settings.topic(Topic.CONTROL)
         self._servers = settings.kafka_bootstrap_servers
         self._timeout_s = timeout_s
-        self._producer = Producer(
+        self._producer = clients.producer(
+            settings.librdkafka(),
             {
-                **settings.librdkafka(),
-                "enable.idempotence": True,
                 "message.timeout.ms": int(timeout_s * 1000),
                 "linger.ms": 0,
                 # Errors rise from the calls.
                 "log_level": 0,
             },
-            logger=logging.getLogger("librdkafka"),
         )
 
     def check(self) -> None:
@@ -208,10 +206,7 @@ class ControlPublisher:
         except KafkaException as error:
             raise self._cannot(error.args[0].name()) from None
         if self._topic not in topics:
-            raise CannotPublish(
-                f"Kafka at {self._servers} has no topic {self._topic}: is it the right one, and "
-                "were the topics made (python -m fraud.kafka.topics)?"
-            )
+            raise CannotPublish(clients.no_topic(self._servers, self._topic))
 
     def publish(self, document: ControlDocument) -> None:
         """Write a document; it is on the topic when this returns.
@@ -240,7 +235,4 @@ class ControlPublisher:
             raise self._cannot(*problems)
 
     def _cannot(self, code: str = "no answer") -> CannotPublish:
-        return CannotPublish(
-            f"Kafka at {self._servers} could not be reached ({code}): is it running, and is "
-            "KAFKA_BOOTSTRAP_SERVERS right?"
-        )
+        return CannotPublish(clients.unreachable(self._servers, code))

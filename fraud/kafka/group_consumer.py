@@ -15,7 +15,6 @@ goes on, so that the group keeps us, and the same batch comes again.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from fraud.contracts.errors import Backpressure, InvalidMessage
 from fraud.contracts.topics import Topic
+from fraud.kafka import clients
 from fraud.runtime.metrics import (
     BACKPRESSURE,
     CONSUMER_LAG,
@@ -233,10 +233,10 @@ class KafkaSource:
         self._held: list[Message] = []
         self._last_error: str | None = None
         self._told_s: dict[str, float] = {}
-        self._consumer = Consumer(
+        self._consumer = clients.group_member(
+            settings.librdkafka(),
+            group,
             {
-                **settings.librdkafka(),
-                "group.id": group,
                 "auto.offset.reset": "earliest",
                 "enable.auto.offset.store": False,
                 "auto.commit.interval.ms": 1000,
@@ -258,7 +258,6 @@ class KafkaSource:
                 # Errors come to error_cb as well, and there are told once.
                 "log_level": 2,
             },
-            logger=logging.getLogger("librdkafka"),
         )
 
     def __enter__(self) -> Self:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Final, Self
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from fraud.contracts.topics import Topic
+from fraud.kafka import clients
 from fraud.runtime.settings import KafkaSettings
 
 _CALL_S: Final = 10.0
@@ -60,12 +60,10 @@ class TopicSpan:
     ) -> None:
         self._topic = settings.topic(topic)
         self._servers = settings.kafka_bootstrap_servers
-        self._consumer = Consumer(
+        self._consumer = clients.reader(
+            settings.librdkafka(),
+            service,
             {
-                **settings.librdkafka(),
-                # The client asks for a group's name; nothing is committed under it.
-                "group.id": service,
-                "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
@@ -75,7 +73,6 @@ class TopicSpan:
                 # Errors rise from the calls.
                 "log_level": 0,
             },
-            logger=logging.getLogger("librdkafka"),
         )
         self._problem = "no answer"
         try:
@@ -160,10 +157,7 @@ class TopicSpan:
     def _bounds(self, since_ms: int, latest: int | None) -> tuple[dict[int, int], dict[int, int]]:
         found = self._consumer.list_topics(self._topic, timeout=_CALL_S).topics[self._topic]
         if found.error is not None:
-            raise CannotRead(
-                f"Kafka at {self._servers} has no topic {self._topic}: is it the right one, and "
-                "were the topics made (python -m fraud.kafka.topics)?"
-            )
+            raise CannotRead(clients.no_topic(self._servers, self._topic))
         ends: dict[int, int] = {}
         starts: dict[int, int] = {}
         for at in found.partitions:
@@ -187,7 +181,4 @@ class TopicSpan:
         _log.info("kafka.client_reported", code=error.name(), detail=error.str())
 
     def _cannot(self, code: str) -> CannotRead:
-        return CannotRead(
-            f"Kafka at {self._servers} could not be read ({code}): is it running, and is "
-            "KAFKA_BOOTSTRAP_SERVERS right?"
-        )
+        return CannotRead(clients.unreachable(self._servers, code, verb="read"))

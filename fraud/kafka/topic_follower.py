@@ -6,7 +6,6 @@ are kept with it, not in Kafka.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,16 +15,15 @@ from typing import Any, Final, Protocol, Self
 import orjson
 import structlog
 from confluent_kafka import (
-    Consumer,
     KafkaError,
     KafkaException,
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 from prometheus_client import Gauge
 
 from fraud.contracts.topics import Topic
+from fraud.kafka import clients
 from fraud.kafka.group_consumer import Message
 from fraud.runtime.settings import KafkaSettings
 
@@ -104,18 +102,12 @@ class TopicFeed:
         self._topic = settings.topic(topic)
         self._lag = lag
         self._monotonic = monotonic
-        logger = logging.getLogger("librdkafka")
-        connection: dict[str, str | int | float | bool] = {
-            **settings.librdkafka(),
-            "reconnect.backoff.max.ms": 2_000,
-        }
-        self._admin = AdminClient(connection, logger=logger)
-        self._consumer = Consumer(
+        connection = {**settings.librdkafka(), "reconnect.backoff.max.ms": 2_000}
+        self._admin = clients.admin(connection, {})
+        self._consumer = clients.reader(
+            connection,
+            service,
             {
-                **connection,
-                # The client asks for a group's name; nothing is committed under it.
-                "group.id": service,
-                "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
@@ -125,7 +117,6 @@ class TopicFeed:
                 "stats_cb": self._on_statistics,
                 "error_cb": self._on_error,
             },
-            logger=logger,
         )
         self._look: Future[Any] | None = None
         self._look_at_s = 0.0

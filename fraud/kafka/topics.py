@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __all__
 from pydantic import Field
 
 from fraud.contracts.topics import TOPICS, Topic, TopicSpec
+from fraud.kafka import clients
 from fraud.runtime.lifecycle import load_settings
 from fraud.runtime.logs import configure_logs
 from fraud.runtime.settings import KafkaSettings
@@ -65,10 +65,7 @@ def make_topics(
         TimeoutError: Kafka did not answer within `topics_timeout_s`.
         KafkaException: Kafka refused, as by a missing permission.
     """
-    admin = AdminClient(
-        {**settings.librdkafka(), "reconnect.backoff.max.ms": 1000},
-        logger=logging.getLogger("librdkafka"),
-    )
+    admin = clients.admin(settings.librdkafka(), {"reconnect.backoff.max.ms": 1000})
     started_s = monotonic()
     while True:
         try:
