@@ -68,6 +68,31 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} -> {target}"
 
 
+def test_the_index_of_docs_lists_every_page_by_its_title() -> None:
+    """A page that nothing links to is not read."""
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    listed = {target: title for title, target in re.findall(r"\[([^]]+)\]\(([^)]+)\)", index)}
+    pages_of_docs = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {target for target in listed if "/" not in target} == pages_of_docs
+    for target in [*pages_of_docs, "decisions/README.md"]:
+        first_line = (ROOT / "docs" / target).read_text("utf-8").partition("\n")[0]
+        assert first_line == f"# {listed[target]}"
+
+
+def test_the_index_of_decisions_lists_every_page() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\(([^)]+)\)", (folder / "README.md").read_text("utf-8"))
+    assert sorted(listed) == sorted(path.name for path in folder.glob("0*.md"))
+
+
+def test_the_changelog_begins_with_the_version_in_work() -> None:
+    """Between releases the version ends in `.dev0`, and what changed is unreleased."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    newest = re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert newest
+    assert (newest[1] == "Unreleased") == project["version"].endswith(".dev0")
+
+
 def test_the_lock_names_no_address() -> None:
     """Names and hashes only: where packages come from is the user's choice."""
     for lock in ("requirements.lock", "requirements-services.lock", "requirements-flink.lock"):
