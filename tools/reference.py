@@ -224,7 +224,7 @@ def decisions_page() -> str:
         "# Decisions",
         "",
         f"{_GENERATED} Why the larger things are as they are: context, choice, what was",
-        "rejected, consequences. A number names one page for ever; some numbers are missing, and no page is.",
+        "rejected, consequences. Numbers are never reused; 0022 and 0030 were withdrawn.",
         "",
     ]
     for page in sorted(_DECISIONS.glob("[0-9]*.md")):
