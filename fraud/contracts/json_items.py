@@ -12,6 +12,9 @@ _STEP: Final = np.zeros(256, np.int8)
 _STEP[list(b"[{")] = 1
 _STEP[list(b"]}")] = -1
 
+_OTHER: Final = bytes(set(range(256)) - set(b'",[]{}'))
+"""Bytes that separate nothing: most of a list of records, so they are removed before counting."""
+
 _CHUNK_BYTES: Final = 262_144
 """Bytes looked at together: bounds the memory, and what a list that is far too long costs."""
 
@@ -32,7 +35,7 @@ def has_more_items(raw: bytes, most: int) -> bool:
     if raw.count(b",") < most:
         return False
     # Without escapes every quote begins or ends a text.
-    plain = raw.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _OTHER)
     commas, quotes, depth = 0, 0, 0
     for first in range(0, len(plain), _CHUNK_BYTES):
         chunk = np.frombuffer(plain, np.uint8, min(_CHUNK_BYTES, len(plain) - first), first)
