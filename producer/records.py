@@ -101,6 +101,8 @@ def columns(population: Population, events: Events) -> dict[str, list[Any]]:
         "channel": [CHANNELS[i] for i in events["channel"].tolist()],
         "device_id": [f"d-{number:016x}" if number >= 0 else None for number in events["device"].tolist()],
     }  # fmt: skip
+    # A declared field that the simulated world does not have is absent from all its records.
+    wire |= {name: [None] * len(events) for name in COLUMNS if name not in wire}
     for name, missing in zip(OPTIONAL, _left_out(population, events), strict=True):
         column = wire[name]
         for row in np.flatnonzero(missing).tolist():

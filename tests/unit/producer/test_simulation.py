@@ -8,6 +8,7 @@ import pytest
 
 from fraud.contracts.times import DAY_MS, HOUR_MS
 from fraud.contracts.transaction import FIELDS, decode
+from producer import records
 from producer.events import Campaign, Channel, Events
 from producer.labels import MAX_DELAY_DAYS
 from producer.population import SEGMENTS, load_pools
@@ -217,6 +218,16 @@ def test_money_follows_the_merchant_and_the_address_its_customer(world: World, w
             homes.setdefault(entity, set()).add(country)
     # Whoever moves house within the week has two.
     assert np.mean([len(countries) for countries in homes.values()]) < 1.02
+
+
+def test_a_field_that_the_world_does_not_have_is_absent(
+    world: World, week: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that declaring a field of one's own takes no change of the simulator."""
+    monkeypatch.setattr(records, "COLUMNS", (*records.COLUMNS, "auth_result"))
+    wire = columns(Process(world, 5, Plan()).population, week[:10])
+    assert wire["auth_result"] == [None] * 10
+    assert "auth_result" not in next(rows(wire))
 
 
 def test_people_mostly_buy_at_home_and_thieves_less_so(world: World, week) -> None:
