@@ -74,7 +74,7 @@ class Administration:
         self._lock = threading.Lock()
 
     def operations(self) -> dict[str, Operation]:
-        """Give what this answers."""
+        """Return what this answers."""
         reading: dict[str, Callable[[Request], Answer]] = {
             "GetVariables": self._variables.get,
             "BatchGetVariable": self._variables.get_batch,

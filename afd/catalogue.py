@@ -67,7 +67,7 @@ class Catalogue:
         )
 
     def reader(self) -> EventReader:
-        """Give what reads events, with the variables that there are now."""
+        """Return what reads events, with the variables that there are now."""
         declared = self.declarations.all(Thing.VARIABLE)
         if self._variables[0] is not declared:
             variables = {
@@ -78,11 +78,11 @@ class Catalogue:
         return self._variables[1]
 
     def names(self) -> dict[str, str]:
-        """Give our field by their variable."""
+        """Return our field by their variable."""
         return self.reader().names()
 
     def outcomes(self, rule_id: str, version: int, outcome: str) -> Sequence[str]:
-        """Give the outcomes of a rule by their names: those that it was made with, else ours.
+        """Return the outcomes of a rule by their names: those that it was made with, else ours.
 
         Where detectors share a rule, by the one that decides.
         """
@@ -103,15 +103,15 @@ class Catalogue:
         return [outcome]
 
     def entity_type(self) -> str:
-        """Give the type of entities."""
+        """Return the type of entities."""
         return min(self.declarations.all(Thing.ENTITY_TYPE), default=ENTITY_TYPE)
 
     def event_type(self) -> str:
-        """Give the type of events."""
+        """Return the type of events."""
         return min(self.declarations.all(Thing.EVENT_TYPE), default=EVENT_TYPE)
 
     def event_type_of(self, detector: str) -> str:
-        """Give the type of events of a detector."""
+        """Return the type of events of a detector."""
         known = self.declarations.get(Thing.DETECTOR, detector)
         return str(known["eventTypeName"]) if known else self.event_type()
 
@@ -121,11 +121,11 @@ class Catalogue:
         return bool(known) and name not in known
 
     def detectors(self) -> list[str]:
-        """Give the ids of all detectors."""
+        """Return the ids of all detectors."""
         return [*self.declarations.all(Thing.DETECTOR), OURS]
 
     def known(self, thing: Thing, key: str, word: str) -> Value:
-        """Give a thing from the declarations; the word says what it is.
+        """Return a thing from the declarations; the word says what it is.
 
         Raises:
             ResourceNotFoundException: There is none.
@@ -174,7 +174,7 @@ class Catalogue:
             )
 
     def numbered(self) -> dict[str, RuleVersion]:
-        """Give our own rule sets as versions of the detector `OURS`: 1 is the shipped one."""
+        """Return our own rule sets as versions of the detector `OURS`: 1 is the shipped one."""
         theirs = {
             one["rules_version"] for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
         }
@@ -186,7 +186,7 @@ class Catalogue:
         return {str(number): one for number, one in enumerate(own, start=1)}
 
     def place_of(self, rules_version: str | None) -> Place:
-        """Give the detector's version that a rule set is; of several the newest."""
+        """Return the detector's version that a rule set is; of several the newest."""
         found = [
             Place(one["detectorId"], one["detectorVersionId"])
             for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
@@ -200,19 +200,19 @@ class Catalogue:
         return Place(OURS, "1")
 
     def rules_of(self, place: Place) -> RuleVersion | None:
-        """Give the rule set of a detector's version, None when there is none."""
+        """Return the rule set of a detector's version, None when there is none."""
         if place.detector == OURS:
             return self.numbered().get(place.number)
         known = self.declarations.get(Thing.DETECTOR_VERSION, place.key)
         return None if known is None else self.policy_state().rule_version(known["rules_version"])
 
     def status(self, place: Place) -> str:
-        """Give the status of a detector's version."""
+        """Return the status of a detector's version."""
         found = self.rules_of(place)
         return RuleStatus.DRAFT.value if found is None else found.status.value
 
     def versions_of(self, detector: str) -> list[Place]:
-        """Give a detector's versions, the newest first."""
+        """Return a detector's versions, the newest first."""
         if detector == OURS:
             numbers = list(self.numbered())
         else:
@@ -224,13 +224,13 @@ class Catalogue:
         return [Place(detector, number) for number in sorted(numbers, key=int, reverse=True)]
 
     def rule_set(self, version: str | None) -> RuleSet | None:
-        """Give a rule set by its version, None when it is not known."""
+        """Return a rule set by its version, None when it is not known."""
         found = self.policy_state().rule_version(version) if version else None
         return found.rules if found else None
 
 
 def ours_of(rules: RuleSet) -> Value:
-    """Give what a detector's version keeps of the rule set that it is."""
+    """Return what a detector's version keeps of the rule set that it is."""
     return {
         "rules_version": rules.version,
         "rule_versions": {rule.id: rule.version for rule in rules.rules},

@@ -40,7 +40,7 @@ class Decided:
         self._names = names
 
     def operations(self) -> dict[str, Operation]:
-        """Give what this answers."""
+        """Return what this answers."""
         return {
             "GetEvent": Operation(Role.ANALYST, in_a_thread(self.get_event)),
             "ListEventPredictions": Operation(Role.ANALYST, in_a_thread(self.list_predictions)),
@@ -48,7 +48,7 @@ class Decided:
         }
 
     def get_event(self, request: Request, _caller: Principal) -> Answer:
-        """Give an event as it was sent, as long as its topic has it; from the index after that."""
+        """Return an event as it was sent, as long as its topic has it; from the index after that."""
         document = self._past.decision(request["eventId"])
         if document is None:
             raise ResourceNotFoundException("there is no such event, or it is not searchable yet")
@@ -66,7 +66,7 @@ class Decided:
         return {"event": event}
 
     def list_predictions(self, request: Request, _caller: Principal) -> Answer:
-        """Give a page of predictions, the newest first."""
+        """Return a page of predictions, the newest first."""
         filters: list[dict[str, Any]] = []
         event_id = _value(request, "eventId")
         if event_id is not None:
@@ -144,7 +144,7 @@ class Decided:
         }
 
     def _rule_sets(self, detector: str | None, number: str | None) -> list[str]:
-        """Give the versions of the rule sets that a detector, or a version of it, is."""
+        """Return the versions of the rule sets that a detector, or a version of it, is."""
         detectors = [detector] if detector is not None else self._catalogue.detectors()
         places = [
             place

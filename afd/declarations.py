@@ -77,11 +77,11 @@ class Declarations:
         self._things[Thing(thing)] = after
 
     def get(self, thing: Thing, key: str) -> Value | None:
-        """Give a thing, None when there is none."""
+        """Return a thing, None when there is none."""
         return self._things[thing].get(key)
 
     def all(self, thing: Thing) -> Mapping[str, Value]:
-        """Give all of a kind, by their keys."""
+        """Return all of a kind, by their keys."""
         return self._things[thing]
 
 
@@ -110,7 +110,7 @@ class DeclarationWriter:
         self._clock = clock
 
     def now(self) -> str:
-        """Give the time as the protocol writes it."""
+        """Return the time as the protocol writes it."""
         return utc_text(self._clock())
 
     def put(self, thing: Thing, key: str, value: Value, author: str) -> None:
@@ -153,5 +153,5 @@ def _name(thing: Thing, key: str) -> str:
 
 
 def without_ours(value: Value, *members: str) -> Value:
-    """Give the members of a thing that the protocol has."""
+    """Return the members of a thing that the protocol has."""
     return {member: value[member] for member in members if value.get(member) is not None}

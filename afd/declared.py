@@ -71,7 +71,7 @@ class Declared:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Give one, or a page of all."""
+        """Return one, or a page of all."""
         thing = self._kind.thing
         known = {
             name: without_ours(one, *self._kind.members, *TIMES)

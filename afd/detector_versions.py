@@ -98,7 +98,7 @@ class DetectorVersions:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Give one."""
+        """Return one."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         if self._catalogue.rules_of(place) is None:
             raise ResourceNotFoundException(
@@ -107,7 +107,7 @@ class DetectorVersions:
         return self.shown(place)
 
     def shown(self, place: Place) -> Value:
-        """Give a version as the protocol has it."""
+        """Return a version as the protocol has it."""
         found = self._catalogue.rules_of(place)
         known = self._declarations.get(Thing.DETECTOR_VERSION, place.key)
         if known is not None:

@@ -58,7 +58,7 @@ class Detectors:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Give one, or a page of all."""
+        """Return one, or a page of all."""
         known = {
             key: without_ours(one, "detectorId", "description", "eventTypeName", *TIMES)
             for key, one in self._declarations.all(Thing.DETECTOR).items()
@@ -74,7 +74,7 @@ class Detectors:
         return shown(known, _by_name(request, "detectorId"), "detectors", 10)
 
     def describe(self, request: Request) -> Answer:
-        """Give a detector's versions in short."""
+        """Return a detector's versions in short."""
         detector = request["detectorId"]
         if detector != OURS:
             self._catalogue.known(Thing.DETECTOR, detector, "detector")

@@ -93,7 +93,7 @@ class EventReader:
     variables: Mapping[str, Variable] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
-        """Give our field by their variable; a variable of our field's name needs no entry."""
+        """Return our field by their variable; a variable of our field's name needs no entry."""
         found: dict[str, str] = {}
         for name, variable in sorted(self.variables.items()):
             target = VARIABLE_TYPES.get(variable.type or "")
@@ -230,7 +230,7 @@ def read_time(text: str, member: str) -> str:
 
 
 def their_label(label: str, mapping: ColumnMapping | None) -> str:
-    """Give a label of ours by the name that their clients know it by."""
+    """Return a label of ours by the name that their clients know it by."""
     if mapping is not None:
         known = mapping.fraud if label == LabelValue.FRAUD else mapping.legitimate
         return min(known, default=label)

@@ -275,7 +275,7 @@ def _lists(export: Export, findings: list[Finding]) -> dict[str, tuple[ListType,
 
 
 def _chosen_rules(export: Export, detector: str) -> tuple[list[Value], Matching, str]:
-    """Give the rules in their order, how they match, and what had to be guessed."""
+    """Return the rules in their order, how they match, and what had to be guessed."""
     known = {
         (one["ruleId"], one["ruleVersion"]): one
         for one in export.rules
@@ -453,7 +453,7 @@ def _keep_detector(plan: Plan, drafted: RuleSet, writer: DeclarationWriter, auth
 
 
 def _place(writer: DeclarationWriter, detector: str, rules_version: str) -> Place:
-    """Give the version that has this rule set, or the next."""
+    """Return the version that has this rule set, or the next."""
     known = [
         one
         for one in writer.declarations.all(Thing.DETECTOR_VERSION).values()

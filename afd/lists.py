@@ -107,7 +107,7 @@ class Lists:
         return shown(known, request, "lists", 50)
 
     def get_elements(self, request: Request) -> Answer:
-        """Give a page of the elements that count now."""
+        """Return a page of the elements that count now."""
         now_ms = self._clock()
         entries = self._list(request["name"]).entries
         values = sorted(value for value, one in entries.items() if one.counts(now_ms))
@@ -115,7 +115,7 @@ class Lists:
         return {"elements": list(names)} | ({"nextToken": token} if token else {})
 
     def _new_type(self, name: str, variable_type: str | None) -> ListType | None:
-        """Say what a list is of once it has a variable's type, None when it has it already."""
+        """Describe what a list is of once it has a variable's type, None when it has it already."""
         state = self._list(name)
         declared = (self._declarations.get(Thing.LIST, name) or {}).get(VARIABLE_TYPE)
         if variable_type in (None, declared):

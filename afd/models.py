@@ -30,7 +30,7 @@ class ModelNumbers:
         self._known: dict[tuple[str, str], str] = {}
 
     def number(self, name: str, version: str) -> str:
-        """Give the number of a version."""
+        """Return the number of a version."""
         found = self._known.get((name, version))
         if found is None:
             counts: dict[str, int] = {}
@@ -68,7 +68,7 @@ class Models:
         self._champion = champion
 
     def operations(self) -> dict[str, Operation]:
-        """Give what this answers."""
+        """Return what this answers."""
         return {
             "GetModels": Operation(Role.ANALYST, in_a_thread(self.get_models)),
             "GetModelVersion": Operation(Role.ANALYST, in_a_thread(self.get_model_version)),
@@ -76,7 +76,7 @@ class Models:
         }
 
     def get_models(self, request: Request, _caller: Principal) -> Answer:
-        """Give the models by their names."""
+        """Return the models by their names."""
         known: dict[str, Answer] = {}
         for manifest in self._registry.models():
             model_id = self._names.model(manifest.name)
@@ -99,14 +99,14 @@ class Models:
         return {"models": [known[name] for name in names]} | ({"nextToken": token} if token else {})
 
     def get_model_version(self, request: Request, _caller: Principal) -> Answer:
-        """Give a version; its address ends in the version as we write it."""
+        """Return a version; its address ends in the version as we write it."""
         found = self._versions(request)
         if not found:
             raise ResourceNotFoundException("there is no such version of the model")
         return self._version(found[0])
 
     def describe_versions(self, request: Request, _caller: Principal) -> Answer:
-        """Give versions with their figures."""
+        """Return versions with their figures."""
         found = {f"{at:06d}": one for at, one in enumerate(self._versions(request))}
         names, token = page(
             sorted(found), request.get("nextToken"), request.get("maxResults", _PAGE)

@@ -49,7 +49,7 @@ class OnRecord:
         return "/".join(map(self._name, reversed(_named(request)))) or "variables"
 
     def before(self, operation: str, request: Request) -> dict[str, Any] | None:
-        """Give what a change is of as the log has it; None when it is not there yet."""
+        """Return what a change is of as the log has it; None when it is not there yet."""
         policy_state, (name, *_) = self._catalogue.policy_state(), (*_named(request), "")
         if operation == "UpdateDetectorVersionStatus":
             return {"active": policy_state.active_rules.version}
@@ -62,7 +62,7 @@ class OnRecord:
         return None if known is None else self.said(known)
 
     def said(self, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Give what was said as the log has it: names and numbers; of texts and values hashes."""
+        """Return what was said as the log has it: names and numbers; of texts and values hashes."""
         return {name: self._one(name, value) for name, value in members.items() if name != "tags"}
 
     def _one(self, name: str, value: Any) -> Any:
@@ -80,11 +80,11 @@ class OnRecord:
         return value
 
     def _name(self, text: str) -> str:
-        """Give a name as it is, and anything else as a hash: it may be somebody's."""
+        """Return a name as it is, and anything else as a hash: it may be somebody's."""
         return text if _PLAIN.fullmatch(text) else text_on_record(self._pseudonyms, text)
 
 
 def _named(request: Request) -> list[str]:
-    """Give the names that say what a request is of, the innermost first."""
+    """Return the names that say what a request is of, the innermost first."""
     rule = request.get("rule") or {}
     return [str(part) for name in _NAMED_BY if (part := request.get(name) or rule.get(name))]

@@ -12,7 +12,7 @@ from afd.operations import Answer, Request
 
 
 def page(names: Sequence[str], token: str | None, size: int) -> tuple[Sequence[str], str | None]:
-    """Give a page of names, and the token of the next one, None when there is none.
+    """Return a page of names, and the token of the next one, None when there is none.
 
     What is added or taken away meanwhile makes no page miss or repeat another name.
 
@@ -36,7 +36,7 @@ def page(names: Sequence[str], token: str | None, size: int) -> tuple[Sequence[s
 
 
 def shown(known: Mapping[str, Value], request: Request, plural: str, size: int) -> Answer:
-    """Give one thing by its name, or a page of all.
+    """Return one thing by its name, or a page of all.
 
     Args:
         known: The things by their names.

@@ -46,7 +46,7 @@ class Past:
         self._kafka = kafka
 
     def decision(self, event_id: str, scored_at: str | None = None) -> Document | None:
-        """Give the document of an event, the newest, None when there is none.
+        """Return the document of an event, the newest, None when there is none.
 
         Args:
             event_id: Its id.
@@ -65,7 +65,7 @@ class Past:
     def decisions(
         self, filters: list[dict[str, Any]], *, size: int, after: str | None
     ) -> tuple[list[Document], str | None]:
-        """Give a page of decisions, the newest first, and where the next one begins.
+        """Return a page of decisions, the newest first, and where the next one begins.
 
         Raises:
             ValidationException: `after` is of no page of ours.
@@ -85,7 +85,7 @@ class Past:
         return [hit["_source"] for hit in page], token
 
     def record(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Give the record of a document as it was sent, None when the topic has it no more.
+        """Return the record of a document as it was sent, None when the topic has it no more.
 
         The index holds personal values as hashes and no field that it does not know.
         """

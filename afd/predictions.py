@@ -35,7 +35,7 @@ class Names:
     outcomes: Callable[[str, int, str], Sequence[str]]
 
     def model(self, name: str) -> str:
-        """Give the id of a model.
+        """Return the id of a model.
 
         Example:
             >>> Names("", lambda *_: "1.0", lambda *_: []).model("Card-fraud")
@@ -44,7 +44,7 @@ class Names:
         return _NOT_IN_IDS.sub("_", (self.model_id or name).lower())[:64]
 
     def score(self, name: str) -> str:
-        """Give the name of a model's score, which is also its variable in rules."""
+        """Return the name of a model's score, which is also its variable in rules."""
         return f"{self.model(name)}_insightscore"
 
 
@@ -63,7 +63,7 @@ def prediction(decision: Mapping[str, Any], names: Names) -> dict[str, Any]:
 
 
 def model_scores(decision: Mapping[str, Any], names: Names) -> list[dict[str, Any]]:
-    """Give the model and its score; none when scoring failed."""
+    """Return the model and its score; none when scoring failed."""
     if decision["score"] is None:
         return []
     model = decision["model"]
@@ -80,7 +80,7 @@ def model_scores(decision: Mapping[str, Any], names: Names) -> list[dict[str, An
 
 
 def rule_results(decision: Mapping[str, Any], names: Names) -> list[dict[str, Any]]:
-    """Give what lists and rules said, in the order of their precedence; never empty.
+    """Return what lists and rules said, in the order of their precedence; never empty.
 
     The outcome that won is always among them: clients act on the outcomes that they find here.
     """

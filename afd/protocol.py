@@ -47,7 +47,7 @@ def _model() -> dict[str, Any]:
 
 @cache
 def operations() -> frozenset[str]:
-    """Give the names of all operations that the service has."""
+    """Return the names of all operations that the service has."""
     return frozenset(_model()["operations"])
 
 

@@ -86,7 +86,7 @@ class Rules:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Give a rule, one version of it, or a page of all of a detector."""
+        """Return a rule, one version of it, or a page of all of a detector."""
         detector = request["detectorId"]
         known: dict[str, Value] = {}
         for rule in self.of(detector):
@@ -102,7 +102,7 @@ class Rules:
         return shown(known, wanted, "ruleDetails", 100)
 
     def of(self, detector: str) -> Iterator[Value]:
-        """Give all versions of a detector's rules."""
+        """Yield all versions of a detector's rules."""
         if detector == OURS:
             for place in self._catalogue.versions_of(OURS):
                 found = self._catalogue.rules_of(place)
@@ -174,7 +174,7 @@ class Rules:
 
 
 def version_of(rule: Value, number: str) -> Value:
-    """Give a version of a rule.
+    """Return a version of a rule.
 
     Raises:
         ResourceNotFoundException: It has no such version.

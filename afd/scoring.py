@@ -62,7 +62,7 @@ class Events:
         self._publishes_events = publishes_events
 
     def operations(self) -> dict[str, Operation]:
-        """Give what this answers."""
+        """Return what this answers."""
         return {
             "GetEventPrediction": Operation(Role.SCORE, self.get_event_prediction),
             "SendEvent": Operation(Role.SCORE, self.send_event),

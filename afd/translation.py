@@ -53,7 +53,7 @@ class NotTranslated(ValueError):
 
 
 def outcome_of(name: str, chosen: Mapping[str, Outcome]) -> Outcome:
-    """Say what an outcome means.
+    """Describe what an outcome means.
 
     Args:
         name: Its name.
@@ -104,7 +104,7 @@ def read_outcomes(text: str) -> dict[str, Outcome]:
 
 
 def list_type_of(variable_type: str | None) -> ListType:
-    """Say what a list of values of a variable's type is of; text when that says nothing.
+    """Describe what a list of values of a variable's type is of; text when that says nothing.
 
     Example:
         >>> list_type_of("IP_ADDRESS").value, list_type_of("FREE_FORM_TEXT").value

@@ -76,11 +76,11 @@ class Variables:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Give one, or a page of all."""
+        """Return one, or a page of all."""
         return shown(self._all(), request, "variables", 100)
 
     def get_batch(self, request: Request) -> Answer:
-        """Give those that are named, and say which there are none of."""
+        """Return those that are named, and say which there are none of."""
         known = self._all()
         return {
             "variables": [known[name] for name in request["names"] if name in known],

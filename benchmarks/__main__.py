@@ -31,7 +31,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="A tenth of the load: does 
 
 
 def _console() -> Console:
-    """Give standard output, wide enough for the tables where it is no terminal."""
+    """Return standard output, wide enough for the tables where it is no terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 

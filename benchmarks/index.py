@@ -140,7 +140,7 @@ class Index:
         self._client = httpx.Client(base_url=url, timeout=30)
 
     def offsets(self, first: int) -> list[int]:
-        """Give input offsets that are found, from one on, at most a page."""
+        """Return input offsets that are found, from one on, at most a page."""
         body = {
             "size": _PAGE,
             "_source": False,
@@ -153,7 +153,7 @@ class Index:
         return [hit["sort"][0] for hit in answer.json()["hits"]["hits"]]
 
     def count(self) -> int:
-        """Give the number of documents that are found; -1 while nothing answers."""
+        """Return the number of documents that are found; -1 while nothing answers."""
         try:
             answer = self._client.get(f"/{_ALIAS}/_count")
         except httpx.TransportError:
@@ -161,7 +161,7 @@ class Index:
         return int(answer.json()["count"]) if answer.status_code == 200 else -1
 
     def all_offsets(self) -> list[int]:
-        """Give the input offset of every document."""
+        """Return the input offset of every document."""
         found: list[int] = []
         while page := self.offsets(found[-1] + 1 if found else 0):
             found += page
@@ -223,7 +223,7 @@ def _indexer(env: dict[str, str], log: Path) -> Iterator[None]:
 
 
 def _watch(index: Index, load: Load, seconds: float) -> list[float]:
-    """Give the latency of each record that is due within some seconds from now, milliseconds.
+    """Return the latency of each record that is due within some seconds from now, milliseconds.
 
     Searches go on until the last of them is found: what is late counts.
     """

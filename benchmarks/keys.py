@@ -72,7 +72,7 @@ def key_figures(own: OwnStack, source: Iterator[Record], count: int) -> list[dic
 
 
 def state_figures(own: OwnStack, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Give what each key's history weighs in the last checkpoint, by Flink's own figures."""
+    """Return what each key's history weighs in the last checkpoint, by Flink's own figures."""
     steps = own.cluster.state_by_step(own.job)
     values: dict[str, dict[Any, int]] = {key.name: {} for key in KEYS}
     for _, value in records:

@@ -71,7 +71,7 @@ class Mail:
         return int(self._get("/api/v1/messages?limit=1")["total"])
 
     def mails(self) -> list[Told]:
-        """Give all mails; none may come meanwhile."""
+        """Return all mails; none may come meanwhile."""
         found = []
         for start in range(0, self.count(), _PAGE):
             for one in self._get(f"/api/v1/messages?start={start}&limit={_PAGE}")["messages"]:
@@ -142,7 +142,7 @@ def _until_told(address: str, alerts: int, mail: Mail) -> None:
 
 
 def _account(expected: Sequence[str], mails: Sequence[Told]) -> dict[str, Any]:
-    """Say how often the expected events were told, each mail counted once by its Message-ID."""
+    """Return how often the expected events were told, each mail counted once by its Message-ID."""
     by_id = {one.message_id: one.events for one in mails}
     told = Counter(event for events in by_id.values() for event in events)
     return {

@@ -21,7 +21,7 @@ SETTLED_S: Final = 3.0
 
 @contextmanager
 def editor_of(settings: KafkaSettings) -> Iterator[tuple[PolicyEditor, PolicyFollower]]:
-    """Give what changes the policy, and what follows it."""
+    """Yield what changes the policy, and what follows it."""
     with PolicyFollower(settings, service="benchmark", stop=threading.Event()) as policy_state:
         policy_state.wait_ready()
         yield (

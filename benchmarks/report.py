@@ -18,7 +18,7 @@ RESULTS: Final = Path(__file__).parent / "results"
 
 
 def percentiles(latencies_ms: Sequence[float]) -> dict[str, float]:
-    """Give the percentiles of `PERCENTILES` and the maximum, nearest rank.
+    """Return the percentiles of `PERCENTILES` and the maximum, nearest rank.
 
     Args:
         latencies_ms: At least one, in any order.
@@ -36,7 +36,7 @@ def percentiles(latencies_ms: Sequence[float]) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Say what the figures were measured on."""
+    """Describe what the figures were measured on."""
     return {
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

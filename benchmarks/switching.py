@@ -66,7 +66,7 @@ def _rules(threshold: int) -> RuleSet:
 
 
 def _switches(editor: PolicyEditor, registry: Registry) -> Iterator[Callable[[], object]]:
-    """Give one switch after the other; each makes a policy that there was not before."""
+    """Yield one switch after the other; each makes a policy that there was not before."""
     editor.make_list("seen", ListType.IP, ListUse.REFERENCE, AUTHOR)
     editor.make_list("blocked", ListType.ENTITY, ListUse.BLOCK, AUTHOR)
     # The one that decides comes second: the first switch is to be one.
@@ -176,7 +176,7 @@ class _Rest:
 
 
 def _delays_ms(seen: _Seen, switched_ms: Sequence[int]) -> list[int]:
-    """Give how long each switch took: policies come into force in the order of the switches.
+    """Return how long each switch took: policies come into force in the order of the switches.
 
     Raises:
         RuntimeError: There were fewer policies than switches: one was never in force.

@@ -32,7 +32,7 @@ def history_file(folder: Path, *, days: int, customers: int, seed: int) -> Path:
 
 
 def records(path: Path, *, run: str) -> Iterator[tuple[bytes, bytes]]:
-    """Give keys and values in event order, without labels.
+    """Yield keys and values in event order, without labels.
 
     Args:
         path: What `history_file` gave.

@@ -314,7 +314,7 @@ LISTINGS: Final[tuple[Listing, ...]] = (
 
 
 def panel(panel_id: str) -> Panel:
-    """Give the panel of an id.
+    """Return the panel of an id.
 
     Raises:
         KeyError: There is none.

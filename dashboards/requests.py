@@ -74,7 +74,7 @@ class Span:
 
     @classmethod
     def last(cls, length: timedelta, now: datetime) -> Span:
-        """Give the range that ends now."""
+        """Return the range that ends now."""
         return cls(now - length, now)
 
 
@@ -109,7 +109,7 @@ def interval_ms(span: Span) -> int:
 def query(
     where: Sequence[Match], index: Index, span: Span | None, more: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Give the query for documents that meet all conditions.
+    """Return the query for documents that meet all conditions.
 
     Args:
         where: Conditions of the panel or listing.
@@ -134,7 +134,7 @@ def query(
 
 
 def request(panel: Panel, span: Span, more: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Give the body of the search that a panel makes.
+    """Return the body of the search that a panel makes.
 
     Aggregations have the ids that they have in the saved object.
 
@@ -165,7 +165,7 @@ def request(panel: Panel, span: Span, more: Sequence[dict[str, Any]] = ()) -> di
 def listing_request(
     listing: Listing, span: Span, size: int, more: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Give the body of the search that a listing makes; see `request`.
+    """Return the body of the search that a listing makes; see `request`.
 
     Args:
         listing: The listing.
@@ -182,13 +182,13 @@ def listing_request(
 
 
 def numbered_metrics(panel: Panel) -> Iterator[tuple[str, Metric]]:
-    """Give the metrics with the ids of their aggregations."""
+    """Yield the metrics with the ids of their aggregations."""
     for number, metric in enumerate(panel.metrics, 1):
         yield str(number), metric
 
 
 def numbered_buckets(panel: Panel) -> Iterator[tuple[str, Bucket]]:
-    """Give the buckets, outermost first, with the ids of their aggregations."""
+    """Yield the buckets, outermost first, with the ids of their aggregations."""
     for number, bucket in enumerate(panel.buckets, len(panel.metrics) + 1):
         yield str(number), bucket
 

@@ -77,7 +77,7 @@ _FIELD_UNITS: Final = {
 
 
 def saved_objects() -> list[dict[str, Any]]:
-    """Give all saved objects; each comes after those that it refers to."""
+    """Return all saved objects; each comes after those that it refers to."""
     return [
         *(_index_pattern(index) for index in Index),
         *(_visualization(panel) for panel in PANELS),
@@ -87,7 +87,7 @@ def saved_objects() -> list[dict[str, Any]]:
 
 
 def ndjson() -> bytes:
-    """Give the content of `FILE`."""
+    """Return the content of `FILE`."""
     lines = (orjson.dumps(one, option=orjson.OPT_SORT_KEYS) for one in saved_objects())
     return b"\n".join(lines) + b"\n"
 
@@ -132,7 +132,7 @@ def _id(name: str) -> str:
 
 
 def index_pattern_id(index: Index) -> str:
-    """Give the id of an index pattern's saved object, for links into Dashboards."""
+    """Return the id of an index pattern's saved object, for links into Dashboards."""
     return _id(index.value)
 
 
@@ -286,7 +286,7 @@ def _bucket(bucket: Bucket, index: Index) -> tuple[str, dict[str, Any]]:
 
 
 def _drawn(panel: Panel) -> tuple[str, dict[str, Any]]:
-    """Give the type of the visualization, and its parameters without the aggregations."""
+    """Return the type of the visualization, and its parameters without the aggregations."""
     match panel.chart:
         case Chart.METRIC:
             return "metric", {

@@ -83,7 +83,7 @@ class ArtifactSet:
 
 
 def cache_folder() -> Path:
-    """Give the user's cache folder for this project; it need not exist."""
+    """Return the user's cache folder for this project; it need not exist."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "fraudstream"
 
@@ -105,7 +105,7 @@ def read_lock(text: str | None = None) -> dict[str, ArtifactSet]:
 
 
 def is_intact(path: Path, artifact: Artifact) -> bool:
-    """Say whether a file is there and is, byte for byte, the pinned one."""
+    """Return whether a file is there and is, byte for byte, the pinned one."""
     try:
         if path.stat().st_size != artifact.size:
             return False
@@ -115,14 +115,14 @@ def is_intact(path: Path, artifact: Artifact) -> bool:
 
 
 def paths(name: str, cache: Path | None = None) -> list[Path]:
-    """Give where the files of a set are once `ensure` has fetched them."""
+    """Return where the files of a set are once `ensure` has fetched them."""
     return [file.path(cache or cache_folder()) for file in read_lock()[name].files]
 
 
 def ensure(
     name: str, console: Console, *, cache: Path | None = None, mirror: str = ""
 ) -> list[Path]:
-    """Give the verified files of a set, fetching what the cache lacks.
+    """Return the verified files of a set, fetching what the cache lacks.
 
     Args:
         name: A set of the lock: `kafka`, `opensearch`, `flink-connector`, `zstd` or `ecj`.

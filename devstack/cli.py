@@ -26,7 +26,7 @@ app = typer.Typer(
 
 
 def console() -> Console:
-    """Give standard output; tables are as wide as they need to be when it is no terminal."""
+    """Return standard output; tables are as wide as they need to be when it is no terminal."""
     plain = Console(soft_wrap=True)
     return plain if plain.is_terminal else Console(soft_wrap=True, width=_WIDTH_IN_A_FILE)
 

@@ -8,7 +8,7 @@ from devstack.errors import DevstackError
 
 
 def java_home() -> Path:
-    """Give the folder of the Java runtime.
+    """Return the folder of the Java runtime.
 
     Raises:
         DevstackError: There is none for this machine.
@@ -24,5 +24,5 @@ def java_home() -> Path:
 
 
 def java() -> str:
-    """Give the path of the `java` program."""
+    """Return the path of the `java` program."""
     return str(java_home() / "bin" / "java")

@@ -118,7 +118,7 @@ class Mailbox:
         return message_id
 
     def counts(self) -> tuple[int, int]:
-        """Give the number of messages, and of those not read."""
+        """Return the number of messages, and of those not read."""
         with closing(self._connect()) as database:
             total, unread = database.execute(
                 "SELECT COUNT(*), COALESCE(SUM(read = 0), 0) FROM message"
@@ -126,7 +126,7 @@ class Mailbox:
         return int(total), int(unread)
 
     def page(self, start: int, limit: int) -> list[Caught]:
-        """Give messages, newest first.
+        """Return messages, newest first.
 
         Args:
             start: How many to pass over, at least 0.
@@ -141,7 +141,7 @@ class Mailbox:
         return [_caught(row) for row in rows]
 
     def open(self, message_id: str) -> Caught | None:
-        """Give a message and mark it read; `latest` is the newest; None if there is none."""
+        """Return a message and mark it read; `latest` is the newest; None if there is none."""
         with closing(self._connect()) as database, database:
             if message_id == "latest":
                 newest = database.execute(
@@ -235,7 +235,7 @@ def details(caught: Caught) -> dict[str, Any]:
 
 
 def listing(mailbox: Mailbox, start: int, limit: int) -> dict[str, Any]:
-    """Give Mailpit's list document."""
+    """Return Mailpit's list document."""
     total, unread = mailbox.counts()
     return {
         "total": total,

@@ -12,7 +12,7 @@ _LAST: Final = 32_000  # below what systems give to outgoing connections, which 
 
 
 def is_free(host: str, port: int) -> bool:
-    """Say whether a port can be listened on."""
+    """Return whether a port can be listened on."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -25,7 +25,7 @@ def is_free(host: str, port: int) -> bool:
 def free_ports(
     count: int, host: str = "127.0.0.1", taken: Container[int] = frozenset()
 ) -> list[int]:
-    """Give different ports that are free now, none of them among `taken`."""
+    """Return different ports that are free now, none of them among `taken`."""
     chosen: list[int] = []
     for port in random.SystemRandom().sample(range(_FIRST, _LAST), _LAST - _FIRST):
         if port not in taken and is_free(host, port):

@@ -27,7 +27,7 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 def problems(
     settings: DevstackSettings, ports: Mapping[str, int], needs_flink: bool = True
 ) -> list[str]:
-    """Give everything that keeps the stack from starting; empty when it can start.
+    """Return everything that keeps the stack from starting; empty when it can start.
 
     Args:
         settings: Where the stack would run.
@@ -80,7 +80,7 @@ def _memory(needed_gb: float) -> Iterator[str]:
 
 
 def free_memory() -> int:
-    """Give the memory that can still be used, bytes: the machine's or the container's, if less."""
+    """Return the memory that can still be used, bytes: the machine's or the container's, if less."""
     free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):
         limit = int((_CGROUP / "memory.max").read_text("ascii"))  # "max" means none

@@ -55,7 +55,7 @@ class Identity:
             return None
 
     def is_alive(self) -> bool:
-        """Say whether this very process still runs."""
+        """Return whether this very process still runs."""
         return Identity.of(self.pid) == self
 
 
@@ -95,7 +95,7 @@ def spawn(service: Service, log: Path) -> subprocess.Popen[bytes]:
 
 
 def has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Say whether a child has ended; its children, if it left any, are killed before it is reaped.
+    """Return whether a child has ended; its children, if it left any, are killed before it is reaped.
 
     While the leader is a zombie its group id cannot be given to anybody else, so that the kill
     reaches its own group and no other.
@@ -212,7 +212,7 @@ def running(service: Service, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """Give the last lines of a log file."""
+    """Return the last lines of a log file."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 64_000))
@@ -222,7 +222,7 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 def excerpt(log: Path) -> str:
-    """Give the end of a log for an error message: few lines, of long ones their two ends."""
+    """Return the end of a log for an error message: few lines, of long ones their two ends."""
     shown = []
     for line in tail(log, _EXCERPT_LINES).splitlines():
         is_long = len(line) > _EXCERPT_START + _EXCERPT_END

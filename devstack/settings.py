@@ -71,23 +71,23 @@ class DevstackSettings(PlaceSettings):
         return value.expanduser().absolute()
 
     def without(self, name: Dispensable) -> bool:
-        """Say whether a server, or the producer, is left out."""
+        """Return whether a server, or the producer, is left out."""
         return name in self.devstack_without
 
     def ports(self) -> frozenset[int]:
-        """Give all the ports that settings name."""
+        """Return all the ports that settings name."""
         names = (name for name in type(self).model_fields if name.endswith("_port"))
         return frozenset(getattr(self, name) for name in names)
 
     def places(self) -> dict[str, str]:
-        """Give the settings that follow from folders and ports where nobody sets them."""
+        """Return the settings that follow from folders and ports where nobody sets them."""
         return {
             "MODEL_REGISTRY": str(self.state_dir / "models"),
             "PUBLIC_URL": f"http://{self.reach_host}:{self.api_port}",
         }
 
     def addresses(self) -> dict[str, str]:
-        """Give the settings that say where the local servers are; none of those left out."""
+        """Return the settings that say where the local servers are; none of those left out."""
         found: dict[str, str] = {}
         if not self.without("kafka"):
             found["KAFKA_BOOTSTRAP_SERVERS"] = f"{self.kafka_host}:{self.kafka_port}"
@@ -139,7 +139,7 @@ def load() -> DevstackSettings:
 
 
 def env_file_values() -> dict[str, str]:
-    """Give what `.env` says, for the processes that devstack starts."""
+    """Return what `.env` says, for the processes that devstack starts."""
     return {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
 
 

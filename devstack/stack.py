@@ -70,7 +70,7 @@ def expand(names: Iterable[str]) -> list[str]:
 
 
 def log_folder(settings: DevstackSettings) -> Path:
-    """Give the folder with one log file per service."""
+    """Return the folder with one log file per service."""
     return settings.state_dir / "logs"
 
 
@@ -90,7 +90,7 @@ def fetch(settings: DevstackSettings, only: Iterable[str], console: Console) -> 
 
 
 def base_environment(settings: DevstackSettings) -> dict[str, str]:
-    """Give the environment of every process: the user's, `.env`, and where everything is.
+    """Return the environment of every process: the user's, `.env`, and where everything is.
 
     The addresses of local servers come from their ports, whatever else the environment says.
     """

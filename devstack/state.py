@@ -86,11 +86,11 @@ class StackRecord:
     services: dict[str, ServiceRecord] = field(default_factory=dict)
 
     def is_supervised(self) -> bool:
-        """Say whether the supervisor that wrote this still runs."""
+        """Return whether the supervisor that wrote this still runs."""
         return self.supervisor is not None and self.supervisor.is_alive()
 
     def is_healthy(self) -> bool:
-        """Say whether everything is as it should be."""
+        """Return whether everything is as it should be."""
         return (
             self.phase is Phase.RUNNING
             and self.is_supervised()
@@ -112,7 +112,7 @@ def write(folder: Path, record: StackRecord) -> None:
 
 
 def read(folder: Path) -> StackRecord | None:
-    """Give the record of a state folder; None if the stack never ran there."""
+    """Return the record of a state folder; None if the stack never ran there."""
     try:
         document = json.loads((folder / _FILE).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):

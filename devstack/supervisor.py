@@ -273,7 +273,7 @@ def set_aside(log: Path) -> None:
 
 
 def _last_line(log: Path) -> str:
-    """Give what a task said last, from a line of our JSON logs its event."""
+    """Return what a task said last, from a line of our JSON logs its event."""
     line = tail(log, 1).strip()
     with suppress(ValueError, KeyError, TypeError):
         line = str(json.loads(line)["event"])

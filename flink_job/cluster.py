@@ -71,7 +71,7 @@ class Cluster:
         return Job(job["jid"], job["state"], running)
 
     def state_by_step(self, name: str) -> dict[str, int]:
-        """Give the bytes of the last checkpoint of a job by the name of each step.
+        """Return the bytes of the last checkpoint of a job by the name of each step.
 
         Raises:
             ClusterUnreachableError: The JobManager does not answer.

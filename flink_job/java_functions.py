@@ -26,12 +26,12 @@ _COMPILE_TIMEOUT_S: Final = 120
 
 
 def flink_jars() -> list[Path]:
-    """Give the jars of the installed PyFlink that functions compile against."""
+    """Return the jars of the installed PyFlink that functions compile against."""
     return sorted((Path(pyflink.__file__).parent / "lib").glob("flink-*.jar"))
 
 
 def python_jar() -> Path:
-    """Give the jar of the installed PyFlink that runs Python functions."""
+    """Return the jar of the installed PyFlink that runs Python functions."""
     (jar,) = (Path(pyflink.__file__).parent / "opt").glob("flink-python-*.jar")
     return jar
 

@@ -18,7 +18,7 @@ from fraud.runtime.lifecycle import load_settings
 
 
 def configuration(settings: JobSettings) -> dict[str, str]:
-    """Give Flink's options for the job; the figures behind them are in docs/decisions/0004."""
+    """Return Flink's options for the job; the figures behind them are in docs/decisions/0004."""
     return {
         "pipeline.name": settings.flink_job_name,
         "parallelism.default": str(settings.flink_parallelism),

@@ -83,7 +83,7 @@ def draw_line_if_needed(settings: JobSettings) -> bool:
 
 
 def start(settings: JobSettings) -> Start:
-    """Say how a job begins, by the line if there is one for the topic that is there now.
+    """Return how a job begins, by the line if there is one for the topic that is there now.
 
     Raises:
         KafkaException: The broker does not answer.

@@ -86,7 +86,7 @@ class Supervisor:
         self._state: str | None = "starting"
 
     def ready(self) -> str | None:
-        """Give None while the job runs, else what it waits for."""
+        """Return None while the job runs, else what it waits for."""
         return self._state
 
     def run(self, stop: Event) -> None:

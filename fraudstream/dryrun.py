@@ -141,7 +141,7 @@ def reading() -> Iterator[tuple[Callable[[int, int], None], Event]]:
 
 
 def wide_console() -> Console:
-    """Give standard output, wide enough for the tables where it is no terminal."""
+    """Return standard output, wide enough for the tables where it is no terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -165,7 +165,7 @@ def export_entries(
 def use_as(
     name: Name, use: Annotated[ListUse, typer.Argument(help="What being on it means.")]
 ) -> None:
-    """Say what being on a list means from now on."""
+    """Describe what being on a list means from now on."""
     from fraudstream.policy_session import policy_session
 
     with policy_session() as at:

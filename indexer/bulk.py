@@ -268,7 +268,7 @@ class Bulk:
         return self.back_off(problem_of(error))
 
     def back_off(self, problem: str) -> Backpressure:
-        """Give the verdict to wait, longer each time in a row."""
+        """Return the verdict to wait, longer each time in a row."""
         self.prepared = False
         self._failures += 1
         self.problem = f"OpenSearch ({problem})"

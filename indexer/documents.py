@@ -82,7 +82,7 @@ class Document:
 
 
 def index_name(timestamp_ms: int) -> str:
-    """Give the index of a day, by the input's Kafka timestamp in UTC epoch milliseconds.
+    """Return the index of a day, by the input's Kafka timestamp in UTC epoch milliseconds.
 
     Example:
         >>> index_name(1_772_323_199_999)
@@ -92,12 +92,12 @@ def index_name(timestamp_ms: int) -> str:
 
 
 def index_name_of(day: date) -> str:
-    """Give the index of a day."""
+    """Return the index of a day."""
     return f"{ALIAS}-{day:%Y.%m.%d}"
 
 
 def day_of(name: str) -> date | None:
-    """Give the day of an index, also of one that was migrated; None for any other index.
+    """Return the day of an index, also of one that was migrated; None for any other index.
 
     Example:
         >>> day_of("processed_transactions-2026.02.28")
@@ -254,7 +254,7 @@ def _fields(record: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
 
 
 def email_domain(address: str) -> str | None:
-    """Give the domain of an e-mail address, in lower case; also of one that is masked.
+    """Return the domain of an e-mail address, in lower case; also of one that is masked.
 
     Example:
         >>> email_domain("Ada@Example.com"), email_domain("j***@lynch.org"), email_domain("none")

@@ -91,7 +91,7 @@ def latest(labels: Iterable[KnownLabel]) -> list[KnownLabel]:
 
 
 def label_id(event_id: str) -> str:
-    """Give the id under which the label of an event is kept: event_ids may be too long for one."""
+    """Return the id under which the label of an event is kept: event_ids may be too long for one."""
     return hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -107,7 +107,7 @@ class Labels:
         self._client = bulk.client
 
     def known(self, event_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Give the labels that hold now, of those events that have one.
+        """Return the labels that hold now, of those events that have one.
 
         Raises:
             Backpressure: OpenSearch is not there.

@@ -110,7 +110,7 @@ class _Hold:
 
 
 def _copies(client: OpenSearch, name: str) -> dict[str, dict[str, Any]]:
-    """Give the `_meta` of copies that replaced nothing yet, of days by this name or pattern."""
+    """Return the `_meta` of copies that replaced nothing yet, of days by this name or pattern."""
     found = client.indices.get(
         index=f"{MIGRATED}{name}-*",
         params={"allow_no_indices": "true", "ignore_unavailable": "true"},
@@ -159,7 +159,7 @@ def give_up_abandoned(client: OpenSearch, *, now_ms: int) -> list[str]:
 
 
 def due(client: OpenSearch, *, clear: bool, everything: bool = False) -> list[Due]:
-    """Say which indexes of days are to be migrated, oldest first.
+    """Return which indexes of days are to be migrated, oldest first.
 
     Args:
         client: Of OpenSearch.
@@ -192,7 +192,7 @@ def due(client: OpenSearch, *, clear: bool, everything: bool = False) -> list[Du
 
 
 def upgraded(body: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
-    """Give a document as this version would have written it, as far as what it holds allows.
+    """Return a document as this version would have written it, as far as what it holds allows.
 
     Personal values become hashes, unless they may be clear; a mask stays a mask. What is as it
     should be stays so: doing it again changes nothing.

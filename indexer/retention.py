@@ -79,7 +79,7 @@ def doubt(names: Iterable[str], *, today: date, keep_days: int) -> str | None:
 
 
 def find_expired(client: OpenSearch, *, now_ms: int, keep_days: int) -> list[Expired]:
-    """Say what is over its age; nothing is deleted.
+    """Describe what is over its age; nothing is deleted.
 
     Args:
         client: Of OpenSearch.

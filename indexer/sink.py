@@ -213,7 +213,7 @@ class Sink:
 
 
 def index_versions(client: OpenSearch, pattern: str) -> dict[str, int]:
-    """Give the version of the mapping of each index; those of before versions have 1.
+    """Return the version of the mapping of each index; those of before versions have 1.
 
     Raises:
         TransportError: OpenSearch is not there.

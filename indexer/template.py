@@ -174,13 +174,13 @@ def dead_letter_mapping() -> dict[str, Any]:
 
 
 def content_of(template: dict[str, Any]) -> str | None:
-    """Give the hash of what is in a template, None when it is of before there was one."""
+    """Return the hash of what is in a template, None when it is of before there was one."""
     found = template.get("_meta", {}).get("content")
     return str(found) if found else None
 
 
 def templates(*, shards: int, replicas: int, clear: bool = False) -> dict[str, dict[str, Any]]:
-    """Give the index templates by name.
+    """Return the index templates by name.
 
     Args:
         shards: Primary shards of each day's index; the small ones have one.

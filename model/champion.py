@@ -18,7 +18,7 @@ from model.settings import PromoteSettings, TrainSettings
 
 
 def champion_announcer(*, offline: bool) -> Callable[[ModelRef], None]:
-    """Give what tells running services of a champion.
+    """Return what tells running services of a champion.
 
     Called before the registry is changed, to see whether they can be told.
 

@@ -283,7 +283,7 @@ class ShadowComparison:
                 found.severity[index].append(decision.outcome.severity)
 
     def report(self, *, since_ms: int) -> Comparisons:
-        """Give what was found so far."""
+        """Return what was found so far."""
         latest = sorted(self._found.items(), key=lambda one: -one[1].last_ms)
         return Comparisons(
             since=utc_text(since_ms),

@@ -218,7 +218,7 @@ class ColumnMapping:
         return not self.constants and all(name == column for name, column in self.fields.items())
 
     def without_labels(self) -> ColumnMapping:
-        """Give the same mapping for a file whose labels are not wanted, or not there."""
+        """Return the same mapping for a file whose labels are not wanted, or not there."""
         labels = (LABEL, LABEL_TIME)
         return replace(
             self,
@@ -273,7 +273,7 @@ class ColumnMapping:
         return LabelledRecord(record, self.label_of(label), label_time_text(label_time))
 
     def label_of(self, value: Any) -> bool | None:
-        """Say what a label means: True for fraud, False for legitimate, None when not known.
+        """Describe what a label means: True for fraud, False for legitimate, None when not known.
 
         Example:
             >>> mapping = ColumnMapping({f.name: f.name for f in FIELDS})
@@ -312,7 +312,7 @@ def digits(value: Any) -> Any:
 
 
 def label_time_text(value: Any) -> str | None:
-    """Give a label's time as text; of a date its end, when the label was known for certain.
+    """Return a label's time as text; of a date its end, when the label was known for certain.
 
     Example:
         >>> label_time_text("2026-03-01")
@@ -326,7 +326,7 @@ def label_time_text(value: Any) -> str | None:
 
 
 def label_value(label: bool) -> LabelValue:
-    """Give a label's value on the topic `labels`."""
+    """Return a label's value on the topic `labels`."""
     return LabelValue.FRAUD if label else LabelValue.LEGITIMATE
 
 
@@ -345,7 +345,7 @@ def _as_text(value: Any) -> str:
 
 
 def _label_key(value: Any) -> str:
-    """Give what labels are compared by: 1, 1.0, "1.0", True and "TRUE" mean the same.
+    """Return what labels are compared by: 1, 1.0, "1.0", True and "TRUE" mean the same.
 
     Example:
         >>> [_label_key(value) for value in (1.0, "1.0", True, "False", "Fraud ", "01")]
@@ -443,7 +443,7 @@ class Dataset:
         return known.get(last, last)
 
     def columns(self) -> list[str]:
-        """Give the names of the columns; of JSON lines those of the first thousand rows.
+        """Return the names of the columns; of JSON lines those of the first thousand rows.
 
         Raises:
             DatasetError: The file cannot be read.
@@ -495,7 +495,7 @@ class Dataset:
         return self.kind == "jsonl" and mapping.is_ours
 
     def made_by(self) -> str:
-        """Say which program wrote the file, empty when it does not say.
+        """Return which program wrote the file, empty when it does not say.
 
         Raises:
             DatasetError: The file cannot be read.
@@ -513,7 +513,7 @@ class Dataset:
                 self.seen[name] = None
 
     def rows(self, only: Sequence[str] | None = None) -> Iterator[dict[str, Any] | bytes]:
-        """Give the rows in the file's order; bytes for one that could not be read.
+        """Return the rows in the file's order; bytes for one that could not be read.
 
         Args:
             only: Columns that are wanted; the others may be there or not. None wants all.
@@ -526,7 +526,7 @@ class Dataset:
         return self._parquet_rows(only) if self.kind == "parquet" else self._json_rows()
 
     def batches(self, only: Sequence[str]) -> Iterator[Batch]:
-        """Give the rows in the file's order, a few thousand at a time, as columns.
+        """Yield the rows in the file's order, a few thousand at a time, as columns.
 
         Args:
             only: Columns that are wanted.
@@ -570,7 +570,7 @@ class Dataset:
                 yield Batch(columns, len(whole), +broken)
 
     def records(self, mapping: ColumnMapping) -> Iterator[LabelledRecord]:
-        """Give the rows, mapped, in the file's order.
+        """Return the rows, mapped, in the file's order.
 
         Raises:
             DatasetError: The file lacks a mapped column or cannot be read.
@@ -634,7 +634,7 @@ class Dataset:
                 text.detach()
 
     def _csv_cells(self, lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-        """Give the cells of each row that is not empty; strictly, as a stray quote hides rows."""
+        """Yield the cells of each row that is not empty; strictly, as a stray quote hides rows."""
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         while True:
             began = reader.line_num + 1

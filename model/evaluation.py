@@ -80,11 +80,11 @@ class Period:
         return bool(self.campaigns)
 
     def since(self, time_ms: int) -> Period:
-        """Give the transactions from a time on."""
+        """Return the transactions from a time on."""
         return self.rows(self.event_time_ms >= time_ms)
 
     def rows(self, chosen: NDArray[np.bool_]) -> Period:
-        """Give some of the transactions."""
+        """Return some of the transactions."""
         entity = np.unique(self.entity[chosen], return_inverse=True)[1]
         return Period(
             self.matrix[chosen],
@@ -154,7 +154,7 @@ _COLUMNS: Final = ("label", "entity", "event_time_ms", "amount", "campaign")
 
 
 def average_precision(label: NDArray[Any], score: NDArray[Any]) -> float:
-    """Give the average precision, as scikit-learn defines it: no interpolation, ties as one.
+    """Return the average precision, as scikit-learn defines it: no interpolation, ties as one.
 
     The trees are stopped by it, a few hundred times over: this one needs a tenth of the time.
 
@@ -197,7 +197,7 @@ class Measured:
     curves: dict[str, Any]
 
     def report(self) -> dict[str, Any]:
-        """Give facts and figures as JSON values; `intervals` repeats the figures' shape."""
+        """Return facts and figures as JSON values; `intervals` repeats the figures' shape."""
         report: dict[str, Any] = dict(self.facts)
         intervals: dict[str, Any] = {}
         for path, value in self.figures.items():
@@ -206,7 +206,7 @@ class Measured:
         return {**report, "intervals": intervals}
 
     def interval(self, path: Path) -> tuple[float, float] | None:
-        """Give the ends of a figure's interval, None where no resample has it."""
+        """Return the ends of a figure's interval, None where no resample has it."""
         ends = _interval(self.resampled[path])
         return None if ends is None else (ends[0], ends[1])
 
@@ -218,7 +218,7 @@ def _put(report: dict[str, Any], path: Path, value: Any) -> None:
 
 
 def number(value: float) -> float | None:
-    """Give a figure as JSON has it: None when it is not known."""
+    """Return a figure as JSON has it: None when it is not known."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -252,14 +252,14 @@ class Ranking:
         self.probability = ranked
 
     def sums(self, weight: Floats) -> tuple[Floats, Floats]:
-        """Give the weight of fraud, and of the legitimate, ranked as high or higher than each group."""
+        """Return the weight of fraud, and of the legitimate, ranked as high or higher than each group."""
         ranked = weight[self.order]
         true = np.cumsum(ranked * self.fraud)
         return true[self.ends], (np.cumsum(ranked) - true)[self.ends]
 
 
 def curve_figures(true: Floats, false: Floats) -> dict[Path, float]:
-    """Give what hangs on the ranking alone."""
+    """Return what hangs on the ranking alone."""
     frauds, legitimate = true[-1], false[-1]
     caught = np.diff(true, prepend=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -276,7 +276,7 @@ def curve_figures(true: Floats, false: Floats) -> dict[Path, float]:
 
 
 def _at_rate(true: Floats, false: Floats, rate: float) -> float:
-    """Give the fraud that is ranked above all but this share of the legitimate."""
+    """Return the fraud that is ranked above all but this share of the legitimate."""
     groups = _groups_at(false, rate)
     return float(true[groups - 1]) if groups else 0.0
 
@@ -483,7 +483,7 @@ def measure(
 
 
 def _curves(true: Floats, false: Floats) -> dict[str, Any]:
-    """Give the two curves as points, thinned out evenly in recall and in the false-positive rate."""
+    """Return the two curves as points, thinned out evenly in recall and in the false-positive rate."""
     recall, rate = true / true[-1], false / false[-1]
     precision = true / (true + false)
 

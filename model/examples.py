@@ -60,7 +60,7 @@ class Source:
         )
 
     def batches(self) -> Iterator[tuple[Rows, list[str], Counter[str]]]:
-        """Give the rows, mapped, in the file's order: with each one's campaign, and broken rows by why.
+        """Yield the rows, mapped, in the file's order: with each one's campaign, and broken rows by why.
 
         Raises:
             DatasetError: The file lacks a mapped column or cannot be read.
@@ -123,7 +123,7 @@ class History:
         return times
 
     def told(self) -> dict[str, Any]:
-        """Give what a reader of any figure must know about the data, JSON values."""
+        """Return what a reader of any figure must know about the data, JSON values."""
         return {
             "rows": len(self),
             "refused": {str(reason): count for reason, count in sorted(self.refused.items())},
@@ -187,7 +187,7 @@ class _Reading:
 def _known_at_ms(
     fraud: bool | None, label_time: str | None, transaction: Transaction
 ) -> int | None:
-    """Give when a label became known; None when its time is none."""
+    """Return when a label became known; None when its time is none."""
     if fraud is None:
         return 0
     if not label_time:

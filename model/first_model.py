@@ -41,7 +41,7 @@ def usable_champion(models: Registry, console: Console) -> str | None:
 
 
 def first_history(settings: TrainSettings) -> list[Path]:
-    """Give the files of the simulated history, which is made if there is none.
+    """Return the files of the simulated history, which is made if there is none.
 
     Raises:
         DatasetError: None could be simulated.
@@ -54,7 +54,7 @@ def first_history(settings: TrainSettings) -> list[Path]:
 
 
 def simulated_history(settings: TrainSettings) -> list[Path]:
-    """Give the files of the simulated history, empty when none was written yet."""
+    """Return the files of the simulated history, empty when none was written yet."""
     return sorted(
         path for pattern in HISTORY_FILES for path in settings.history_folder.glob(pattern)
     )

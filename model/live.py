@@ -280,7 +280,7 @@ class LiveEngine:
         self._stack.close()
 
     def current(self) -> Engine:
-        """Give the engine that decides now; take it once per batch."""
+        """Return the engine that decides now; take it once per batch."""
         return self._in_use.current
 
     @property
@@ -289,7 +289,7 @@ class LiveEngine:
         return self._follower.refused if self._follower else 0
 
     def waits_for(self) -> str | None:
-        """Say in a line what is missing before the champion is known, None when it is."""
+        """Describe in a line what is missing before the champion is known, None when it is."""
         return self._follower.waits_for() if self._follower else None
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:

@@ -40,7 +40,7 @@ class Decisions:
     outcome: list[str]
 
     def rows(self) -> Iterator[tuple[str, float, int, str]]:
-        """Give the decisions one by one, in the order of `COLUMNS`."""
+        """Return the decisions one by one, in the order of `COLUMNS`."""
         return zip(self.event_id, self.probability, self.score, self.outcome, strict=True)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def wide_console() -> Console:
-    """Give standard output, wide enough for the tables where it is no terminal."""
+    """Return standard output, wide enough for the tables where it is no terminal."""
     console = Console(soft_wrap=True)
     return console if console.is_terminal else Console(soft_wrap=True, width=130)
 
@@ -152,7 +152,7 @@ def print_models(known: Sequence[Manifest], decides: Sequence[bool]) -> None:
 
 
 def progress_bars(console: Console) -> Progress:
-    """Give bars that show how far work is."""
+    """Return bars that show how far work is."""
     return Progress(
         TextColumn("{task.description:<8}"),
         BarColumn(),

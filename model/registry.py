@@ -278,7 +278,7 @@ class Registry:
         return scorer
 
     def champion_ref(self) -> ModelRef:
-        """Give the model that decides, unread.
+        """Return the model that decides, unread.
 
         Raises:
             NoSuchModel: None was promoted yet.
@@ -339,7 +339,7 @@ class Registry:
         return self._point(last.name, last.version, earlier)
 
     def earlier_ref(self) -> ModelRef:
-        """Give the champion before this one, unread.
+        """Return the champion before this one, unread.
 
         Raises:
             NoSuchModel: There was none.
@@ -353,7 +353,7 @@ class Registry:
         return now.earlier
 
     def latest(self, name: str) -> ModelRef:
-        """Give the newest model of a name by `created_at`.
+        """Return the newest model of a name by `created_at`.
 
         Raises:
             NoSuchModel: There is none.
@@ -386,7 +386,7 @@ class Registry:
         return ModelRef(name=name, version=found[0])
 
     def models(self) -> list[Manifest]:
-        """Give all manifests, oldest first; folders that hold none are passed over."""
+        """Return all manifests, oldest first; folders that hold none are passed over."""
         manifests = []
         for path in self.folder.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"):
             try:
@@ -446,7 +446,7 @@ def _checked(raw: bytes, model: str) -> Manifest:
 
 
 def _features_difference(manifest: Manifest) -> str:
-    """Say how a model's features differ from this program's, empty when they do not."""
+    """Return how a model's features differ from this program's, empty when they do not."""
     theirs, ours = manifest.features, list(FEATURE_NAMES)
     if theirs != ours:
         lacking = _listed(name for name in ours if name not in theirs)

@@ -70,14 +70,14 @@ def _cell(report: Mapping[str, Any], *path: str, form: str = ".1%") -> Cell:
 
 
 def number_hint(refused_why: Mapping[str, int]) -> str:
-    """Say how numbers are written, where rows were refused for one; else nothing."""
+    """Return how numbers are written, where rows were refused for one; else nothing."""
     if not any(one.endswith("numeric text") for one in refused_why):
         return ""
     return " Leave a cell empty where nothing is known, not N/A, and write 1.50, not 1,50 or $1.50."
 
 
 def data_warnings(data: Mapping[str, Any]) -> list[str]:
-    """Say what of a file does not count as one might think.
+    """Describe what of a file does not count as one might think.
 
     Args:
         data: Of `model.examples.History.told`.
@@ -115,7 +115,7 @@ def data_warnings(data: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(figures: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> list[str]:
-    """Say what a reader must know before any figure.
+    """Describe what a reader must know before any figure.
 
     Args:
         figures: See `tables`.

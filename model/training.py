@@ -251,7 +251,7 @@ def split(history: History, config: TrainingConfig) -> Split:
 
 
 def measurable(history: History, since_ms: int = 0) -> Rows:
-    """Give the transactions to measure on: the examples; of simulated ones those without a label too."""
+    """Return the transactions to measure on: the examples; of simulated ones those without a label too."""
     known = history.has_truth | (history.label != UNKNOWN)
     return np.flatnonzero(known & ~history.repeated & (history.event_time_ms >= since_ms))
 
@@ -545,7 +545,7 @@ def train(
 def _drawn(
     history: History, train_rows: Rows, config: TrainingConfig
 ) -> tuple[Rows, NDArray[np.float32] | None]:
-    """Give the examples that fit the trees, and for how many each stands; None = for itself."""
+    """Return the examples that fit the trees, and for how many each stands; None = for itself."""
     fraud = history.label[train_rows] == 1
     legitimate = train_rows[~fraud]
     most = config.most_legitimate
@@ -566,7 +566,7 @@ class _Fitted:
     trees: int
 
     def scorer(self) -> XGBoostScorer:
-        """Give the scorer that will serve it."""
+        """Return the scorer that will serve it."""
         return XGBoostScorer(self.booster, ModelRef(name="training", version="0"), self.scale)
 
 
@@ -599,7 +599,7 @@ def _fit(
 
 
 def _still_to_come(history: History, parts: Split) -> NDArray[np.float64]:
-    """Say how many transactions each example of the validation period stands for.
+    """Return how many transactions each example of the validation period stands for.
 
     Of its latest days most labels were not known when training happened, and fraud becomes known
     later than its absence. How many are known after so many days is read off the training period.

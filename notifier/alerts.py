@@ -139,7 +139,7 @@ class KeyedAlert:
 
 
 def alert_key(entity_id: str, event_id: str) -> bytes:
-    """Give the 32 bytes that stand for (entity_id, event_id) in the ledger and the Message-ID.
+    """Return the 32 bytes that stand for (entity_id, event_id) in the ledger and the Message-ID.
 
     A hash, because an entity_id may be a social security number.
 
@@ -153,7 +153,7 @@ def alert_key(entity_id: str, event_id: str) -> bytes:
 
 
 def entity_tag(entity_id: str) -> bytes:
-    """Give the bytes by which alerts of one entity find each other while they wait.
+    """Return the bytes by which alerts of one entity find each other while they wait.
 
     Example:
         >>> len(entity_tag("070-69-2161"))

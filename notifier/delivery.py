@@ -54,7 +54,7 @@ _log = structlog.get_logger("notifier")
 def back_off_s(
     tries: int, *, longest_s: float, rng: random.Random, first_s: float = _FIRST_WAIT_S
 ) -> float:
-    """Give the wait before the next try: it doubles each time, less up to half by chance.
+    """Return the wait before the next try: it doubles each time, less up to half by chance.
 
     Args:
         tries: Failed tries so far, at least 1.

@@ -296,7 +296,7 @@ class Ledger:
         )
 
     def adopt(self, recipients: Callable[[Alert], Sequence[str]], *, now_ms: int) -> int:
-        """Give deliveries to what the first version of the ledger had not sent yet.
+        """Return deliveries to what the first version of the ledger had not sent yet.
 
         Returns:
             How many alerts there were.
@@ -459,7 +459,7 @@ class Ledger:
     # Sending
 
     def pending(self, destinations: Sequence[str], *, now_ms: int, at_most: int) -> list[Message]:
-        """Give messages to some destinations whose time has come, those due longest first."""
+        """Return messages to some destinations whose time has come, those due longest first."""
         places = ",".join("?" * len(destinations))
         rows = self._db.execute(
             "SELECT number, id, destination, kind, tries, made_ms FROM messages"  # noqa: S608 - placeholders only
@@ -520,7 +520,7 @@ class Ledger:
         )
 
     def back_off(self, transport: str) -> tuple[int, int]:
-        """Give how often a way of sending failed in a row, and when it may be tried again, ms."""
+        """Return how often a way of sending failed in a row, and when it may be tried again, ms."""
         row = self._db.execute(
             "SELECT failures, retry_ms FROM transports WHERE name = ?", (transport,)
         ).fetchone()
@@ -537,7 +537,7 @@ class Ledger:
     # Dead letters, accounts, age
 
     def dead_letters(self) -> list[DeadLetter]:
-        """Give the messages that were refused for good, in the order of making."""
+        """Return the messages that were refused for good, in the order of making."""
         rows = self._db.execute(
             "SELECT number, destination, kind, problem, closed_ms FROM messages"
             " WHERE state = 'failed' ORDER BY number"
@@ -576,7 +576,7 @@ class Ledger:
         return len(numbers)
 
     def accounts(self) -> dict[str, Account]:
-        """Give the account of every destination that has not been told everything."""
+        """Return the account of every destination that has not been told everything."""
         found: dict[str, dict[tuple[str, str | None], int]] = {}
         for destination, state, hold, count in self._db.execute(
             "SELECT destination, state, hold, count(*) FROM deliveries WHERE state <> 'sent'"
@@ -612,7 +612,7 @@ class Ledger:
         return min((ms for (ms,) in found if ms is not None), default=None)
 
     def totals(self) -> dict[str, tuple[int, int]]:
-        """Give the alerts told and the messages sent to every destination, as far as remembered."""
+        """Return the alerts told and the messages sent to every destination, as far as remembered."""
         alerts = self._db.execute(
             "SELECT destination, count(*) FROM deliveries WHERE state = 'sent' GROUP BY 1"
         ).fetchall()

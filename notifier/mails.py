@@ -15,7 +15,7 @@ from notifier.wording import Templates
 
 
 def message_id(name: str, sender: str) -> str:
-    """Give the Message-ID: the same whenever and however often a message is sent.
+    """Return the Message-ID: the same whenever and however often a message is sent.
 
     Args:
         name: See `notifier.ledger.Message.id`.

@@ -72,7 +72,7 @@ class Policy:
     max_alerts: int = 1000
 
     def breaks_through(self, severity: Severity) -> bool:
-        """Say whether quiet hours do not hold an alert."""
+        """Return whether quiet hours do not hold an alert."""
         return self.breakthrough is not None and severity.rank >= self.breakthrough.rank
 
 

@@ -47,7 +47,7 @@ class QuietHours:
         return cls(tuple(spans), zone) if spans else None
 
     def ends_ms(self, at_ms: int) -> int | None:
-        """Say when the quiet that holds at a time ends, None when none holds.
+        """Return when the quiet that holds at a time ends, None when none holds.
 
         Args:
             at_ms: UTC epoch milliseconds.

@@ -148,7 +148,7 @@ class Routing:
         return frozenset(outcome for route in self.routes for outcome in route.outcomes)
 
     def recipients(self, alert: Alert) -> list[str]:
-        """Give the ids of the destinations that an alert goes to, each once."""
+        """Return the ids of the destinations that an alert goes to, each once."""
         channels = {
             channel
             for route in self.routes
@@ -158,7 +158,7 @@ class Routing:
         return [one.id for one in self.destinations.values() if one.channel in channels]
 
     def of_kind(self, *kinds: Kind) -> list[Destination]:
-        """Give the destinations that are reached in some way."""
+        """Return the destinations that are reached in some way."""
         return [one for one in self.destinations.values() if one.kind in kinds]
 
 
@@ -212,7 +212,7 @@ def _read(path: Path) -> RoutesFile:
 
 
 def _channels_of(settings: Settings) -> dict[str, EmailChannel | WebhookChannel | SlackChannel]:
-    """Give the channels that settings alone declare."""
+    """Return the channels that settings alone declare."""
     found: dict[str, EmailChannel | WebhookChannel | SlackChannel] = {}
     if settings.recipients:
         found["email"] = EmailChannel(kind="email", to=settings.recipients)

@@ -29,7 +29,7 @@ _SIGN_IN_CODES: Final = frozenset({530, 534, 535, 538})
 
 
 def is_ascii(*addresses: str) -> bool:
-    """Say whether addresses, names aside, are those that every mail server takes."""
+    """Return whether addresses, names aside, are those that every mail server takes."""
     return all(parseaddr(address)[1].isascii() for address in addresses)
 
 

@@ -60,7 +60,7 @@ class Links:
     dashboards_url: str = ""
 
     def live(self, alert: Alert | None = None) -> str:
-        """Give the address of the live page, of one event when an alert is given."""
+        """Return the address of the live page, of one event when an alert is given."""
         if not self.public_url:
             return ""
         # In the fragment, as the page has it: no server's log gets to see it.
@@ -68,7 +68,7 @@ class Links:
         return f"{self.public_url}/live{fragment}"
 
     def dashboards(self, alert: Alert | None = None) -> str:
-        """Give the address of Dashboards, of the search for one event when an alert is given."""
+        """Return the address of Dashboards, of the search for one event when an alert is given."""
         if not self.dashboards_url or alert is None:
             return self.dashboards_url
         # As Dashboards writes them: rison, whose text escapes ! and ' by !; then KQL, whose escapes " by \.

@@ -77,7 +77,7 @@ class Scale:
 
 
 def auc(score: Any, fraud: NDArray[np.bool_]) -> float:
-    """Give the area under the ROC curve; ties count half.
+    """Return the area under the ROC curve; ties count half.
 
     Example:
         >>> auc([1.0, 2.0, 2.0, 3.0], np.array([False, False, True, True]))
@@ -112,7 +112,7 @@ def _seen_before(code: Any) -> Any:
 
 
 def raw_field_aucs(table: dict[str, list[Any]], fraud: NDArray[np.bool_]) -> dict[str, float]:
-    """Give how well each raw field alone tells fraud, on the later half of a history.
+    """Return how well each raw field alone tells fraud, on the later half of a history.
 
     A field is used in every way that needs no other: its number, the fraud rate of its value in
     the earlier half, and how often the value came before.
@@ -149,7 +149,7 @@ def _with_time(table: dict[str, list[Any]], events: Events) -> dict[str, list[An
 
 
 def _traits(population: Population, events: Events) -> NDArray[np.float64]:
-    """Give what a classifier may tell periods by: all of a transaction but its date and identity."""
+    """Return what a classifier may tell periods by: all of a transaction but its date and identity."""
     hour = events["time_ms"] // HOUR_MS
     home = population.home(events["customer"], hour)
     place = np.where(events["place"] >= 0, events["place"], home)
@@ -165,7 +165,7 @@ def _traits(population: Population, events: Events) -> NDArray[np.float64]:
 
 
 def periods_auc(population: Population, first: Events, second: Events, seed: int) -> float:
-    """Give how well a classifier tells two periods apart, on customers it has not learnt from."""
+    """Return how well a classifier tells two periods apart, on customers it has not learnt from."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     rng = np.random.default_rng(seed)
@@ -185,7 +185,7 @@ def periods_auc(population: Population, first: Events, second: Events, seed: int
 
 
 def shared_fraud_days(events: Events) -> float:
-    """Give the part of the victims' fraud days that also hold a legitimate transaction."""
+    """Return the part of the victims' fraud days that also hold a legitimate transaction."""
     day = events["customer"] * 100_000 + events["time_ms"] // DAY_MS
     fraud = events["campaign"] != Campaign.LEGITIMATE
     return float(np.isin(np.unique(day[fraud]), np.unique(day[~fraud])).mean())

@@ -128,7 +128,7 @@ class Town:
     leaks: dict[int, Ints] = field(default_factory=dict)
 
     def regulars(self, population: Population, number: int, era: int) -> Ints:
-        """Give the customers who like the merchant whose data leaked in an era of three weeks."""
+        """Return the customers who like the merchant whose data leaked in an era of three weeks."""
         if era not in self.leaks:
             rng = population.draws.generator(Purpose.CAMPAIGN, number, era, 99)
             breached = int(rng.integers(3, 40))
@@ -143,7 +143,7 @@ class Town:
         return self.leaks[era]
 
     def people(self) -> Ints:
-        """Give its customers."""
+        """Return its customers."""
         return np.arange(self.first, self.first + self.residents)
 
 
@@ -200,13 +200,13 @@ class Scene:
         return np.asarray(holders[self.rng.integers(0, len(holders), n)])
 
     def ramp(self, n: int) -> Floats:
-        """Give times of 0 to 1, in order: ever more during the first third, then evenly."""
+        """Return times of 0 to 1, in order: ever more during the first third, then evenly."""
         reached = self.rng.random(n) * (1 - _RAMP / 2)
         rising = np.sqrt(2 * _RAMP * np.minimum(reached, _RAMP / 2))
         return np.sort(np.where(reached < _RAMP / 2, rising, reached + _RAMP / 2))
 
     def abroad(self, n: int, share: float) -> Ints:
-        """Give the countries of merchants: another for a share of them, else the card's (-1)."""
+        """Return the countries of merchants: another for a share of them, else the card's (-1)."""
         elsewhere = pick(self.population.country_cumulative, self.rng.random(n))
         return np.where(self.rng.random(n) < share, elsewhere, -1)
 
@@ -215,7 +215,7 @@ class Scene:
         return self.rng.integers(2**31, 2**32, n)
 
     def contacts(self, tools: Ints, share: float) -> Ints:
-        """Give other contacts for a share of the tools, 0 (the customer's own) for the rest."""
+        """Return other contacts for a share of the tools, 0 (the customer's own) for the rest."""
         return np.where((tools % 1000) / 1000 < share, tools, 0)
 
     def shops(self, n: int, *, online: bool = True) -> Ints:
@@ -602,7 +602,7 @@ class Underworld:
         return np.asarray(events[on & (events["customer"] < customers)])
 
     def _agenda(self, number: int, day: int) -> list[tuple[Campaign, int, int]]:
-        """Give what begins in a town on a day: kind, kind with its number on that day, start."""
+        """Return what begins in a town on a day: kind, kind with its number on that day, start."""
         agenda = self._agendas.get((number, day))
         if agenda is None:
             dice = self._draws.generator(Purpose.CAMPAIGN, number, day, 0)

@@ -72,19 +72,19 @@ class Arrivals:
         return len(self.events)
 
     def part(self, rows: Any) -> Arrivals:
-        """Give some of the rows."""
+        """Return some of the rows."""
         return Arrivals(
             self.events[rows], self.labels.part(rows), self.sent_ms[rows], self.form[rows], self.repeated[rows]
         )  # fmt: skip
 
     def between(self, start_ms: int, end_ms: int) -> Arrivals:
-        """Give what is sent from `start_ms`, inclusive, to `end_ms`, exclusive."""
+        """Return what is sent from `start_ms`, inclusive, to `end_ms`, exclusive."""
         first, last = np.searchsorted(self.sent_ms, [start_ms, end_ms])
         return self.part(slice(int(first), int(last)))
 
 
 def deliver(draws: Draws, told: Slice, disorder: Disorder) -> Arrivals:
-    """Say when and how each transaction of a slice is sent, ordered by when."""
+    """Return when and how each transaction of a slice is sent, ordered by when."""
     events = told.events
     ids = events["id"].astype(np.int64)
     u = draws.uniforms(Purpose.DELIVERY, ids[:, 0], ids[:, 1], ids[:, 2], ids[:, 3])
@@ -126,7 +126,7 @@ class Delivery:
         self._made: dict[int, Arrivals] = {}
 
     def hour(self, hour: int) -> Arrivals:
-        """Give what is sent in an hour since 1970."""
+        """Return what is sent in an hour since 1970."""
         back = _HOURS_BACK if self._disorder != Disorder() else 0
         hours = range(hour - back, hour + 1)
         self._made = {

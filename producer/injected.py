@@ -130,7 +130,7 @@ def _shifted(injection: Injection, by_ms: int) -> Injection:
 
 
 def read_injection(document: ControlDocument) -> Injection:
-    """Give the injection that a document of one of `KINDS` says.
+    """Return the injection that a document of one of `KINDS` says.
 
     Raises:
         Refused: It says none; the text names the field.

@@ -129,7 +129,7 @@ class Injection:
         return Campaign(CAMPAIGNS.index(self.kind))
 
     def strength(self, time_ms: Any) -> Floats:
-        """Give how strong a drift is at each time: it grows evenly to `intensity` and stays."""
+        """Return how strong a drift is at each time: it grows evenly to `intensity` and stays."""
         times = np.asarray(time_ms)
         grown = np.clip((times - self.start_ms) / (self.end_ms - self.start_ms), 0.0, 1.0)
         on = (times >= self.effective_ms) & (times < self.stopped_ms)

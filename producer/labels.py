@@ -65,7 +65,7 @@ class Labels:
     source: Ints
 
     def part(self, rows: Any) -> Labels:
-        """Give some of the rows."""
+        """Return some of the rows."""
         return Labels(self.fraud[rows], self.time_ms[rows], self.source[rows])
 
 

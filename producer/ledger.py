@@ -53,7 +53,7 @@ class Ledger:
         self._db.close()
 
     def told_until_ms(self, world: str) -> int:
-        """Give the time before which a world's transactions may have been sent; 0 = none were."""
+        """Return the time before which a world's transactions may have been sent; 0 = none were."""
         row = self._db.execute("SELECT until_ms FROM told WHERE world = ?", (world,)).fetchone()
         return int(row[0]) if row else 0
 
@@ -69,7 +69,7 @@ class Ledger:
             self._db.executemany("INSERT OR IGNORE INTO labels_due VALUES (?, ?, ?, ?)", labels)
 
     def due(self, now_ms: int, limit: int = 1_000) -> list[DueLabel]:
-        """Give the oldest labels that are known by now."""
+        """Return the oldest labels that are known by now."""
         rows = self._db.execute(
             "SELECT * FROM labels_due WHERE label_time_ms <= ? ORDER BY label_time_ms, event_id LIMIT ?",
             (now_ms, limit),

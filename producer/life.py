@@ -72,7 +72,7 @@ _BLOCK: Final = 65_536
 
 
 def intensity(population: Population, hour: Ints) -> Floats:
-    """Give the part of a customer's average day that falls into each hour, by place.
+    """Return the part of a customer's average day that falls into each hour, by place.
 
     Args:
         population: For the places' time zones.
@@ -143,7 +143,7 @@ class Life:
         self._known = customers
 
     def _today(self, customers: int, day: int) -> tuple[Ints, Floats]:
-        """Give where each customer lives that day (UTC), and how many payments they may make."""
+        """Return where each customer lives that day (UTC), and how many payments they may make."""
         place, level = self._days.get(day, (np.empty(0, np.int64), np.empty(0)))
         if len(place) < customers:
             new = np.arange(len(place), customers)
@@ -287,7 +287,7 @@ class Life:
     def _country(
         self, who: Ints, hour: Ints, number: Ints, here: Ints, online: NDArray[np.bool_], abroad: Floats, recurring: NDArray[np.bool_],
     ) -> Ints:  # fmt: skip
-        """Give the country of the merchant: where somebody stands, their own online, or one abroad."""
+        """Return the country of the merchant: where somebody stands, their own online, or one abroad."""
         people = self._population
         # A subscription's merchant never changes: its draws know no hour.
         u = self._draws.uniforms(Purpose.SHOP, who, np.where(recurring, 0, hour), number, 8)
@@ -302,7 +302,7 @@ class Life:
         return np.asarray(second, np.int64)
 
     def _away(self, who: Ints, hour: Ints) -> Ints:
-        """Give the place each customer is visiting at that hour, -1 when at home."""
+        """Return the place each customer is visiting at that hour, -1 when at home."""
         week = hour // 168
         u = self._draws.uniforms(Purpose.TRIP, who, week)
         start = u[1] * 6 * 24
@@ -373,7 +373,7 @@ class Life:
         return self._draws.uniforms(Purpose.COMPANION, ids[:, 0], ids[:, 1], ids[:, 2], index)
 
     def _later(self, rows: Events, gap_ms: Ints, block: Ints) -> Events:
-        """Give copied events a later time, within their hour, and ids of their own."""
+        """Return copied events a later time, within their hour, and ids of their own."""
         end = (rows["time_ms"] // HOUR_MS + 1) * HOUR_MS - 1
         ids = rows["id"].astype(np.int64)
         rows["id"] = event_ids(

@@ -142,7 +142,7 @@ class LiveStream:
 
     @staticmethod
     def _hours(pool: ThreadPoolExecutor, delivery: Delivery, hour: int) -> Iterator[Arrivals]:
-        """Give hours one after the other, each made while the one before is told."""
+        """Yield hours one after the other, each made while the one before is told."""
         ahead = pool.submit(delivery.hour, hour)
         while True:
             part = ahead.result()

@@ -339,18 +339,18 @@ class Population:
     # Customers
 
     def activity(self, customer: Ints) -> Floats:
-        """Give the transactions a day that each customer makes on average."""
+        """Return the transactions a day that each customer makes on average."""
         u = self.draws.uniforms(Purpose.ACTIVITY, customer)
         raw = _MEDIAN_ACTIVITY * np.exp(_ACTIVITY_SIGMA * normal(u[0], u[1]))
         raw = raw * _SEGMENT_ACTIVITY[pick(_SEGMENT_CUMULATIVE, u[2])]
         return np.asarray(np.clip(raw, 0.05, MAX_ACTIVITY))
 
     def segment(self, customer: Ints) -> Ints:
-        """Give the kind of customer each is, an index into `SEGMENTS`."""
+        """Return the kind of customer each is, an index into `SEGMENTS`."""
         return pick(_SEGMENT_CUMULATIVE, self.draws.uniforms(Purpose.ACTIVITY, customer)[2])
 
     def household(self, customer: Ints) -> Ints:
-        """Give the first customer of each one's household: two in five share home and network."""
+        """Return the first customer of each one's household: two in five share home and network."""
         first = customer & ~np.int64(1)
         shared = self.draws.uniforms(Purpose.HOME, first, block=1)[0] < 0.4
         return np.where(shared, first, customer)
@@ -362,13 +362,13 @@ class Population:
         return np.asarray((hour // 24 + u[0] * 2500) // 2500, np.int64)
 
     def home(self, customer: Ints, hour: Ints) -> Ints:
-        """Give the place in which each customer lives at that hour, an index into `places`."""
+        """Return the place in which each customer lives at that hour, an index into `places`."""
         house = self.household(customer)
         u = self.draws.uniforms(Purpose.HOME, house, self.residence(customer, hour))
         return pick(self.place_cumulative, u[0])
 
     def home_jitter(self, customer: Ints, hour: Ints) -> tuple[Floats, Floats]:
-        """Give where in its city each home stands, degrees north and east of the centre."""
+        """Return where in its city each home stands, degrees north and east of the centre."""
         house = self.household(customer)
         u = self.draws.uniforms(Purpose.HOME, house, self.residence(customer, hour))
         return (u[1] - 0.5) * 0.3, (u[2] - 0.5) * 0.3
@@ -392,7 +392,7 @@ class Population:
         )
 
     def other_country(self, customer: Ints) -> Ints:
-        """Give the country abroad from which each customer buys most, an index into `COUNTRIES`."""
+        """Return the country abroad from which each customer buys most, an index into `COUNTRIES`."""
         return pick(
             self.country_cumulative, self.draws.uniforms(Purpose.HABITS, customer, block=1)[3]
         )
@@ -404,7 +404,7 @@ class Population:
         )
 
     def card_bin(self, customer: Ints, card: Ints, hour: Ints, home: Ints) -> Ints:
-        """Give the issuer's range of a card, an index into `card_bins`.
+        """Return the issuer's range of a card, an index into `card_bins`.
 
         Args:
             customer: Who pays.
@@ -446,20 +446,20 @@ class Population:
         return list(self._calling_codes[place].tolist())
 
     def home_ip(self, customer: Ints, hour: Ints) -> Ints:
-        """Give the address of each household's line; providers change it every month or two."""
+        """Return the address of each household's line; providers change it every month or two."""
         house = self.household(customer)
         u = self.draws.uniforms(Purpose.NETWORK, house)
         lease = ((hour // 24 + u[0] * 45) // 45).astype(np.int64)
         return self.public_ip(Purpose.NETWORK, house, lease, 1)
 
     def work_ip(self, customer: Ints) -> Ints:
-        """Give the address of each customer's employer, shared by about twenty of the town."""
+        """Return the address of each customer's employer, shared by about twenty of the town."""
         u = self.draws.uniforms(Purpose.NETWORK, customer, index=2)
         policy_session = (u[0] * (TOWN_SIZE // 20)).astype(np.int64)
         return self.public_ip(Purpose.NETWORK, customer // TOWN_SIZE, policy_session, 3)
 
     def carrier_ip(self, town: Ints, u: Floats) -> Ints:
-        """Give one of the addresses behind which a town's phones hide."""
+        """Return one of the addresses behind which a town's phones hide."""
         return self.public_ip(Purpose.NETWORK, town, (u * TOWN_CARRIER_IPS).astype(np.int64), 4)
 
     def public_ip(self, purpose: Purpose, who: Any, when: Any, index: Any) -> Ints:
@@ -470,7 +470,7 @@ class Population:
         return np.asarray((first << 24) | rest)
 
     def device(self, customer: Ints, hour: Ints, second: NDArray[np.bool_]) -> tuple[Ints, Ints]:
-        """Give the device that each customer uses at that hour.
+        """Return the device that each customer uses at that hour.
 
         Args:
             customer: Who.
@@ -487,7 +487,7 @@ class Population:
         return self.device_of(customer, generation, slot, hour)
 
     def device_of(self, who: Any, generation: Any, slot: Any, hour: Any) -> tuple[Ints, Ints]:
-        """Give a device by its owner, generation and slot: its number, and its user agent's."""
+        """Return a device by its owner, generation and slot: its number, and its user agent's."""
         words = self.draws.words(Purpose.DEVICE, who, generation, slot, block=1)
         number = ((words[0] << np.uint64(31)) ^ words[1]).astype(np.int64)
         u = (words[2].astype(np.float64) + 0.5) * 2.0**-32
@@ -508,7 +508,7 @@ class Population:
         return pick(_ZIPF, u)
 
     def shop_traits(self, town: Ints, shop: Ints) -> tuple[Ints, Floats]:
-        """Give the category (index into `CATEGORIES`) and price level (1 = usual) of shops.
+        """Return the category (index into `CATEGORIES`) and price level (1 = usual) of shops.
 
         A shop's merchants are alike in every country.
         """
@@ -521,11 +521,11 @@ class Population:
         return np.asarray((town * len(COUNTRIES) + country) * TOWN_MERCHANTS + shop)
 
     def merchant_country(self, merchant: Ints) -> Ints:
-        """Give the country of merchants, an index into `COUNTRIES`."""
+        """Return the country of merchants, an index into `COUNTRIES`."""
         return np.asarray(merchant // TOWN_MERCHANTS % len(COUNTRIES))
 
     def merchant_currency(self, merchant: Ints) -> Ints:
-        """Give the currency in which merchants sell, an index into `CURRENCIES`."""
+        """Return the currency in which merchants sell, an index into `CURRENCIES`."""
         return np.asarray(_COUNTRY_CURRENCY[self.merchant_country(merchant)])
 
     # Words
@@ -614,7 +614,7 @@ class Population:
 
     @cached_property
     def card_bins(self) -> NDArray[np.object_]:
-        """Give the issuers' number ranges."""
+        """Return the issuers' number ranges."""
         count = int(self._country_bins[1].sum())
         words = self.draws.words(Purpose.IDENTITY, np.arange(count), block=7).astype(np.int64)
         lead = np.where(words[0] % 10 < 6, 4, np.where(words[0] % 10 < 9, 5, 3))

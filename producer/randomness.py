@@ -108,7 +108,7 @@ class Draws:
         self.seed = seed
 
     def key(self, purpose: Purpose) -> tuple[int, int]:
-        """Give the Philox key of a purpose."""
+        """Return the Philox key of a purpose."""
         mixed = _mix(_mix(self.seed & (2**64 - 1)) ^ int(purpose))
         return mixed & 0xFFFFFFFF, mixed >> 32
 
@@ -147,7 +147,7 @@ class Draws:
         return np.asarray((words.astype(np.float64) + 0.5) * 2.0**-32)
 
     def generator(self, purpose: Purpose, *counter: int) -> np.random.Generator:
-        """Give a stream of draws of its own for one rare thing, such as a campaign.
+        """Return a stream of draws of its own for one rare thing, such as a campaign.
 
         Args:
             purpose: What for.

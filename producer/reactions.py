@@ -91,7 +91,7 @@ def react(
     drifts: Sequence[Injection],
     observed: Sequence[Observed],
 ) -> Events:
-    """Give what becomes of events where thieves have learnt; some are not made at all.
+    """Return what becomes of events where thieves have learnt; some are not made at all.
 
     Args:
         population: Whom thieves come near to.
@@ -137,7 +137,7 @@ def _react(
 
 
 def _learnt(observed: Sequence[Observed]) -> Floats:
-    """Give amount, hiding and held_back after each observation by kind, shape (n, kinds, 3)."""
+    """Return amount, hiding and held_back after each observation by kind, shape (n, kinds, 3)."""
     lessons = {kind: Lessons() for kind in CAMPAIGNS if kind}
     after = np.empty((len(observed), len(CAMPAIGNS), 3))
     for at, one in enumerate(observed):

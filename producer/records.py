@@ -124,14 +124,14 @@ def _left_out(population: Population, events: Events) -> Mask:
 
 
 def rows(wire: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    """Give columns row by row, absent fields left out."""
+    """Yield columns row by row, absent fields left out."""
     names = tuple(wire)
     for values in zip(*wire.values(), strict=True):
         yield {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def campaign_texts(events: Events) -> list[str]:
-    """Give the truth: the kind of fraud, empty for a legitimate transaction."""
+    """Return the truth: the kind of fraud, empty for a legitimate transaction."""
     return [CAMPAIGNS[i] for i in events["campaign"].tolist()]
 
 

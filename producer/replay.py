@@ -82,7 +82,7 @@ def _time_ms(text: Any) -> int | None:
 def records_of(
     row: LabelledRecord, *, with_labels: bool, summary: ReplaySummary
 ) -> list[tuple[int | None, Record]]:
-    """Give what a row becomes on Kafka, each with its time (UTC epoch milliseconds, None = unknown).
+    """Return what a row becomes on Kafka, each with its time (UTC epoch milliseconds, None = unknown).
 
     Args:
         row: A mapped row.
@@ -156,7 +156,7 @@ class Spool:
         return len(self._offsets)
 
     def in_order(self, *, by_time: bool) -> Iterator[Record]:
-        """Give the records by time, equal times in the order of their coming; or in that order."""
+        """Yield the records by time, equal times in the order of their coming; or in that order."""
         if not len(self):
             return
         self._file.flush()

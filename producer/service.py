@@ -25,7 +25,7 @@ FLUSH_S = 15.0
 
 
 def plan_of(settings: ProducerSettings) -> Plan:
-    """Give the plan that the settings ask for."""
+    """Return the plan that the settings ask for."""
     return Plan(
         customers=settings.producer_customers or None,
         rate=settings.producer_rate,
@@ -39,13 +39,13 @@ def world_name(settings: ProducerSettings) -> str:
 
 
 def simulated_clock(anchor_ms: int, speed: float, real: Clock = system_clock) -> Clock:
-    """Give a clock that shows `anchor_ms` now and goes `speed` times as fast as the real one."""
+    """Return a clock that shows `anchor_ms` now and goes `speed` times as fast as the real one."""
     began_ms = real()
     return lambda: anchor_ms + int((real() - began_ms) * speed)
 
 
 def clock_of(told_ms: int, speed: float, real: Clock = system_clock) -> Clock:
-    """Give the world's clock. Its time never goes back: after a fast run it stays ahead.
+    """Return the world's clock. Its time never goes back: after a fast run it stays ahead.
 
     Args:
         told_ms: The world was told until here.

@@ -131,7 +131,7 @@ class Slice:
     labels: Labels
 
     def between(self, start_ms: int, end_ms: int) -> Slice:
-        """Give the part from `start_ms`, inclusive, to `end_ms`, exclusive."""
+        """Return the part from `start_ms`, inclusive, to `end_ms`, exclusive."""
         first, last = np.searchsorted(self.events["time_ms"], [start_ms, end_ms])
         part = slice(int(first), int(last))
         return Slice(self.events[part], self.labels.part(part))
@@ -178,7 +178,7 @@ class Process:
     def with_injections(
         self, injections: tuple[Injection, ...], observed: tuple[Observed, ...] = ()
     ) -> Process:
-        """Give the same world with other injections; use one of the two at a time."""
+        """Return the same world with other injections; use one of the two at a time."""
         process = copy(self)
         process.plan = replace(self.plan, injections=injections, observed=observed)
         # Injected fraud is made anew; all else hangs on no injection and is shared.
@@ -214,7 +214,7 @@ class Process:
         return made
 
     def _campaigns(self, start_ms: int, end_ms: int) -> list[Events]:
-        """Give what injected campaigns do from `start_ms` to `end_ms`, exclusive."""
+        """Return what injected campaigns do from `start_ms` to `end_ms`, exclusive."""
         parts = []
         for one in self.plan.injections:
             if one.what == "campaign" and one.start_ms < end_ms and one.end_ms > start_ms:
@@ -253,7 +253,7 @@ def _payments_a_day(population: Population, customers: int) -> float:
 
 
 def simulate(world: World, seed: int, plan: Plan, t0_ms: int, t1_ms: int) -> Iterator[Slice]:
-    """Give what happens from `t0_ms`, inclusive, to `t1_ms`, exclusive, in order.
+    """Yield what happens from `t0_ms`, inclusive, to `t1_ms`, exclusive, in order.
 
     Args:
         world: What the world is made of.

@@ -78,7 +78,7 @@ class Verdicts:
                 self._blocked[kind] += outcome == Outcome.BLOCK.value
 
     def take(self) -> dict[str, tuple[int, int]]:
-        """Give by kind how many were blocked and how many decided since the last time."""
+        """Return by kind how many were blocked and how many decided since the last time."""
         with self._lock:
             seen = {kind: (self._blocked[kind], n) for kind, n in sorted(self._decided.items())}
             self._blocked.clear()

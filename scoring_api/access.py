@@ -160,7 +160,7 @@ def by(principal: Principal, request: Request) -> By:
 
 
 def request_id(request: Request) -> str:
-    """Give the id by which logs and the audit log call this request."""
+    """Return the id by which logs and the audit log call this request."""
     return str(request.state.request_id)
 
 

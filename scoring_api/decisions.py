@@ -118,7 +118,7 @@ class Decisions:
         self._pseudonyms = pseudonyms
 
     def of_event(self, event_id: str, entity_id: str | None) -> dict[str, Any]:
-        """Give the decision of an event; of several the newest that is no repetition.
+        """Return the decision of an event; of several the newest that is no repetition.
 
         Raises:
             NoSuchDecision: See there.
@@ -134,7 +134,7 @@ class Decisions:
         return shown(hits[0])
 
     def search(self, asked: Filters) -> tuple[list[dict[str, Any]], str | None]:
-        """Give a page of decisions without their feature vectors, the newest first, and its cursor.
+        """Return a page of decisions without their feature vectors, the newest first, and its cursor.
 
         Raises:
             InvalidCursor: See there.
@@ -199,7 +199,7 @@ class Decisions:
 
 
 def shown(hit: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a document as the API shows it: the indexed fields, and its id."""
+    """Return a document as the API shows it: the indexed fields, and its id."""
     return {"id": hit["_id"], **hit["_source"]}
 
 

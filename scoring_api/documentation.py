@@ -63,7 +63,7 @@ def _examples() -> dict[str, Any]:
 
 
 def components() -> dict[str, Any]:
-    """Give the schemas that the operations refer to."""
+    """Return the schemas that the operations refer to."""
     decision = Decision.model_json_schema(ref_template=_REFERENCE)
     parts = decision.pop("$defs")
     transaction = transaction_schema()

@@ -63,7 +63,7 @@ class Run:
 
 
 def command(file: Path, days: float, limit: int | None) -> list[str]:
-    """Give the command that tries the rules of a file; services start it by name."""
+    """Return the command that tries the rules of a file; services start it by name."""
     asked = [sys.executable, "-m", "fraudstream", "rules", "test", str(file), "--json"]
     asked += ["--days", f"{days:g}"]
     return asked if limit is None else [*asked, "--limit", str(limit)]
@@ -132,7 +132,7 @@ class DryRuns:
         return run_id
 
     def get(self, run_id: str) -> Run:
-        """Give one as it is now.
+        """Return one as it is now.
 
         Raises:
             NoSuchRun: See there.

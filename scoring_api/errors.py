@@ -231,7 +231,7 @@ def _request_fault(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(part: str | int) -> str:
-    """Give a part of a field's name; a key that could be somebody's address or number is not repeated."""
+    """Return a part of a field's name; a key that could be somebody's address or number is not repeated."""
     text = str(part)
     return text if isinstance(part, int) or _IDENTIFIER.fullmatch(text) else _UNNAMED
 
@@ -310,7 +310,7 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
 
 
 def answer(error: Exception) -> Response:
-    """Give the answer to an error."""
+    """Return the answer to an error."""
     for kind in type(error).__mro__:
         if kind in _ANSWERS:
             return _ANSWERS[kind](error)

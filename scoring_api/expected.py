@@ -76,7 +76,7 @@ class Expected:
             self._forget(first[0])
 
     def behind(self, key: Key, value: str, ring: bytes) -> bytes:
-        """Give a ring with what is expected at its end."""
+        """Return a ring with what is expected at its end."""
         for record in self._records.get((key.name, value), {}).values():
             ring, _ = remember(ring, record, key.rows)
         return ring
@@ -91,7 +91,7 @@ class Expected:
 
 
 def event_of(record: bytes) -> bytes:
-    """Give the bytes of a record that identify its event, the same for all keys."""
+    """Return the bytes of a record that identify its event, the same for all keys."""
     return record[:_EVENT_BYTES]
 
 

@@ -55,7 +55,7 @@ class Follower:
         self._ready = False
 
     def waits_for(self) -> str | None:
-        """Say in a line what is missing before the history is the stream's, None when it is."""
+        """Describe in a line what is missing before the history is the stream's, None when it is."""
         if self._ready:
             return None
         return self._feed.waits_for() or "history to be put in its place"

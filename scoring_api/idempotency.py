@@ -205,7 +205,7 @@ class OnceRoute(APIRoute):
     """A route whose changes are done once per `Idempotency-Key`; needs `app.state.answers`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Give the handler, wrapped."""
+        """Return the handler, wrapped."""
         handle = super().get_route_handler()
 
         async def once(request: Request) -> Response:

@@ -83,7 +83,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _keys(settings: Settings) -> KeyStore | None:
-    """Give the API keys, with a first one if there are none; None when they are switched off."""
+    """Return the API keys, with a first one if there are none; None when they are switched off."""
     if settings.api_keys == "off":
         _log.warning("scoring_api.keys_off", detail="anyone who reaches the API may do anything")
         return None
@@ -97,7 +97,7 @@ def _keys(settings: Settings) -> KeyStore | None:
 
 
 def _access_keys(settings: Settings) -> AwsCredentials | None:
-    """Give the access keys of Amazon Fraud Detector's protocol likewise."""
+    """Return the access keys of Amazon Fraud Detector's protocol likewise."""
     if settings.api_keys == "off":
         return None
     try:

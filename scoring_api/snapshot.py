@@ -84,7 +84,7 @@ class SnapshotFile:
             raise
 
     def read(self) -> Snapshot | None:
-        """Give the snapshot, None when there is none.
+        """Return the snapshot, None when there is none.
 
         Raises:
             SnapshotUnusable: See there.

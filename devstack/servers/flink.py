@@ -42,7 +42,7 @@ logger.pekko.level = WARN
 
 
 def flink_home() -> Path:
-    """Give the folder of the Flink distribution inside the pip package.
+    """Return the folder of the Flink distribution inside the pip package.
 
     Raises:
         DevstackError: The package is not installed.
@@ -54,7 +54,7 @@ def flink_home() -> Path:
 
 
 def flink_environment(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment for the cluster and for whoever submits jobs to it.
+    """Return the environment for the cluster and for whoever submits jobs to it.
 
     Args:
         folder: The cluster's folder; its configuration is in `conf` there.

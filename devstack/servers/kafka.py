@@ -110,7 +110,7 @@ def answers_metadata(bootstrap_servers: str) -> Probe:
 def broker_properties(
     data: Path, host: str, port: int, controller_port: int, advertised_host: str
 ) -> dict[str, object]:
-    """Give the broker's configuration; the compose file says the same, held by a test."""
+    """Return the broker's configuration; the compose file says the same, held by a test."""
     return {
         "process.roles": "broker,controller",
         "node.id": 1,

@@ -69,7 +69,7 @@ _JVM_OPTIONS: Final = (
 
 
 def unprivileged_user(name: str) -> RunAs | None:
-    """Give the user that OpenSearch must run as: None unless we are root, which it refuses.
+    """Return the user that OpenSearch must run as: None unless we are root, which it refuses.
 
     Raises:
         DevstackError: There is no such user, or it is root.
@@ -89,7 +89,7 @@ def unprivileged_user(name: str) -> RunAs | None:
 
 
 def can_reach(folder: Path, user: RunAs) -> bool:
-    """Say whether a user can enter a folder that exists, going by the permissions of all above it."""
+    """Return whether a user can enter a folder that exists, going by the permissions of all above it."""
     return all(
         _may_enter(place.stat(), user) for place in (folder.resolve(), *folder.resolve().parents)
     )

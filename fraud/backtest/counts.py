@@ -60,7 +60,7 @@ class Sums:
         self.legitimate_cents += other.legitimate_cents
 
     def tally(self) -> Tally:
-        """Give the tally."""
+        """Return the tally."""
         return Tally(
             transactions=self.transactions,
             amount=self.cents / 100,
@@ -103,7 +103,7 @@ def sums_by_group(
 
 
 def total(sums: Iterable[Sums]) -> Tally:
-    """Give the tally of all."""
+    """Return the tally of all."""
     added = Sums()
     for one in sums:
         added.add(one)

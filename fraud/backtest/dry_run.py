@@ -283,7 +283,7 @@ class DryRun:
             )
 
     def report(self, *, since_ms: int, took_s: float = 0.0) -> Report:
-        """Give what was found so far.
+        """Return what was found so far.
 
         Args:
             since_ms: From when on records were taken, UTC epoch milliseconds.
@@ -430,7 +430,7 @@ def _example(past: Past[Kept], at: int) -> tuple[int, str, int, int, str, int]:
 
 
 def lookups(lists: Mapping[str, ListState[KeptEntry]]) -> dict[str, Lookup]:
-    """Give the policy state's lists as deciding needs them."""
+    """Return the policy state's lists as deciding needs them."""
     return {
         name: Lookup(
             ListState(
@@ -447,7 +447,7 @@ def lookups(lists: Mapping[str, ListState[KeptEntry]]) -> dict[str, Lookup]:
 
 
 def with_entries(state: ListState[KeptEntry], entries: Iterable[ListEntry]) -> Lookup:
-    """Give a list as it would be with more entries.
+    """Return a list as it would be with more entries.
 
     Raises:
         InvalidMessage: A value is none of the list's type; names its place.

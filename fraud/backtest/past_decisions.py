@@ -62,7 +62,7 @@ class Wanted:
 
     @classmethod
     def by(cls, rules: Iterable[CompiledRules], lists: Iterable[Lookup]) -> Wanted:
-        """Give what rules and lists need to evaluate a decision."""
+        """Return what rules and lists need to evaluate a decision."""
         names = {name for one in rules for rule in one for name in rule.expression.variables}
         names |= {one.type.field for one in lists if one.type.field is not None}
         return cls(
@@ -101,11 +101,11 @@ class Past(Generic[F]):
         return len(self.rows)
 
     def some(self, chosen: Sequence[int]) -> Past[F]:
-        """Give some of them, by their places."""
+        """Return some of them, by their places."""
         return Past([self.rows[at] for at in chosen], self._features)
 
     def column(self, name: str) -> Sequence[Any]:
-        """Give one field of all transactions, see `fraud.decision.columns.Fields`."""
+        """Return one field of all transactions, see `fraud.decision.columns.Fields`."""
         column = self._columns.get(name)
         if column is None:
             column = self._columns[name] = read_values(
@@ -142,7 +142,7 @@ class Past(Generic[F]):
         return np.array([_ms(one.scored_at) for one in self.decisions], np.int64)
 
     def columns(self, lists: Mapping[str, Lookup]) -> Columns:
-        """Give what rules may ask of them, as it was when they were decided.
+        """Return what rules may ask of them, as it was when they were decided.
 
         Args:
             lists: By name; entries count that had not expired then.
@@ -195,7 +195,7 @@ class Once:
         self._chunks: dict[tuple[str, int, int], bytearray] = {}
 
     def first(self, source: Coordinates) -> bool:
-        """Say whether it is the first with these coordinates, and remember them."""
+        """Return whether it is the first with these coordinates, and remember them."""
         key = (source.topic, source.partition, source.offset >> 15)
         chunk = self._chunks.get(key)
         if chunk is None:
@@ -240,7 +240,7 @@ class Labels:
             self._values.append(FRAUD if label.label is LabelValue.FRAUD else LEGITIMATE)
 
     def of(self, event_ids: Collection[str]) -> NDArray[np.int8]:
-        """Give `UNKNOWN`, `LEGITIMATE` or `FRAUD` for each event, shape (n,)."""
+        """Return `UNKNOWN`, `LEGITIMATE` or `FRAUD` for each event, shape (n,)."""
         if self._sorted is None:
             events = np.frombuffer(self._events, np.int64)[::-1]
             # The first of the reversed ones is the last.

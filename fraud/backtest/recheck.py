@@ -177,7 +177,7 @@ class Recheck:
             self._check()
 
     def result(self) -> Rechecked:
-        """Give what was found."""
+        """Return what was found."""
         self._check()
         return Rechecked(
             decisions=self._decisions,
@@ -216,7 +216,7 @@ class Recheck:
     def _states(
         self,
     ) -> Iterator[tuple[tuple[tuple[str, str], ...], Callable[[], dict[str, Lookup]]]]:
-        """Give all lists as they were after each change: their versions, and how to get them."""
+        """Yield all lists as they were after each change: their versions, and how to get them."""
         fold: ListFold[int] = ListFold(expires_ms)
         made: dict[str, Lookup] = {}
 

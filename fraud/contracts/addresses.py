@@ -85,7 +85,7 @@ def network_of(text: str) -> Network:
 def unmapped(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Give the IPv4 address that is written as one of IPv6, and any other address as it is."""
+    """Return the IPv4 address that is written as one of IPv6, and any other address as it is."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return address if mapped is None else mapped
 

@@ -108,7 +108,7 @@ def control_schema() -> dict[str, Any]:
 
 
 def read_key(key: bytes | None) -> tuple[str, str, str]:
-    """Give kind, name and version, with the id of the change where there is one.
+    """Return kind, name and version, with the id of the change where there is one.
 
     Raises:
         InvalidMessage: The key is none of a control document.
@@ -180,7 +180,7 @@ class Activations:
 
 
 def read_model(document: ControlDocument) -> ModelRef:
-    """Give the model that a document of kind `model` names.
+    """Return the model that a document of kind `model` names.
 
     Raises:
         InvalidMessage: It names none, or another version than its key.
@@ -199,7 +199,7 @@ def read_model(document: ControlDocument) -> ModelRef:
 
 
 def read_rules(document: ControlDocument) -> RuleSet:
-    """Give the rule set that a document of kind `rules` holds.
+    """Return the rule set that a document of kind `rules` holds.
 
     Raises:
         InvalidMessage: It holds none, or another version than its key.
@@ -222,7 +222,7 @@ def list_version(change_id: str, part: int) -> str:
 
 
 def read_list_change(document: ControlDocument) -> tuple[str, ListChange]:
-    """Give the change that a document of kind `list` holds, and the id that its parts share.
+    """Return the change that a document of kind `list` holds, and the id that its parts share.
 
     Raises:
         InvalidMessage: It holds none, or the key names another part.

@@ -220,7 +220,7 @@ def mailbox_of(text: str) -> str:
 
 
 def digits_of(text: str) -> str:
-    """Give the digits of a phone number, those of other scripts as 0 to 9.
+    """Return the digits of a phone number, those of other scripts as 0 to 9.
 
     Example:
         >>> digits_of("+1 (202) 555-0143")
@@ -292,17 +292,17 @@ class ListFold(Generic[V]):
         self._lock = threading.Lock()
 
     def states(self) -> dict[str, ListState[V]]:
-        """Give all lists by name."""
+        """Return all lists by name."""
         with self._lock:
             return {name: self._given(name) for name in self._folded}
 
     def state(self, name: str) -> ListState[V] | None:
-        """Give one list, None when there is none."""
+        """Return one list, None when there is none."""
         with self._lock:
             return self._given(name) if name in self._folded else None
 
     def versions(self) -> dict[str, str]:
-        """Give the versions of all lists by name."""
+        """Return the versions of all lists by name."""
         with self._lock:
             return {name: one.version for name, one in self._folded.items()}
 
@@ -407,7 +407,7 @@ def _values(kind: ListType, values: Iterable[str]) -> Iterator[str]:
 
 
 def expires_ms(entry: ListEntry, _author: str = "", _time_ms: int = 0) -> int:
-    """Give when an entry ends, UTC epoch milliseconds; 0 is never. What deciding keeps of it.
+    """Return when an entry ends, UTC epoch milliseconds; 0 is never. What deciding keeps of it.
 
     An end of before 1970 is 1: it is past as well.
     """

@@ -66,7 +66,7 @@ def _without_addresses(text: str) -> str:
 
 
 def is_ssn(entity_id: str) -> bool:
-    """Say whether an id holds a social security number, or is one without its groups.
+    """Return whether an id holds a social security number, or is one without its groups.
 
     Example:
         >>> is_ssn("ssn:070-69-2161"), is_ssn("070692161"), is_ssn("order 070692161")
@@ -76,7 +76,7 @@ def is_ssn(entity_id: str) -> bool:
 
 
 def is_personal(field: str, value: str) -> bool:
-    """Say whether a value of a field may not be shown.
+    """Return whether a value of a field may not be shown.
 
     An id of an entity is one when it looks like a social security number, an e-mail address, a
     phone number or a card number; a value of any other personal field always is.
@@ -104,7 +104,7 @@ def _is_card(text: str) -> bool:
 
 
 def quotes_masked(record: Mapping[str, Any]) -> Callable[[str], str]:
-    """Give what takes a record's personal values, and their like, out of a text that may quote them.
+    """Return what takes a record's personal values, and their like, out of a text that may quote them.
 
     In any case of letters and with any white space: a rule may have changed both.
 

@@ -22,7 +22,7 @@ class Fields(Protocol):
     """The declared fields of a batch's transactions, as `Transaction` has them."""
 
     def column(self, name: str) -> Sequence[Any]:
-        """Give one field of all transactions, in their order; None where it is missing."""
+        """Return one field of all transactions, in their order; None where it is missing."""
 
 
 class FieldsOfTransactions:
@@ -111,7 +111,7 @@ class Columns:
         return len(self._matrix)
 
     def rescored(self, scores: Sequence[int], probabilities: Floats) -> Columns:
-        """Give the same transactions as another model scores them; what was read stays read."""
+        """Return the same transactions as another model scores them; what was read stays read."""
         other = Columns(self._matrix, scores, probabilities, self._fields, self._lists, self._at_ms)
         other._texts, other._members = self._texts, self._members
         other._numbers = {
@@ -122,7 +122,7 @@ class Columns:
         return other
 
     def number(self, name: str) -> Floats:
-        """Give a number of each transaction, shape (n,); NaN is not known.
+        """Return a number of each transaction, shape (n,); NaN is not known.
 
         Features are float32 widened to float64: what a decision's JSON holds gives the same bits.
         """
@@ -144,7 +144,7 @@ class Columns:
         return np.array([np.nan if value is None else value for value in values], np.float64)
 
     def text(self, name: str) -> Sequence[str | None]:
-        """Give a text of each transaction, length n; None is not known."""
+        """Return a text of each transaction, length n; None is not known."""
         column = self._texts.get(name)
         if column is None:
             column = self._texts[name] = self._fields.column(name)
@@ -153,7 +153,7 @@ class Columns:
     def member(
         self, name: str, values: Sequence[str | None], variable: str | None
     ) -> NDArray[np.bool_]:
-        """Say which values are on a list, shape (n,); a list that is not there holds nothing.
+        """Return which values are on a list, shape (n,); a list that is not there holds nothing.
 
         Args:
             name: Of the list.
@@ -171,7 +171,7 @@ class Columns:
         return found
 
     def on_list(self, lookup: Lookup) -> NDArray[np.bool_]:
-        """Say which transactions are on a list by the field that it is of, shape (n,)."""
+        """Return which transactions are on a list by the field that it is of, shape (n,)."""
         field = lookup.type.field
         if field is None:
             return np.zeros(len(self), np.bool_)

@@ -69,7 +69,7 @@ class Batch:
         return len(self.packed)
 
     def row(self, at: int) -> Batch:
-        """Give a batch of one."""
+        """Return a batch of one."""
         return Batch(
             Packed(
                 {key: values[at : at + 1] for key, values in self.packed.keys.items()},
@@ -203,7 +203,7 @@ class Engine:
         scores: Sequence[int],
         probabilities: NDArray[np.float64],
     ) -> tuple[list[bytes] | None, str]:
-        """Give the decision's `shadow` of each row; what fails there costs no decision anything."""
+        """Return the decision's `shadow` of each row; what fails there costs no decision anything."""
         if self._shadow is None:
             return None, ""
         try:

@@ -38,7 +38,7 @@ class Lookup:
     def members(
         self, values: Sequence[str | None], at_ms: int | NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Say which values are on the list.
+        """Return which values are on the list.
 
         Args:
             values: As the transactions have them, length n; None is on no list.
@@ -73,7 +73,7 @@ def _finder(state: ListState[int], before: Lookup | None) -> Callable[[str], int
 
 
 def _later(ends: list[int]) -> int | None:
-    """Give the last of several ends: one entry that still counts is enough."""
+    """Return the last of several ends: one entry that still counts is enough."""
     if not ends:
         return None
     return 0 if 0 in ends else max(ends)

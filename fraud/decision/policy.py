@@ -174,7 +174,7 @@ class Policy:
 def policy_version(
     versions: Mapping[str, Any], model: ModelRef, challenge: tuple[ModelRef, str] | None
 ) -> str:
-    """Give the version of a policy from what its decisions name.
+    """Return the version of a policy from what its decisions name.
 
     Args:
         versions: The decision's `versions`.
@@ -189,7 +189,7 @@ def policy_version(
 
 
 def most_severe(outcomes: Iterable[Outcome]) -> Outcome:
-    """Give the outcome that wins, approve when there is none.
+    """Return the outcome that wins, approve when there is none.
 
     Example:
         >>> most_severe([Outcome.REVIEW, Outcome.BLOCK]).value

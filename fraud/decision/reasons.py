@@ -33,7 +33,7 @@ def reason_text(feature: int, value: float) -> str:
 def top_reasons(
     vector: NDArray[np.float32], contributions: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
-    """Give the features that raised the score most, largest part first.
+    """Return the features that raised the score most, largest part first.
 
     Args:
         vector: Feature values, shape (features,).

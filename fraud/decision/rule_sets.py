@@ -114,7 +114,7 @@ class CompiledRules:
         return frozenset().union(*(one.expression.lists for one in self._rules))
 
     def match(self, columns: Columns, hits: NDArray[np.bool_]) -> None:
-        """Say which rules match and count.
+        """Return which rules match and count.
 
         Args:
             columns: What rules may ask for of n transactions.
@@ -176,7 +176,7 @@ def _same(one: Rule, other: Rule) -> bool:
 
 @cache
 def default_rules() -> RuleSet:
-    """Give the shipped rules, which decide until others are activated."""
+    """Return the shipped rules, which decide until others are activated."""
     from fraud.decision.rule_files import read_rule_file
 
     return read_rule_file(files(__package__).joinpath("default_rules.toml").read_text("utf-8"))
@@ -184,5 +184,5 @@ def default_rules() -> RuleSet:
 
 @cache
 def shipped() -> CompiledRules:
-    """Give the shipped rules, compiled."""
+    """Return the shipped rules, compiled."""
     return CompiledRules(default_rules())

@@ -29,7 +29,7 @@ _LEAST: Final = 1e-12
 
 
 def score_at_rate(false_positive_rate: float) -> float:
-    """Give the score at which this share of legitimate transactions scores as high or higher.
+    """Return the score at which this share of legitimate transactions scores as high or higher.
 
     Example:
         >>> [score_at_rate(rate) for rate in (0.01, 0.015, 0.02, 0.1)]
@@ -82,7 +82,7 @@ class ScoreScale:
         return cls(list(knots), list(knots.values()))
 
     def score(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-        """Give scores, rounded down, high = fraud.
+        """Return scores, rounded down, high = fraud.
 
         Example:
             >>> ScoreScale([0, 0.5, 1], [0, 950, 1000]).score(np.array([0.25, 0.5, 1.0])).tolist()

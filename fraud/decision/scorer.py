@@ -23,7 +23,7 @@ class Scorer(Protocol):
         """The scale that its training tied to the false-positive rate."""
 
     def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Give the probability of fraud, 0-1, of each row; a row's result hangs on it alone.
+        """Return the probability of fraud, 0-1, of each row; a row's result hangs on it alone.
 
         Args:
             matrix: Shape (n, features), C-contiguous, in the order of `FEATURES`.

@@ -178,7 +178,7 @@ _THINGS: Final = {
 
 
 def _of_key(key: Key, who: str) -> Callable[..., Feature]:
-    """Give a short way to declare a key's features; `{last}` is the window in words."""
+    """Return a short way to declare a key's features; `{last}` is the window in words."""
 
     def declare(
         measure: str,

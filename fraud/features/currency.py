@@ -52,7 +52,7 @@ def _table() -> tuple[NDArray[np.int64], dict[str, int], NDArray[np.float64]]:
 def rates_to_base(
     currencies: Sequence[str], event_times_ms: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Give the units of the base currency that one unit of each currency bought.
+    """Return the units of the base currency that one unit of each currency bought.
 
     The rate is the last one that the European Central Bank published before the month of the
     event_time began; before the first and after the last month of the table, that month's.

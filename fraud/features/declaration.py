@@ -109,7 +109,7 @@ class Key:
         )
 
     def remembering(self, features: Iterable[Feature]) -> Key:
-        """Give the same key with what its features need remembered."""
+        """Return the same key with what its features need remembered."""
         inputs = dict.fromkeys(
             name for feature in features if feature.key == self.name for name in feature.inputs
         )

@@ -45,7 +45,7 @@ class Rings:
         return cls(rows, np.cumsum(lengths), lengths)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Give a column of the records; its last item is 0."""
+        """Return a column of the records; its last item is 0."""
         column = self._columns.get(name)
         if column is None:
             if name == "entity_id":
@@ -56,7 +56,7 @@ class Rings:
         return column
 
     def part(self, rows: slice) -> Rings:
-        """Give the rings of some of the transactions."""
+        """Return the rings of some of the transactions."""
         some = Rings(self._rows, self.ends[rows], self.lengths[rows])
         some._columns = self._columns
         return some
@@ -107,7 +107,7 @@ class Histories:
         return len(self._rings)
 
     def ring(self, value: str) -> bytes:
-        """Give the ring of a value, empty when nothing is known of it."""
+        """Return the ring of a value, empty when nothing is known of it."""
         return self._rings.get(value, b"")
 
     def remember(self, value: str, record: bytes) -> bool:

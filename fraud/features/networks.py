@@ -67,7 +67,7 @@ _NETWORKS: Final = {
 
 
 def network_class(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
-    """Give the class of the network that an address belongs to.
+    """Return the class of the network that an address belongs to.
 
     An IPv4 address written as one of IPv6 (`::ffff:8.8.8.8`) is of the class of the former.
 

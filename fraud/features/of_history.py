@@ -93,13 +93,13 @@ class KeyView:
         return found
 
     def now(self, column: str) -> Column:
-        """Give a column of the transactions themselves, shape (n,)."""
+        """Return a column of the transactions themselves, shape (n,)."""
         if column == ENTITY:
             return (self._records["event"] >> np.uint64(32)).astype(np.uint32)
         return np.ascontiguousarray(self._records[column])
 
     def prior(self, column: str) -> Column:
-        """Give a column of the history, shape (n, width)."""
+        """Return a column of the history, shape (n, width)."""
         return self._once(column, lambda: self._rings.column(column)[self._index])  # type: ignore[no-any-return]
 
     def count(self, window_ms: int) -> Ints:
@@ -108,7 +108,7 @@ class KeyView:
         return self._once(longest, lambda: (self.age_ms <= longest).sum(axis=1))  # type: ignore[no-any-return]
 
     def known(self) -> Mask:
-        """Say which rows are prior ones, shape (n, width)."""
+        """Return which rows are prior ones, shape (n, width)."""
         return self._once("known", lambda: self.age_ms != _NEVER)  # type: ignore[no-any-return]
 
     def _priced(self) -> Mask:
@@ -162,7 +162,7 @@ class KeyView:
         return self._read("amount", window_ms, rows, np.add)
 
     def highest_amount(self, window_ms: int) -> Ints:
-        """Give the largest prior amount in a window, `UNKNOWN_AMOUNT` without one, shape (n,)."""
+        """Return the largest prior amount in a window, `UNKNOWN_AMOUNT` without one, shape (n,)."""
 
         def rows() -> Column:
             return np.where(self.known(), self.prior("amount_micro"), UNKNOWN_AMOUNT)
@@ -227,7 +227,7 @@ def amount_mean(view: KeyView, window_ms: int) -> Column:
 
 
 def amount_max(view: KeyView, window_ms: int) -> Column:
-    """Give the largest amount; NaN without any."""
+    """Return the largest amount; NaN without any."""
     # UNKNOWN_AMOUNT is the smallest int64, so it never is the largest amount.
     highest = np.maximum(view.highest_amount(window_ms), view.amount)
     return _only_where(highest != UNKNOWN_AMOUNT, highest / MICRO)
@@ -268,7 +268,7 @@ def equal_amounts(view: KeyView, window_ms: int) -> Column:
 
 
 def share_below(micro: int) -> Operation:
-    """Give the share of amounts below one, in micro-units; NaN without any amount."""
+    """Return the share of amounts below one, in micro-units; NaN without any amount."""
 
     def share(view: KeyView, window_ms: int) -> Column:
         known = view.amounts_known(window_ms) + view.has_amount
@@ -292,7 +292,7 @@ def distinct(column: str) -> Operation:
 
 
 def is_new(column: str) -> Operation:
-    """Say whether no prior transaction has this value; NaN without any to compare."""
+    """Return whether no prior transaction has this value; NaN without any to compare."""
 
     def new(view: KeyView, window_ms: int) -> Column:
         now, codes = view.now(column), view.prior(column)

@@ -108,7 +108,7 @@ class Batch:
         return amounts_to_micro(self.amount, self.texts("transaction_currency"), self.event_time_ms)
 
     def texts(self, field: str) -> list[Any]:
-        """Give the values of a field, None where it is missing."""
+        """Return the values of a field, None where it is missing."""
         if field in ("entity_id", "transaction_currency"):
             return [getattr(one, field) for one in self.transactions]
         return [one.fields.get(field) for one in self.transactions]
@@ -156,13 +156,13 @@ def weekday(batch: Batch) -> NDArray[np.int64]:
 
 
 def parsed(field: str, parse: Callable[[str], Any], position: int = 0) -> Callable[[Batch], Floats]:
-    """Give the operation that takes one of the numbers that a field's text is parsed into."""
+    """Return the operation that takes one of the numbers that a field's text is parsed into."""
     return lambda batch: batch.parsed(field, parse)[position]
 
 
 @remembered(_TEXTS)
 def code(text: str) -> tuple[float]:
-    """Give a text's code for the model, 0 to `CODES` exclusive, in no order."""
+    """Return a text's code for the model, 0 to `CODES` exclusive, in no order."""
     return (crc32(text.encode()) % CODES,)
 
 
@@ -229,7 +229,7 @@ _COUNTRIES: Final = frozenset(
 
 @remembered(_TEXTS)
 def _calling_code_regions(phone: str) -> tuple[str, ...] | None:
-    """Give the regions of a phone number's calling code, None when it has none."""
+    """Return the regions of a phone number's calling code, None when it has none."""
     if not phone.startswith("+"):
         return None
     digits = "".join(islice((one for one in phone if one in "0123456789"), 3))

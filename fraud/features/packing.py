@@ -41,7 +41,7 @@ def _code_of(text: str) -> int:
 
 
 def code_of(text: str | None) -> int:
-    """Give a text's 32-bit code for comparing and counting; 0 is missing.
+    """Return a text's 32-bit code for comparing and counting; 0 is missing.
 
     Example:
         >>> code_of(None), code_of("shopping_net") == code_of("shopping_net")

@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 def replay(
     packed: Packed, batch_rows: int = BATCH_ROWS, keys: Sequence[Key] = KEYS
 ) -> Iterator[NDArray[np.float32]]:
-    """Give the vectors that the stream would have computed, had the transactions come in this order.
+    """Yield the vectors that the stream would have computed, had the transactions come in this order.
 
     Args:
         packed: The transactions, in the order of their arrival.
@@ -102,7 +102,7 @@ def _rings_of_key(key: Key, packed: Packed, remembered: Mask) -> tuple[Rings, Ma
 def _known_already(
     groups: Ints, events: NDArray[np.uint64], remembered: Mask, present: Mask, rows: int
 ) -> Mask:
-    """Say which events are in their ring when they come; only few groups have any twice."""
+    """Return which events are in their ring when they come; only few groups have any twice."""
     known = np.zeros(len(groups), np.bool_)
     order = np.lexsort((events, groups))
     again = (events[order][1:] == events[order][:-1]) & (groups[order][1:] == groups[order][:-1])

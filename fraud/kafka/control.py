@@ -94,7 +94,7 @@ class ControlFollower:
         """Documents refused so far."""
 
     def waits_for(self) -> str | None:
-        """Say in a line what is missing before what the topic says is in force."""
+        """Describe in a line what is missing before what the topic says is in force."""
         if self.ready.is_set():
             return None
         return self._feed.waits_for() or "control documents to be taken up"

@@ -164,7 +164,7 @@ class ReplayedLetters:
             )
 
     def replayed_at_ms(self, topic_id: str, letter: DeadLetter) -> int | None:
-        """Say when a dead letter was sent back, None when it never was."""
+        """Return when a dead letter was sent back, None when it never was."""
         with closing(
             self._database.execute(
                 "SELECT replayed_at_ms FROM replayed WHERE topic_id = ? AND id = ?",

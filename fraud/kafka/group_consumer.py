@@ -273,7 +273,7 @@ class KafkaSource:
         self._consumer.close()
 
     def waits_for(self) -> str | None:
-        """Say what is missing for reading, None when the group gave us our partitions."""
+        """Describe what is missing for reading, None when the group gave us our partitions."""
         if self._assigned is None:
             return f"partitions of {self._topic} from Kafka" + (
                 f" ({self._last_error})" if self._last_error else ""

@@ -96,7 +96,7 @@ class TopicSpan:
         return sum(end - self._starts[at] for at, end in self._ends.items())
 
     def batches(self, stop: Event | None = None) -> Iterator[list[KafkaMessage]]:
-        """Give the records as confluent-kafka has them, in the order of each partition.
+        """Yield the records as confluent-kafka has them, in the order of each partition.
 
         Raises:
             CannotRead: The broker went away.
@@ -135,7 +135,7 @@ class TopicSpan:
     def values(
         self, on_progress: Callable[[int, int], None], stop: Event | None = None
     ) -> Iterator[list[bytes | None]]:
-        """Give the records' values, and tell how many were read and how many there are.
+        """Yield the records' values, and tell how many were read and how many there are.
 
         Raises:
             CannotRead: The broker went away.

@@ -27,7 +27,7 @@ class MemoryTopic:
         records.append(Message(self.name, partition, len(records), timestamp_ms, None, value))
 
     def committed(self, group: str) -> dict[int, int]:
-        """Give the next offset of a group by partition; a partition without one is left out."""
+        """Return the next offset of a group by partition; a partition without one is left out."""
         return dict(self._committed[group])
 
     def read(self, partition: int, offset: int, at_most: int) -> list[Message]:

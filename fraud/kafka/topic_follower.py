@@ -69,11 +69,11 @@ class Feed(Protocol):
         ...
 
     def position(self) -> Position | None:
-        """Say how far records were handed out, None before the topic was found."""
+        """Return how far records were handed out, None before the topic was found."""
         ...
 
     def waits_for(self) -> str | None:
-        """Say in a line what is missing to have reached the end once since `start`."""
+        """Describe in a line what is missing to have reached the end once since `start`."""
         ...
 
 
@@ -139,13 +139,13 @@ class TopicFeed:
         self._consumer.unassign()
 
     def position(self) -> Position | None:
-        """Say how far records were handed out, see `Feed`."""
+        """Return how far records were handed out, see `Feed`."""
         if self._topic_id is None:
             return None
         return Position(self._topic_id, dict(self._next))
 
     def waits_for(self) -> str | None:
-        """Say what is missing to have reached the end, see `Feed`."""
+        """Describe what is missing to have reached the end, see `Feed`."""
         if self._topic_id is None:
             problem = f" ({self._problem})" if self._problem else ""
             return f"topic {self._topic} from Kafka{problem}"

@@ -44,7 +44,7 @@ class Settings(KafkaSettings):
 
 
 def partitions_of(spec: TopicSpec, settings: Settings) -> int:
-    """Give the number of partitions that a topic is made with."""
+    """Return the number of partitions that a topic is made with."""
     if spec.topic in _STREAM and settings.transactions_partitions is not None:
         return settings.transactions_partitions
     return spec.partitions

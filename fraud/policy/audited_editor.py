@@ -230,12 +230,12 @@ def champion_on_record(
 
 
 def text_on_record(pseudonyms: Pseudonyms, text: str) -> str:
-    """Give a text that somebody wrote as the log has it; an empty one stays empty."""
+    """Return a text that somebody wrote as the log has it; an empty one stays empty."""
     return text and pseudonyms.hash(_TEXT, text)
 
 
 def values_on_record(pseudonyms: Pseudonyms, field: str, values: Sequence[str]) -> dict[str, Any]:
-    """Give values as the log has them: how many, the hashes of the first, and one of all.
+    """Return values as the log has them: how many, the hashes of the first, and one of all.
 
     Args:
         pseudonyms: Hashes them.
@@ -251,7 +251,7 @@ def values_on_record(pseudonyms: Pseudonyms, field: str, values: Sequence[str]) 
 
 
 def list_on_record(pseudonyms: Pseudonyms, state: ListState[Any]) -> dict[str, Any]:
-    """Give a list as the log has it: its version stands for its entries."""
+    """Return a list as the log has it: its version stands for its entries."""
     return {
         "type": state.type.value,
         "use": state.use.value,
@@ -262,7 +262,7 @@ def list_on_record(pseudonyms: Pseudonyms, state: ListState[Any]) -> dict[str, A
 
 
 def rules_on_record(pseudonyms: Pseudonyms, rules: RuleSet, active: RuleSet) -> dict[str, Any]:
-    """Give a rule set as the log has it: its version, and which rules differ from those that decide."""
+    """Return a rule set as the log has it: its version, and which rules differ from those that decide."""
     before = {rule.id: rule for rule in active.rules}
     return {
         "version": rules.version,

@@ -159,7 +159,7 @@ class PolicyEditor:
         self._publish(RULES, CHALLENGER, version, author, content, change=self._ids())
 
     def rule_version(self, version: str) -> RuleVersion:
-        """Give a version of the rule set that is kept.
+        """Return a version of the rule set that is kept.
 
         Raises:
             NoSuch: There is none.
@@ -274,7 +274,7 @@ class PolicyEditor:
         self._change(name, ListChange(type=before.type, use=before.use, dropped=True), author)
 
     def list_state(self, name: str) -> ListState[KeptEntry]:
-        """Give a list as it is now.
+        """Return a list as it is now.
 
         Raises:
             NoSuch: There is none.
@@ -357,7 +357,7 @@ def _added(kind: ListType, entries: Iterable[ListEntry]) -> tuple[ListEntry, ...
 def _kept(
     before: ListState[KeptEntry], kind: ListType, *, without: tuple[str, ...]
 ) -> tuple[ListEntry, ...]:
-    """Give what stays on a list that becomes one of another type."""
+    """Return what stays on a list that becomes one of another type."""
     gone = set(without)
     kept: list[ListEntry] = []
     for one in before.entries.values():

@@ -103,11 +103,11 @@ class PolicyFollower:
             keeper.clear()
 
     def current(self) -> PolicyState:
-        """Give the policy state as far as it was read."""
+        """Return the policy state as far as it was read."""
         return self._policy_state
 
     def waits_for(self) -> str | None:
-        """Say in a line what is missing before the policy state is that of the topic, None when nothing."""
+        """Describe in a line what is missing before the policy state is that of the topic, None when nothing."""
         return self._follower.waits_for() if self._follower else "the control topic"
 
     def wait_ready(self, timeout_s: float = 30.0) -> PolicyState:

@@ -178,11 +178,11 @@ class PolicyState:
         )
 
     def rule_versions(self) -> list[RuleVersion]:
-        """Give all versions of the rule set, the newest first."""
+        """Return all versions of the rule set, the newest first."""
         return sorted(self._versions.values(), key=lambda one: one.created_ms, reverse=True)
 
     def meanings(self, *, drafts: bool = True) -> list[RuleSet]:
-        """Give the rule sets that say what the version of a rule stands for.
+        """Return the rule sets that say what the version of a rule stands for.
 
         Those that decided come first, then the oldest: of two drafts written at once both may have
         given a changed rule the same version.
@@ -200,7 +200,7 @@ class PolicyState:
         ]
 
     def rule_version(self, version: str) -> RuleVersion | None:
-        """Give one version, None when there is none."""
+        """Return one version, None when there is none."""
         return self._versions.get(version)
 
     @property
@@ -214,11 +214,11 @@ class PolicyState:
         return self._models.get(CHALLENGER)
 
     def lists(self) -> dict[str, ListState[KeptEntry]]:
-        """Give all lists by name, with their entries."""
+        """Return all lists by name, with their entries."""
         return self._lists.states()
 
     def changes(self, kind: str | None = None, name: str | None = None) -> Iterable[Change]:
-        """Give the changes, the newest first."""
+        """Return the changes, the newest first."""
         return (
             one
             for one in reversed(self._changes)

@@ -331,14 +331,14 @@ class Checker:
 
 
 def _family(kind: Type) -> Type:
-    """Give the type that stands for those which mix with it."""
+    """Return the type that stands for those which mix with it."""
     if kind.is_number:
         return Type.NUMBER
     return Type.TEXT if kind.is_text else kind
 
 
 def _common(arguments: Sequence[_Typed], function: Function) -> Type:
-    """Give the type of a value that may be any of the arguments."""
+    """Return the type of a value that may be any of the arguments."""
     first = arguments[0].type
     for one in arguments[1:]:
         if _family(one.type) is not _family(first):

@@ -25,7 +25,7 @@ class ExpressionError(ValueError):
         return f"{where}\n{self.excerpt}" if self.excerpt else where
 
     def in_text(self, text: str) -> ExpressionError:
-        """Give the same error with the excerpt from the expression's text."""
+        """Return the same error with the excerpt from the expression's text."""
         return ExpressionError(
             self.message, self.line, self.column, _excerpt(text, self.line, self.column)
         )

@@ -43,7 +43,7 @@ class Networks:
             self._last[version] = [last for _, last in outer]
 
     def __contains__(self, text: str) -> bool:
-        """Say whether a text is an address among these; a text that is no address is not."""
+        """Return whether a text is an address among these; a text that is no address is not."""
         address = address_of(text)
         if address is None:
             return False

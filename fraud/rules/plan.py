@@ -21,17 +21,17 @@ class Columns(Protocol):
     """The values of a batch of n transactions, asked for only when an expression needs them."""
 
     def number(self, name: str) -> NDArray[np.float64]:
-        """Give a variable of type number, single, time or boolean, shape (n,); NaN is not known.
+        """Return a variable of type number, single, time or boolean, shape (n,); NaN is not known.
 
         A time is in UTC epoch milliseconds, a boolean 0 or 1. A single is the float32 value of the
         feature vector, widened. Every number is finite or NaN. What is given is not changed.
         """
 
     def text(self, name: str) -> Texts:
-        """Give a variable of type text or ip, length n; None is not known."""
+        """Return a variable of type text or ip, length n; None is not known."""
 
     def member(self, name: str, values: Texts, variable: str | None) -> Mask:
-        """Say which values are on a list, shape (n,).
+        """Return which values are on a list, shape (n,).
 
         Args:
             name: Of the list.
@@ -52,14 +52,14 @@ class Numeric(Protocol):
     """Yields numbers or times."""
 
     def values(self, batch: Batch) -> Any:
-        """Give float64, shape (n,) or a scalar, finite or NaN."""
+        """Return float64, shape (n,) or a scalar, finite or NaN."""
 
 
 class Textual(Protocol):
     """Yields texts."""
 
     def values(self, batch: Batch) -> Texts:
-        """Give texts, length n."""
+        """Return texts, length n."""
 
 
 class Truth(Protocol):
@@ -234,7 +234,7 @@ class FirstText:
 
 
 def first_number(one: Any, other: Any) -> Any:
-    """Give the first of two numbers that is known."""
+    """Return the first of two numbers that is known."""
     return np.where(np.isnan(one), other, one)
 
 

@@ -79,7 +79,7 @@ _OF_KIND: Final = MappingProxyType(
 
 
 def standard_variables() -> dict[str, Type]:
-    """Give what a rule on transactions may use: every field, every feature, and the model's result.
+    """Return what a rule on transactions may use: every field, every feature, and the model's result.
 
     Example:
         >>> variables = standard_variables()
@@ -98,7 +98,7 @@ _INSIGHTSCORE: Final = re.compile(r"[A-Za-z0-9_]+_insightscore")
 
 
 def variable_named(name: str, variables: Mapping[str, Type]) -> str | None:
-    """Give the variable that a name stands for, None when there is none.
+    """Return the variable that a name stands for, None when there is none.
 
     Amazon Fraud Detector calls a model's score `<model>_insightscore`: any model's name is taken,
     as one model decides here. `fd_score` is the name in the AWS sample.

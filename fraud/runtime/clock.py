@@ -11,7 +11,7 @@ Clock = Callable[[], int]
 
 
 def system_clock() -> int:
-    """Give the machine's time, UTC epoch milliseconds."""
+    """Return the machine's time, UTC epoch milliseconds."""
     return time.time_ns() // 1_000_000
 
 

@@ -14,7 +14,7 @@ RegistryOption = Annotated[
 
 
 def failing(*problems: object, code: int = 2) -> typer.Exit:
-    """Say what is wrong, each in a red line on standard error, and give what to raise.
+    """Describe what is wrong, each in a red line on standard error, and give what to raise.
 
     Args:
         problems: Texts, or errors whose text is meant for people.

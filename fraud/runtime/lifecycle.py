@@ -23,7 +23,7 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 def stop_event() -> threading.Event:
-    """Give an event that SIGTERM and the first Ctrl-C set; a second Ctrl-C is the ordinary one."""
+    """Return an event that SIGTERM and the first Ctrl-C set; a second Ctrl-C is the ordinary one."""
     stop = threading.Event()
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -46,7 +46,7 @@ def load_settings(settings: Callable[[], S]) -> S:
 
 
 def user_name() -> str:
-    """Give the name of who runs this process, as far as the system knows."""
+    """Return the name of who runs this process, as far as the system knows."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no such user, as in a container

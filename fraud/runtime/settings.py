@@ -62,7 +62,7 @@ class KafkaSettings(ServiceSettings):
     topic_fraud_control: str = Field(Topic.CONTROL.value, description="Physical name of the control topic.")  # fmt: skip
 
     def topic(self, topic: Topic) -> str:
-        """Give the physical name of a topic."""
+        """Return the physical name of a topic."""
         return str(getattr(self, "topic_" + topic.value.replace(".", "_")))
 
     def librdkafka(self) -> dict[str, str]:

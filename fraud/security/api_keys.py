@@ -50,7 +50,7 @@ class Role(StrEnum):
     """Change which model decides, and keys; read the audit log."""
 
     def covers(self, needed: Role) -> bool:
-        """Say whether this role may do what `needed` may.
+        """Return whether this role may do what `needed` may.
 
         Example:
             >>> Role.ADMIN.covers(Role.SCORE), Role.SCORE.covers(Role.ANALYST)
@@ -150,7 +150,7 @@ class KeyStore:
         self._read = self._newest()
 
     def find(self, token: str) -> ApiKey | None:
-        """Give the key that a secret belongs to, None when there is none.
+        """Return the key that a secret belongs to, None when there is none.
 
         It takes microseconds, for every request asks. What a lookup may tell by its time is
         something about the hash of a guess, which helps nobody to a key; the comparison itself
@@ -161,11 +161,11 @@ class KeyStore:
         return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
 
     def all_keys(self) -> list[ApiKey]:
-        """Give all keys, the oldest first."""
+        """Return all keys, the oldest first."""
         return [_public(key) for key in self._current().by_hash.values()]
 
     def get(self, key_id: str) -> ApiKey:
-        """Give the key of an id.
+        """Return the key of an id.
 
         Raises:
             NoSuchKey: See there.
@@ -249,7 +249,7 @@ class KeyStore:
         self._newest()
 
     def _current(self) -> _Read:
-        """Give what the file says now; a damaged one is passed over, and our next change repairs it."""
+        """Return what the file says now; a damaged one is passed over, and our next change repairs it."""
         try:
             return self._newest()
         except KeysUnreadable as problem:
@@ -284,7 +284,7 @@ class KeyStore:
 
 
 def first_key(folder: Path) -> str | None:
-    """Give the first key of a state folder, None when there is none or it was revoked."""
+    """Return the first key of a state folder, None when there is none or it was revoked."""
     try:
         return (folder / FIRST_KEY).read_text("utf-8").strip() or None
     except FileNotFoundError:

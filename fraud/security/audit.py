@@ -85,7 +85,7 @@ class Change:
         self.after: dict[str, Any] | None = None
 
     def done(self, after: dict[str, Any]) -> None:
-        """Say what is now so, where that is known only once the change is made."""
+        """Describe what is now so, where that is known only once the change is made."""
         self.after = after
 
 
@@ -148,7 +148,7 @@ class AuditLog:
             self._append_again(record, Result.DONE, change.after)
 
     def page(self, limit: int, before: int | None = None) -> tuple[list[AuditRecord], int | None]:
-        """Give records, the newest first.
+        """Return records, the newest first.
 
         Args:
             limit: Most records.
@@ -202,7 +202,7 @@ class AuditLog:
         )
 
     def _lines_before(self, end: int | None) -> Iterator[tuple[int, bytes]]:
-        """Give lines and where they start, from `end` (a line's start, or the file's end) backwards."""
+        """Yield lines and where they start, from `end` (a line's start, or the file's end) backwards."""
         try:
             file = self._path.open("rb")
         except FileNotFoundError:

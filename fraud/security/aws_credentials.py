@@ -89,7 +89,7 @@ class AwsCredentials:
         self._known = self._newest()
 
     def find(self, access_key_id: str) -> AwsCredential | None:
-        """Give the access key of that id, None when there is none."""
+        """Return the access key of that id, None when there is none."""
         try:
             self._known = self._newest()
         except CredentialsUnreadable as problem:
@@ -101,7 +101,7 @@ class AwsCredentials:
         return self._known[1].get(access_key_id)
 
     def all(self) -> list[AwsCredential]:
-        """Give all of them, in the order of the file."""
+        """Return all of them, in the order of the file."""
         return list(self._newest()[1].values())
 
     def ensure_first(self) -> bool:

@@ -108,7 +108,7 @@ class Pseudonyms:
         return self.hash(field, value)
 
     def searched(self, field: str, value: str) -> list[str]:
-        """Give what a field may hold in the index for this value, for a `terms` query.
+        """Return what a field may hold in the index for this value, for a `terms` query.
 
         More than one where values are indexed in clear: hashes may be left of before.
         """
@@ -123,7 +123,7 @@ class Pseudonyms:
 
 
 def is_pseudonym(value: object) -> bool:
-    """Say whether a value has the form of a hash."""
+    """Return whether a value has the form of a hash."""
     return isinstance(value, str) and _PSEUDONYM.fullmatch(value) is not None
 
 

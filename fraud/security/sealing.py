@@ -44,7 +44,7 @@ class Seal:
         return nonce + self._cipher.encrypt(nonce, content, purpose)
 
     def open(self, sealed: bytes, purpose: bytes) -> bytes:
-        """Give what was sealed.
+        """Return what was sealed.
 
         Raises:
             Unreadable: See there.

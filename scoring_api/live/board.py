@@ -85,7 +85,7 @@ class Filters(BaseModel):
         return self
 
     def span(self, now: datetime) -> Span:
-        """Give the range of time."""
+        """Return the range of time."""
         if self.start is not None and self.end is not None:
             return Span(self.start.astimezone(UTC), self.end.astimezone(UTC))
         return Span.last(_LENGTHS[self.range], now)
@@ -95,12 +95,12 @@ class Searched(Protocol):
     """Says what the index may hold for a value (`fraud.security.pseudonyms.Pseudonyms`)."""
 
     def searched(self, field: str, value: str) -> list[str]:
-        """Give the values to look for."""
+        """Return the values to look for."""
         ...
 
 
 def describe() -> list[dict[str, Any]]:
-    """Give the panels as the page draws them."""
+    """Return the panels as the page draws them."""
     return [
         {
             "id": panel.id,
@@ -158,7 +158,7 @@ class Board:
         }
 
     def alerts(self, filters: Filters, size: int) -> dict[str, Any]:
-        """Give the newest decisions: those not approved, unless outcomes are asked for.
+        """Return the newest decisions: those not approved, unless outcomes are asked for.
 
         Raises:
             SearchAway: See there.
@@ -176,7 +176,7 @@ class Board:
         }
 
     def decision(self, decision_id: str) -> dict[str, Any]:
-        """Give a decision's full record by the id of its document.
+        """Return a decision's full record by the id of its document.
 
         Raises:
             NoSuchDecision: See there.
@@ -185,7 +185,7 @@ class Board:
         return self._one({"ids": {"values": [decision_id]}})
 
     def decision_of_event(self, event_id: str) -> dict[str, Any]:
-        """Give the newest decision on an event.
+        """Return the newest decision on an event.
 
         Raises:
             NoSuchDecision: See there.
@@ -201,7 +201,7 @@ class Board:
         raise NoSuchDecision
 
     def _more(self, panel: Panel, filters: Filters) -> list[dict[str, Any]]:
-        """Give the page's filters for a panel; dead letters have nothing to filter by."""
+        """Return the page's filters for a panel; dead letters have nothing to filter by."""
         if panel.index is Index.DEAD_LETTERS:
             return []
         more = self._found(filters)

@@ -112,7 +112,7 @@ def live_routes(board: Board, sessions: Sessions) -> APIRouter:
 
     @routes.get("")
     async def page(request: Request) -> Response:
-        """Give the page, to anyone: it holds nothing."""
+        """Return the page, to anyone: it holds nothing."""
         return file(request, _PAGE)
 
     @routes.get("/assets/{name}")

@@ -46,7 +46,7 @@ class Keys(BaseModel):
 
 
 def shown(key: ApiKey) -> dict[str, Any]:
-    """Give a key as the audit log has it."""
+    """Return a key as the audit log has it."""
     return key.model_dump(mode="json", include={"id", "name", "role"})
 
 

@@ -175,13 +175,13 @@ def payment(number: int, entity: str, **changes: Any) -> tuple[bytes, bytes]:
 
 
 def outcome(composed: Composed, event_id: str) -> str | None:
-    """Give the outcome of an event; None before it is decided."""
+    """Return the outcome of an event; None before it is decided."""
     decided = ours(composed, event_id).get(event_id)
     return None if decided is None else decided["outcome"]
 
 
 def ours(composed: Composed, prefix: str) -> dict[str, Any]:
-    """Give our decisions by event id."""
+    """Return our decisions by event id."""
     decided = [json.loads(one.value) for one in composed.read("processed_transactions")]
     return {one["event_id"]: one["fd"] for one in decided if one["event_id"].startswith(prefix)}
 
@@ -195,13 +195,13 @@ def found(composed: Composed, prefix: str) -> int:
 
 
 def mailed(composed: Composed, event_id: str) -> bool:
-    """Say whether a message names the event, in its subject or, with others, in its text."""
+    """Return whether a message names the event, in its subject or, with others, in its text."""
     query = f'/api/v1/search?query="{event_id}"'.replace('"', "%22")
     return bool(composed.get("MAIL_UI_PORT", query)["messages"])
 
 
 def unknown_metrics(composed: Composed) -> set[str]:
-    """Give the metrics that alerts and Grafana's panels ask for and that no service serves."""
+    """Return the metrics that alerts and Grafana's panels ask for and that no service serves."""
     expressions = [alarm.expr for alarm in ALARMS]
     expressions += [one for panel in PANELS for one in panel.series.values()]
     asked = {name for one in expressions for name in re.findall(r"(?:fraudstream|flink)_\w+", one)}
@@ -228,7 +228,7 @@ def flink_alone_in(composed: Composed, service: str) -> set[str]:
 
 
 def running(composed: Composed) -> bool:
-    """Say whether the JobManager runs a job."""
+    """Return whether the JobManager runs a job."""
     jobs = composed.get("FLINK_PORT", "/jobs/overview")["jobs"]
     return any(job["state"] == "RUNNING" for job in jobs)
 

@@ -66,7 +66,7 @@ def test_every_example_is_valid_by_schema_and_by_code(example: object) -> None:
 
 
 def _sayable(raw: bytes | None, reason: str, field: str | None) -> bool:
-    """Say whether JSON schema can express why the code refuses this.
+    """Return whether JSON schema can express why the code refuses this.
 
     It cannot where only the bytes tell (repeated keys, no JSON), where an empty text is a missing
     value to us, and for times and bounds inside texts.

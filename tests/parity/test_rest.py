@@ -58,7 +58,7 @@ class Stream:
         self._offset = 0
 
     def decide(self, values: list[bytes]) -> list[bytes]:
-        """Give the output of a batch."""
+        """Return the output of a batch."""
         read = self._read.eval(pd.Series(values))
         columns: list[pd.Series[Any]] = []
         duplicates = [False] * len(values)

@@ -39,7 +39,7 @@ FUNCTIONS = "".join(
 
 
 def series() -> set[str]:
-    """Give the names of all time series of our services."""
+    """Return the names of all time series of our services."""
     kinds = (prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram)
     names: set[str] = set()
     for metric in vars(declared).values():

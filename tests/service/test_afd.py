@@ -92,7 +92,7 @@ class Afd:
             )
 
     def is_ready(self) -> bool:
-        """Say whether it may be asked."""
+        """Return whether it may be asked."""
         assert self.process.poll() is None, self.log.read_text()
         try:
             return httpx.get(f"{self.url}/health/ready").status_code == 200
@@ -106,7 +106,7 @@ class Afd:
         return session.client("frauddetector", config=Config(retries=retries, **config))
 
     def records(self, topic: Topic) -> list[tuple[str, dict[str, Any]]]:
-        """Give all records of a topic: key and value."""
+        """Return all records of a topic: key and value."""
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "test"})
         partition = TopicPartition(self.topics[topic], 0, 0)
         start, end = consumer.get_watermark_offsets(partition, timeout=30)

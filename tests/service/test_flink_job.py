@@ -246,7 +246,7 @@ def test_the_web_interface_takes_no_jobs_and_cancels_none(flink_cluster: FlinkCl
 
 
 def python_workers(cluster: FlinkCluster) -> list[psutil.Process]:
-    """Give the workers of all jobs of a cluster."""
+    """Return the workers of all jobs of a cluster."""
     return [
         process
         for process in psutil.process_iter()

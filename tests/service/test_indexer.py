@@ -119,7 +119,7 @@ class World:
         return int(self.search(query)["hits"]["total"]["value"])
 
     def documents(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Give all of this test's documents by index and id."""
+        """Return all of this test's documents by index and id."""
         hits = self.search(size=10_000)["hits"]["hits"]
         return {(hit["_index"], hit["_id"]): hit["_source"] for hit in hits}
 

@@ -136,7 +136,7 @@ def a_desk(job: Job) -> Iterator[PolicyEditor]:
 
 
 def switched_ms(job: Job) -> int:
-    """Give Kafka's timestamp of the last control document."""
+    """Return Kafka's timestamp of the last control document."""
     topic = job.env["TOPIC_FRAUD_CONTROL"]
     consumer = Consumer({"bootstrap.servers": job.kafka, "group.id": "looker"})
     try:

@@ -62,11 +62,11 @@ class Mailbox:
         return Counter(mail["MessageID"] for mail in self._listed())
 
     def subjects(self) -> list[str]:
-        """Give the subjects, in no order."""
+        """Return the subjects, in no order."""
         return [mail["Subject"].strip() for mail in self._listed()]
 
     def events(self) -> dict[str, list[str]]:
-        """Give the events that each mail tells of, by Message-ID; repeats of a mail count once."""
+        """Return the events that each mail tells of, by Message-ID; repeats of a mail count once."""
         found = {}
         for mail in self._listed():
             if mail["ID"] not in self._known:

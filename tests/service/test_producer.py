@@ -286,7 +286,7 @@ def test_a_campaign_is_injected_by_command_and_can_be_told_again(
 
 
 def observed_in(log: Path) -> list[dict]:
-    """Give what thieves saw, by a log of injections."""
+    """Return what thieves saw, by a log of injections."""
     lines = log.read_bytes().splitlines() if log.exists() else []
     return [one for one in map(orjson.loads, lines) if one["what"] == "observed"]
 

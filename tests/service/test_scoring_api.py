@@ -100,7 +100,7 @@ class Topic:
         assert producer.flush(30) == 0
 
     def settings(self) -> KafkaSettings:
-        """Give settings that lead to it."""
+        """Return settings that lead to it."""
         return KafkaSettings(
             kafka_bootstrap_servers=self.bootstrap, topic_processed_transactions=self.name
         )
@@ -146,7 +146,7 @@ class Api:
             )
 
     def is_ready(self) -> bool:
-        """Say whether it may be asked."""
+        """Return whether it may be asked."""
         assert self.process.poll() is None, self.log.read_text()
         try:
             ready = self.http.get("/health/ready").status_code == 200
@@ -189,7 +189,7 @@ def env(topic: Topic, registry: Path, tmp_path: Path) -> dict[str, str]:
 
 
 def settings_of(topic: Topic, registry: Path, tmp_path: Path) -> dict[str, str]:
-    """Give the settings of an API."""
+    """Return the settings of an API."""
     return {
         "KAFKA_BOOTSTRAP_SERVERS": topic.bootstrap,
         "TOPIC_PROCESSED_TRANSACTIONS": topic.name,
@@ -367,7 +367,7 @@ class Following:
         self._feed.__exit__()
 
     def is_ready(self) -> bool:
-        """Say whether it caught up."""
+        """Return whether it caught up."""
         assert self._thread.is_alive()
         return self.follower.waits_for() is None
 

@@ -98,6 +98,6 @@ class AlertPipeline:
             pass
 
     def pending(self) -> list[list[str]]:
-        """Give the events of each message that is due."""
+        """Return the events of each message that is due."""
         messages = self.ledger.pending([TEAM], now_ms=self.now_ms, at_most=5000)
         return [[alert.event_id for alert in message.alerts] for message in messages]

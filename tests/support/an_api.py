@@ -152,7 +152,7 @@ class AnApi:
         return asyncio.run(send())
 
     def asked_as(self, role: Role) -> Callable[..., httpx.Response]:
-        """Give the same with the key of a role."""
+        """Return the same with the key of a role."""
         return lambda method, path, **more: self(method, path, self.secrets[role], **more)
 
     def with_models(self) -> None:

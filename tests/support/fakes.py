@@ -28,11 +28,11 @@ class CountingScorer:
     scale = ScoreScale([0.0, 1.0], [0.0, 1000.0])
 
     def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Give the count of known rows in thousandths."""
+        """Return the count of known rows in thousandths."""
         return matrix[:, KNOWN_COUNT].astype(np.float64) / 1000
 
     def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Give no feature a part."""
+        """Return no feature a part."""
         return np.zeros(matrix.shape)
 
 

@@ -49,13 +49,13 @@ def float32(value: float) -> float:
 
 @cache
 def rate_of(currency_code: str, month: str) -> str | None:
-    """Give the rate of a month, or that of the table's nearest."""
+    """Return the rate of a month, or that of the table's nearest."""
     earlier = [row for row in _RATES if row["month"] <= month]
     return (earlier[-1] if earlier else _RATES[0]).get(currency_code)
 
 
 def micro_dollars(transaction: Transaction) -> int | None:
-    """Give the amount in whole millionths of a US dollar, None without a rate."""
+    """Return the amount in whole millionths of a US dollar, None without a rate."""
     return _micro_dollars(
         transaction.transaction_amt, transaction.transaction_currency, transaction.event_time_ms
     )
@@ -76,14 +76,14 @@ def _micro_dollars(amount: float, currency_code: str, event_time_ms: int) -> int
 
 
 def text(transaction: Transaction, name: str) -> str | None:
-    """Give a text field, None when missing."""
+    """Return a text field, None when missing."""
     if name == "transaction_currency":
         return transaction.transaction_currency
     return transaction.fields.get(name)
 
 
 def point(transaction: Transaction) -> tuple[float, float, float] | None:
-    """Give the billing location on the unit sphere, None when not known."""
+    """Return the billing location on the unit sphere, None when not known."""
     latitude = transaction.fields.get("billing_latitude")
     longitude = transaction.fields.get("billing_longitude")
     if latitude is None or longitude is None:
@@ -131,14 +131,14 @@ class NaiveStream:
 
 
 def same_event(one: Transaction, other: Transaction) -> bool:
-    """Say whether two records are of one event."""
+    """Return whether two records are of one event."""
     return (one.entity_id, one.event_id) == (other.entity_id, other.event_id)
 
 
 def shared_features(
     key: str, now: Transaction, prior: list[Transaction], *, present: bool
 ) -> dict[str, float]:
-    """Give the features of an IP address or merchant."""
+    """Return the features of an IP address or merchant."""
     features: dict[str, float] = {}
     for window in ("10m", "1h", "24h"):
         within = [now] + [
@@ -154,7 +154,7 @@ def shared_features(
 
 
 def own_features(now: Transaction) -> dict[str, float]:
-    """Give the features that need no history."""
+    """Return the features that need no history."""
     amount = micro_dollars(now)
     moment = datetime.fromtimestamp(now.event_time_ms // 1000, UTC)
     free = disposable = digits = private = ip_class = v6 = category = NAN
@@ -204,7 +204,7 @@ def own_features(now: Transaction) -> dict[str, float]:
 
 
 def class_of(packed: bytes) -> float:
-    """Give the class of an address by the first of its bytes."""
+    """Return the class of an address by the first of its bytes."""
     if len(packed) == 16 and packed[:12] == bytes(10) + b"\xff\xff":
         packed = packed[12:]
     if len(packed) == 4:
@@ -243,7 +243,7 @@ def class_of(packed: bytes) -> float:
 
 @cache
 def user_agent_features(agent: str) -> tuple[float, float]:
-    """Give the code of a user agent's family, and the kind of its device."""
+    """Return the code of a user agent's family, and the kind of its device."""
     found = ua_parser.parse(agent).with_defaults()
     family = ua_parser.parse_user_agent(agent)
     code = float(crc32((family.family if family else "").encode()) % 1024)
@@ -259,7 +259,7 @@ def user_agent_features(agent: str) -> tuple[float, float]:
 
 
 def entity_features(now: Transaction, prior: list[Transaction]) -> dict[str, float]:
-    """Give the features of an entity's prior transactions, oldest arrival first."""
+    """Return the features of an entity's prior transactions, oldest arrival first."""
     amount = micro_dollars(now)
     features: dict[str, float] = {}
 

@@ -142,7 +142,7 @@ class World:
     def engine(
         self, changes: Mapping[int, Callable[[PolicyEditor], Any]]
     ) -> Callable[[int], Engine]:
-        """Give the engine of each batch, a second after the last; some changes come before it."""
+        """Return the engine of each batch, a second after the last; some changes come before it."""
 
         def of(batch: int) -> Engine:
             self.now_ms = START_MS + batch * 1000

@@ -99,7 +99,7 @@ class Stack:
         assert producer.flush(DEADLINE_S) == 0
 
     def end_of(self, topic: str) -> Position:
-        """Give where a topic ends now, to read from later."""
+        """Return where a topic ends now, to read from later."""
         consumer = self._consumer()
         try:
             partitions = []
@@ -201,7 +201,7 @@ class Stack:
     # OpenSearch
 
     def indexed(self, event_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Give the documents of events, through the alias."""
+        """Return the documents of events, through the alias."""
         documents = []
         for at in range(0, len(event_ids), 500):
             query = {
@@ -215,7 +215,7 @@ class Stack:
     # Mail
 
     def mails(self) -> list[dict[str, Any]]:
-        """Give all messages that the mail catcher holds, as its API lists them."""
+        """Return all messages that the mail catcher holds, as its API lists them."""
         # By id: a message that comes meanwhile moves the pages, newest first.
         found: dict[str, dict[str, Any]] = {}
         start = 0
@@ -227,11 +227,11 @@ class Stack:
                 return list(found.values())
 
     def mail(self, message_id: str) -> dict[str, Any]:
-        """Give one message."""
+        """Return one message."""
         return dict(get_json(f"{self.mail_api}/api/v1/message/{message_id}"))
 
     def alerted(self, event_ids: Iterable[str]) -> list[str]:
-        """Give the event of each alert about one of these, as often as there is one."""
+        """Return the event of each alert about one of these, as often as there is one."""
         wanted = set(event_ids)
         events = [mail["Subject"].rsplit(" ", 1)[-1] for mail in self.mails()]
         return sorted(event for event in events if event in wanted)
@@ -245,7 +245,7 @@ class Stack:
     # Processes
 
     def process(self, name: str) -> psutil.Process:
-        """Give the process of a service."""
+        """Return the process of a service."""
         record = read(self.state)
         assert record is not None
         identity = record.services[name].identity
@@ -253,7 +253,7 @@ class Stack:
         return psutil.Process(identity.pid)
 
     def python_worker(self, *, decides: bool) -> psutil.Process:
-        """Give the process of one of the job's two Python functions; one alone has a model.
+        """Return the process of one of the job's two Python functions; one alone has a model.
 
         While the job restarts there may be more of them, or one whose model is not loaded yet.
         """

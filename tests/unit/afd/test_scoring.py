@@ -77,7 +77,7 @@ def event(number: int, **more: Any) -> dict[str, Any]:
 
 
 def rows_seen(answer: dict[str, Any]) -> float:
-    """Give how many events of the entity came before: `CountingScorer`'s probability says it."""
+    """Return how many events of the entity came before: `CountingScorer`'s probability says it."""
     ((score,),) = [one["scores"].values() for one in answer["modelScores"]]
     return float(score)
 

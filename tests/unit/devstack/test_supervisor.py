@@ -161,7 +161,7 @@ def test_children_of_a_killed_service_do_not_outlive_it(tmp_path: Path) -> None:
 
 
 def _read(path: Path) -> str:
-    """Give what a file holds, nothing while there is none."""
+    """Return what a file holds, nothing while there is none."""
     return path.read_text("utf-8") if path.exists() else ""
 
 

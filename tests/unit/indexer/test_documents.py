@@ -182,7 +182,7 @@ odd_values = st.sampled_from(
 
 
 def fits(value: Any, rule: dict[str, Any]) -> bool:
-    """Say whether OpenSearch takes a value for a field of the mapping."""
+    """Return whether OpenSearch takes a value for a field of the mapping."""
     if value is None:
         return True
     if isinstance(value, list):

@@ -67,7 +67,7 @@ class Scripted:
 def follow(
     feed: Scripted, unusable: str = "", on_take: Callable[[str], None] = lambda _: None
 ) -> tuple[list[str], ControlFollower]:
-    """Give the versions that were taken up, in order."""
+    """Return the versions that were taken up, in order."""
     taken: list[str] = []
 
     def take(document: ControlDocument) -> None:

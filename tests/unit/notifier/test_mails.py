@@ -31,7 +31,7 @@ TEMPLATES = Templates(
 
 
 def as_read(message: Any, templates: Templates = TEMPLATES) -> EmailMessage:
-    """Give the mail as its reader gets it: written to bytes, and read again."""
+    """Return the mail as its reader gets it: written to bytes, and read again."""
     mail = render_mail(
         message, templates, sender=SENDER, recipient="a@example.com", sent_at_ms=START_MS
     )

@@ -34,7 +34,7 @@ class Moment(threading.Event):
         self.stop_ms = stop_ms
 
     def clock(self) -> int:
-        """Give the time now."""
+        """Return the time now."""
         return self.now_ms
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -71,7 +71,7 @@ class MemoryWriter:
         return len(self.waiting)
 
     def values(self, topic: str) -> list[dict]:
-        """Give what was sent to a topic."""
+        """Return what was sent to a topic."""
         return [orjson.loads(value) for to, _, value, _ in self.sent if to == topic]
 
 

@@ -37,7 +37,7 @@ def rows(history: RecentHistory, entity: str = "c-1") -> int:
 
 
 def of_the_stream(*numbers: int) -> bytes:
-    """Give the ring that the stream has after these events."""
+    """Return the ring that the stream has after these events."""
     histories = Histories(ENTITY)
     for number in numbers:
         packed = pack([decode(orjson.dumps(a_record(event_id=f"e-{number}", entity_id="c-1")))])

@@ -38,13 +38,13 @@ EXAMPLES = 15
 
 
 def takes_something(operation: Any) -> bool:
-    """Say whether there is more than one request of an operation."""
+    """Return whether there is more than one request of an operation."""
     parts = (operation.body, operation.query, operation.path_parameters, operation.headers)
     return any(map(len, parts))
 
 
 def examples(operations: Sequence[Any]) -> int:
-    """Give how many there are to be of each operation, where there is more than one, and mode."""
+    """Return how many there are to be of each operation, where there is more than one, and mode."""
     wanted = os.environ.get("OPENAPI_CASES")
     if wanted is None:
         return EXAMPLES
