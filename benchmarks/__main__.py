@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import time
@@ -455,6 +456,8 @@ def dryrun(quick: Quick = False) -> None:
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
+    # As Ctrl-C does: what was started is stopped, and folders are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if context.invoked_subcommand is None:
         for one in app.registered_commands:
             if one.callback is not None:
