@@ -9,6 +9,7 @@ that fit the trees, of fraud and legitimate payments alike.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -58,6 +59,7 @@ def left_out(chosen: Floats, which: Floats, each: Floats) -> Mask:
     return np.asarray(single | (some & (each < 0.5)) | every)
 
 
+@cache
 def hidden_columns() -> Mask:
     """Find which features become unknown without a field, by computing them with and without it.
 
