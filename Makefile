@@ -62,7 +62,7 @@ test: .venv/.ready  ## Run every test, on real servers started for it
 	@$(BIN)/python -m tools.timing --runs $(RUNS) $(BIN)/python -m pytest $(T)
 
 .PHONY: test-fast
-test-fast: .venv/.ready  ## Run the tests that need no JVM, in less than a minute
+test-fast: .venv/.ready  ## Run the tests that need no JVM, in about two minutes
 	@$(BIN)/python -m tools.timing --runs $(RUNS) $(BIN)/python -m pytest \
 	  -m "not flink and not service and not slow" --hypothesis-profile fast \
 	  -n logical --maxprocesses 8 --dist worksteal --durations 10 $(T)
