@@ -179,8 +179,8 @@ def simulate(
     """Write simulated history: transactions, their labels as known by its end, and the truth."""
     from fraud.runtime.lifecycle import load_settings
     from fraudstream.environment import complete_environment
+    from producer.adaptation import Log, read_log
     from producer.history import write_history_shown
-    from producer.reactions import Log, read_log
     from producer.settings import ProducerSettings
     from producer.simulation import prevalence_of
 

@@ -59,7 +59,7 @@ def _in_one_line() -> Iterator[None]:
 def _start(what: str, kind: str, intensity: float, minutes: float, name: str | None) -> None:
     from fraud.kafka.control import ControlPublisher
     from fraud.runtime.lifecycle import user_name
-    from producer.injected import control_document, injections_on
+    from producer.injection_log import control_document, injections_on
     from producer.injections import Injection
 
     now = datetime.now(UTC)
@@ -78,7 +78,7 @@ def _stop(what: str, name: str) -> None:
 
     from fraud.kafka.control import ControlPublisher
     from fraud.runtime.lifecycle import user_name
-    from producer.injected import control_document, injections_on
+    from producer.injection_log import control_document, injections_on
 
     now = datetime.now(UTC)
     with _in_one_line():
@@ -97,7 +97,7 @@ def _show(what: str, meanings: dict[str, str], note: str) -> None:
 
     from fraud.contracts.times import utc_text
     from fraud.kafka.range_reader import CannotRead
-    from producer.injected import injections_on
+    from producer.injection_log import injections_on
     from producer.injections import FOREVER_MS
 
     console = Console()
@@ -193,8 +193,8 @@ def check(
     from rich.console import Console
     from rich.table import Table
 
-    from producer.acceptance import FIRST_SEED, Finding, Scale
-    from producer.acceptance import check as check_seeds
+    from producer.world_checks import FIRST_SEED, Finding, Scale
+    from producer.world_checks import check as check_seeds
 
     progress = Console(stderr=True)
     said: Callable[[Finding], None] = lambda one: (  # noqa: E731

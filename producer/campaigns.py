@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fraud.contracts.times import DAY_MS, HOUR_MS
 from producer.events import EVENT, HOURS_A_DAY, Campaign, Channel, Events, event_ids, join
 from producer.injections import TRAFFIC_SHARE, Injection
-from producer.life import minor_units
+from producer.legitimate_traffic import minor_units
 from producer.population import (
     CATEGORY_MEDIAN,
     CATEGORY_ONLINE,

@@ -16,10 +16,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from fraud.contracts.times import DAY_MS
 from fraud.contracts.transaction import EVENT_TIME_END_MS, EVENT_TIME_FIRST_MS
 from model.datasets import MADE_BY, SIMULATOR
+from producer.adaptation import Log
 from producer.events import Campaign
 from producer.population import Population
 from producer.randomness import Draws
-from producer.reactions import Log
 from producer.records import COLUMNS, campaign_texts, columns, rows, time_texts
 from producer.simulation import Plan, Slice, World, simulate
 

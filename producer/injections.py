@@ -80,7 +80,7 @@ class Injection:
         effective_ms: Nothing of it happens before. Later than the start when it was heard late.
         stopped_ms: Nothing of it happens from then on.
         learns: Of a drift `adapting`: thieves react to the decisions that were seen
-            (`producer/reactions.py`), instead of growing careful by the clock.
+            (`producer/adaptation.py`), instead of growing careful by the clock.
     """
 
     what: str

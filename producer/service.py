@@ -11,12 +11,12 @@ from fraud.kafka.batched_producer import KafkaWriter, WriterError
 from fraud.runtime.background import Background
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.lifecycle import OpsServer, stop_event
-from producer.injected import InjectionLog, follow
-from producer.ledger import Ledger
-from producer.live import MAX_BEHIND_MS, LiveStream
+from producer.fraud_outcomes import Verdicts
+from producer.injection_log import InjectionLog, follow
+from producer.progress import Ledger
 from producer.settings import ProducerSettings
 from producer.simulation import Plan, Process, World
-from producer.verdicts import Verdicts
+from producer.stream import MAX_BEHIND_MS, LiveStream
 
 _log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from fraud.runtime.settings import KafkaSettings
-from producer.delivery import Disorder
+from producer.arrivals import Disorder
 from producer.simulation import DEFAULT_PREVALENCE, prevalence_of
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud.contracts.times import DAY_MS, HOUR_MS
+from producer.adaptation import Observed, react
 from producer.campaigns import MIX, Underworld
 from producer.events import HOURS_A_DAY, Campaign, Channel, Events, in_order, join
 from producer.injections import TRAFFIC_SHARE, Injection, apply_drift
 from producer.labels import Labels, label
-from producer.life import (
+from producer.legitimate_traffic import (
     RETRY_SHARE,
     SPREE_SHARE,
     SUBSCRIPTION_HOURS,
@@ -33,7 +34,6 @@ from producer.life import (
 )
 from producer.population import TOWN_SIZE, Place, Pools, Population, load_pools, read_places
 from producer.randomness import Draws, Purpose
-from producer.reactions import Observed, react
 
 DEFAULT_PREVALENCE: Final = 0.005
 PREVALENCES: Final[Mapping[str, float]] = MappingProxyType(

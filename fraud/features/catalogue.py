@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any, Final
 
-from fraud.features import of_history as history
-from fraud.features import of_transaction as own
+from fraud.features import history_features as history
+from fraud.features import transaction_features as own
 from fraud.features.currency import MICRO
 from fraud.features.declaration import AMOUNT, ENTITY, EVENT_TIME, LOCATION, Feature, Key
 

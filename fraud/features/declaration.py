@@ -49,8 +49,8 @@ class Feature:
         unit: Unit or range of the number.
         meaning: One sentence for docs/features.md. NaN always means not known.
         reason: How a person reads it as a reason; `{value}` is the number.
-        operation: Computes it for a batch: from `of_transaction.Batch` for a transaction alone, from
-            `of_history.KeyView` and the window's length in milliseconds for one of history.
+        operation: Computes it for a batch: from `transaction_features.Batch` for a transaction alone, from
+            `history_features.KeyView` and the window's length in milliseconds for one of history.
         key: Name of the key whose history it tells of, empty for the transaction alone.
         window: Suffix in `WINDOWS_MS`, empty for all that is remembered.
         reason_when_0: The reason where the value is 0, if that reads otherwise.

@@ -16,8 +16,8 @@ from fraud.contracts.transaction import Transaction
 from fraud.features.catalogue import FEATURES, KEYS
 from fraud.features.declaration import LOCATION_COLUMNS, Key
 from fraud.features.history import Records
-from fraud.features.of_transaction import Batch
 from fraud.features.remembering import remembered
+from fraud.features.transaction_features import Batch
 
 OWN_FEATURES: Final = tuple(feature for feature in FEATURES if not feature.key)
 """Features of the transaction alone; they come first in the vector."""

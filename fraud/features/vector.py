@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fraud.features.catalogue import FEATURES, KEYS, LAYOUT
 from fraud.features.history import Records, Rings
-from fraud.features.of_history import KeyView
+from fraud.features.history_features import KeyView
 from fraud.features.packing import OWN_FEATURES, Packed
 
 __all__ = [

@@ -24,7 +24,7 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, SUPPORTED_REGIONS
 
 from fraud.contracts.transaction import Transaction
 from fraud.features import currency
-from fraud.features.of_transaction import DISPOSABLE_MAIL, FREE_MAIL
+from fraud.features.transaction_features import DISPOSABLE_MAIL, FREE_MAIL
 
 REMEMBERED = 32
 MINUTE_MS = 60 * 1000

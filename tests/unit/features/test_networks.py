@@ -9,7 +9,7 @@ import pytest
 
 from fraud.contracts.transaction import decode
 from fraud.features import networks
-from fraud.features.of_transaction import Batch, ip_address, phone_country_matches
+from fraud.features.transaction_features import Batch, ip_address, phone_country_matches
 from tests.support.builders import a_value
 from tests.support.naive import class_of
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fraud.contracts.times import HOUR_MS
+from producer.adaptation import read_log
 from producer.events import CAMPAIGNS, Events
 from producer.injections import CAMPAIGN_KINDS, Drift, Injection, log_line
 from producer.population import CATEGORIES, NEW_AGENT_KINDS, NEW_CATEGORIES
-from producer.reactions import read_log
 from producer.simulation import Plan, World, simulate
 
 T0 = 20_700 * 24 * HOUR_MS

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fraud.contracts.times import DAY_MS
-from producer.acceptance import MAX_RAW_AUC, auc, periods_auc, raw_field_aucs, shared_fraud_days
 from producer.events import Campaign, Channel
 from producer.injections import Injection
 from producer.records import columns
 from producer.simulation import Plan, Process, World, simulate
+from producer.world_checks import MAX_RAW_AUC, auc, periods_auc, raw_field_aucs, shared_fraud_days
 
 T0 = 20_700 * DAY_MS
 

@@ -16,15 +16,15 @@ from fraud.contracts.times import HOUR_MS, utc_text
 from fraud.kafka.batched_producer import Writer
 from fraud.runtime.clock import Clock
 from fraud.runtime.metrics import TRANSACTIONS_PRODUCED
-from producer.delivery import Arrivals, Delivery, Disorder, written
+from producer.adaptation import learning
+from producer.arrivals import Arrivals, Delivery, Disorder, written
 from producer.events import Campaign
-from producer.injected import InjectionLog
+from producer.fraud_outcomes import Verdicts
+from producer.injection_log import InjectionLog
 from producer.labels import SOURCES
-from producer.ledger import DueLabel, Ledger
-from producer.reactions import learning
+from producer.progress import DueLabel, Ledger
 from producer.records import columns, rows, truth_lines
 from producer.simulation import Process
-from producer.verdicts import Verdicts
 
 _log = structlog.get_logger()
 

@@ -11,9 +11,9 @@ import pytest
 from fraud.contracts.control import decode_control
 from fraud.contracts.errors import InvalidMessage
 from fraud.kafka.control import Refused
-from producer.injected import InjectionLog, control_document, read_injection
+from producer.adaptation import read_log
+from producer.injection_log import InjectionLog, control_document, read_injection
 from producer.injections import Injection
-from producer.reactions import read_log
 
 T0 = 20_700 * 86_400_000
 NOW = datetime(2026, 9, 4, tzinfo=UTC)

@@ -7,11 +7,11 @@ import pytest
 
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.transaction import decode
-from producer.delivery import MAX_LATE_MS, WHOLE, Delivery, Disorder, deliver, written
-from producer.live import MAX_BEHIND_MS
+from producer.arrivals import MAX_LATE_MS, WHOLE, Delivery, Disorder, deliver, written
 from producer.records import columns, rows
 from producer.service import clock_of
 from producer.simulation import Plan, Process, World
+from producer.stream import MAX_BEHIND_MS
 
 HOUR = 20_700 * 24 + 5
 SOME = Disorder(out_of_order=0.2, late=0.1, duplicate=0.15, malformed=0.05)

@@ -23,6 +23,7 @@ from fraud.kafka.range_reader import TopicSpan
 from fraud.kafka.topic_follower import TopicFeed
 from fraud.runtime.metrics import CONTROL_LAG
 from fraud.runtime.settings import KafkaSettings
+from producer.adaptation import Log, Observed, observed_line, read_log
 from producer.injections import (
     FOREVER_MS,
     Drift,
@@ -31,7 +32,6 @@ from producer.injections import (
     injection_of,
     log_line,
 )
-from producer.reactions import Log, Observed, observed_line, read_log
 
 _log = structlog.get_logger()
 

@@ -12,14 +12,14 @@ import pytest
 
 from fraud.contracts.label import Label
 from fraud.contracts.transaction import event_time_to_ms
-from producer.delivery import Disorder
-from producer.injected import InjectionLog
+from producer.adaptation import read_log
+from producer.arrivals import Disorder
+from producer.injection_log import InjectionLog
 from producer.injections import Injection
-from producer.ledger import DueLabel, Ledger
-from producer.live import MAX_BEHIND_MS, LiveStream
-from producer.reactions import read_log
+from producer.progress import DueLabel, Ledger
 from producer.records import columns, event_id_texts, rows
 from producer.simulation import Plan, Process, World, simulate
+from producer.stream import MAX_BEHIND_MS, LiveStream
 
 START_MS = 20_700 * 86_400_000 + 59 * 60_000
 PLAN = Plan(customers=200, rate=3.0, prevalence=0.02)

@@ -9,16 +9,16 @@ import numpy as np
 import orjson
 import pytest
 
+from producer.adaptation import Lessons, Observed, observed_line, read_log
 from producer.events import CAMPAIGNS, Campaign, Events
-from producer.injected import InjectionLog
+from producer.fraud_outcomes import Verdicts
+from producer.injection_log import InjectionLog
 from producer.injections import Injection
-from producer.ledger import Ledger
-from producer.live import LiveStream
-from producer.reactions import Lessons, Observed, observed_line, read_log
+from producer.progress import Ledger
 from producer.records import columns, rows
 from producer.simulation import Plan, Process, World, simulate
-from producer.verdicts import Verdicts
-from tests.unit.producer.test_live import MemoryWriter, Moment
+from producer.stream import LiveStream
+from tests.unit.producer.test_stream import MemoryWriter, Moment
 
 START_MS = 20_700 * 86_400_000 + 12 * 3_600_000
 PLAN = Plan(customers=600, rate=2.0, prevalence=0.2)
