@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
+from afd.audit_content import OnRecord
 from afd.catalogue import Catalogue
 from afd.declarations import DeclarationWriter
-from afd.declared import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, Declared
 from afd.detector_versions import DetectorVersions
 from afd.detectors import Detectors
 from afd.errors import (
@@ -21,7 +21,7 @@ from afd.errors import (
     invalid,
 )
 from afd.lists import Lists
-from afd.on_record import OnRecord
+from afd.named_resources import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, Declared
 from afd.operations import Answer, Operation, Request, by, in_a_thread
 from afd.rules import Rules
 from afd.translation import NotTranslated

@@ -7,7 +7,7 @@ from afd.declarations import TIMES, UPDATED, DeclarationWriter, Thing, without_o
 from afd.detector_versions import DetectorVersions
 from afd.errors import ConflictException, ValidationException
 from afd.operations import Answer, Request
-from afd.pages import page, shown
+from afd.paging import page, shown
 from afd.rules import Rules
 
 

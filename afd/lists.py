@@ -10,7 +10,7 @@ from afd.catalogue import Catalogue, arn
 from afd.declarations import CREATED, DeclarationWriter, Thing
 from afd.errors import ResourceNotFoundException, ValidationException
 from afd.operations import Answer, Request
-from afd.pages import page, shown
+from afd.paging import page, shown
 from afd.translation import list_type_of
 from afd.variables import VARIABLE_TYPE
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse

@@ -8,7 +8,7 @@ from typing import Final
 from afd.catalogue import Catalogue, arn
 from afd.errors import ResourceNotFoundException
 from afd.operations import Answer, Operation, Request, in_a_thread
-from afd.pages import page
+from afd.paging import page
 from afd.predictions import MODEL_TYPE, Names
 from fraud.contracts.decision import ModelRef
 from fraud.security.api_keys import Role

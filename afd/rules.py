@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from afd.catalogue import OURS, Catalogue, arn
 from afd.declarations import CREATED, UPDATED, DeclarationWriter, Thing, Value
-from afd.declared import OUR_OUTCOMES
 from afd.errors import ConflictException, ResourceNotFoundException, ValidationException
+from afd.named_resources import OUR_OUTCOMES
 from afd.operations import Answer, Request
-from afd.pages import shown
+from afd.paging import shown
 from afd.translation import rule_of
 from fraud.contracts.times import utc_text
 

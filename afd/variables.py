@@ -10,7 +10,7 @@ from afd.declarations import DeclarationWriter, Thing, Value, without_ours
 from afd.errors import AfdError, ConflictException, ValidationException
 from afd.events import PAGE
 from afd.operations import Answer, Request
-from afd.pages import shown
+from afd.paging import shown
 from afd.protocol import check_shape
 
 VARIABLE_TYPE: Final = "variableType"

@@ -15,7 +15,6 @@ from fastapi import APIRouter
 from opensearchpy import OpenSearch
 
 from afd.declarations import KIND, Declarations
-from afd.wiring import Parts, UnusableSetting, afd
 from fraud.contracts.topics import Topic
 from fraud.kafka.async_producer import Publisher
 from fraud.kafka.control import ControlPublisher
@@ -35,6 +34,7 @@ from fraud.security.sealing import Seal
 from model.live import LiveEngine
 from model.registry import Registry
 from scoring_api.access import Access, RateLimit
+from scoring_api.afd_protocol import Parts, UnusableSetting, afd
 from scoring_api.app import create_app
 from scoring_api.decisions import REQUEST_S, Decisions
 from scoring_api.dry_runs import DryRuns

@@ -13,9 +13,9 @@ import pytest
 from afd import declarations
 from afd.administration import Administration
 from afd.catalogue import Catalogue
+from afd.decision_search import _place
 from afd.declarations import KIND, Declarations, DeclarationWriter
 from afd.errors import ValidationException
-from afd.past import _place
 from afd.protocol import check_request
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.lists import ListType

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from afd.exports import ExportError, plan, read_export
-from afd.pages import page
+from afd.paging import page
 from afd.predictions import Names, prediction
 from afd.translation import (
     NotTranslated,

@@ -10,13 +10,13 @@ from opensearchpy import OpenSearch
 
 from afd.administration import Administration
 from afd.catalogue import Catalogue
-from afd.decided import Decided
+from afd.decision_search import Past
 from afd.declarations import Declarations, DeclarationWriter
+from afd.event_operations import Events
 from afd.models import ModelNumbers, Models
-from afd.past import Past
+from afd.prediction_lookup import Decided
 from afd.predictions import Names
 from afd.routes import CallDispatcher, afd_routes
-from afd.scoring import Events
 from afd.translation import read_outcomes
 from fraud.contracts.decision import ModelRef
 from fraud.kafka.async_producer import Publisher as RecordPublisher

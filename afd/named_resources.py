@@ -10,7 +10,7 @@ from afd.declarations import TIMES, DeclarationWriter, Thing, without_ours
 from afd.errors import ConflictException, ValidationException
 from afd.events import FRAUD_LABELS, LEGITIMATE_LABELS, PAGE
 from afd.operations import Answer, Request
-from afd.pages import shown
+from afd.paging import shown
 from afd.translation import outcome_of
 
 OUR_OUTCOMES: Final = ("approve", "block", "review")

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from afd import predictions
 from afd.catalogue import Catalogue
+from afd.decision_search import Document, Past
 from afd.errors import ResourceNotFoundException
 from afd.events import NOBODY, UNKNOWN, read_time, their_label
 from afd.operations import Answer, Operation, Request, in_a_thread
-from afd.past import Document, Past
 from afd.predictions import Names
 from fraud.contracts.rules import Matching
 from fraud.contracts.transaction import FIELD_BY_NAME

@@ -12,8 +12,8 @@ import pytest
 from afd.catalogue import Catalogue
 from afd.declarations import Declarations
 from afd.errors import InternalServerException
+from afd.event_operations import Events
 from afd.predictions import Names
-from afd.scoring import Events
 from fraud.contracts.topics import Topic
 from fraud.policy.state import PolicyState
 from fraud.security.api_keys import Role
