@@ -42,7 +42,7 @@ class Settings(KafkaSettings, SmtpSettings, LinkSettings):
     notifier_webhook_url: str = Field("", description="Address that alerts are posted to as signed JSON; empty = none.")  # fmt: skip
     notifier_webhook_secret: SecretStr = Field(SecretStr(""), description="Key of those signatures: whsec_ and at least 24 bytes in base64.")  # fmt: skip
     notifier_slack_url: SecretStr = Field(SecretStr(""), description="Incoming webhook of Slack, or of what takes the same JSON; empty = none.")  # fmt: skip
-    notifier_routes: Path | None = Field(None, description="TOML file that says who is told what (docs/notifier.md); empty = every channel is told of blocks.")  # fmt: skip
+    notifier_routes: Path | None = Field(None, description="TOML file that says who is told what (docs/alerts.md); empty = every channel is told of blocks.")  # fmt: skip
     notifier_digest_s: float = Field(
         300.0, ge=0, description="Seconds in which further alerts of one entity are gathered into one digest; 0 = one message per alert."
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Messages over HTTP: signed JSON of our own, and Slack's.
 
 Signatures are those of the Standard Webhooks specification, which has verifying libraries in many
-languages; docs/notifier.md says how to verify one by hand.
+languages; docs/alerts.md says how to verify one by hand.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def sign(secret: bytes, name: str, timestamp_s: int, body: bytes) -> str:
 
 
 def webhook_document(message: Message, templates: Templates) -> dict[str, Any]:
-    """Write a message as our JSON, described in docs/notifier.md. It stays the same between tries."""
+    """Write a message as our JSON, described in docs/alerts.md. It stays the same between tries."""
     return {
         "id": message.id,
         "type": f"fraudstream.{message.kind}",
