@@ -58,25 +58,25 @@ class AlarmRule:
 
 
 ALARMS: Final = (
-    AlarmRule("ServiceDown", 'up == 0 or absent(up{job="taskmanager"})', 60, "page", "A service does not answer.", "Look at its log and `make status` or `docker compose ps`; it is started again by itself, so find why it ends."),
-    AlarmRule("JobNotRunning", "fraudstream_job_running == 0 or absent(fraudstream_job_running)", 60, "page", "The Flink job does not run: nothing is decided.", "Look at the log of flink_job, which submits it again from the newest checkpoint, then at the JobManager's and the TaskManager's; free task slots are needed."),
-    AlarmRule("JobRestarts", "sum(increase(fraudstream_job_submissions_total[15m])) > 2 or sum(increase(flink_jobmanager_job_numRestarts[15m])) > 2", 0, "page", "The job was started again and again.", "The TaskManager's log has the exception. Memory of the Python workers is the usual cause: FLINK_TASKMANAGER_MEMORY does not count it."),
-    AlarmRule("JobLags", "sum(flink_taskmanager_job_task_operator_pendingRecords) > 10000", 300, "page", "The job is behind its input: decisions come late.", "Look whether it runs and what else uses the processor; it catches up by itself, and docs/operations.md says how to make it larger."),
-    AlarmRule("DecidesLate", "histogram_quantile(0.99, sum by (le) (rate(fraudstream_arrival_to_decision_seconds_bucket[5m]))) > 5", 300, "ticket", "Decisions come late: p99 from a transaction's arrival to its decision above 5 s.", "After an outage that is the backlog, and ends by itself. Else see JobLags and CheckpointsFail."),
-    AlarmRule("ConsumersLag", "fraudstream_consumer_lag > 10000", 300, "ticket", "A consumer of decisions is behind.", "Which one says the label service; see whether OpenSearch or the mail server is slow or away. It catches up by itself."),
-    AlarmRule("ScoringFails", "increase(flink_taskmanager_job_task_operator_scoring_failed[10m]) > 0", 0, "page", "Transactions could not be scored and were sent to review.", "The TaskManager's log names the error (flink_job.scoring_failed). Roll back the model if it began with a promotion."),
-    AlarmRule("DeadLetters", "increase(flink_taskmanager_job_task_operator_dead_letters[10m]) > 10", 0, "ticket", "Records are refused.", "`fraudstream dlq list` says why; tell the producer, mend what can be mended, and send it back by `fraudstream dlq replay`."),
-    AlarmRule("ControlRefused", "increase(fraudstream_control_refused_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_control_refused[10m]) > 0", 0, "page", "A control document could not be taken up; the last good one stays in force.", "The log names the document (control.document_refused). Publish it again: `fraudstream rules`, `lists` or `promote`."),
-    AlarmRule("PoliciesDiffer", "count(count by (version) (fraudstream_policy_in_use == 1)) > 1", 120, "ticket", "Processes of the API decide by different policies.", "One of them does not follow fraud_control: look at its log and fraudstream_control_lag, and restart it."),
-    AlarmRule("ChallengerFails", "increase(fraudstream_shadow_failed_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_shadow_failed[10m]) > 0", 0, "ticket", "The challenger fails; decisions are not touched.", "End it: `fraudstream challenge model none` or `fraudstream challenge rules none`."),
-    AlarmRule("AlertsUntold", "fraudstream_alerts_overdue_seconds > 600", 0, "page", "Somebody is not told of an alert for ten minutes, and nothing holds it back.", "The mail server or webhook is away or refuses us: `fraudstream alerts status`, and the notifier's log. All are told once it is back."),
-    AlarmRule("AlertsDead", "fraudstream_alerts_dead > 0", 0, "ticket", "Messages were refused for good.", "`fraudstream alerts failed` says which and why; mend the address, then `fraudstream alerts retry`."),
-    AlarmRule("DocumentsRefused", "increase(fraudstream_documents_refused_total[10m]) > 0", 0, "ticket", "OpenSearch refused documents for good.", "They are in the index processed_transactions_rejected with the reason."),
-    AlarmRule("IndexerWaits", "fraudstream_sink_waits == 1", 180, "ticket", "OpenSearch takes nothing for three minutes.", "Its health (`/health/ready`) says why. Look at its health and disk; the indexer waits and loses nothing."),
-    AlarmRule("RetentionRefused", "fraudstream_retention_refused == 1", 0, "ticket", "So much is too old at once that the clock may be wrong; nothing is deleted by age.", "The indexer's log says what (indexer.retention_refused). If the clock is right, as after weeks without traffic or a smaller INDEXER_RETENTION_DAYS, run `fraudstream index retention --dry-run`, and then without it."),
-    AlarmRule("SlowScoring", "histogram_quantile(0.99, sum by (le) (rate(fraudstream_score_seconds_bucket[5m]))) > 0.1", 300, "ticket", "REST scoring is slow: p99 of a batch above 100 ms.", "See what else uses the processor: imports of large lists, dry runs, other services; start another API process on another machine."),
-    AlarmRule("HistoryNotReady", "fraudstream_history_ready == 0", 300, "page", "The API has not caught up with the stream, and answers 503.", "Kafka is away, or it reads the whole topic after its snapshot was lost: its lag falls then."),
-    AlarmRule("CheckpointsFail", "increase(flink_jobmanager_job_numberOfFailedCheckpoints[15m]) > 3", 0, "page", "Checkpoints fail: a restart repeats all since the last one.", "Usually the disk of FLINK_CHECKPOINT_DIR is full or slow."),
+    AlarmRule("ServiceDown", 'up == 0 or absent(up{job="taskmanager"})', 60, "page", "A service does not answer.", "Check its log and `make status` or `docker compose ps`. It is restarted automatically, so find out why it ends."),
+    AlarmRule("JobNotRunning", "fraudstream_job_running == 0 or absent(fraudstream_job_running)", 60, "page", "The Flink job does not run: nothing is decided.", "Check the log of flink_job, which resubmits it from the newest checkpoint, then those of JobManager and TaskManager. The job needs free task slots."),
+    AlarmRule("JobRestarts", "sum(increase(fraudstream_job_submissions_total[15m])) > 2 or sum(increase(flink_jobmanager_job_numRestarts[15m])) > 2", 0, "page", "The job restarts repeatedly.", "The TaskManager's log has the exception. The usual cause is the memory of the Python workers, which FLINK_TASKMANAGER_MEMORY does not include."),
+    AlarmRule("JobLags", "sum(flink_taskmanager_job_task_operator_pendingRecords) > 10000", 300, "page", "The job is behind its input: decisions come late.", "Check that it runs and what else uses the processor. It catches up by itself; docs/operations.md#scaling describes how to give it more capacity."),
+    AlarmRule("DecidesLate", "histogram_quantile(0.99, sum by (le) (rate(fraudstream_arrival_to_decision_seconds_bucket[5m]))) > 5", 300, "ticket", "Decisions come late: p99 from a transaction's arrival to its decision is above 5 s.", "After an outage this is the backlog and ends by itself. Otherwise see JobLags and CheckpointsFail."),
+    AlarmRule("ConsumersLag", "fraudstream_consumer_lag > 10000", 300, "ticket", "A consumer of decisions is behind.", "The label service names it. Check whether OpenSearch or the mail server is slow or down. The consumer catches up by itself."),
+    AlarmRule("ScoringFails", "increase(flink_taskmanager_job_task_operator_scoring_failed[10m]) > 0", 0, "page", "Transactions could not be scored and were sent to review.", "The TaskManager's log names the error (flink_job.scoring_failed). Roll back the model if the failures began with a promotion."),
+    AlarmRule("DeadLetters", "increase(flink_taskmanager_job_task_operator_dead_letters[10m]) > 10", 0, "ticket", "Records are refused.", "`fraudstream dlq list` shows the reasons. Inform whoever sends the records, correct them where possible, and send them back with `fraudstream dlq replay`."),
+    AlarmRule("ControlRefused", "increase(fraudstream_control_refused_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_control_refused[10m]) > 0", 0, "page", "A control document was refused; the last good one stays in force.", "The log names the document (control.document_refused). Publish it again with `fraudstream rules`, `lists` or `promote`."),
+    AlarmRule("PoliciesDiffer", "count(count by (version) (fraudstream_policy_in_use == 1)) > 1", 120, "ticket", "Processes of the API decide by different policies.", "One of them does not follow fraud_control. Check its log and fraudstream_control_lag, and restart it."),
+    AlarmRule("ChallengerFails", "increase(fraudstream_shadow_failed_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_shadow_failed[10m]) > 0", 0, "ticket", "The challenger fails; decisions are not affected.", "End it with `fraudstream challenge model none` or `fraudstream challenge rules none`."),
+    AlarmRule("AlertsUntold", "fraudstream_alerts_overdue_seconds > 600", 0, "page", "An alert that is due has not been delivered for ten minutes.", "The mail server or webhook is down or refuses messages; see `fraudstream alerts status` and the notifier's log. Alerts are delivered once it is back."),
+    AlarmRule("AlertsDead", "fraudstream_alerts_dead > 0", 0, "ticket", "Messages were refused for good.", "`fraudstream alerts failed` lists them with the reason. Correct the address, then run `fraudstream alerts retry`."),
+    AlarmRule("DocumentsRefused", "increase(fraudstream_documents_refused_total[10m]) > 0", 0, "ticket", "OpenSearch refused documents for good.", "The index processed_transactions_rejected has them with the reason."),
+    AlarmRule("IndexerWaits", "fraudstream_sink_waits == 1", 180, "ticket", "OpenSearch has accepted no documents for three minutes.", "The indexer's `/health/ready` has the reason. Check health and disk of OpenSearch; the indexer waits and loses nothing."),
+    AlarmRule("RetentionRefused", "fraudstream_retention_refused == 1", 0, "ticket", "Nothing is deleted by age, because so much is overdue that the clock may be wrong.", "The indexer's log has the details (indexer.retention_refused). If the clock is right (after weeks without traffic or with a smaller INDEXER_RETENTION_DAYS), run `fraudstream index retention --dry-run`, then without `--dry-run`."),
+    AlarmRule("SlowScoring", "histogram_quantile(0.99, sum by (le) (rate(fraudstream_score_seconds_bucket[5m]))) > 0.1", 300, "ticket", "REST scoring is slow: p99 of a batch above 100 ms.", "Check what else uses the processor: imports of large lists, dry runs, other services. Start another API process on another machine."),
+    AlarmRule("HistoryNotReady", "fraudstream_history_ready == 0", 300, "page", "The API has not caught up with the stream and answers 503.", "Either Kafka is down, or the API reads the whole topic because its snapshot was lost; then its lag falls."),
+    AlarmRule("CheckpointsFail", "increase(flink_jobmanager_job_numberOfFailedCheckpoints[15m]) > 3", 0, "page", "Checkpoints fail: a restart decides everything since the last one again.", "The usual cause is a full or slow disk under FLINK_CHECKPOINT_DIR."),
 )  # fmt: skip
 
 
@@ -254,11 +254,12 @@ def runbook() -> str:
     lines = [
         "# Alarms",
         "",
-        "What fires when the system itself needs a person. Alerts on transactions are the notifier's: [alerts.md](alerts.md).",
+        "Alarms report that the system itself needs attention. Alerts on transactions are a page of their own:",
+        "[Alerts](alerts.md).",
         "",
-        "Generated by `make docs` from `tools/monitoring.py`; do not edit. The compose profile `monitoring` loads",
-        "them into Prometheus, which shows them at http://127.0.0.1:9090/alerts and tells nobody:",
-        "[operations.md](operations.md#watch) says how to connect an Alertmanager.",
+        "Generated by `make docs` from `tools/monitoring.py`; do not edit. The compose profile `monitoring` loads the",
+        "alarms into Prometheus, which shows them at http://127.0.0.1:9090/alerts and notifies nobody;",
+        "[Operations](operations.md#monitoring) describes how to connect an Alertmanager.",
     ]
     for one in ALARMS:
         after = f", for {one.for_s} s" if one.for_s else ""
