@@ -82,7 +82,7 @@ def try_rules(
 
 def _tried_lists(policy_state: PolicyState, options: Sequence[str]) -> dict[str, Lookup] | None:
     """Read the lists that a draft is tried with."""
-    from fraud.backtest.dry_run import lookups, with_entries
+    from fraud.backtest.dry_run import lookups
     from fraud.policy.editor import NoSuch
     from fraud.policy.entry_files import EntryFileError, read_entries
 
@@ -100,7 +100,7 @@ def _tried_lists(policy_state: PolicyState, options: Sequence[str]) -> dict[str,
             text = Path(path).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise EntryFileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        tried[name] = with_entries(lists[name], read_entries(text))
+        tried |= lookups({name: lists[name].with_entries(read_entries(text))})
     return tried
 
 

@@ -25,7 +25,7 @@ from fraud.contracts.control import (
     read_rules,
 )
 from fraud.contracts.decision import ModelRef
-from fraud.contracts.lists import ListFold, expires_ms
+from fraud.contracts.lists import ListFold
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import FIELDS, from_mapping
 from fraud.decision.columns import FieldsOfTransactions
@@ -104,7 +104,7 @@ class EngineInUse:
         self._rules = shipped()
         self._challenger: Scorer | None = None
         self._challenger_rules: CompiledRules | None = None
-        self._fold: ListFold[int] = ListFold(expires_ms)
+        self._fold = ListFold()
         self._activations = Activations()
         self._lists: dict[str, Lookup] = {}
         self.current = self._made()
@@ -155,7 +155,7 @@ class EngineInUse:
 
     def forget(self) -> None:
         """Forget what was folded: the topic was made anew. What is in force stays until `settle`."""
-        self._fold, self._activations = ListFold(expires_ms), Activations()
+        self._fold, self._activations = ListFold(), Activations()
 
     def settle(self) -> None:
         """Put in force what was taken, all at once. Decisions go on meanwhile by what was before."""

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fraud.backtest.counts import Sums, Tally, sums_by_group, total
 from fraud.backtest.past_decisions import Kept, Labels, Once, Past, PastReader, Wanted
 from fraud.contracts.decision import Outcome
-from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListState, expires_ms
+from fraud.contracts.lists import ListState
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.times import DAY_MS, utc_text
 from fraud.contracts.topics import Topic
@@ -31,7 +31,7 @@ from fraud.decision.rule_sets import CompiledRules, numbered
 from fraud.features.declaration import AMOUNT
 from fraud.features.vector import FEATURE_AT
 from fraud.kafka.range_reader import TopicSpan
-from fraud.policy.state import KeptEntry, PolicyState
+from fraud.policy.state import PolicyState
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.settings import KafkaSettings
 
@@ -429,34 +429,9 @@ def _example(past: Past[Kept], at: int) -> tuple[int, str, int, int, str, int]:
     )  # fmt: skip
 
 
-def lookups(lists: Mapping[str, ListState[KeptEntry]]) -> dict[str, Lookup]:
+def lookups(lists: Mapping[str, ListState]) -> dict[str, Lookup]:
     """Return the policy state's lists as deciding needs them."""
-    return {
-        name: Lookup(
-            ListState(
-                state.name,
-                state.type,
-                state.use,
-                state.description,
-                state.version,
-                {value: expires_ms(kept.entry) for value, kept in state.entries.items()},
-            )
-        )
-        for name, state in lists.items()
-    }
-
-
-def with_entries(state: ListState[KeptEntry], entries: Iterable[ListEntry]) -> Lookup:
-    """Return a list as it would be with more entries.
-
-    Raises:
-        InvalidMessage: A value is none of the list's type; names its place.
-    """
-    fold: ListFold[int] = ListFold(expires_ms)
-    there = tuple(kept.entry for kept in state.entries.values())
-    change = ListChange(type=state.type, use=state.use, add=(*there, *entries))
-    fold.take(state.name, f"{state.version} and more", change, "", 0)
-    return Lookup(fold.states()[state.name])
+    return {name: Lookup(state) for name, state in lists.items()}
 
 
 def dry_run(

@@ -20,27 +20,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.backtest.past_decisions import Coordinates, Kept, Past, PastReader, Wanted
-from fraud.contracts.control import (
-    LIST,
-    NONE,
-    RULES,
-    ControlDocument,
-    decode_control,
-    read_list_change,
-    read_rules,
-)
+from fraud.contracts.control import LIST, ControlDocument, decode_control
 from fraud.contracts.decision import ModelRef, Outcome
 from fraud.contracts.errors import InvalidMessage
-from fraud.contracts.lists import ListChange, ListFold, expires_ms
+from fraud.contracts.lists import ListType
 from fraud.contracts.times import DAY_MS
 from fraud.contracts.topics import Topic
 from fraud.decision.columns import Columns
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import RuleEvaluator, Ruling, policy_version
-from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules
+from fraud.decision.rule_sets import CompiledRules, InvalidRules
 from fraud.decision.scorer import Scorer
 from fraud.features.vector import FEATURE_NAMES
 from fraud.kafka.range_reader import TopicSpan
+from fraud.policy.state import PolicyState
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.settings import KafkaSettings
 
@@ -138,16 +131,19 @@ class Recheck:
     """
 
     def __init__(self, documents: Iterable[ControlDocument], scorers: Scorers) -> None:
-        self._changes: list[tuple[ControlDocument, str, ListChange]] = []
-        self._rules: dict[str, CompiledRules] = {}
-        self._keep(CompiledRules(default_rules()))
+        self._list_changes: list[ControlDocument] = []
+        policy_state = PolicyState()
         for document in documents:
-            # What is broken is in force nowhere.
-            with suppress(InvalidMessage, InvalidRules):
-                if document.kind == LIST:
-                    self._changes.append((document, *read_list_change(document)))
-                elif document.kind == RULES and document.version != NONE:
-                    self._keep(CompiledRules(read_rules(document)))
+            if document.kind == LIST:
+                self._list_changes.append(document)
+            else:
+                # What is broken is in force nowhere.
+                with suppress(InvalidMessage):
+                    policy_state.apply(document)
+        self._rules: dict[str, CompiledRules] = {}
+        for kept in policy_state.rule_versions():
+            with suppress(InvalidRules):
+                self._rules[kept.rules.version] = CompiledRules(kept.rules)
         self._scorers = scorers
         self._known: dict[_Model, Scorer | None] = {}
         self._reader = PastReader(self._wanted(), _Whole)
@@ -158,14 +154,9 @@ class Recheck:
         self._policies: Counter[str] = Counter()
         self._examples: list[Difference] = []
 
-    def _keep(self, rules: CompiledRules) -> None:
-        self._rules[rules.version] = rules
-
     def _wanted(self) -> Wanted:
-        by_rules = Wanted.by(self._rules.values(), ())
-        kinds = {change.type for _, _, change in self._changes}
-        fields = {kind.field for kind in kinds if kind.field is not None}
-        return by_rules | Wanted(frozenset(fields), frozenset(FEATURE_NAMES))
+        of_lists = frozenset(kind.field for kind in ListType if kind.field is not None)
+        return Wanted.by(self._rules.values(), ()) | Wanted(of_lists, frozenset(FEATURE_NAMES))
 
     def take(self, values: Sequence[bytes | None]) -> None:
         """Take values of `processed_transactions`."""
@@ -217,20 +208,21 @@ class Recheck:
         self,
     ) -> Iterator[tuple[tuple[tuple[str, str], ...], Callable[[], dict[str, Lookup]]]]:
         """Yield all lists as they were after each change: their versions, and how to get them."""
-        fold: ListFold[int] = ListFold(expires_ms)
+        policy_state = PolicyState()
         made: dict[str, Lookup] = {}
 
         def lists() -> dict[str, Lookup]:
-            for name, state in fold.states().items():
+            states = policy_state.lists()
+            for name, state in states.items():
                 if name not in made or made[name].version != state.version:
                     made[name] = Lookup(state, made.get(name))
-            return {name: made[name] for name in fold.versions()}
+            return {name: made[name] for name in states}
 
         yield (), lists
-        for document, change_id, change in self._changes:
+        for document in self._list_changes:
             with suppress(InvalidMessage):
-                fold.take(document.name, change_id, change, document.author, 0)
-            yield tuple(sorted(fold.versions().items())), lists
+                policy_state.apply(document)
+            yield tuple(sorted(policy_state.list_versions().items())), lists
 
     def _with_lists(self, past: Past[_Whole], lists: Mapping[str, Lookup]) -> None:
         groups: dict[tuple[_Model, str, _Model | None, str], list[int]] = {}

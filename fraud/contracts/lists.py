@@ -11,11 +11,12 @@ import hashlib
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Final, Generic, TypeVar
+from typing import Annotated, Final, NamedTuple
 
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -232,11 +233,38 @@ def digits_of(text: str) -> str:
     return "".join(str(unicodedata.decimal(digit)) for digit in digits)
 
 
-V = TypeVar("V")
+class KeptEntry(NamedTuple):
+    """An entry of a list, and whose it is. A tuple: lists of a million entries are held in memory.
+
+    Attributes:
+        value: As it was written.
+        source: Whence.
+        reason: Why.
+        expires_at: From then on it is as if it were not there; None is never.
+        author: Who put it there.
+        added_ms: When, UTC epoch milliseconds.
+    """
+
+    value: str
+    source: str | None
+    reason: str | None
+    expires_at: datetime | None
+    author: str
+    added_ms: int
+
+    @property
+    def expires_ms(self) -> int:
+        """When it expires, UTC epoch milliseconds; 0 is never, and an end before 1970 is 1."""
+        end = self.expires_at
+        return 0 if end is None else max(1, int(end.timestamp() * 1000))
+
+    def counts(self, at_ms: int) -> bool:
+        """Whether it has not expired."""
+        return self.expires_at is None or at_ms < self.expires_ms
 
 
 @dataclass(frozen=True)
-class ListState(Generic[V]):
+class ListState:
     """A list as it is after some changes. It is never changed, only replaced.
 
     Attributes:
@@ -245,7 +273,7 @@ class ListState(Generic[V]):
         use: What being on it means.
         description: What it is for.
         version: Names this state: a hash over all changes up to here, 12 hexadecimal digits.
-        entries: By value, what the fold keeps of an entry.
+        entries: By value, as lists compare it.
         since: Version of the state given before this one, None where that is of no use.
         changed: Values put on, put anew or taken off since then.
     """
@@ -255,15 +283,25 @@ class ListState(Generic[V]):
     use: ListUse
     description: str
     version: str
-    entries: Mapping[str, V] = field(repr=False)
+    entries: Mapping[str, KeptEntry] = field(repr=False)
     since: str | None = field(default=None, repr=False, compare=False)
     changed: Collection[str] = field(default=(), repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.entries)
 
+    def with_entries(self, entries: Sequence[ListEntry]) -> ListState:
+        """Return the list as it would be with more entries, which nobody has put there yet.
 
-class _Folded(Generic[V]):
+        Raises:
+            InvalidMessage: A value is none of the list's type; names its place.
+        """
+        more = {value: _kept(entry, "", 0) for value, entry in _entries(self.type, entries)}
+        version = f"{self.version} and more"
+        return replace(self, version=version, entries={**self.entries, **more}, since=None)
+
+
+class _Folded:
     """A list while it is folded: its entries are changed in place until they are given away."""
 
     def __init__(self, change: ListChange) -> None:
@@ -271,32 +309,26 @@ class _Folded(Generic[V]):
         self.use = change.use
         self.description = ""
         self.version = ""
-        self.entries: dict[str, V] = {}
-        self.given: ListState[V] | None = None
+        self.entries: dict[str, KeptEntry] = {}
+        self.given: ListState | None = None
         self.since: str | None = None
         self.changed: set[str] = set()
 
 
-class ListFold(Generic[V]):
-    """Folds changes into lists. Threads may look while one folds.
+class ListFold:
+    """Folds changes into lists. Threads may look while one folds."""
 
-    Args:
-        keep: What is kept of an entry, given the entry and its document's author and time (UTC epoch
-            milliseconds). Deciding needs the expiry alone.
-    """
-
-    def __init__(self, keep: Callable[[ListEntry, str, int], V]) -> None:
-        self._keep = keep
-        self._folded: dict[str, _Folded[V]] = {}
+    def __init__(self) -> None:
+        self._folded: dict[str, _Folded] = {}
         self._waiting: dict[str, list[ListChange]] = {}
         self._lock = threading.Lock()
 
-    def states(self) -> dict[str, ListState[V]]:
+    def states(self) -> dict[str, ListState]:
         """Return all lists by name."""
         with self._lock:
             return {name: self._given(name) for name in self._folded}
 
-    def state(self, name: str) -> ListState[V] | None:
+    def state(self, name: str) -> ListState | None:
         """Return one list, None when there is none."""
         with self._lock:
             return self._given(name) if name in self._folded else None
@@ -306,7 +338,7 @@ class ListFold(Generic[V]):
         with self._lock:
             return {name: one.version for name, one in self._folded.items()}
 
-    def _given(self, name: str) -> ListState[V]:
+    def _given(self, name: str) -> ListState:
         one = self._folded[name]
         if one.given is None:
             one.given = ListState(
@@ -361,14 +393,17 @@ class ListFold(Generic[V]):
                 "type",
             )
         # All values are read before the first is put on the list.
-        read = [(list(_values(change.type, part.remove)), _entries(part)) for part in parts]
+        read = [
+            (list(_values(change.type, part.remove)), _entries(part.type, part.add))
+            for part in parts
+        ]
         with self._lock:
-            after = _Folded[V](change) if before is None else self._opened(before, change)
+            after = _Folded(change) if before is None else self._opened(before, change)
             for removed, added in read:
                 for value in removed:
                     after.entries.pop(value, None)
                 for value, entry in added:
-                    after.entries[value] = self._keep(entry, author, time_ms)
+                    after.entries[value] = _kept(entry, author, time_ms)
                 if after.since is not None:
                     after.changed.update(removed, (value for value, _ in added))
             if change.description is not None:
@@ -378,7 +413,7 @@ class ListFold(Generic[V]):
             self._folded[name] = after
 
     @staticmethod
-    def _opened(one: _Folded[V], change: ListChange) -> _Folded[V]:
+    def _opened(one: _Folded, change: ListChange) -> _Folded:
         """Make a list ready to be changed: what was given away stays as it is."""
         if one.given is not None:
             one.since, one.changed = one.given.version, set()
@@ -391,9 +426,12 @@ class ListFold(Generic[V]):
         return one
 
 
-def _entries(part: ListChange) -> list[tuple[str, ListEntry]]:
-    values = _values(part.type, (entry.value for entry in part.add))
-    return list(zip(values, part.add, strict=True))
+def _entries(kind: ListType, entries: Sequence[ListEntry]) -> list[tuple[str, ListEntry]]:
+    return list(zip(_values(kind, (entry.value for entry in entries)), entries, strict=True))
+
+
+def _kept(entry: ListEntry, author: str, added_ms: int) -> KeptEntry:
+    return KeptEntry(entry.value, entry.source, entry.reason, entry.expires_at, author, added_ms)
 
 
 def _values(kind: ListType, values: Iterable[str]) -> Iterator[str]:
@@ -404,11 +442,3 @@ def _values(kind: ListType, values: Iterable[str]) -> Iterator[str]:
             raise InvalidMessage(
                 ErrorCode.WRONG_TYPE, f"entry {at} of a list of type {kind}: {problem}", "value"
             ) from None
-
-
-def expires_ms(entry: ListEntry, _author: str = "", _time_ms: int = 0) -> int:
-    """Return when an entry ends, UTC epoch milliseconds; 0 is never. What deciding keeps of it.
-
-    An end of before 1970 is 1: it is past as well.
-    """
-    return 0 if entry.expires_at is None else max(1, int(entry.expires_at.timestamp() * 1000))

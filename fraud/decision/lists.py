@@ -10,25 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud.contracts.addresses import address_of, network_of
-from fraud.contracts.lists import ListState, ListType, digits_of, mailbox_of
+from fraud.contracts.lists import KeptEntry, ListState, ListType, digits_of, mailbox_of
 
 _FOR_EVER: Final = 0
 _ABSENT: Final = -1
 
-Expiries = Mapping[str, int]
-"""By value, when its entry ends: UTC epoch milliseconds, 0 for never."""
+Entries = Mapping[str, KeptEntry]
 
 
 class Lookup:
     """A list as deciding needs it: whether values are on it. It is never changed.
 
     Args:
-        state: The list, folded by `fraud.contracts.lists.expires_ms`.
+        state: The list.
         before: The same list as it was looked up before, if it was: then what changed since is
             read, and not all of it.
     """
 
-    def __init__(self, state: ListState[int], before: Lookup | None = None) -> None:
+    def __init__(self, state: ListState, before: Lookup | None = None) -> None:
         self.name = state.name
         self.type = state.type
         self.use = state.use
@@ -54,7 +53,7 @@ class Lookup:
         return on
 
 
-def _finder(state: ListState[int], before: Lookup | None) -> Callable[[str], int | None]:
+def _finder(state: ListState, before: Lookup | None) -> Callable[[str], int | None]:
     entries = state.entries
     match state.type:
         case ListType.EMAIL:
@@ -67,42 +66,48 @@ def _finder(state: ListState[int], before: Lookup | None) -> Callable[[str], int
         case ListType.BIN:
             return _Bin(entries)
         case ListType.PHONE:
-            return lambda value: entries.get(digits_of(value))
+            return lambda value: _end(entries.get(digits_of(value)))
         case _:
-            return lambda value: entries.get(value.strip())
+            return lambda value: _end(entries.get(value.strip()))
 
 
-def _later(ends: list[int]) -> int | None:
+def _end(entry: KeptEntry | None) -> int | None:
+    """Return when an entry ends, UTC epoch milliseconds; `_FOR_EVER` for never."""
+    return None if entry is None else entry.expires_ms
+
+
+def _last(*found: int | None) -> int | None:
     """Return the last of several ends: one entry that still counts is enough."""
+    ends = [end for end in found if end is not None]
     if not ends:
         return None
-    return 0 if 0 in ends else max(ends)
+    return _FOR_EVER if _FOR_EVER in ends else max(ends)
 
 
 class _Email:
     """The address itself, or its domain."""
 
-    def __init__(self, entries: Expiries) -> None:
+    def __init__(self, entries: Entries) -> None:
         self._entries = entries
 
     def __call__(self, value: str) -> int | None:
         address = mailbox_of(value)
         domain = address.rpartition("@")[2]
-        known = [self._entries.get(address), self._entries.get(domain)]
-        return _later([end for end in known if end is not None])
+        return _last(_end(self._entries.get(address)), _end(self._entries.get(domain)))
 
 
 class _Bin:
     """The digits, or as many of them as an entry has."""
 
-    def __init__(self, entries: Expiries) -> None:
+    def __init__(self, entries: Entries) -> None:
         self._entries = entries
         self._lengths = sorted({len(value) for value in entries})
 
     def __call__(self, value: str) -> int | None:
         digits = value.strip()
-        known = [self._entries.get(digits[:n]) for n in self._lengths if n <= len(digits)]
-        return _later([end for end in known if end is not None])
+        return _last(
+            *(_end(self._entries.get(digits[:n])) for n in self._lengths if n <= len(digits))
+        )
 
 
 # Of entries alone, whose length is bounded.
@@ -113,7 +118,7 @@ class _Ip:
     """The address itself, or a network that holds it: one look per length of prefix on the list."""
 
     def __init__(
-        self, entries: Expiries, before: _Ip | None = None, changed: Iterable[str] = ()
+        self, entries: Entries, before: _Ip | None = None, changed: Iterable[str] = ()
     ) -> None:
         self._entries = entries
         # By version and free bits, the ends of the networks there; shared with the state before,
@@ -130,7 +135,7 @@ class _Ip:
             if kind not in own:
                 own.add(kind)
                 self._networks[kind] = dict(self._networks.get(kind, {}))
-            end = entries.get(text)
+            end = _end(entries.get(text))
             if end is None:
                 self._networks[kind].pop(network.first, None)
             else:
@@ -141,8 +146,11 @@ class _Ip:
         if address is None:
             return None
         version, number, text = address
-        known = [self._entries.get(text)]
-        for (of, bits), ends in self._networks.items():
-            if of == version:
-                known.append(ends.get(number >> bits << bits))
-        return _later([end for end in known if end is not None])
+        return _last(
+            _end(self._entries.get(text)),
+            *(
+                ends.get(number >> bits << bits)
+                for (of, bits), ends in self._networks.items()
+                if of == version
+            ),
+        )

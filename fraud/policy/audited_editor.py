@@ -250,7 +250,7 @@ def values_on_record(pseudonyms: Pseudonyms, field: str, values: Sequence[str]) 
     return found
 
 
-def list_on_record(pseudonyms: Pseudonyms, state: ListState[Any]) -> dict[str, Any]:
+def list_on_record(pseudonyms: Pseudonyms, state: ListState) -> dict[str, Any]:
     """Return a list as the log has it: its version stands for its entries."""
     return {
         "type": state.type.value,

@@ -37,7 +37,7 @@ from fraud.contracts.lists import (
 )
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.decision.rule_sets import CompiledRules, numbered
-from fraud.policy.state import KeptEntry, PolicyState, RuleVersion
+from fraud.policy.state import PolicyState, RuleVersion
 from fraud.runtime.clock import Clock, system_clock, to_datetime
 
 
@@ -273,7 +273,7 @@ class PolicyEditor:
         self._check_unused(name)
         self._change(name, ListChange(type=before.type, use=before.use, dropped=True), author)
 
-    def list_state(self, name: str) -> ListState[KeptEntry]:
+    def list_state(self, name: str) -> ListState:
         """Return a list as it is now.
 
         Raises:
@@ -354,15 +354,13 @@ def _added(kind: ListType, entries: Iterable[ListEntry]) -> tuple[ListEntry, ...
     )
 
 
-def _kept(
-    before: ListState[KeptEntry], kind: ListType, *, without: tuple[str, ...]
-) -> tuple[ListEntry, ...]:
+def _kept(before: ListState, kind: ListType, *, without: tuple[str, ...]) -> tuple[ListEntry, ...]:
     """Return what stays on a list that becomes one of another type."""
     gone = set(without)
     kept: list[ListEntry] = []
     for one in before.entries.values():
         try:
-            value = normal(kind, one.entry.value)
+            value = normal(kind, one.value)
         except ValueError:
             raise InvalidMessage(
                 ErrorCode.WRONG_TYPE,
@@ -370,7 +368,11 @@ def _kept(
                 "type",
             ) from None
         if value not in gone:
-            kept.append(one.entry.model_copy(update={"value": value}))
+            kept.append(
+                ListEntry(
+                    value=value, source=one.source, reason=one.reason, expires_at=one.expires_at
+                )
+            )
     return tuple(kept)
 
 

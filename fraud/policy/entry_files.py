@@ -8,9 +8,8 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from fraud.contracts.lists import ListEntry
+from fraud.contracts.lists import KeptEntry, ListEntry
 from fraud.contracts.times import utc_text
-from fraud.policy.state import KeptEntry
 
 COLUMNS = ("value", "source", "reason", "expires_at")
 """Columns that are read; written are these, and who added an entry when."""
@@ -63,8 +62,7 @@ def write_entries(entries: Iterable[KeptEntry]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_WRITTEN)
-    for kept in entries:
-        entry = kept.entry
+    for entry in entries:
         ends = entry.expires_at
         writer.writerow(
             (
@@ -72,8 +70,8 @@ def write_entries(entries: Iterable[KeptEntry]) -> str:
                 entry.source or "",
                 entry.reason or "",
                 ends.isoformat() if ends else "",
-                kept.author,
-                utc_text(kept.added_ms),
+                entry.author,
+                utc_text(entry.added_ms),
             )
         )
     return text.getvalue()

@@ -93,8 +93,11 @@ class PolicyFollower:
         self._stack.close()
 
     def _take(self, document: ControlDocument) -> None:
-        keeper = self._beside.get(document.kind, self._policy_state)
-        keeper.take(document)
+        keeper = self._beside.get(document.kind)
+        if keeper is None:
+            self._policy_state.apply(document)
+        else:
+            keeper.take(document)
         self._seen[document.key] = document.time
 
     def _restart(self) -> None:

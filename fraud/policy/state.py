@@ -23,32 +23,12 @@ from fraud.contracts.control import (
 )
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.errors import ErrorCode, InvalidMessage
-from fraud.contracts.lists import ListEntry, ListFold, ListState
+from fraud.contracts.lists import ListFold, ListState
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules
 
 KINDS: Final = (MODEL, RULES, LIST)
 """Kinds of documents that the policy state reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeptEntry:
-    """An entry of a list, and whose it is.
-
-    Attributes:
-        entry: The entry.
-        author: Who put it there.
-        added_ms: When, UTC epoch milliseconds.
-    """
-
-    entry: ListEntry
-    author: str
-    added_ms: int
-
-    def counts(self, at_ms: int) -> bool:
-        """Whether it has not expired."""
-        end = self.entry.expires_at
-        return end is None or at_ms < end.timestamp() * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +82,23 @@ class PolicyState:
         self._active = shipped.rules.version
         self._challenger_rules: str | None = None
         self._models: dict[str, ModelRef] = {}
-        self._lists: ListFold[KeptEntry] = ListFold(KeptEntry)
+        self._lists = ListFold()
         self._changes: list[Change] = []
         self.activations = Activations()
         """Which rule documents are void, and which was the last that is not."""
         self._rules_read: set[str] = set()
 
-    def take(self, document: ControlDocument) -> None:
-        """Take the next document; of other kinds it is passed over.
+    def apply(self, document: ControlDocument) -> bool:
+        """Take the next document into account.
+
+        Returns:
+            False when it is passed over: it is of another kind, or void.
 
         Raises:
             InvalidMessage: It is broken; then nothing changes.
         """
         if document.kind not in KINDS:
-            return
+            return False
         time_ms = int(document.time.timestamp() * 1000)
         if document.kind == LIST:
             change_id, change = read_list_change(document)
@@ -123,8 +106,8 @@ class PolicyState:
         elif document.kind == RULES:
             self.activations.take(document)
             if self.activations.void(document):
-                return
-            self._take_rules(document, time_ms)
+                return False
+            self._apply_rules(document, time_ms)
         elif document.version == NONE and document.name == CHALLENGER:
             self._models.pop(CHALLENGER, None)
         else:
@@ -132,8 +115,9 @@ class PolicyState:
         self._changes.append(
             Change(document.kind, document.name, document.version, document.author, time_ms)
         )
+        return True
 
-    def _take_rules(self, document: ControlDocument, time_ms: int) -> None:
+    def _apply_rules(self, document: ControlDocument, time_ms: int) -> None:
         if document.name == CHALLENGER and document.version == NONE:
             self._challenger_rules = None
             return
@@ -213,9 +197,13 @@ class PolicyState:
         """The model that scores in shadow."""
         return self._models.get(CHALLENGER)
 
-    def lists(self) -> dict[str, ListState[KeptEntry]]:
+    def lists(self) -> dict[str, ListState]:
         """Return all lists by name, with their entries."""
         return self._lists.states()
+
+    def list_versions(self) -> dict[str, str]:
+        """Return the versions of all lists by name."""
+        return self._lists.versions()
 
     def changes(self, kind: str | None = None, name: str | None = None) -> Iterable[Change]:
         """Return the changes, the newest first."""

@@ -11,10 +11,18 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from fraud.contracts.lists import LIST_NAME, MAX_VALUE, ListEntry, ListState, ListType, ListUse
+from fraud.contracts.lists import (
+    LIST_NAME,
+    MAX_VALUE,
+    KeptEntry,
+    ListEntry,
+    ListState,
+    ListType,
+    ListUse,
+)
 from fraud.policy.audited_editor import AuditedEditor
 from fraud.policy.editor import NoSuch
-from fraud.policy.state import KeptEntry, PolicyState
+from fraud.policy.state import PolicyState
 from fraud.runtime.clock import to_datetime
 from fraud.security.api_keys import Role
 from fraud.security.sealing import Seal
@@ -128,7 +136,7 @@ def list_routes(
         prefix="/v1/lists", tags=["lists"], route_class=OnceRoute, responses=problems()
     )
 
-    def state_of(name: str) -> ListState[KeptEntry]:
+    def state_of(name: str) -> ListState:
         found = policy_state().lists().get(name)
         if found is None:
             raise NoSuch(f"there is no list {name}")
@@ -217,7 +225,7 @@ def list_routes(
     return routes
 
 
-def _shown(state: ListState[KeptEntry]) -> AList:
+def _shown(state: ListState) -> AList:
     return AList(
         name=state.name,
         type=state.type,
@@ -243,9 +251,9 @@ def _value(seal: Seal, cursor: str, purpose: bytes) -> str:
 def _entry(value: str, kept: KeptEntry) -> Entry:
     return Entry(
         value=value,
-        source=kept.entry.source,
-        reason=kept.entry.reason,
-        expires_at=kept.entry.expires_at,
+        source=kept.source,
+        reason=kept.reason,
+        expires_at=kept.expires_at,
         author=kept.author,
         added_at=to_datetime(kept.added_ms),
     )

@@ -135,7 +135,7 @@ class AnApi:
         """Be the topic of control documents, as `fraud.policy.editor.Publisher`."""
         if self.control_is_away:
             raise CannotPublish("no answer")
-        self.policy_state.take(decode_control(document.key, document.value))
+        self.policy_state.apply(decode_control(document.key, document.value))
 
     def __call__(
         self, method: str, path: str, secret: str | None = None, **more: Any

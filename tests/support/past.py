@@ -132,7 +132,7 @@ class World:
         """See `Publisher`."""
         document = decode_control(document.key, document.value)
         self.documents.append(document)
-        self.policy_state.take(document)
+        self.policy_state.apply(document)
         if document.kind == "list":
             self.in_use.take_list(document)
         elif take := self.in_use.takes.get((document.kind, document.name)):

@@ -37,7 +37,7 @@ class Client:
         self.audit = AuditLog(folder)
         self.published = 0
         things = Declarations()
-        self._keepers: dict[str, Any] = {KIND: things}
+        self._declarations = things
         self._operations = Administration(
             Catalogue(things, lambda: self.policy_state, None, {}),
             DeclarationWriter(things, self),
@@ -49,7 +49,10 @@ class Client:
     def publish(self, document: ControlDocument) -> None:
         self.published += 1
         read = decode_control(document.key, document.value)
-        self._keepers.get(read.kind, self.policy_state).take(read)
+        if read.kind == KIND:
+            self._declarations.take(read)
+        else:
+            self.policy_state.apply(read)
 
     def __call__(self, operation: str, **request: Any) -> dict[str, Any]:
         checked = check_request(operation, request)

@@ -14,7 +14,7 @@ import pytest
 from fraud.backtest.dry_run import DryRun, Report
 from fraud.backtest.past_decisions import Labels
 from fraud.contracts.decision import Outcome
-from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse, expires_ms
+from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse
 from fraud.contracts.rules import Matching, Rule, RuleSet
 from fraud.contracts.transaction import decode
 from fraud.decision.columns import Columns, FieldsOfTransactions
@@ -46,7 +46,7 @@ DRAFT = RuleSet(
 def a_list(name: str, kind: ListType, use: ListUse, *values: str, expires: bool = False) -> Lookup:
     end = datetime.fromtimestamp(EXPIRES_MS / 1000, UTC) if expires else None
     entries = tuple(ListEntry(value=value, expires_at=end) for value in values)
-    fold: ListFold[int] = ListFold(expires_ms)
+    fold = ListFold()
     fold.take(name, "c1", ListChange(type=kind, use=use, add=entries), "ada", 0)
     return Lookup(fold.states()[name])
 

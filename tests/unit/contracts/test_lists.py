@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from fraud.contracts.control import ControlDocument, list_version, read_list_change
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import (
+    KeptEntry,
     ListChange,
     ListEntry,
     ListFold,
     ListState,
     ListType,
     ListUse,
-    expires_ms,
     normal,
 )
 
@@ -32,12 +32,19 @@ def a_change(
     )
 
 
-def fold(*changes: ListChange) -> ListState[int] | None:
+def fold(*changes: ListChange) -> ListState | None:
     """Fold changes that each have an id of their own."""
-    folding: ListFold[int] = ListFold(expires_ms)
+    folding = ListFold()
     for number, change in enumerate(changes):
         folding.take("them", f"c{number}", change, "ada", 0)
     return folding.state("them")
+
+
+def kept(**entry: object) -> KeptEntry:
+    """Put an entry on a list, and return what is kept of it."""
+    state = fold(ListChange.model_validate({"type": "entity", "use": "block", "add": [entry]}))
+    assert state is not None
+    return state.entries["a"]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_a_change_in_parts_counts_as_one_once_the_last_is_there(
 ) -> None:
     whole = a_change(*added, remove=["cust-0"], replace=True)
     parts = whole.cut(limit)
-    folding: ListFold[int] = ListFold(expires_ms)
+    folding = ListFold()
     states = []
     for part in parts:
         folding.take("them", "c0", part, "ada", 0)
@@ -119,7 +126,7 @@ def test_a_change_in_parts_counts_as_one_once_the_last_is_there(
 
 def test_a_part_that_is_missing_leaves_the_list_as_it_was() -> None:
     parts = a_change("a", "b", "c").cut(10)
-    folding = ListFold(expires_ms)
+    folding = ListFold()
     folding.take("them", "c0", a_change("z"), "ada", 0)
     assert len(parts) == 3
     for part in (parts[0], parts[2]):
@@ -138,7 +145,7 @@ def test_the_version_names_the_state() -> None:
 
 
 def test_a_bad_value_changes_nothing() -> None:
-    folding = ListFold(expires_ms)
+    folding = ListFold()
     folding.take("them", "c0", a_change("10.0.0.1", kind=ListType.IP), "ada", 0)
     before = folding.states()
     with pytest.raises(InvalidMessage, match="entry 1 of a list of type ip: expected an IP"):
@@ -149,7 +156,7 @@ def test_a_bad_value_changes_nothing() -> None:
 
 
 def test_a_dropped_list_is_gone_and_may_come_again() -> None:
-    folding = ListFold(expires_ms)
+    folding = ListFold()
     folding.take("them", "c0", a_change("a"), "ada", 0)
     folding.take("them", "c1", a_change(dropped=True), "ada", 0)
     assert folding.states() == {}
@@ -159,7 +166,7 @@ def test_a_dropped_list_is_gone_and_may_come_again() -> None:
 
 def test_a_state_that_was_given_stays_as_it_is() -> None:
     """Whoever looks keeps what it saw; changes between two looks make one copy."""
-    folding: ListFold[int] = ListFold(expires_ms)
+    folding = ListFold()
     folding.take("them", "c0", a_change("a", "b"), "ada", 0)
     first = folding.states()["them"]
     for number, value in enumerate("cd", start=1):
@@ -174,9 +181,20 @@ def test_a_state_that_was_given_stays_as_it_is() -> None:
 
 
 def test_an_entry_keeps_its_expiry() -> None:
-    entry = ListEntry(value="a", expires_at=datetime(2026, 3, 1, tzinfo=UTC))
-    assert expires_ms(entry) == 1_772_323_200_000
-    assert expires_ms(ListEntry(value="a")) == 0
+    entry = kept(value="a", expires_at=datetime(2026, 3, 1, tzinfo=UTC))
+    assert entry.expires_ms == 1_772_323_200_000
+    assert kept(value="a").expires_ms == 0
+
+
+def test_a_list_can_be_looked_at_with_more_entries() -> None:
+    """It stays as it is; a value of another type is named by its place."""
+    before = fold(a_change("10.0.0.1", kind=ListType.IP))
+    assert before is not None
+    after = before.with_entries([ListEntry(value="10.1.2.3/8")])
+    assert (set(before.entries), set(after.entries)) == ({"10.0.0.1"}, {"10.0.0.1", "10.0.0.0/8"})
+    assert after.version != before.version
+    with pytest.raises(InvalidMessage, match="entry 1 of a list of type ip"):
+        before.with_entries([ListEntry(value="10.0.0.2"), ListEntry(value="x")])
 
 
 @pytest.mark.parametrize(
@@ -184,8 +202,7 @@ def test_an_entry_keeps_its_expiry() -> None:
 )
 def test_an_entry_that_ended_before_1970_ended(end: str) -> None:
     """0 would be never."""
-    entry = ListEntry.model_validate({"value": "a", "expires_at": end})
-    assert expires_ms(entry) == 1
+    assert kept(value="a", expires_at=end).expires_ms == 1
 
 
 def test_a_document_says_which_part_it_is() -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fraud.contracts.decision import Decision, ModelRef, Outcome
-from fraud.contracts.lists import ListChange, ListFold, ListUse, expires_ms
+from fraud.contracts.lists import ListChange, ListFold, ListUse
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.transaction import FIELDS, from_mapping
 from fraud.decision.columns import FieldsOfRecords, FieldsOfTransactions
@@ -63,7 +63,7 @@ def rules(*rules: tuple[str, str, str], matching: str = "ALL_MATCHED") -> Compil
 
 def a_list(name: str, use: ListUse, *entries: dict[str, str], kind: str = "ip") -> Lookup:
     change = ListChange.model_validate({"type": kind, "use": use, "add": entries})
-    fold: ListFold[int] = ListFold(expires_ms)
+    fold = ListFold()
     fold.take(name, "c0", change, "ada", 0)
     return Lookup(fold.states()[name])
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse, expires_ms
+from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse
 from fraud.decision.lists import Lookup
 
 
 def a_lookup(kind: ListType, *values: str) -> Lookup:
-    fold: ListFold[int] = ListFold(expires_ms)
+    fold = ListFold()
     entries = tuple(ListEntry(value=value) for value in values)
     fold.take("them", "c0", ListChange(type=kind, use=ListUse.BLOCK, add=entries), "ada", 0)
     return Lookup(fold.states()["them"])
@@ -58,7 +58,7 @@ def test_a_lookup_made_from_the_one_before_finds_the_same(
     changes: list[tuple[list[str], list[str], bool, bool]],
 ) -> None:
     """And the one before goes on as it was."""
-    fold: ListFold[int] = ListFold(expires_ms)
+    fold = ListFold()
     lookup: Lookup | None = None
     for number, (added, removed, replaced, looked) in enumerate(changes):
         fold.take(

@@ -31,7 +31,7 @@ class Topic:
         self.policy_state = PolicyState()
 
     def publish(self, document: ControlDocument) -> None:
-        self.policy_state.take(decode_control(document.key, document.value))
+        self.policy_state.apply(decode_control(document.key, document.value))
 
     def check(self) -> None:
         """Find it there."""

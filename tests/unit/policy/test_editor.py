@@ -34,7 +34,7 @@ class PolicySession:
 
     def publish(self, document: ControlDocument) -> None:
         self.published.append(document)
-        self.policy_state.take(decode_control(document.key, document.value))
+        self.policy_state.apply(decode_control(document.key, document.value))
 
     def entries(self, name: str) -> set[str]:
         return set(self.policy_state.lists()[name].entries)
@@ -192,7 +192,7 @@ def test_compaction_keeps_who_activated_what(policy_session: PolicySession) -> N
     last = {document.key: at for at, document in enumerate(policy_session.published)}
     compacted = PolicyState()
     for at in sorted(last.values()):
-        compacted.take(policy_session.published[at])
+        compacted.apply(policy_session.published[at])
     assert list(compacted.changes()) == list(policy_session.policy_state.changes())
     assert compacted.active_rules == policy_session.policy_state.active_rules == one
     assert len(list(policy_session.policy_state.changes("model"))) == 6
@@ -204,7 +204,7 @@ def test_of_two_drafts_with_the_same_versions_one_can_decide(policy_session: Pol
     seen = policy_session.policy_state
     policy_session.policy_state = PolicyState()
     for document in policy_session.published:
-        policy_session.policy_state.take(document)
+        policy_session.policy_state.apply(document)
     stale = PolicyEditor(policy_session, lambda: seen, clock=lambda: NOW_MS)
     one = policy_session.editor.draft(rules({"when": "$score > 910"}), "ada")
     other = stale.draft(rules({"when": "$score > 920"}), "bo")
@@ -262,7 +262,7 @@ def test_a_list_is_made_changed_and_dropped(policy_session: PolicySession) -> No
     assert editor.change_list("bad_ips", "bo", add=added) == 2
     assert policy_session.entries("bad_ips") == {"10.0.0.0/8", "192.0.2.1"}
     kept = policy_session.policy_state.lists()["bad_ips"].entries["10.0.0.0/8"]
-    assert (kept.author, kept.added_ms, kept.entry.reason) == ("bo", NOW_MS, "test")
+    assert (kept.author, kept.added_ms, kept.reason) == ("bo", NOW_MS, "test")
     editor.change_list("bad_ips", "bo", remove=["10.0.0.0/8"], use=ListUse.WATCH)
     state = policy_session.policy_state.lists()["bad_ips"]
     assert (set(state.entries), state.use, state.description) == (
