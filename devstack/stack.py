@@ -184,8 +184,8 @@ def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
         job_env["FLINK_KAFKA_CONNECTOR_JAR"] = str(artifacts.paths("flink-connector")[0])
         job_env["FLINK_ZSTD_JAR"] = str(artifacts.paths("zstd")[0])
         job_env["FLINK_JAVA_COMPILER_JAR"] = str(artifacts.paths("ecj")[0])
-    declared["topics"] = _once("topics", ("fraud.kafka.topics",), env, needs=("kafka",))
-    declared["train"] = _once("train", ("model", "train", "--if-missing"), env)
+    declared["topics"] = _once("topics", "fraud.kafka.topics", env, needs=("kafka",))
+    declared["train"] = _once("train", "devstack.train", env)
     for service in (
         _ours(settings, "flink_job", "FLINK_JOB_OPS_PORT", settings.flink_job_ops_port, job_env, needs=("topics", "train", "taskmanager")),
         _ours(settings, "indexer", "INDEXER_OPS_PORT", settings.indexer_ops_port, env, needs=("topics", "opensearch")),
@@ -232,12 +232,10 @@ def _flink(
     )
 
 
-def _once(
-    name: str, module: tuple[str, ...], env: dict[str, str], needs: tuple[str, ...] = ()
-) -> Service:
+def _once(name: str, module: str, env: dict[str, str], needs: tuple[str, ...] = ()) -> Service:
     return Service(
         name=name,
-        command=(PYTHON, "-m", *module),
+        command=(PYTHON, "-m", module),
         ready=not_asked,
         env=env,
         needs=needs,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
+
+import typer
 
 from model import commands
 
@@ -22,7 +24,16 @@ def _with_environment(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-train = _with_environment(commands.train)
+@_with_environment
+@wraps(commands.train)
+def train(context: typer.Context, **options: Any) -> None:
+    """Train with a simulated history at hand; the help text is the wrapped command's."""
+    from devstack.train import make_history
+
+    context.obj = make_history
+    commands.train(context, **options)
+
+
 evaluate = _with_environment(commands.evaluate)
 list_models = _with_environment(commands.list_models)
 score = _with_environment(commands.score)

@@ -63,13 +63,14 @@ OfflineOption = Annotated[
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[
         list[Path] | None,
         typer.Option(
             "--data",
             "-d",
             help="CSV, JSON lines or Parquet; several times for several files. Without: simulated "
-            "history, which is made if there is none.",
+            "history, which fraudstream train makes if there is none.",
         ),
     ] = None,
     mapping: MappingOption = None,
@@ -128,7 +129,8 @@ def train(
 
         # The first champion needs no telling: without a document services take the registry's.
         tell = champion_announcer(offline=offline or not promote)
-        sources = sources_of(settings, data or [], mapping, encoding)
+        # The simulator is above this package: programs that have it hand in how a history is made.
+        sources = sources_of(settings, data or [], mapping, encoding, make_history=context.obj)
         # Training needs half a second of imports that the lines above need not wait for.
         from model.printing import print_trained, progress_bars
         from model.promotion import refusal_of

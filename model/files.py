@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.datasets import TARGETS, ColumnMapping, Dataset, DatasetError
 from model.examples import History, Source, feature_rows, read_history
-from model.first_model import first_history
+from model.first_model import simulated_history
 from model.printing import progress_bars
 from model.settings import TrainSettings
 
@@ -30,6 +30,7 @@ def sources_of(
     encoding: str | None,
     *,
     labels: bool = True,
+    make_history: Callable[[TrainSettings], None] | None = None,
 ) -> list[Source]:
     """Open files by their mapping; without files, the simulated history.
 
@@ -39,6 +40,7 @@ def sources_of(
         mapping: Which column is which field; without, columns have our names.
         encoding: Of CSV files; without, UTF-8, or by its mark.
         labels: Whether labels are of use.
+        make_history: Makes the simulated history where there is none.
 
     Raises:
         DatasetError: A file or the mapping cannot be used.
@@ -47,7 +49,7 @@ def sources_of(
     if not files:
         if mapping is not None:
             raise DatasetError("--mapping is of use with --data only")
-        files = first_history(settings)
+        files = simulated_history(settings, make_history)
     sources = []
     for file in files:
         dataset = Dataset(file, encoding=encoding)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,17 +13,17 @@ from model.settings import TrainSettings
 if TYPE_CHECKING:
     from rich.console import Console
 
-HISTORY_FILES: Final = ("*.parquet", "*.jsonl")
+_HISTORY_FILES: Final = ("*.parquet", "*.jsonl")
 
 
 def usable_champion(models: Registry, console: Console) -> str | None:
-    """Name the champion if it can be used; None when one has to be trained.
+    """Return the champion as name@version, None when one has to be trained.
 
-    A champion that was trained on the simulated history and fits this program no more is replaced.
-    Any other one is somebody's own: that it cannot be used is for them to hear.
+    A champion of other features than this program's is replaced if it was trained on the simulated
+    history. One that was trained on a user's own data is theirs to train again.
 
     Raises:
-        ModelMismatch: It is somebody's own, and fits this program no more.
+        ModelMismatch: The features changed, and the model was trained on a user's own data.
     """
     try:
         ref = models.champion_ref()
@@ -40,40 +39,31 @@ def usable_champion(models: Registry, console: Console) -> str | None:
     return f"{ref.name}@{ref.version}"
 
 
-def first_history(settings: TrainSettings) -> list[Path]:
-    """Return the files of the simulated history, which is made if there is none.
+def simulated_history(
+    settings: TrainSettings, make_history: Callable[[TrainSettings], None] | None = None
+) -> list[Path]:
+    """Return the files of the simulated history.
+
+    Args:
+        settings: Where it is.
+        make_history: Makes one where there is none: programs above this package have the simulator.
 
     Raises:
-        DatasetError: None could be simulated.
+        DatasetError: There is none, or none could be made.
     """
-    files = simulated_history(settings)
+    files = _files(settings)
+    if not files and make_history is not None:
+        make_history(settings)
+        files = _files(settings)
     if not files:
-        simulate_history(settings)
-        files = simulated_history(settings)
+        raise DatasetError(
+            f"no simulated history in {settings.history_folder}: name files with --data, or run "
+            "fraudstream train, which makes one"
+        )
     return files
 
 
-def simulated_history(settings: TrainSettings) -> list[Path]:
-    """Return the files of the simulated history, empty when none was written yet."""
+def _files(settings: TrainSettings) -> list[Path]:
     return sorted(
-        path for pattern in HISTORY_FILES for path in settings.history_folder.glob(pattern)
+        path for pattern in _HISTORY_FILES for path in settings.history_folder.glob(pattern)
     )
-
-
-def simulate_history(settings: TrainSettings) -> None:
-    """Have the producer write a history, as a process of its own: models import no service.
-
-    Raises:
-        DatasetError: It could not.
-    """
-    output = settings.history_folder / "history.parquet"
-    options = {
-        "--days": settings.train_history_days,
-        "--customers": settings.train_history_customers,
-        "--seed": settings.train_history_seed,
-        "--output": output,
-    }
-    asked = [str(part) for option in options.items() for part in option]
-    made = subprocess.run([sys.executable, "-m", "producer", "history", *asked], check=False)
-    if made.returncode or not output.exists():
-        raise DatasetError(f"no history could be simulated into {output}; see above for why")

@@ -120,7 +120,7 @@ def test_each_image_runs_what_it_can() -> None:
     for name, service in services.items():
         if service["image"].startswith("fraudstream-"):
             image = service["image"].partition(":")[0].removeprefix("fraudstream-")
-            needs_flink = service["command"][2] in {"devstack", "model"}
+            needs_flink = service["command"][2] in {"devstack", "devstack.train"}
             assert image == ("flink" if needs_flink else "services"), name
 
 

@@ -212,28 +212,12 @@ def test_if_missing_trains_once(state: Path) -> None:
     assert len(Registry(state / "models").models()) == 1
 
 
-@pytest.mark.slow
-def test_without_history_some_is_simulated(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From nothing to a model that decides, by the one command that `make up` runs."""
-    monkeypatch.setenv("TRAIN_HISTORY_DAYS", "40")
-    monkeypatch.setenv("TRAIN_HISTORY_CUSTOMERS", "600")
-    result = run("train", "--if-missing", "--json")
-    assert result.exit_code == 0, result.output
-    told = orjson.loads(result.stdout)
-    assert told["champion"] is True
-    assert told["training"]["simulated"] is True
-    # The history ends today, so that its figures move from day to day.
-    assert told["metrics"]["auc"] > 0.6
-    assert Registry(state / "models").champion().ref.version == told["version"]
-
-
-def test_a_history_that_cannot_be_simulated_is_said(
-    state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (state / "history").write_text("a file where the folder should be")
+def test_without_files_there_must_be_a_history(state: Path) -> None:
+    """The simulator is not this package's: the message names who has it."""
     result = run("train")
     assert result.exit_code == 2
-    assert "no history could be simulated" in result.stderr
+    assert f"no simulated history in {state / 'history'}" in result.stderr
+    assert "fraudstream train" in result.stderr
 
 
 @pytest.mark.usefixtures("without_plots")
