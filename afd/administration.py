@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
-from afd.audit_content import OnRecord
+from afd.audit_content import AuditContent
 from afd.catalogue import Catalogue
 from afd.declarations import DeclarationWriter
 from afd.detector_versions import DetectorVersions
@@ -21,7 +21,7 @@ from afd.errors import (
     invalid,
 )
 from afd.lists import Lists
-from afd.named_resources import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, Declared
+from afd.named_resources import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, NamedResources
 from afd.operations import Answer, Operation, Request, by, in_a_thread
 from afd.rules import Rules
 from afd.translation import NotTranslated
@@ -34,8 +34,8 @@ from fraud.policy.follower import PolicyUnread
 from fraud.runtime.clock import Clock, system_clock
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
+from fraud.security.principals import Principal
 from fraud.security.pseudonyms import Pseudonyms
-from scoring_api.access import Principal
 
 
 class Administration:
@@ -60,12 +60,12 @@ class Administration:
         clock: Clock = system_clock,
     ) -> None:
         self._audit = audit
-        self._on_record = OnRecord(catalogue, pseudonyms)
+        self._audit_content = AuditContent(catalogue, pseudonyms)
         self._variables = Variables(catalogue, writer)
-        self._outcomes = Declared(OUTCOMES, catalogue, writer)
-        self._labels = Declared(LABELS, catalogue, writer)
-        self._entity_types = Declared(ENTITY_TYPES, catalogue, writer)
-        self._event_types = Declared(EVENT_TYPES, catalogue, writer)
+        self._outcomes = NamedResources(OUTCOMES, catalogue, writer)
+        self._labels = NamedResources(LABELS, catalogue, writer)
+        self._entity_types = NamedResources(ENTITY_TYPES, catalogue, writer)
+        self._event_types = NamedResources(EVENT_TYPES, catalogue, writer)
         self._rules = Rules(catalogue, writer)
         self._versions = DetectorVersions(catalogue, writer, editor)
         self._detectors = Detectors(catalogue, writer, self._rules, self._versions)
@@ -138,9 +138,9 @@ class Administration:
                 self._audit.change(
                     who.actor,
                     f"afd.{operation}",
-                    self._on_record.target(request),
-                    before=self._on_record.before(operation, request),
-                    after=self._on_record.said(request),
+                    self._audit_content.target(request),
+                    before=self._audit_content.before(operation, request),
+                    after=self._audit_content.after(request),
                     request_id=who.request_id,
                 ),
             ):

@@ -31,8 +31,8 @@ _THINGS: Final = (
 _OF_DETECTORS: Final = (Thing.RULE, Thing.DETECTOR_VERSION)
 
 
-class OnRecord:
-    """Says what of a change goes on record.
+class AuditContent:
+    """Derives what the audit log holds of a change.
 
     Args:
         catalogue: What there is before the change.
@@ -59,9 +59,9 @@ class OnRecord:
             return None if state is None else list_on_record(self._pseudonyms, state)
         key = "/".join(reversed(_named(request)[:2])) if thing in _OF_DETECTORS else name
         known = self._declarations.get(thing, key) if thing else None
-        return None if known is None else self.said(known)
+        return None if known is None else self.after(known)
 
-    def said(self, members: Mapping[str, Any]) -> dict[str, Any]:
+    def after(self, members: Mapping[str, Any]) -> dict[str, Any]:
         """Return what was said as the log has it: names and numbers; of texts and values hashes."""
         return {name: self._one(name, value) for name, value in members.items() if name != "tags"}
 
@@ -76,7 +76,7 @@ class OnRecord:
             case [*values]:
                 return [self._one(name, one) for one in values[:MAX_HASHES]]
             case dict():
-                return self.said(value)
+                return self.after(value)
         return value
 
     def _name(self, text: str) -> str:

@@ -33,7 +33,7 @@ _SORT: Final = [
 _log = structlog.get_logger("scoring_api")
 
 
-class Past:
+class DecisionSearch:
     """Finds decisions. Its calls block: they are made in a thread.
 
     Args:

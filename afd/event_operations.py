@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import orjson
 from starlette.concurrency import run_in_threadpool
@@ -20,45 +21,56 @@ from afd.operations import Answer, Operation, Request, by
 from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import Transaction
-from fraud.features.packing import pack
+from fraud.decision.engine import Decided
 from fraud.kafka.async_producer import NotPublished, Publisher
+from fraud.policy.audited_editor import By
 from fraud.security.api_keys import Role
-from scoring_api.access import Principal
-from scoring_api.history import RecentHistory
-from scoring_api.labels import LabelSender
-from scoring_api.scoring import Scoring
+from fraud.security.principals import Principal
 
 
-class Events:
-    """Scoring, and what it publishes.
+class EventScorer(Protocol):
+    """Decides transactions as the stream will (`scoring_api.scoring.Scoring`)."""
+
+    async def decide(self, transaction: Transaction, *, expect: bool = False) -> Decided:
+        """Decide one; with `expect`, it counts as sent to the stream from now on."""
+        ...
+
+    def expect(self, transaction: Transaction) -> None:
+        """Count a transaction as sent to the stream."""
+        ...
+
+    def give_up(self, transaction: Transaction) -> None:
+        """Count a transaction no more: it could not be sent."""
+        ...
+
+
+class EventOperations:
+    """Answers calls that score events, send them, and send their labels.
 
     Args:
         scoring: Decides.
-        history: Expects back what was published.
         catalogue: What clients have declared.
         names: How clients know what decided.
         publisher: Writes events to Kafka.
-        labels: Sends labels.
+        send_labels: Sends labels and records who did; called in a thread.
         publishes_events: Whether events are sent to the stream.
     """
 
     def __init__(
         self,
-        scoring: Scoring,
-        history: RecentHistory,
+        scoring: EventScorer,
         catalogue: Catalogue,
         names: predictions.Names,
         publisher: Publisher,
-        labels: LabelSender,
+        send_labels: Callable[[Sequence[Label], By], None],
         *,
         publishes_events: bool,
     ) -> None:
         self._scoring = scoring
-        self._history = history
         self._catalogue = catalogue
         self._names = names
         self._publisher = publisher
-        self._labels = labels
+        self._send_labels = send_labels
         self._publishes_events = publishes_events
 
     def operations(self) -> dict[str, Operation]:
@@ -102,7 +114,7 @@ class Events:
             if label and label_time
             else None
         )
-        self._history.expected.add(pack([transaction]))
+        self._scoring.expect(transaction)
         with self._expected(transaction):
             await self._send(Topic.TRANSACTIONS, transaction.entity_id, raw)
         if known is not None:
@@ -124,12 +136,12 @@ class Events:
         try:
             yield
         except Exception:
-            self._history.expected.give_up(pack([transaction]))
+            self._scoring.give_up(transaction)
             raise
 
     async def _send_label(self, label: Label, caller: Principal) -> None:
         try:
-            await run_in_threadpool(self._labels.send, [label], by(caller))
+            await run_in_threadpool(self._send_labels, [label], by(caller))
         except NotPublished as problem:
             raise InternalServerException(str(problem)) from None
         except OSError as problem:

@@ -12,8 +12,8 @@ from afd.paging import page
 from afd.predictions import MODEL_TYPE, Names
 from fraud.contracts.decision import ModelRef
 from fraud.security.api_keys import Role
+from fraud.security.principals import Principal
 from model.registry import Manifest, Registry
-from scoring_api.access import Principal
 
 _PAGE: Final = 10
 
@@ -45,8 +45,8 @@ NO_NUMBER: Final = "0.0"
 """Of a model that the registry does not have any more."""
 
 
-class Models:
-    """Answers them.
+class ModelOperations:
+    """Answers calls that read models.
 
     Args:
         registry: Where models are.

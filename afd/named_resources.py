@@ -1,4 +1,4 @@
-"""What is put whole and shown as it was put: outcomes, labels, types of entities and of events."""
+"""Resources that are put whole and shown as they were put: outcomes, labels, types of entities and events."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OUR_OUTCOMES: Final = ("approve", "block", "review")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One of these.
+class ResourceKind:
+    """A kind of these resources.
 
     Attributes:
-        thing: On the shelf.
+        thing: Among the declarations.
         plural: The member of the answer that holds them.
         members: What is kept of a request.
         page: Most that one answer gives, unless asked for fewer.
@@ -34,10 +34,10 @@ class Kind:
     page: int
 
 
-OUTCOMES: Final = Kind(Thing.OUTCOME, "outcomes", ("name", "description"), 100)
-LABELS: Final = Kind(Thing.LABEL, "labels", ("name", "description"), 50)
-ENTITY_TYPES: Final = Kind(Thing.ENTITY_TYPE, "entityTypes", ("name", "description"), 10)
-EVENT_TYPES: Final = Kind(
+OUTCOMES: Final = ResourceKind(Thing.OUTCOME, "outcomes", ("name", "description"), 100)
+LABELS: Final = ResourceKind(Thing.LABEL, "labels", ("name", "description"), 50)
+ENTITY_TYPES: Final = ResourceKind(Thing.ENTITY_TYPE, "entityTypes", ("name", "description"), 10)
+EVENT_TYPES: Final = ResourceKind(
     Thing.EVENT_TYPE,
     "eventTypes",
     ("name", "description", "eventVariables", "labels", "entityTypes", "eventIngestion"),
@@ -45,8 +45,8 @@ EVENT_TYPES: Final = Kind(
 )
 
 
-class Declared:
-    """Answers for one kind of what is declared.
+class NamedResources:
+    """Answers calls on one kind of resource that a name and a few members describe.
 
     Args:
         kind: Which one.
@@ -54,7 +54,7 @@ class Declared:
         writer: Writes declarations that only clients know.
     """
 
-    def __init__(self, kind: Kind, catalogue: Catalogue, writer: DeclarationWriter) -> None:
+    def __init__(self, kind: ResourceKind, catalogue: Catalogue, writer: DeclarationWriter) -> None:
         self._kind = kind
         self._catalogue = catalogue
         self._writer = writer

@@ -11,8 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fraud.policy.audited_editor import By
 from fraud.security.api_keys import Role
-from fraud.security.audit import Actor
-from scoring_api.access import Principal
+from fraud.security.principals import Principal
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -35,8 +34,7 @@ class Operation:
 
 def by(caller: Principal) -> By:
     """Give who changes something by a call."""
-    who = Actor(name=caller.name, key_id=caller.key_id, role=caller.role.value, via="afd")
-    return By(who, structlog.contextvars.get_contextvars().get("request_id"))
+    return By(caller.actor("afd"), structlog.contextvars.get_contextvars().get("request_id"))
 
 
 def in_a_thread(handle: Callable[[Request, Principal], Answer]) -> Handler:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from afd import predictions
 from afd.catalogue import Catalogue
-from afd.decision_search import Document, Past
+from afd.decision_search import DecisionSearch, Document
 from afd.errors import ResourceNotFoundException
 from afd.events import NOBODY, UNKNOWN, read_time, their_label
 from afd.operations import Answer, Operation, Request, in_a_thread
@@ -15,7 +15,7 @@ from afd.predictions import Names
 from fraud.contracts.rules import Matching
 from fraud.contracts.transaction import FIELD_BY_NAME
 from fraud.security.api_keys import Role
-from scoring_api.access import Principal
+from fraud.security.principals import Principal
 
 _EVENT: Final = ("event_id", "entity_id", "event_time")
 _PAGE: Final = 10
@@ -25,17 +25,17 @@ _FULL_IMPACT: Final = 2.0
 """Contribution to the log odds from which on an impact is the greatest: odds are seven times as high."""
 
 
-class Decided:
-    """Answers them.
+class PredictionLookup:
+    """Answers calls that read events and predictions.
 
     Args:
-        past: Finds decisions.
+        decisions: Finds decisions.
         catalogue: How clients know what decided.
         names: Likewise.
     """
 
-    def __init__(self, past: Past, catalogue: Catalogue, names: Names) -> None:
-        self._past = past
+    def __init__(self, decisions: DecisionSearch, catalogue: Catalogue, names: Names) -> None:
+        self._decisions = decisions
         self._catalogue = catalogue
         self._names = names
 
@@ -49,7 +49,7 @@ class Decided:
 
     def get_event(self, request: Request, _caller: Principal) -> Answer:
         """Return an event as it was sent, as long as its topic has it; from the index after that."""
-        document = self._past.decision(request["eventId"])
+        document = self._decisions.decision(request["eventId"])
         if document is None:
             raise ResourceNotFoundException("there is no such event, or it is not searchable yet")
         event: Answer = {
@@ -85,7 +85,7 @@ class Decided:
         if event_type is not None and self._catalogue.is_another_event_type(event_type):
             return {"eventPredictionSummaries": []}
         size = request.get("maxResults", _PAGE if request.keys() - {"nextToken"} else 1)
-        found, token = self._past.decisions(filters, size=size, after=request.get("nextToken"))
+        found, token = self._decisions.decisions(filters, size=size, after=request.get("nextToken"))
         answer: Answer = {
             "eventPredictionSummaries": [self._summary(one, event_type) for one in found]
         }
@@ -97,7 +97,7 @@ class Decided:
     def metadata(self, request: Request, _caller: Principal) -> Answer:
         """Explain a prediction: rules, model, and what raised the score."""
         at = read_time(request["predictionTimestamp"], "predictionTimestamp")
-        document = self._past.decision(request["eventId"], at)
+        document = self._decisions.decision(request["eventId"], at)
         if document is None:
             raise ResourceNotFoundException(
                 "there is no such prediction, or it is not searchable yet"
@@ -156,14 +156,14 @@ class Decided:
         return [one.rules.version for one in found if one is not None]
 
     def _entity(self, document: Document) -> dict[str, str]:
-        record = self._past.record(document) or document
+        record = self._decisions.record(document) or document
         entity_id = str(record.get("entity_id", document["entity_id"]))
         if entity_id.startswith(NOBODY):
             entity_id = UNKNOWN
         return {"entityType": self._catalogue.entity_type(), "entityId": entity_id}
 
     def _variables(self, document: Document) -> dict[str, str]:
-        record = self._past.record(document)
+        record = self._decisions.record(document)
         if record is None:
             record = {name: value for name, value in document.items() if name in FIELD_BY_NAME}
         theirs = {ours: name for name, ours in self._catalogue.names().items()}

@@ -28,11 +28,11 @@ from afd.events import PAGE
 from afd.operations import Operation
 from afd.protocol import CONTENT_TYPE, TARGET_PREFIX, check_request, operations
 from afd.signature import Call, Headers, check_claim, verify
+from fraud.contracts.errors import NotReady
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.metrics import AFD_CALLS
-from fraud.security.aws_credentials import AwsCredential, AwsCredentials
-from scoring_api.access import ANYONE, Principal, RateLimit, RateLimited, request_id
-from scoring_api.scoring import NotReady
+from fraud.security.aws_credentials import AwsCredentials
+from fraud.security.principals import ANYONE, Principal, RateLimit, RateLimited
 
 _NONE: Final = "none"
 _FRAMES: Final = 8
@@ -109,11 +109,7 @@ class CallDispatcher:
             self._limit.take(credential.access_key_id)
         except RateLimited:
             raise ThrottlingException("Rate exceeded") from None
-        return _principal(credential)
-
-
-def _principal(credential: AwsCredential) -> Principal:
-    return Principal(credential.profile, credential.role, credential.access_key_id)
+        return Principal(credential.profile, credential.role, credential.access_key_id)
 
 
 def afd_routes(guard: CallDispatcher) -> APIRouter:
@@ -168,5 +164,5 @@ def _error(request: Request, error: AfdError) -> Response:
 
 def _response(request: Request, body: Mapping[str, Any], status: int) -> Response:
     response = Response(orjson.dumps(body), status, media_type=CONTENT_TYPE)
-    response.headers["x-amzn-RequestId"] = request_id(request)
+    response.headers["x-amzn-RequestId"] = str(request.state.request_id)
     return response

@@ -7,9 +7,10 @@ import sys
 
 from fraud.runtime.lifecycle import load_settings, log_bugs, stop_event
 from fraud.runtime.logs import configure_logs
-from model.registry import ModelError, Registry
-from scoring_api.service import CannotStart, listen, serve
+from model.registry import ModelError
+from scoring_api.service import run
 from scoring_api.settings import Settings
+from scoring_api.wiring import CannotStart
 
 
 def main() -> None:
@@ -19,11 +20,9 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # The client logs every failed request; what matters of it, the answers say.
     logging.getLogger("opensearch").setLevel(logging.ERROR)
-    stop = stop_event()
     with log_bugs("scoring_api"):
         try:
-            listener = listen(settings.bind_host, settings.api_port)
-            serve(settings, Registry(settings.model_registry), listener, stop)
+            run(settings, stop_event())
         except (CannotStart, ModelError) as problem:
             sys.stderr.write(f"scoring_api: {problem}\n")
             raise SystemExit(2) from None

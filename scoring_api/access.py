@@ -1,11 +1,7 @@
-"""Who asks, and whether they may: keys, roles, limits. Costs a request some microseconds."""
+"""Authentication and authorisation of requests by API key. Costs a request some microseconds."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -15,35 +11,11 @@ from fastapi.security.base import SecurityBase
 from starlette.datastructures import State
 
 from fraud.policy.audited_editor import By
-from fraud.runtime.metrics import KEYS_REFUSED, RATE_LIMITED
+from fraud.runtime.metrics import KEYS_REFUSED
 from fraud.security.api_keys import ApiKey, KeyStore, Role
-from fraud.security.audit import Actor
+from fraud.security.principals import ANYONE, Principal, RateLimit
 
 _SCHEME: Final = "bearer"
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks.
-
-    Attributes:
-        name: Of the key; `anyone` when keys are switched off.
-        role: What they may do.
-        key_id: None when keys are switched off.
-    """
-
-    name: str
-    role: Role
-    key_id: str | None = None
-
-    @property
-    def actor(self) -> Actor:
-        """Who they are in the audit log."""
-        return Actor(name=self.name, key_id=self.key_id, role=self.role.value, via="rest")
-
-
-ANYONE: Final = Principal("anyone", Role.ADMIN)
-"""Who asks when keys are switched off."""
 
 
 class NotAuthenticated(Exception):
@@ -60,49 +32,6 @@ class RoleNeeded(Exception):
     def __init__(self, role: Role) -> None:
         super().__init__(role.value)
         self.role = role
-
-
-class RateLimited(Exception):
-    """The key asks too often.
-
-    Attributes:
-        retry_after_s: Whole seconds until it may ask again, at least 1.
-    """
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"retry after {retry_after_s} s")
-        self.retry_after_s = retry_after_s
-
-
-class RateLimit:
-    """So many requests a second of each key, as a bucket that holds a second's worth.
-
-    Args:
-        per_s: Requests a second; 0 is no limit.
-        monotonic_s: Seconds that only go forward.
-    """
-
-    def __init__(self, per_s: int, monotonic_s: Callable[[], float] = time.monotonic) -> None:
-        self._per_s = per_s
-        self._monotonic_s = monotonic_s
-        self._left: dict[str, tuple[float, float]] = {}
-
-    def take(self, key_id: str) -> None:
-        """Count a request.
-
-        Raises:
-            RateLimited: There were too many.
-        """
-        if not self._per_s:
-            return
-        now_s = self._monotonic_s()
-        left, at_s = self._left.get(key_id, (float(self._per_s), now_s))
-        left = min(float(self._per_s), left + (now_s - at_s) * self._per_s)
-        if left < 1:
-            self._left[key_id] = (left, now_s)
-            RATE_LIMITED.labels(key_id).inc()
-            raise RateLimited(max(1, math.ceil((1 - left) / self._per_s)))
-        self._left[key_id] = (left - 1, now_s)
 
 
 class Access:
@@ -156,7 +85,7 @@ def admitted(request: Request) -> Principal:
 
 def by(principal: Principal, request: Request) -> By:
     """Give who changes something by a request."""
-    return By(principal.actor, request_id(request))
+    return By(principal.actor("rest"), request_id(request))
 
 
 def request_id(request: Request) -> str:

@@ -15,15 +15,16 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.errors import ErrorCode, InvalidMessage, NotReady
 from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.async_producer import NotPublished
 from fraud.kafka.control import CannotPublish
 from fraud.policy.editor import Conflict, NoSuch
 from fraud.policy.follower import PolicyUnread
 from fraud.security.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys
+from fraud.security.principals import RateLimited
 from model.registry import ModelError, NoSuchModel
-from scoring_api.access import NotAuthenticated, RateLimited, RoleNeeded
+from scoring_api.access import NotAuthenticated, RoleNeeded
 from scoring_api.decisions import InvalidCursor, NoSuchDecision, SearchAway
 from scoring_api.documentation import MANY, ONE, PROBLEM_TYPE
 from scoring_api.dry_runs import NoSuchRun, RunBusy
@@ -32,7 +33,6 @@ from scoring_api.live.session import ForeignRequest
 from scoring_api.scoring import (
     MAX_RECORDS,
     InvalidRecords,
-    NotReady,
     TooLarge,
     TooManyRecords,
 )

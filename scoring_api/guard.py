@@ -15,7 +15,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scoring_api.access import Access, NotAuthenticated, RateLimited
+from fraud.security.principals import RateLimited
+from scoring_api.access import Access, NotAuthenticated
 from scoring_api.errors import answer
 from scoring_api.scoring import MAX_BODY_BYTES, MAX_SIGN_IN_BYTES, TooLarge
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.errors import InvalidMessage, NotReady
 from fraud.contracts.json_items import has_more_items
 from fraud.contracts.transaction import (
     MAX_RECORD_BYTES,
@@ -66,10 +66,6 @@ class InvalidRecords(Exception):
     def __init__(self, verdicts: Sequence[tuple[int, InvalidMessage]]) -> None:
         super().__init__(f"{len(verdicts)} records are invalid")
         self.verdicts = verdicts
-
-
-class NotReady(Exception):
-    """The history is not the stream's yet, so a score would not be, either."""
 
 
 Seen = tuple[dict[str, list[bytes]], list[bool]]
@@ -165,6 +161,14 @@ class Scoring:
             self._history.expected.add(packed)
         (decided,) = await self._decide([transaction], seen)
         return decided
+
+    def expect(self, transaction: Transaction) -> None:
+        """Expect a transaction that is sent to the stream: decide as if it had come from there."""
+        self._history.expected.add(pack([transaction]))
+
+    def give_up(self, transaction: Transaction) -> None:
+        """Stop expecting a transaction that could not be sent."""
+        self._history.expected.give_up(pack([transaction]))
 
     async def _answer_many(self, body: bytes) -> bytes:
         if has_more_items(body, MAX_RECORDS):

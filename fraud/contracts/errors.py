@@ -64,3 +64,7 @@ class Backpressure(Exception):
     def __init__(self, retry_after_s: float, detail: str = "") -> None:
         super().__init__(detail or f"retry after {retry_after_s} s")
         self.retry_after_s = retry_after_s
+
+
+class NotReady(Exception):
+    """A history or a policy is not the stream's yet, so an answer would not be, either."""

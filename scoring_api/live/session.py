@@ -8,7 +8,8 @@ from fastapi import Request, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from fraud.security.api_keys import NoSuchKey, Role
-from scoring_api.access import ANYONE, Access, NotAuthenticated, Principal, RoleNeeded
+from fraud.security.principals import ANYONE, Principal
+from scoring_api.access import Access, NotAuthenticated, RoleNeeded
 
 COOKIE: Final = "fraudstream_session"
 ROLE: Final = Role.ANALYST

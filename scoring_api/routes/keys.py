@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.security.api_keys import ApiKey, KeyName, KeyStore, Role
 from fraud.security.audit import AuditLog
-from scoring_api.access import Principal, request_id, require
+from fraud.security.principals import Principal
+from scoring_api.access import request_id, require
 from scoring_api.documentation import problems
 from scoring_api.idempotency import OnceRoute, idempotent, show_once
 
@@ -71,7 +72,7 @@ def key_routes(keys: KeyStore, audit: AuditLog) -> APIRouter:
     def create_key(new: NewKey, who: _Admin, request: Request) -> MadeKey:
         """The answer is the only place that ever shows the secret."""
         with audit.change(
-            who.actor,
+            who.actor("rest"),
             "key.created",
             f"key/{new.name}",
             after=new.model_dump(mode="json"),
@@ -91,7 +92,7 @@ def key_routes(keys: KeyStore, audit: AuditLog) -> APIRouter:
         """It is refused from the next request on, by every process."""
         key = keys.get(key_id)
         with audit.change(
-            who.actor,
+            who.actor("rest"),
             "key.revoked",
             f"key/{key.name}",
             before=shown(key),

@@ -21,7 +21,8 @@ from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import EVENT_TIME_END_MS, MAX_ID_LENGTH
 from fraud.runtime.clock import Clock, system_clock
 from fraud.security.api_keys import Role
-from scoring_api.access import Principal, by, require
+from fraud.security.principals import Principal
+from scoring_api.access import by, require
 from scoring_api.documentation import MANY, ONE, problems
 from scoring_api.idempotency import OnceRoute, idempotent
 from scoring_api.labels import LabelSender

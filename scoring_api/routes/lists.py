@@ -25,8 +25,9 @@ from fraud.policy.editor import NoSuch
 from fraud.policy.state import PolicyState
 from fraud.runtime.clock import to_datetime
 from fraud.security.api_keys import Role
+from fraud.security.principals import Principal
 from fraud.security.sealing import Seal
-from scoring_api.access import Principal, by, require
+from scoring_api.access import by, require
 from scoring_api.decisions import InvalidCursor
 from scoring_api.documentation import problems
 from scoring_api.idempotency import OnceRoute, idempotent

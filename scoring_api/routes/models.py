@@ -12,9 +12,10 @@ from fraud.contracts.decision import ModelRef
 from fraud.decision.engine import Engine
 from fraud.policy.audited_editor import AuditedEditor
 from fraud.security.api_keys import Role
+from fraud.security.principals import Principal
 from model.promotion import check
 from model.registry import Registry
-from scoring_api.access import Principal, by, require
+from scoring_api.access import by, require
 from scoring_api.documentation import problems
 
 _Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]

@@ -15,7 +15,8 @@ from fraud.policy.audited_editor import AuditedEditor
 from fraud.policy.editor import NoSuch
 from fraud.policy.state import PolicyState, RuleVersion
 from fraud.security.api_keys import Role
-from scoring_api.access import Principal, by, require
+from fraud.security.principals import Principal
+from scoring_api.access import by, require
 from scoring_api.documentation import problems
 from scoring_api.dry_runs import DryRuns, RunState
 from scoring_api.idempotency import OnceRoute, idempotent

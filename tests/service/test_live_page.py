@@ -30,10 +30,11 @@ from fraud.contracts.times import HOUR_MS
 from fraud.runtime.clock import system_clock
 from fraud.runtime.settings import OpenSearchSettings
 from fraud.security.api_keys import KeyStore, Role
+from fraud.security.principals import RateLimit
 from indexer.bulk import connect
 from indexer.documents import Document
 from indexer.sink import Sink
-from scoring_api.access import Access, RateLimit
+from scoring_api.access import Access
 from scoring_api.app import create_app
 from scoring_api.history import RecentHistory
 from scoring_api.live.board import Board

@@ -21,10 +21,11 @@ from fraud.policy.editor import PolicyEditor
 from fraud.policy.state import PolicyState
 from fraud.security.api_keys import KeyStore, Role
 from fraud.security.audit import AuditLog
+from fraud.security.principals import RateLimit
 from fraud.security.pseudonyms import Pseudonyms
 from fraud.security.sealing import Seal
 from model.registry import Registry
-from scoring_api.access import Access, RateLimit
+from scoring_api.access import Access
 from scoring_api.app import create_app
 from scoring_api.decisions import Decisions
 from scoring_api.dry_runs import DryRuns

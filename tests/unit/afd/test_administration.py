@@ -23,7 +23,7 @@ from fraud.policy.editor import PolicyEditor
 from fraud.policy.state import PolicyState
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
-from scoring_api.access import Principal
+from fraud.security.principals import Principal
 from tests.support.an_api import PSEUDONYMS
 
 ADA = Principal("ada", Role.ANALYST, "AKIA1")

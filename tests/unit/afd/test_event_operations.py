@@ -1,4 +1,4 @@
-"""Events of clients of Amazon Fraud Detector: each sees what was sent before it, and labels are on record."""
+"""EventOperations of clients of Amazon Fraud Detector: each sees what was sent before it, and labels are on record."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from afd.catalogue import Catalogue
 from afd.declarations import Declarations
 from afd.errors import InternalServerException
-from afd.event_operations import Events
+from afd.event_operations import EventOperations
 from afd.predictions import Names
 from fraud.contracts.topics import Topic
 from fraud.policy.state import PolicyState
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog, Result
-from scoring_api.access import Principal
+from fraud.security.principals import Principal
 from scoring_api.history import RecentHistory
 from scoring_api.labels import LabelSender
 from scoring_api.scoring import Scoring
@@ -38,13 +38,12 @@ class Service:
         engine = an_engine()
         policy_state = PolicyState()
         catalogue = Catalogue(Declarations(), lambda: policy_state, None, {})
-        self.operations = Events(
+        self.operations = EventOperations(
             Scoring(lambda: engine, history, lambda: None),
-            history,
             catalogue,
             Names("", lambda *_: "1.0", catalogue.outcomes),
             self.publisher,  # type: ignore[arg-type]
-            LabelSender(self.publisher, self.audit),  # type: ignore[arg-type]
+            LabelSender(self.publisher, self.audit).send,  # type: ignore[arg-type]
             publishes_events=True,
         ).operations()
 

@@ -12,7 +12,6 @@ import pytest
 from prometheus_client import REGISTRY
 
 from fraud.security.api_keys import Role
-from scoring_api.access import RateLimit, RateLimited
 from scoring_api.scoring import MAX_BODY_BYTES
 from tests.support.an_api import AnApi
 from tests.support.builders import a_record
@@ -187,26 +186,6 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> 
     assert api.asked_as(Role.ANALYST)("POST", "/v1/score", json=a_record()).status_code == 200
     key_id = next(key.id for key in api.store.all_keys() if key.role is Role.SCORE)
     assert REGISTRY.get_sample_value("fraudstream_rate_limited_total", {"key_id": key_id}) == 3
-
-
-def test_the_limit_is_a_rate() -> None:
-    now_s = 0.0
-    limit = RateLimit(10, lambda: now_s)
-
-    def taken() -> int:
-        count = 0
-        while True:
-            try:
-                limit.take("a")
-            except RateLimited:
-                return count
-            count += 1
-
-    assert taken() == 10
-    now_s = 0.5
-    assert taken() == 5
-    now_s = 100.0
-    assert taken() == 10
 
 
 def test_a_request_has_an_id_of_its_own_or_the_callers(api: AnApi) -> None:

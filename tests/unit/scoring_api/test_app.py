@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator
 from fraud.contracts.decision import Decision
 from fraud.contracts.topics import TOPICS, Topic
 from fraud.contracts.transaction import MAX_RECORD_BYTES
-from scoring_api.access import Access, RateLimit
+from fraud.security.principals import RateLimit
+from scoring_api.access import Access
 from scoring_api.app import create_app
 from scoring_api.history import RecentHistory, read_processed
 from scoring_api.scoring import MAX_BODY_BYTES, MAX_RECORDS, Scoring

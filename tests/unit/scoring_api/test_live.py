@@ -15,8 +15,9 @@ from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
 
 from dashboards.panels import PANELS
 from fraud.security.api_keys import KeyStore, Role
+from fraud.security.principals import RateLimit
 from fraud.security.pseudonyms import Pseudonyms
-from scoring_api.access import Access, RateLimit
+from scoring_api.access import Access
 from scoring_api.app import create_app
 from scoring_api.decisions import NoSuchDecision
 from scoring_api.history import RecentHistory
