@@ -13,11 +13,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from fraud.contracts.decision import decode_processed
+from fraud.contracts.decision import (
+    Decision,
+    DecisionField,
+    Indexed,
+    decode_processed,
+    fields_of,
+)
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.personal import quotes_masked
 from fraud.contracts.times import utc_text
@@ -156,13 +163,7 @@ def to_document(raw: bytes | None, pseudonyms: Pseudonyms) -> Document:
             f"{DECISION_FIELD}.source",
         )
     body = _fields(record, pseudonyms)
-    fd = _decision(decision)
-    fd["source"] = {
-        "topic": topic,
-        "partition": partition,
-        "offset": offset,
-        "timestamp_ms": timestamp_ms,
-    }
+    fd = _declared(_DECISION, decision)
     if not pseudonyms.clear:
         _redact_reasons(fd["reasons"], record)
     body[DECISION_FIELD] = fd
@@ -286,72 +287,28 @@ def _redact_reasons(reasons: list[dict[str, Any]], record: dict[str, Any]) -> No
             reason["text"] = masked(reason["text"])
 
 
-def _rules(value: object) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": _text(rule.get("id")),
-            "version": _integer(rule.get("version")),
-            "outcome": _text(rule.get("outcome")),
-        }
-        for rule in _objects(value)
-    ]
-
-
-def _model(value: object) -> dict[str, Any]:
-    model = value if type(value) is dict else {}
-    return {"name": _text(model.get("name")), "version": _text(model.get("version"))}
-
-
-def _decision(decision: dict[str, Any]) -> dict[str, Any]:
-    body = {
-        "outcome": decision["outcome"],
-        "outcomes": [_text(outcome) for outcome in _list(decision.get("outcomes"))],
-        "score": _integer(decision.get("score")),
-        "probability": number(decision.get("probability")),
-        "reasons": [
-            {
-                "code": _text(reason.get("code")),
-                "text": _text(reason.get("text")),
-                "contribution": number(reason.get("contribution")),
-            }
-            for reason in _objects(decision.get("reasons"))
-        ],
-        "rules": _rules(decision.get("rules")),
-        "lists": [
-            {part: _text(hit.get(part)) for part in ("name", "use", "field")}
-            for hit in _objects(decision.get("lists"))
-        ],
-        "policy_version": _text(decision.get("policy_version")),
-        "features": _numbers(decision.get("features"), _FEATURES),
-        "history": _counts(decision.get("history")),
-        "duplicate": decision.get("duplicate") is True,
-        "scored_at": _time(decision.get("scored_at")),
-        "frauddetector_time": number(decision.get("frauddetector_time")),
-        "proc_time": number(decision.get("proc_time")),
-        "ttdf": number(decision.get("ttdf")),
-    }
-    if type(decision.get("model")) is dict:
-        body["model"] = _model(decision["model"])
-    versions, shadow = decision.get("versions"), decision.get("shadow")
-    if type(versions) is dict:
-        body["versions"] = {
-            "rules": _text(versions.get("rules")),
-            "lists": _texts(versions.get("lists")),
-        }
-    if type(shadow) is dict:
-        body["shadow"] = {
-            "outcome": _text(shadow.get("outcome")),
-            "score": _integer(shadow.get("score")),
-            "probability": number(shadow.get("probability")),
-            "rules": _rules(shadow.get("rules")),
-            "model": _model(shadow.get("model")),
-            "rules_version": _text(shadow.get("rules_version")),
-        }
+def _declared(fields: Sequence[DecisionField], value: dict[str, Any]) -> dict[str, Any]:
+    """Read what is declared of an object; parts that are no objects are left out."""
+    body: dict[str, Any] = {}
+    for field in fields:
+        name, entry = field.name, value.get(field.name)
+        if field.parts is None:
+            read = _READERS[field.indexed]
+            body[name] = list(map(read, _list(entry))) if field.is_list else read(entry)
+        elif field.is_list:
+            parts = fields_of(field.parts)
+            body[name] = [_declared(parts, item) for item in _objects(entry)]
+        elif type(entry) is dict:
+            body[name] = _declared(fields_of(field.parts), entry)
     return body
 
 
 def _integer(value: object) -> int | None:
     return value if type(value) is int and abs(value) < 2**31 else None
+
+
+def _long(value: object) -> int | None:
+    return value if type(value) is int and abs(value) < 2**63 else None
 
 
 def _list(value: object) -> list[Any]:
@@ -362,7 +319,11 @@ def _objects(value: object) -> list[dict[str, Any]]:
     return [item for item in _list(value) if type(item) is dict]
 
 
-def _numbers(value: object, known: frozenset[str]) -> dict[str, float]:
+def _is_true(value: object) -> bool:
+    return value is True
+
+
+def _numbers(value: object, known: frozenset[str] = _FEATURES) -> dict[str, float]:
     """Keep the numbers of an object by the names that we know: others would each be a new field."""
     if type(value) is not dict:
         return {}
@@ -394,3 +355,20 @@ def _texts(value: object) -> dict[str, str]:
 
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _INDEXED: Final = tuple((field.name, field.kind) for field in FIELDS)
+_READERS: Final[Mapping[Indexed | None, Callable[[object], Any]]] = {
+    Indexed.KEYWORD: _text,
+    Indexed.TEXT: _text,
+    Indexed.BOOLEAN: _is_true,
+    Indexed.INTEGER: _integer,
+    Indexed.LONG: _long,
+    Indexed.DOUBLE: number,
+    Indexed.DATE: _time,
+    Indexed.EPOCH_MS: _long,
+    Indexed.FEATURES: _numbers,
+    Indexed.COUNTS: _counts,
+    Indexed.STORED: _texts,
+}
+# Objects last: a rebuild ends in the same bytes as before.
+_DECISION: Final = sorted(
+    fields_of(Decision), key=lambda field: field.parts is not None and not field.is_list
+)

@@ -6,8 +6,11 @@ from hashlib import sha256
 from typing import Any, Final
 
 import orjson
+from pydantic import BaseModel
 
+from fraud.contracts.decision import Decision, Indexed, fields_of
 from fraud.contracts.transaction import DECISION_FIELD, FIELDS, Kind
+from fraud.features.declaration import AMOUNT
 from indexer.documents import (
     ALIAS,
     DEAD_LETTERS,
@@ -34,6 +37,8 @@ _DATE: Final[dict[str, Any]] = {
     "type": "date",
     "format": "strict_date_optional_time||epoch_millis",
 }
+_EPOCH_MS: Final[dict[str, Any]] = {"type": "date", "format": "epoch_millis"}
+_INTEGER: Final[dict[str, Any]] = {"type": "integer"}
 _NUMBER: Final[dict[str, Any]] = {"type": "double"}
 _FEATURE: Final[dict[str, Any]] = {"type": "float", "index": False}
 """As precise as the model reads it. Filters and figures read the column; a search tree for each of a
@@ -47,8 +52,38 @@ _BY_KIND: Final[dict[Kind, dict[str, Any]]] = {
 }
 
 
+_INDEXED: Final[dict[Indexed | None, dict[str, Any]]] = {
+    Indexed.KEYWORD: _KEYWORD,
+    Indexed.TEXT: {"type": "text"},
+    Indexed.BOOLEAN: {"type": "boolean"},
+    Indexed.INTEGER: _INTEGER,
+    Indexed.LONG: {"type": "long"},
+    Indexed.DOUBLE: _NUMBER,
+    Indexed.DATE: _DATE,
+    Indexed.EPOCH_MS: _EPOCH_MS,
+    # Sums of money are exact to the last cent.
+    Indexed.FEATURES: {"type": "object", "dynamic": True, "properties": {AMOUNT: _NUMBER}},
+    Indexed.COUNTS: {"type": "object", "dynamic": True},
+    Indexed.STORED: {"type": "object", "enabled": False},
+}
+_EACH: Final[dict[Indexed | None, dict[str, Any]]] = {
+    Indexed.FEATURES: _FEATURE,
+    Indexed.COUNTS: _INTEGER,
+}
+"""Mapping of each number of a field that is an object of them."""
+
+
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:
     return {"properties": properties}
+
+
+def _declared(declaration: type[BaseModel]) -> dict[str, Any]:
+    return _object(
+        **{
+            field.name: _declared(field.parts) if field.parts else _INDEXED[field.indexed]
+            for field in fields_of(declaration)
+        }
+    )
 
 
 def mapping() -> dict[str, Any]:
@@ -60,61 +95,23 @@ def mapping() -> dict[str, Any]:
     fields = {field.name: _BY_KIND[field.kind] for field in FIELDS}
     # The text as it came, and for what is one an address that can be searched by network.
     fields["ip_address"] = _KEYWORD | {"fields": {"ip": {"type": "ip", "ignore_malformed": True}}}
-    rules = _object(id=_KEYWORD, version={"type": "integer"}, outcome=_KEYWORD)
-    model = _object(name=_KEYWORD, version=_KEYWORD)
-    decision = _object(
-        outcome=_KEYWORD,
-        outcomes=_KEYWORD,
-        score={"type": "integer"},
-        probability=_NUMBER,
-        reasons=_object(code=_KEYWORD, text={"type": "text"}, contribution=_NUMBER),
-        rules=rules,
-        lists=_object(name=_KEYWORD, use=_KEYWORD, field=_KEYWORD),
-        model=model,
-        # Lists have the names that people give them: each would be a field.
-        versions=_object(rules=_KEYWORD, lists={"type": "object", "enabled": False}),
-        policy_version=_KEYWORD,
-        shadow=_object(
-            outcome=_KEYWORD,
-            score={"type": "integer"},
-            probability=_NUMBER,
-            rules=rules,
-            model=model,
-            rules_version=_KEYWORD,
-        ),
-        # Sums of money are exact to the last cent.
-        features={"type": "object", "dynamic": True, "properties": {"amount_base": _NUMBER}},
-        history={"type": "object", "dynamic": True},
-        duplicate={"type": "boolean"},
-        scored_at=_DATE,
-        frauddetector_time=_NUMBER,
-        proc_time=_NUMBER,
-        ttdf=_NUMBER,
-        source=_object(
-            topic=_KEYWORD,
-            partition={"type": "integer"},
-            offset={"type": "long"},
-            timestamp_ms={"type": "date", "format": "epoch_millis"},
-        ),
-    )
     return {
         "dynamic": False,
         "dynamic_templates": [
             {
-                "features": {"path_match": f"{DECISION_FIELD}.features.*", "mapping": _FEATURE},
-            },
-            {
-                "history": {
-                    "path_match": f"{DECISION_FIELD}.history.*",
-                    "mapping": {"type": "integer"},
+                field.name: {
+                    "path_match": f"{DECISION_FIELD}.{field.name}.*",
+                    "mapping": _EACH[field.indexed],
                 }
-            },
+            }
+            for field in fields_of(Decision)
+            if field.indexed in _EACH
         ],
         "properties": fields
         | {
             EMAIL_DOMAIN: _KEYWORD,
             LOCATION: {"type": "geo_point", "ignore_malformed": True},
-            DECISION_FIELD: decision,
+            DECISION_FIELD: _declared(Decision),
             DECISION_MS: {"type": "long"},
             SHADOW_AGREES: {"type": "boolean"},
             "label": _object(label=_KEYWORD, label_time=_DATE, source=_KEYWORD),
@@ -154,7 +151,7 @@ def dead_letter_mapping() -> dict[str, Any]:
     """Describe a dead letter: why, whence, how large, and where it lies."""
     coordinates = {
         "topic": _KEYWORD,
-        "partition": {"type": "integer"},
+        "partition": _INTEGER,
         "offset": {"type": "long"},
     }
     return {
@@ -164,11 +161,9 @@ def dead_letter_mapping() -> dict[str, Any]:
             "error_message": _KEYWORD | {"fields": {"text": {"type": "text"}}},
             "failed_at": _DATE,
             "source": _object(**coordinates),
-            "dead_letter": _object(
-                **coordinates, timestamp_ms={"type": "date", "format": "epoch_millis"}
-            ),
-            "key_bytes": {"type": "integer"},
-            "value_bytes": {"type": "integer"},
+            "dead_letter": _object(**coordinates, timestamp_ms=_EPOCH_MS),
+            "key_bytes": _INTEGER,
+            "value_bytes": _INTEGER,
         },
     }
 

@@ -184,11 +184,11 @@ class _Found:
         numbers = self._numbers
         found = np.empty(len(past), np.int64)
         for at, ruling in enumerate(self.evaluator.evaluate(past.columns(self.evaluator.lists))):
-            number = numbers.get(ruling.matched)
+            number = numbers.get(ruling.json)
             if number is None:
-                number = numbers[ruling.matched] = len(numbers)
+                number = numbers[ruling.json] = len(numbers)
                 self.rulings.append(ruling)
-                self._parsed.append(orjson.loads(b"{%b}" % ruling.matched))
+                self._parsed.append(orjson.loads(b"{%b}" % ruling.json))
             found[at] = number
         return found
 

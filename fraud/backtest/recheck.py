@@ -322,7 +322,7 @@ def _decision(
     one: _Whole, ruling: Ruling, score: int, probability: float
 ) -> dict[str, tuple[Any, Any]]:
     """Give, by field, what a decision says and what it should say."""
-    matched = orjson.loads(b"{%b}" % ruling.matched)
+    matched = orjson.loads(b"{%b}" % ruling.json)
     said = one.reasons[: len(ruling.reasons)]
     return {
         "outcome": (one.outcome, ruling.outcome),

@@ -1,12 +1,21 @@
-"""The decision: what the record gains as its field `fd` on `processed_transactions` and over REST."""
+"""The decision: what the record gains as its field `fd` on `processed_transactions` and over REST.
+
+`Decision` declares it once: type, index mapping and meaning of each field. The JSON that the engine
+writes, the decision of failed scoring, the index, what readers of past decisions read, the schema
+and docs/decision.md follow from it by `fields_of`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.transaction import DECISION_FIELD
@@ -28,6 +37,29 @@ class Outcome(StrEnum):
 _SEVERITY: Final = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
+class Indexed(StrEnum):
+    """How the search index holds a field: `indexer.template` has the mapping of each."""
+
+    KEYWORD = "exact text"
+    TEXT = "words"
+    BOOLEAN = "boolean"
+    INTEGER = "integer"
+    LONG = "long integer"
+    DOUBLE = "double"
+    DATE = "date"
+    EPOCH_MS = "date, epoch milliseconds"
+    FEATURES = "number by feature"
+    COUNTS = "integer by key"
+    STORED = "kept, not indexed"
+
+
+class Shared(StrEnum):
+    """Which decisions have a value in common: its JSON is written once for all of them."""
+
+    BY_RULING = "ruling"
+    BY_POLICY = "policy"
+
+
 class _Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -35,10 +67,15 @@ class _Contract(BaseModel):
 class Reason(_Contract):
     """Why: a rule's own reason, a list, or one feature's part in the score."""
 
-    code: Annotated[str, Field(description="Stable reason code, or the rule's id.")]
-    text: Annotated[str, Field(description="The reason in words a person understands.")]
+    code: Annotated[
+        str, Indexed.KEYWORD, Field(description="Stable reason code, or the rule's id.")
+    ]
+    text: Annotated[
+        str, Indexed.TEXT, Field(description="The reason in words a person understands.")
+    ]
     contribution: Annotated[
         float | None,
+        Indexed.DOUBLE,
         Field(description="Part of the feature in the log odds of fraud (TreeSHAP); above 0 raises the score. Null for a reason that is no feature."),
     ]  # fmt: skip
 
@@ -46,78 +83,116 @@ class Reason(_Contract):
 class RuleHit(_Contract):
     """A rule that matched."""
 
-    id: Annotated[str, Field(description="Stable rule id.")]
-    version: Annotated[int, Field(ge=1, description="Version of the rule.")]
-    outcome: Annotated[Outcome, Field(description="Outcome that the rule asks for.")]
+    id: Annotated[str, Indexed.KEYWORD, Field(description="Stable rule id.")]
+    version: Annotated[int, Indexed.INTEGER, Field(ge=1, description="Version of the rule.")]
+    outcome: Annotated[
+        Outcome, Indexed.KEYWORD, Field(description="Outcome that the rule asks for.")
+    ]
 
 
 class ListHit(_Contract):
     """A list that the transaction is on, of those that mean something by themselves."""
 
-    name: Annotated[str, Field(description="The list's name.")]
-    use: Annotated[str, Field(description="What being on it means: allow, block or watch.")]
-    field: Annotated[str, Field(description="The field whose value is on it.")]
+    name: Annotated[str, Indexed.KEYWORD, Field(description="The list's name.")]
+    use: Annotated[
+        str,
+        Indexed.KEYWORD,
+        Field(description="What being on it means: allow, block or watch."),
+    ]
+    field: Annotated[str, Indexed.KEYWORD, Field(description="The field whose value is on it.")]
 
 
 class Versions(_Contract):
     """What `policy_version` pins, by name: all that is needed to decide again."""
 
-    rules: Annotated[str, Field(description="Version of the rule set.")]
-    lists: Annotated[dict[str, str], Field(description="Version of each list.")]
+    rules: Annotated[str, Indexed.KEYWORD, Field(description="Version of the rule set.")]
+    # Lists have the names that people give them: each would be a field of the index.
+    lists: Annotated[dict[str, str], Indexed.STORED, Field(description="Version of each list.")]
 
 
 class ModelRef(_Contract):
     """The model that scored."""
 
-    name: str
-    version: Annotated[str, Field(description="Content hash of the model, shortened.")]
+    name: Annotated[str, Indexed.KEYWORD, "Name of the model."]
+    version: Annotated[
+        str, Indexed.KEYWORD, Field(description="Content hash of the model, shortened.")
+    ]
 
 
 class Shadow(_Contract):
     """What the challenger would have decided: recorded, never acted on."""
 
-    outcome: Annotated[Outcome, Field(description="Its outcome.")]
-    score: Annotated[int | None, Field(ge=0, le=1000, description="Its score.")]
-    probability: Annotated[float | None, Field(ge=0, le=1, description="Its model's output.")]
+    outcome: Annotated[Outcome, Indexed.KEYWORD, Field(description="Its outcome.")]
+    score: Annotated[int | None, Indexed.INTEGER, Field(ge=0, le=1000, description="Its score.")]
+    probability: Annotated[
+        float | None, Indexed.DOUBLE, Field(ge=0, le=1, description="Its model's output.")
+    ]
     rules: Annotated[list[RuleHit], Field(description="Rules that matched.")]
-    model: ModelRef
-    rules_version: Annotated[str, Field(description="Version of its rule set.")]
+    model: Annotated[ModelRef, "The challenging model."]
+    rules_version: Annotated[str, Indexed.KEYWORD, Field(description="Version of its rule set.")]
 
 
 class Source(_Contract):
     """Coordinates of the input record on Kafka."""
 
-    topic: str
-    partition: Annotated[int, Field(ge=0)]
-    offset: Annotated[int, Field(ge=0)]
-    timestamp_ms: Annotated[int, Field(description="Kafka's timestamp, UTC epoch milliseconds.")]
+    topic: Annotated[str, Indexed.KEYWORD, "Topic of the input."]
+    partition: Annotated[int, Indexed.INTEGER, "Partition of the topic.", Field(ge=0)]
+    offset: Annotated[int, Indexed.LONG, "Offset in the partition.", Field(ge=0)]
+    timestamp_ms: Annotated[
+        int, Indexed.EPOCH_MS, Field(description="Kafka's timestamp, UTC epoch milliseconds.")
+    ]
 
 
 class Decision(_Contract):
     """The field `fd`. Times in milliseconds; score and probability: high = fraud."""
 
-    outcome: Annotated[Outcome, Field(description="What to do with the transaction.")]
+    outcome: Annotated[
+        Outcome,
+        Indexed.KEYWORD,
+        Shared.BY_RULING,
+        Field(description="What to do with the transaction."),
+    ]
     outcomes: Annotated[
-        list[Outcome], Field(description="Outcomes of all rules that matched, in their order.")
+        list[Outcome],
+        Indexed.KEYWORD,
+        Shared.BY_RULING,
+        Field(description="Outcomes of all rules that matched, in their order."),
     ]
     score: Annotated[
         int | None,
+        Indexed.INTEGER,
         Field(ge=0, le=1000, description="0-1000, tied to the false-positive rate: 900 at 2 %, 950 at 1 %. Null when scoring failed."),
     ]  # fmt: skip
     probability: Annotated[
-        float | None, Field(ge=0, le=1, description="The model's output. Null when scoring failed.")
+        float | None,
+        Indexed.DOUBLE,
+        Field(ge=0, le=1, description="The model's output. Null when scoring failed."),
     ]
     reasons: Annotated[list[Reason], Field(description="Empty for approve.")]
-    rules: Annotated[list[RuleHit], Field(description="Rules that matched and count.")]
-    lists: Annotated[list[ListHit], Field(description="Lists that the transaction is on.")] = []
-    model: ModelRef
-    versions: Annotated[Versions | None, Field(description="What policy_version pins.")] = None
-    policy_version: Annotated[str, Field(description="Pins rules, lists, thresholds and models.")]
+    rules: Annotated[
+        list[RuleHit], Shared.BY_RULING, Field(description="Rules that matched and count.")
+    ]
+    lists: Annotated[
+        list[ListHit], Shared.BY_RULING, Field(description="Lists that the transaction is on.")
+    ] = []
+    model: Annotated[ModelRef, Shared.BY_POLICY, "The model that scored."]
+    versions: Annotated[
+        Versions | None, Shared.BY_POLICY, Field(description="What policy_version pins.")
+    ] = None
+    policy_version: Annotated[
+        str,
+        Indexed.KEYWORD,
+        Shared.BY_POLICY,
+        Field(description="Pins rules, lists, thresholds and models."),
+    ]
     features: Annotated[
-        dict[str, float | None], Field(description="The feature vector by name; null = not known.")
+        dict[str, float | None],
+        Indexed.FEATURES,
+        Field(description="The feature vector by name; null = not known."),
     ]
     history: Annotated[
         dict[str, int],
+        Indexed.COUNTS,
         Field(description="Rows of history seen per key, the transaction itself not counted."),
     ]
     shadow: Annotated[
@@ -125,20 +200,89 @@ class Decision(_Contract):
         Field(description="What the challenger would have decided; null without one."),
     ] = None
     duplicate: Annotated[
-        bool, Field(description="Whether the event_id was in its entity's history already.")
+        bool,
+        Indexed.BOOLEAN,
+        Field(description="Whether the event_id was in its entity's history already."),
     ]
     scored_at: Annotated[
         str,
+        Indexed.DATE,
         Field(
             description="When scoring began, ISO 8601, UTC: the time that rules and lists are judged at."
         ),
     ]
     frauddetector_time: Annotated[
-        float, Field(ge=0, description="Time in scoring, ms: of its whole batch.")
+        float, Indexed.DOUBLE, Field(ge=0, description="Time in scoring, ms: of its whole batch.")
     ]
-    proc_time: Annotated[float, Field(description="From event_time to the start of scoring, ms.")]
-    ttdf: Annotated[float, Field(description="From event_time to the decision, ms.")]
+    proc_time: Annotated[
+        float,
+        Indexed.DOUBLE,
+        Field(description="From event_time to the start of scoring, ms."),
+    ]
+    ttdf: Annotated[
+        float, Indexed.DOUBLE, Field(description="From event_time to the decision, ms.")
+    ]
     source: Annotated[Source | None, Field(description="Null over REST.")]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionField:
+    """A field of the decision or of a part of it, as it is declared.
+
+    Attributes:
+        name: Its key.
+        annotation: Its Python type.
+        parts: The class that declares its keys, or those of its items; None for a value.
+        is_list: Whether it is a list.
+        is_nullable: Whether it may be null.
+        is_required: Whether it may not be missing.
+        indexed: How it is indexed; None when `parts` says.
+        shared: What its value hangs on alone; None when each decision has its own.
+        meaning: One sentence.
+    """
+
+    name: str
+    annotation: Any
+    parts: type[BaseModel] | None
+    is_list: bool
+    is_nullable: bool
+    is_required: bool
+    indexed: Indexed | None
+    shared: Shared | None
+    meaning: str
+
+    @property
+    def empty(self) -> bytes:
+        """JSON of a value that is not known: null, or nothing in it."""
+        if self.is_nullable:
+            return b"null"
+        return b"[]" if self.is_list else b"{}"
+
+
+@cache
+def fields_of(declaration: type[BaseModel]) -> tuple[DecisionField, ...]:
+    """Return the fields of `Decision`, or of a part of it, in their order."""
+    return tuple(_read_field(name, field) for name, field in declaration.model_fields.items())
+
+
+def _read_field(name: str, field: FieldInfo) -> DecisionField:
+    annotation: Any = field.annotation
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    value = next(option for option in options if option is not NoneType)
+    is_list = get_origin(value) is list
+    item = get_args(value)[0] if is_list else value
+    said = {type(entry): entry for entry in field.metadata}
+    return DecisionField(
+        name=name,
+        annotation=annotation,
+        parts=item if isinstance(item, type) and issubclass(item, BaseModel) else None,
+        is_list=is_list,
+        is_nullable=NoneType in options,
+        is_required=field.is_required(),
+        indexed=said.get(Indexed),
+        shared=said.get(Shared),
+        meaning=field.description or said[str],
+    )
 
 
 def decode_processed(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,10 +316,7 @@ def decode_processed(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]
             f"{DECISION_FIELD}.outcome",
         )
     source = decision.get("source")
-    if (
-        type(source) is not dict
-        or not {"topic", "partition", "offset", "timestamp_ms"} <= source.keys()
-    ):
+    if type(source) is not dict or not Source.model_fields.keys() <= source.keys():
         raise InvalidMessage(
             ErrorCode.MISSING_FIELD,
             f"{DECISION_FIELD}.source: expected topic, partition, offset and timestamp_ms",

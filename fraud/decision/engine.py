@@ -14,9 +14,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.contracts.decision import Outcome
+from fraud.contracts.decision import Decision, Outcome, Shared, fields_of
 from fraud.contracts.times import utc_text
 from fraud.decision.columns import Columns, Fields
+from fraud.decision.encoding import DECISION, SHADOW, shared_json
 from fraud.decision.policy import Policy, RuleEvaluator, Ruling
 from fraud.decision.reasons import SCORING_FAILED, top_reasons
 from fraud.decision.scorer import Scorer
@@ -27,7 +28,21 @@ from fraud.features.vector import FEATURE_NAMES, vectors
 _FEATURES_JSON: Final = (
     b"{" + b",".join(orjson.dumps(name) + b":%b" for name in FEATURE_NAMES) + b"}"
 )
+_HISTORY_JSON: Final = b"{" + b",".join(orjson.dumps(key.name) + b":%d" for key in KEYS) + b"}"
 _NULL: Final = b"null"
+_FAILED_RULING: Final = shared_json(
+    Shared.BY_RULING,
+    {"outcome": Outcome.REVIEW, "outcomes": [Outcome.REVIEW], "rules": [], "lists": []},
+)
+_FAILED_REASONS: Final = orjson.dumps(
+    [
+        {
+            "code": SCORING_FAILED,
+            "text": "Scoring failed, so a person has to look.",
+            "contribution": None,
+        }
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +130,14 @@ class Engine:
         self.policy = policy
         self._clock = clock
         self._timer = timer
-        pinned = {
-            "model": scorer.ref.model_dump(),
-            "versions": policy.versions,
-            "policy_version": policy.version,
-        }
-        self._pinned = orjson.dumps(pinned)[1:-1]
+        self._pinned = shared_json(
+            Shared.BY_POLICY,
+            {
+                "model": scorer.ref.model_dump(),
+                "versions": policy.versions,
+                "policy_version": policy.version,
+            },
+        )
         self._evaluator = RuleEvaluator(policy.rules, policy.lists)
         self._shadow: _Shadow | None = None
         if policy.challenge is not None:
@@ -153,48 +170,30 @@ class Engine:
                 ]
             return [self._failed(batch, started_ms, started, error)]
         shadows, shadow_error = self._shadows(columns, matrix, scores, probabilities)
-        history_columns = [history[key.name] for key in KEYS]
-        rows_json = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
-        event_times = batch.packed.records[KEYS[0].name]["event_time_ms"].tolist()
+        features = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
         taken_ms = (self._timer() - started) * 1000
-        times = self._times(started_ms, taken_ms)
-        decided = []
-        for at, (ruling, score, probability) in enumerate(
-            zip(rulings, scores, probabilities.tolist(), strict=True)
-        ):
-            why = reasons.get(at)
-            json = b"".join(
-                (
-                    b'{"outcome":"',
-                    ruling.outcome.value.encode(),
-                    b'",',
-                    ruling.matched,
-                    b',"score":%d,"probability":%b' % (score, orjson.dumps(probability)),
-                    b',"reasons":',
-                    b"[]" if why is None else orjson.dumps(why),
-                    b",",
-                    self._pinned,
-                    b',"features":',
-                    _FEATURES_JSON % tuple(rows_json[at].split(b",")),
-                    b',"history":',
-                    orjson.dumps(
-                        {
-                            key.name: column[at]
-                            for key, column in zip(KEYS, history_columns, strict=True)
-                        }
-                    ),
-                    b',"shadow":',
-                    _NULL if shadows is None else shadows[at],
-                    b',"duplicate":',
-                    b"true" if batch.duplicates[at] else b"false",
-                    times(event_times[at]),
-                    b',"source":',
-                    orjson.dumps(batch.sources[at]),
-                    b"}",
-                )
-            )
-            decided.append(Decided(ruling.outcome, json, shadow_error=shadow_error))
-        return decided
+        json = DECISION.encode(
+            {
+                **self._unscored_fields(batch, started_ms, taken_ms),
+                Shared.BY_RULING: [ruling.json for ruling in rulings],
+                "score": _items(orjson.dumps(scores)),
+                "probability": _items(orjson.dumps(probabilities.tolist())),
+                "reasons": [
+                    orjson.dumps(reasons[at]) if at in reasons else b"[]"
+                    for at in range(len(batch))
+                ],
+                "features": [_FEATURES_JSON % tuple(row.split(b",")) for row in features],
+                "history": [
+                    _HISTORY_JSON % counts
+                    for counts in zip(*(history[key.name] for key in KEYS), strict=True)
+                ],
+                "shadow": shadows or [_NULL] * len(batch),
+            }
+        )
+        return [
+            Decided(ruling.outcome, decision, shadow_error=shadow_error)
+            for ruling, decision in zip(rulings, json, strict=True)
+        ]
 
     def _shadows(
         self,
@@ -215,20 +214,23 @@ class Engine:
         except Exception as error:
             return None, type(error).__name__
 
-    def _times(self, started_ms: int, taken_ms: float) -> Callable[[int], bytes]:
+    def _unscored_fields(
+        self, batch: Batch, started_ms: int, taken_ms: float
+    ) -> dict[str, list[bytes]]:
+        """Return JSON of the fields that scoring, failed or not, has no part in."""
+        count = len(batch)
+        event_times = batch.packed.records[KEYS[0].name]["event_time_ms"].tolist()
         now_ms = self._clock()
-        # The time that rules and lists were judged at, so that they can be again.
-        scored_at = utc_text(started_ms).encode()
-
-        def times(event_time_ms: int) -> bytes:
-            return b',"scored_at":"%b","frauddetector_time":%.3f,"proc_time":%d,"ttdf":%d' % (
-                scored_at,
-                taken_ms,
-                started_ms - event_time_ms,
-                now_ms - event_time_ms,
-            )
-
-        return times
+        return {
+            Shared.BY_POLICY: [self._pinned] * count,
+            "duplicate": [b"true" if duplicate else b"false" for duplicate in batch.duplicates],
+            # The time that rules and lists were judged at, so that they can be again.
+            "scored_at": [orjson.dumps(utc_text(started_ms))] * count,
+            "frauddetector_time": [b"%.3f" % taken_ms] * count,
+            "proc_time": [b"%d" % (started_ms - event_time_ms) for event_time_ms in event_times],
+            "ttdf": [b"%d" % (now_ms - event_time_ms) for event_time_ms in event_times],
+            "source": [orjson.dumps(source) for source in batch.sources],
+        }
 
     def _reasons(
         self, matrix: NDArray[np.float32], rulings: Sequence[Ruling]
@@ -244,29 +246,12 @@ class Engine:
         }
 
     def _failed(self, batch: Batch, started_ms: int, started: float, error: Exception) -> Decided:
-        event_time_ms = int(batch.packed.records[KEYS[0].name]["event_time_ms"][0])
-        times = self._times(started_ms, (self._timer() - started) * 1000)(event_time_ms)
-        head = {
-            "outcome": Outcome.REVIEW,
-            "outcomes": [Outcome.REVIEW],
-            "rules": [],
-            "lists": [],
-            "score": None,
-            "probability": None,
-            "reasons": [
-                {
-                    "code": SCORING_FAILED,
-                    "text": "Scoring failed, so a person has to look.",
-                    "contribution": None,
-                }
-            ],
-            "features": {},
-            "history": {},
-            "shadow": None,
-            "duplicate": bool(batch.duplicates[0]),
-            "source": batch.sources[0],
-        }
-        json = orjson.dumps(head)[:-1] + b"," + self._pinned + times + b"}"
+        taken_ms = (self._timer() - started) * 1000
+        (json,) = DECISION.encode(
+            {field.name: [field.empty] for field in fields_of(Decision)}
+            | self._unscored_fields(batch, started_ms, taken_ms)
+            | {Shared.BY_RULING: [_FAILED_RULING], "reasons": [_FAILED_REASONS]}
+        )
         # The type alone: an exception's text may hold the values it failed on.
         return Decided(Outcome.REVIEW, json, error=type(error).__name__)
 
@@ -277,22 +262,25 @@ class _Shadow:
     def __init__(self, scorer: Scorer, evaluator: RuleEvaluator) -> None:
         self.scorer = scorer
         self._evaluator = evaluator
-        pinned = {"model": scorer.ref.model_dump(), "rules_version": evaluator.rules.version}
-        self._pinned = orjson.dumps(pinned)[1:-1]
+        self._model = orjson.dumps(scorer.ref.model_dump())
+        self._rules_version = orjson.dumps(evaluator.rules.version)
 
     def decide(
         self, columns: Columns, scores: Sequence[int], probabilities: NDArray[np.float64]
     ) -> list[bytes]:
-        return [
-            b'{"outcome":"%b","score":%d,"probability":%b,"rules":%b,%b}'
-            % (
-                ruling.outcome.value.encode(),
-                score,
-                orjson.dumps(probability),
-                ruling.rules,
-                self._pinned,
-            )
-            for ruling, score, probability in zip(
-                self._evaluator.evaluate(columns), scores, probabilities.tolist(), strict=True
-            )
-        ]
+        rulings = self._evaluator.evaluate(columns)
+        return SHADOW.encode(
+            {
+                "outcome": [orjson.dumps(ruling.outcome) for ruling in rulings],
+                "score": _items(orjson.dumps(scores)),
+                "probability": _items(orjson.dumps(probabilities.tolist())),
+                "rules": [ruling.rules for ruling in rulings],
+                "model": [self._model] * len(rulings),
+                "rules_version": [self._rules_version] * len(rulings),
+            }
+        )
+
+
+def _items(array: bytes) -> list[bytes]:
+    """Split a JSON array of numbers."""
+    return array[1:-1].split(b",")

@@ -12,9 +12,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.contracts.decision import ModelRef, Outcome
+from fraud.contracts.decision import ModelRef, Outcome, Shared
 from fraud.contracts.lists import ListType, ListUse
 from fraud.decision.columns import Columns
+from fraud.decision.encoding import shared_json
 from fraud.decision.lists import Lookup
 from fraud.decision.rule_sets import CompiledRule, CompiledRules
 
@@ -37,13 +38,13 @@ class Ruling:
 
     Attributes:
         outcome: The outcome that wins.
-        matched: The decision's `outcomes`, `rules` and `lists`, as the inside of a JSON object.
+        json: The fields of the decision that hang on it alone, as the inside of a JSON object.
         rules: The decision's `rules` alone, as JSON.
         reasons: Reasons that rules and lists give themselves, as the contract's `Reason`.
     """
 
     outcome: Outcome
-    matched: bytes
+    json: bytes
     rules: bytes
     reasons: tuple[dict[str, Any], ...]
 
@@ -110,6 +111,7 @@ def _rule(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling:
         for rule in (one.rule for one in rules)
     ]
     matched = {
+        "outcome": outcome,
         "outcomes": asked or [outcome],
         "rules": named,
         "lists": [{"name": one.name, "use": one.use, "field": one.type.field} for one in lists],
@@ -123,7 +125,9 @@ def _rule(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling:
         for rule in (one.rule for one in rules)
         if rule.reason and rule.outcome is not Outcome.APPROVE
     ]
-    return Ruling(outcome, orjson.dumps(matched)[1:-1], orjson.dumps(named), tuple(reasons))
+    return Ruling(
+        outcome, shared_json(Shared.BY_RULING, matched), orjson.dumps(named), tuple(reasons)
+    )
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ class Naive:
                     at_ms,  # noqa: B023
                 )
                 (ruling,) = RuleEvaluator(rules, LISTS).evaluate(columns)
-                return {"outcome": ruling.outcome, **orjson.loads(b"{%b}" % ruling.matched)}
+                return {"outcome": ruling.outcome, **orjson.loads(b"{%b}" % ruling.json)}
 
             self.rows.append(
                 {
