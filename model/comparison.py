@@ -2,7 +2,7 @@
 
 The challenger's decision stands beside the champion's in each record (`fd.shadow`). Figures that
 hang on labels come with an interval: entities are drawn again, the same for both (see
-`model.evaluation`).
+`fraud.backtest.resampling`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,17 @@ from fraud.backtest.past_decisions import (
     PastReader,
     Wanted,
 )
+from fraud.backtest.resampling import (
+    RESAMPLES,
+    FigurePath,
+    Floats,
+    Ranking,
+    ResampledFigures,
+    average_precision_of,
+    difference,
+    number,
+    resample,
+)
 from fraud.contracts.decision import Outcome
 from fraud.contracts.times import DAY_MS, utc_text
 from fraud.contracts.topics import Topic
@@ -39,22 +50,11 @@ from fraud.features.vector import FEATURE_AT
 from fraud.kafka.range_reader import TopicSpan
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.settings import KafkaSettings
-from model.evaluation import (
-    RESAMPLES,
-    Floats,
-    Measured,
-    Path,
-    Ranking,
-    curve_figures,
-    difference,
-    draws,
-    number,
-)
 
 _OUTCOMES: Final = tuple(Outcome)
 _MOST: Final = 1000
 
-FIGURES: Final[tuple[tuple[str, Path, bool], ...]] = (
+FIGURES: Final[tuple[tuple[str, FigurePath, bool], ...]] = (
     ("average precision of the probabilities", ("average_precision",), True),
     ("fraud caught (review or block)", ("acted", "recall"), True),
     ("false positives (review or block)", ("acted", "false_positive_rate"), False),
@@ -360,22 +360,10 @@ def _quality(found: _Combination, resamples: int) -> Quality | None:
     entities = int(entity.max()) + 1
     money = np.clip(np.nan_to_num(np.array(found.amount)), 0, None)
     sides = [
-        _Side(np.array(probability), np.array(severity), fraud, money)
+        _Side(np.array(probability), np.array(severity), fraud, money, entity)
         for probability, severity in zip(found.probability, found.severity, strict=True)
     ]
-    measured = [
-        Measured(side.figures(np.ones(len(fraud))), {}, {}, {}) for side in sides
-    ]  # fmt: skip
-    for one in measured:
-        one.resampled.update({path: np.full(resamples, np.nan) for path in one.figures})
-    for at, drawn in enumerate(draws(entities, resamples)):
-        weight = drawn[entity]
-        if not weight[fraud].any() or not weight[~fraud].any():
-            continue
-        for side, one in zip(sides, measured, strict=True):
-            for path, value in side.figures(weight).items():
-                one.resampled[path][at] = value
-    champion, challenger = measured
+    champion, challenger = (resample(side.figures, entities, resamples) for side in sides)
     return Quality(
         labelled=len(fraud),
         fraud=int(fraud.sum()),
@@ -394,19 +382,25 @@ class _Side:
         severity: NDArray[Any],
         fraud: NDArray[np.bool_],
         money: Floats,
+        entity: NDArray[np.int64],
     ) -> None:
         self._ranking = Ranking(probability, fraud)
         self._fraud = fraud
         self._money = money * fraud
+        self._entity = entity
         self._asked = {
             "acted": severity >= Outcome.REVIEW.severity,
             "blocked": severity >= Outcome.BLOCK.severity,
         }
 
-    def figures(self, weight: Floats) -> dict[Path, float]:
-        figures = curve_figures(*self._ranking.sums(weight))
+    def figures(self, drawn: Floats) -> dict[FigurePath, float]:
+        weight = drawn[self._entity]
         frauds, money = float(weight[self._fraud].sum()), float(weight @ self._money)
         legitimate = float(weight.sum()) - frauds
+        if not frauds or not legitimate:
+            return {}
+        precision = average_precision_of(*self._ranking.sums(weight))
+        figures: dict[FigurePath, float] = {("average_precision",): precision}
         for name, asked in self._asked.items():
             taken, caught = float(weight[asked].sum()), float(weight[asked & self._fraud].sum())
             for what, part, whole in (
@@ -420,7 +414,11 @@ class _Side:
 
 
 def _figure(
-    champion: Measured, challenger: Measured, name: str, path: Path, more_is_better: bool
+    champion: ResampledFigures,
+    challenger: ResampledFigures,
+    name: str,
+    path: FigurePath,
+    more_is_better: bool,
 ) -> FigureDifference:
     found = difference(challenger, champion, path)
     low, high = found.low, found.high

@@ -1,15 +1,14 @@
 """Evaluation: how good a model is on transactions that came after all it was trained on.
 
-Every figure comes with an interval: the middle 95 % of what it is when the *entities* of the period
-are drawn again with replacement. One thief makes many transactions that are caught or missed
-together; drawing transactions would call that evidence many times over.
+Every figure comes with an interval, by drawing the *entities* of the period again
+(`fraud.backtest.resampling`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -17,15 +16,23 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud.backtest.resampling import (
+    INTERVAL,
+    RESAMPLES,
+    FigurePath,
+    Floats,
+    Ranking,
+    ResampledFigures,
+    average_precision_of,
+    draws,
+    number,
+    resample,
+)
 from fraud.contracts.times import DAY_MS
 from fraud.decision.scale import ScoreScale
 from model.datasets import DatasetError
 
-Floats = NDArray[np.float64]
-Labels = NDArray[np.int8]
 Ints = NDArray[np.int64]
-Path = tuple[str, ...]
-"""Where a figure stands in the report, from the outside in."""
 
 UNKNOWN: Final = -1
 """Stands for a label that is not known."""
@@ -36,13 +43,6 @@ FALSE_POSITIVE_RATES: Final = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06)
 SCORES: Final = (950, 900)
 """Scores at which the default rules act: block from the first, review from the second."""
 
-RESAMPLES: Final = 200
-"""Enough for the ends of a 95 % interval to hold still to about a tenth of its width."""
-
-INTERVAL: Final = (2.5, 97.5)
-"""Ends of the intervals, per cent of the resamples."""
-
-_RESAMPLING_SEED: Final = 20_221_107
 _BIN_SHARES: Final = (0.5, 0.25, 0.15, 0.05, 0.03, 0.01, 0.005, 0.005)
 """Share of the transactions in each bin of the reliability, least probable first: fraud is rare, so
 the bins are narrow where it is."""
@@ -50,7 +50,7 @@ _CURVE_POINTS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class MeasuredPeriod:
     """Transactions to measure on; all of length n.
 
     Attributes:
@@ -64,7 +64,7 @@ class Period:
     """
 
     matrix: NDArray[np.float32]
-    label: Labels
+    label: NDArray[np.int8]
     entity: Ints
     event_time_ms: Ints
     amount: Floats
@@ -79,14 +79,14 @@ class Period:
         """Whether what each transaction is in truth is known."""
         return bool(self.campaigns)
 
-    def since(self, time_ms: int) -> Period:
+    def since(self, time_ms: int) -> MeasuredPeriod:
         """Return the transactions from a time on."""
         return self.rows(self.event_time_ms >= time_ms)
 
-    def rows(self, chosen: NDArray[np.bool_]) -> Period:
+    def rows(self, chosen: NDArray[np.bool_]) -> MeasuredPeriod:
         """Return some of the transactions."""
         entity = np.unique(self.entity[chosen], return_inverse=True)[1]
-        return Period(
+        return MeasuredPeriod(
             self.matrix[chosen],
             self.label[chosen],
             entity.astype(np.int64),
@@ -127,7 +127,7 @@ class Period:
         return file.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Period:
+    def from_bytes(cls, content: bytes) -> MeasuredPeriod:
         """Read what `to_bytes` wrote.
 
         Raises:
@@ -181,18 +181,14 @@ def average_precision(label: NDArray[Any], score: NDArray[Any]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Figures, and what they are in each resample.
+class Measured(ResampledFigures):
+    """What was measured of a model.
 
     Attributes:
-        figures: By where they stand in the report.
-        resampled: The same per resample, shape (resamples,), NaN where one has no such figure.
         facts: JSON values that have no interval.
         curves: Points to plot, JSON values.
     """
 
-    figures: dict[Path, float]
-    resampled: dict[Path, Floats]
     facts: dict[str, Any]
     curves: dict[str, Any]
 
@@ -201,74 +197,27 @@ class Measured:
         report: dict[str, Any] = dict(self.facts)
         intervals: dict[str, Any] = {}
         for path, value in self.figures.items():
+            ends = self.interval(path)
             _put(report, path, number(value))
-            _put(intervals, path, _interval(self.resampled[path]))
+            _put(intervals, path, None if ends is None else list(ends))
         return {**report, "intervals": intervals}
 
-    def interval(self, path: Path) -> tuple[float, float] | None:
-        """Return the ends of a figure's interval, None where no resample has it."""
-        ends = _interval(self.resampled[path])
-        return None if ends is None else (ends[0], ends[1])
 
-
-def _put(report: dict[str, Any], path: Path, value: Any) -> None:
+def _put(report: dict[str, Any], path: FigurePath, value: Any) -> None:
     for name in path[:-1]:
         report = report.setdefault(name, {})
     report[path[-1]] = value
 
 
-def number(value: float) -> float | None:
-    """Return a figure as JSON has it: None when it is not known."""
-    return float(value) if np.isfinite(value) else None
-
-
-def _interval(resampled: Floats) -> list[float] | None:
-    known = resampled[np.isfinite(resampled)]
-    return [float(end) for end in np.percentile(known, INTERVAL)] if len(known) else None
-
-
-def draws(entities: int, resamples: int = RESAMPLES) -> Iterator[Floats]:
-    """Draw entities again with replacement, each time as many as there are; the same every time.
-
-    Yields:
-        How often each was drawn, shape (entities,).
-    """
-    generator = np.random.default_rng(_RESAMPLING_SEED)
-    for _ in range(resamples):
-        drawn = np.bincount(generator.integers(0, entities, entities), minlength=entities)
-        yield drawn.astype(np.float64)
-
-
-class Ranking:
-    """Transactions ranked by probability, measured under weights; equal probabilities are one."""
-
-    def __init__(self, probability: Floats, fraud: NDArray[np.bool_]) -> None:
-        self.order = np.argsort(-probability, kind="stable")
-        ranked = probability[self.order]
-        self.ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-        self.group = np.empty(len(ranked), np.int64)
-        self.group[self.order] = np.searchsorted(self.ends, np.arange(len(ranked)))
-        self.fraud = fraud[self.order].astype(np.float64)
-        self.probability = ranked
-
-    def sums(self, weight: Floats) -> tuple[Floats, Floats]:
-        """Return the weight of fraud, and of the legitimate, ranked as high or higher than each group."""
-        ranked = weight[self.order]
-        true = np.cumsum(ranked * self.fraud)
-        return true[self.ends], (np.cumsum(ranked) - true)[self.ends]
-
-
-def curve_figures(true: Floats, false: Floats) -> dict[Path, float]:
-    """Return what hangs on the ranking alone."""
+def curve_figures(true: Floats, false: Floats) -> dict[FigurePath, float]:
+    """Return the figures that follow from the ranking alone, given the sums of `Ranking`."""
     frauds, legitimate = true[-1], false[-1]
-    caught = np.diff(true, prepend=0.0)
+    # Fraud that shares its probability with legitimate transactions counts half.
+    above = true - np.diff(true, prepend=0.0) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(caught > 0, true / (true + false), 0.0)
-        figures: dict[Path, float] = {
-            ("auc",): float(
-                (np.diff(false, prepend=0.0) * (true - caught / 2)).sum() / (frauds * legitimate)
-            ),
-            ("average_precision",): float((caught * precision).sum() / frauds),
+        figures: dict[FigurePath, float] = {
+            ("auc",): float((np.diff(false, prepend=0.0) * above).sum() / (frauds * legitimate)),
+            ("average_precision",): average_precision_of(true, false),
         }
         for rate in FALSE_POSITIVE_RATES:
             figures["recall_at_fpr", f"{rate:g}"] = float(_at_rate(true, false, rate) / frauds)
@@ -289,7 +238,7 @@ def _groups_at(false: Floats, rate: float) -> int:
 class _Alerts:
     """The most probable transactions of each day, as many as people can look at."""
 
-    def __init__(self, period: Period, probability: Floats) -> None:
+    def __init__(self, period: MeasuredPeriod, probability: Floats) -> None:
         day = period.event_time_ms // DAY_MS
         # The earlier of two equal ones was there first.
         self.order = np.lexsort((period.event_time_ms, -probability, day))
@@ -299,12 +248,12 @@ class _Alerts:
         self.money = self.fraud * np.clip(np.nan_to_num(period.amount[self.order]), 0, None)
         self.days = len(starts)
 
-    def figures(self, weight: Floats, budgets: tuple[int, ...]) -> dict[Path, float]:
+    def figures(self, weight: Floats, budgets: tuple[int, ...]) -> dict[FigurePath, float]:
         ranked = weight[self.order]
         before = np.cumsum(ranked) - ranked
         in_day = before - before[self.start]
         frauds, money = float((ranked * self.fraud).sum()), float((ranked * self.money).sum())
-        figures: dict[Path, float] = {}
+        figures: dict[FigurePath, float] = {}
         for budget in budgets:
             looked_at = np.clip(budget - in_day, 0, ranked)
             caught = float((looked_at * self.fraud).sum())
@@ -323,7 +272,7 @@ class _Alerts:
 class _Kinds:
     """Recall and average precision of each kind of simulated fraud, by the truth."""
 
-    def __init__(self, period: Period, probability: Floats) -> None:
+    def __init__(self, period: MeasuredPeriod, probability: Floats) -> None:
         self.ranking = Ranking(probability, period.campaign > 0)
         self.kinds = {}
         for index, name in enumerate(period.campaigns):
@@ -332,20 +281,19 @@ class _Kinds:
                 groups, at = np.unique(self.ranking.group[members], return_inverse=True)
                 self.kinds[name] = (members, groups, at)
 
-    def figures(self, weight: Floats) -> dict[Path, float]:
+    def figures(self, weight: Floats) -> dict[FigurePath, float]:
         _, false = self.ranking.sums(weight)
         within = _groups_at(false, FALSE_POSITIVE_RATES[0])
-        figures: dict[Path, float] = {}
+        figures: dict[FigurePath, float] = {}
         for name, (members, groups, at) in self.kinds.items():
             caught = np.bincount(at, weight[members])
-            true = np.cumsum(caught)
+            true: Floats = np.cumsum(caught)
             with np.errstate(invalid="ignore", divide="ignore"):
-                precision = np.where(caught > 0, true / (true + false[groups]), 0.0)
                 recall = caught[groups < within].sum() / true[-1]
-                figures["by_campaign", name, "recall_at_fpr_0.01"] = float(recall)
-                figures["by_campaign", name, "average_precision"] = float(
-                    (caught * precision).sum() / true[-1]
-                )
+            figures["by_campaign", name, "recall_at_fpr_0.01"] = float(recall)
+            figures["by_campaign", name, "average_precision"] = average_precision_of(
+                true, false[groups]
+            )
         return figures
 
 
@@ -369,7 +317,7 @@ class _Reliability:
             for start, stop in pairwise(self.cuts.tolist())
         ]
 
-    def figures(self, weight: Floats) -> dict[Path, float]:
+    def figures(self, weight: Floats) -> dict[FigurePath, float]:
         ranked = weight[self.ranking.order]
         sums = [
             np.add.reduceat(values, self.cuts[:-1])
@@ -379,7 +327,7 @@ class _Reliability:
                 ranked * self.ranking.fraud,
             )
         ]
-        figures: dict[Path, float] = {}
+        figures: dict[FigurePath, float] = {}
         for at, (rows, predicted, observed) in enumerate(zip(*sums, strict=True)):
             figures["reliability", str(at), "predicted"] = predicted / rows if rows else np.nan
             figures["reliability", str(at), "observed"] = observed / rows if rows else np.nan
@@ -387,7 +335,7 @@ class _Reliability:
 
 
 def measure(
-    period: Period,
+    period: MeasuredPeriod,
     probability: Floats,
     scale: ScoreScale,
     *,
@@ -435,7 +383,13 @@ def measure(
     error = (judged - fraud) ** 2
     asked = {str(least): score >= least for least in SCORES}
 
-    def figures(weight: Floats, all_weight: Floats) -> dict[Path, float]:
+    # Drawn among all entities of the period, labelled or not, so that both counts are of one draw.
+    in_period = period.entity[known]
+
+    def figures(drawn: Floats) -> Mapping[FigurePath, float]:
+        weight = drawn[in_period]
+        if not weight[fraud].any() or not weight[~fraud].any():
+            return {}
         true, false = ranking.sums(weight)
         result = curve_figures(true, false)
         total = weight.sum()
@@ -451,19 +405,9 @@ def measure(
                 )
                 result["at_score", least, "precision"] = float(caught / taken)
         result |= alerts.figures(weight, budgets) | reliability.figures(weight)
-        return result if kinds is None else result | kinds.figures(all_weight)
+        return result if kinds is None else result | kinds.figures(drawn[period.entity])
 
-    found = figures(np.ones(len(labelled)), np.ones(len(period)))
-    entities = int(period.entity.max()) + 1
-    # Drawn among all entities of the period, labelled or not, so that both counts are of one draw.
-    in_period = period.entity[known]
-    resampled = {path: np.full(resamples, np.nan) for path in found}
-    for at, counts in enumerate(draws(entities, resamples)):
-        weight = counts[in_period]
-        if not weight[fraud].any() or not weight[~fraud].any():
-            continue
-        for path, value in figures(weight, counts[period.entity]).items():
-            resampled[path][at] = value
+    found = resample(figures, int(period.entity.max()) + 1, resamples)
     facts: dict[str, Any] = {
         "rows": len(labelled),
         "frauds": int(fraud.sum()),
@@ -479,7 +423,8 @@ def measure(
             name: {"frauds": len(members)} for name, (members, _, _) in kinds.kinds.items()
         }
     facts["reliability"] = {str(at): one for at, one in enumerate(reliability.bins)}
-    return Measured(found, resampled, facts, _curves(*ranking.sums(np.ones(len(labelled)))))
+    curves = _curves(*ranking.sums(np.ones(len(labelled))))
+    return Measured(found.figures, found.resampled, facts, curves)
 
 
 def _curves(true: Floats, false: Floats) -> dict[str, Any]:
@@ -499,41 +444,8 @@ def _curves(true: Floats, false: Floats) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How a figure of two models differs on the same transactions.
-
-    Attributes:
-        value: The first one's minus the second one's.
-        low: Lower end of its interval.
-        high: Upper end.
-        lower_share: Share of the resamples in which the first one's is lower.
-    """
-
-    value: float
-    low: float
-    high: float
-    lower_share: float
-
-
-def difference(one: Measured, other: Measured, path: Path = ("average_precision",)) -> Difference:
-    """Compare a figure of two models that were measured on the same period.
-
-    Each resample draws the same entities for both, so that what they have in common cancels out.
-    """
-    values = one.resampled[path] - other.resampled[path]
-    values = values[np.isfinite(values)]
-    low, high = np.percentile(values, INTERVAL) if len(values) else (np.nan, np.nan)
-    return Difference(
-        one.figures[path] - other.figures[path],
-        float(low),
-        float(high),
-        float((values < 0).mean()) if len(values) else 0.0,
-    )
-
-
 def importance(
-    period: Period,
+    period: MeasuredPeriod,
     contributions: NDArray[np.float64],
     names: tuple[str, ...],
     resamples: int = RESAMPLES,

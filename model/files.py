@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from model.evaluation import Period
+    from model.evaluation import MeasuredPeriod
 
 
 def sources_of(
@@ -85,7 +85,7 @@ def period_to_measure(
     mapping: Path | None,
     encoding: str | None,
     console: Console,
-) -> tuple[Period, dict[str, Any]]:
+) -> tuple[MeasuredPeriod, dict[str, Any]]:
     """Read files to measure on; also what there is to know about them."""
     # Training needs half a second of imports that scoring need not wait for.
     from model.training import measurable, period_of

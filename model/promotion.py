@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from fraud.backtest.resampling import PairedDifference, difference
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.transaction import event_time_to_ms
 from model.datasets import DatasetError
-from model.evaluation import Difference, Period, difference, measure
+from model.evaluation import MeasuredPeriod, measure
 from model.registry import Manifest, ModelAltered, ModelError, Registry
 
 WORSE_SHARE: Final = 0.8
@@ -27,7 +28,7 @@ class PromotionRefused(ModelError):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ModelComparison:
     """Two models on the same later transactions.
 
     Attributes:
@@ -44,7 +45,7 @@ class Comparison:
     frauds: int
     candidate_precision: float
     champion_precision: float
-    difference: Difference
+    difference: PairedDifference
 
     @property
     def worse(self) -> bool:
@@ -62,8 +63,11 @@ class Comparison:
 
 
 def compare(
-    registry: Registry, candidate: ModelRef, champion: ModelRef, period: Period | None = None
-) -> Comparison:
+    registry: Registry,
+    candidate: ModelRef,
+    champion: ModelRef,
+    period: MeasuredPeriod | None = None,
+) -> ModelComparison:
     """Measure two models on the same later transactions.
 
     Args:
@@ -93,7 +97,7 @@ def compare(
             "have no later transactions, with fraud among them, from which neither has learnt; name "
             "some by --data and --mapping, or promote it all the same with --force"
         ) from None
-    return Comparison(
+    return ModelComparison(
         champion,
         int(new.facts["rows"]),
         int(new.facts["frauds"]),
@@ -104,8 +108,8 @@ def compare(
 
 
 def check(
-    registry: Registry, candidate: ModelRef, period: Period | None = None
-) -> Comparison | None:
+    registry: Registry, candidate: ModelRef, period: MeasuredPeriod | None = None
+) -> ModelComparison | None:
     """Refuse a model that is worse than the champion.
 
     Args:
@@ -145,7 +149,7 @@ def refusal_of(models: Registry, manifest: Manifest) -> str:
     return ""
 
 
-def _later(registry: Registry, ours: Manifest, theirs: Manifest) -> Period:
+def _later(registry: Registry, ours: Manifest, theirs: Manifest) -> MeasuredPeriod:
     content = registry.later(ours.name, ours.version)
     if content is None:
         raise PromotionRefused(
@@ -154,7 +158,7 @@ def _later(registry: Registry, ours: Manifest, theirs: Manifest) -> Period:
             "with --force"
         )
     try:
-        period = Period.from_bytes(content)
+        period = MeasuredPeriod.from_bytes(content)
     except ValueError:
         period = None
     if period is None or period.digest != ours.training.get("later_digest"):
@@ -164,7 +168,7 @@ def _later(registry: Registry, ours: Manifest, theirs: Manifest) -> Period:
     return period.since(learnt_until_ms(theirs, period))
 
 
-def learnt_until_ms(model: Manifest, period: Period) -> int:
+def learnt_until_ms(model: Manifest, period: MeasuredPeriod) -> int:
     """Say until when a model has learnt from transactions such as these, UTC epoch milliseconds.
 
     0 when it has not: of simulated and of real ones, no model has learnt from both.

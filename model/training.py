@@ -22,6 +22,7 @@ import xgboost
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from fraud.backtest.resampling import RESAMPLES, difference
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.times import utc_text
 from fraud.decision.scale import ScoreScale
@@ -33,15 +34,13 @@ from model.calibration import Platt, fold_in
 from model.calibration import fit as fit_platt
 from model.datasets import DatasetError
 from model.evaluation import (
-    RESAMPLES,
     UNKNOWN,
     Measured,
+    MeasuredPeriod,
     average_precision,
-    difference,
     importance,
     measure,
 )
-from model.evaluation import Period as MeasuredPeriod
 from model.examples import History
 from model.missing import hidden_columns, hide
 from model.report import number_hint

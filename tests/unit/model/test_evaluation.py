@@ -11,21 +11,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
+from fraud.backtest.resampling import difference
 from fraud.contracts.times import DAY_MS
 from fraud.decision.scale import ScoreScale
 from model.datasets import DatasetError
-from model.evaluation import Period, average_precision, difference, importance, measure
+from model.evaluation import MeasuredPeriod, average_precision, importance, measure
 
 SCALE = ScoreScale([0.0, 0.5, 1.0], [0.0, 900.0, 1000.0])
 FEW = 20
 """Resamples where their number does not matter."""
 
 
-def a_period(label: NDArray[np.int8], *, kinds: list[str] | None = None) -> Period:
+def a_period(label: NDArray[np.int8], *, kinds: list[str] | None = None) -> MeasuredPeriod:
     """Make a period of one transaction of each entity, all on one day."""
     count = len(label)
     names = ("", *sorted({kind for kind in kinds or [] if kind}))
-    return Period(
+    return MeasuredPeriod(
         np.zeros((count, 2), np.float32),
         label.astype(np.int8),
         np.arange(count),
@@ -186,12 +187,12 @@ def test_a_period_survives_its_file() -> None:
     label, _ = random_case(7, 300)
     period = a_period(label, kinds=["ring" if one else "" for one in label.tolist()])
     period.matrix[3, 1] = np.nan
-    again = Period.from_bytes(period.to_bytes())
+    again = MeasuredPeriod.from_bytes(period.to_bytes())
     assert again.digest == period.digest
     assert again.campaigns == ("", "ring")
     np.testing.assert_array_equal(again.matrix, period.matrix)
     with pytest.raises(ValueError, match="Parquet"):
-        Period.from_bytes(b"PAR1 or not")
+        MeasuredPeriod.from_bytes(b"PAR1 or not")
 
 
 @pytest.mark.parametrize("label", [0, 1, -1])
