@@ -13,7 +13,7 @@ from fraudstream.dryrun import DAYS, DaysOption, LimitOption, percent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.comparison import Compared, FigureDifference, Quality
+    from fraud.backtest.comparison import Compared, FigureDifference, Quality
 
 challenge = typer.Typer(
     help="The challenger: a model or rules that decide in shadow, beside what decides.",
@@ -64,11 +64,11 @@ def compare(
     days: DaysOption = DAYS, limit: LimitOption = None, as_json: JsonOption = False
 ) -> None:
     """Compare the challenger with what decided: agreement, outcomes, scores, and which is better."""
+    from fraud.backtest.comparison import compare_shadow
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.settings import KafkaSettings
     from fraudstream.dryrun import reading, wide_console
     from fraudstream.environment import complete_environment
-    from model.comparison import compare_shadow
 
     complete_environment()
     with reading() as (progress, stop):

@@ -10,13 +10,13 @@ import orjson
 import pytest
 from sklearn.metrics import average_precision_score
 
+from fraud.backtest.comparison import Comparisons, ShadowComparison
 from fraud.backtest.past_decisions import Labels
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet
 from fraud.decision.engine import Engine
 from fraud.decision.policy import Challenge, Policy
 from fraud.decision.rule_sets import CompiledRules, shipped
-from model.comparison import Comparisons, ShadowComparison
 from tests.support.builders import START_MS
 from tests.support.past import SpreadScorer, decided, transactions
 
