@@ -275,7 +275,7 @@ def runbook() -> str:
 
 
 def files() -> dict[Path, str]:
-    """Give every generated file, relative to the project's folder."""
+    """Return every generated file, relative to the project's folder."""
     return {
         FOLDER / "prometheus.yml": prometheus_config(),
         FOLDER / "alerts.yml": alert_rules(),

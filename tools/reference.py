@@ -1,4 +1,4 @@
-"""Writes what must agree with the code: `.env.example` and the tables under docs (`make docs`)."""
+"""Generate `.env.example` and the tables of docs from the code (`make docs`)."""
 
 from __future__ import annotations
 
@@ -97,18 +97,21 @@ def features_page() -> str:
     lines = [
         "# Features",
         "",
-        f"{_GENERATED} Declared in `fraud/features/catalogue.py` (CONTRIBUTING.md says how to add one); the model",
-        f"takes these {len(FEATURES)} in this order. NaN always means not known.",
+        f"{_GENERATED} Features are declared in `fraud/features/catalogue.py`;",
+        "[Contributing](../CONTRIBUTING.md#add-a-feature) describes how to add one. The model reads these",
+        f"{len(FEATURES)} in this order. NaN always means unknown.",
         "",
-        "Windows are `[t - w, t]`, closed on both sides, with t the event_time of the transaction being",
-        "scored, which counts itself. History with an event time after t is not counted.",
+        "Windows are `[t - w, t]`, closed on both sides, with t the event_time of the transaction being scored,",
+        "which counts itself. History with an event time after t is not counted.",
+        "",
         *(
-            f"Of each {_NOUNS.get(key.name, key.name)} (`{key.field}`) the last {key.rows} transactions "
-            f"are remembered, {key.dtype.itemsize} bytes each; windows that hold more are cut to these."
+            f"- {_NOUNS.get(key.name, key.name)} (`{key.field}`): the last {key.rows} transactions are "
+            f"remembered, {key.dtype.itemsize} bytes each; windows that hold more are cut to these."
             for key in KEYS
         ),
-        "A transaction without the key has none of its features (NaN) and leaves no trace there; a",
-        "duplicate counts in no window of any key.",
+        "",
+        "Without the key, a transaction has NaN for its features and is not remembered under it. A duplicate",
+        "counts in no window of any key.",
         "",
         _row("feature", "unit", "meaning"),
         _row("---", "---", "---"),
@@ -122,17 +125,17 @@ def rule_reference_page() -> str:
     """List the functions and the variables of the rule language."""
     variables = standard_variables()
     lines = [
-        "# Functions and variables of rules",
+        "# Rule reference",
         "",
-        f"{_GENERATED} Functions are declared in `fraud/rules/functions.py`; docs/rules.md",
-        "explains the language.",
+        f"{_GENERATED} Functions are declared in `fraud/rules/functions.py`;",
+        "[Rules](rules.md) explains the language.",
         "",
         "## Functions",
         "",
-        "Every example is true. A function of something that is not known is not known itself, but for",
-        "`is_null`, `exists` and `coalesce`. AFD marks those of Amazon Fraud Detector.",
+        "Every example is true. Functions of unknown values are unknown, except `is_null`, `exists` and",
+        "`coalesce`. The column AFD marks functions of Amazon Fraud Detector.",
         "",
-        _row("function", "gives", "meaning", "example", "AFD"),
+        _row("function", "result", "meaning", "example", "AFD"),
         _row(*["---"] * 5),
     ]
     for function in FUNCTIONS:
@@ -152,7 +155,8 @@ def rule_reference_page() -> str:
     ]
     lines += [
         "",
-        f"And each of the {len(FEATURES)} features in docs/features.md, of type single: `$entity_amount_sum_1h`.",
+        f"Each of the {len(FEATURES)} [features](features.md) is a variable of type single as well, such as",
+        "`$entity_amount_sum_1h`.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -185,7 +189,7 @@ def topics_page() -> str:
     lines += [_row(f"`{name}`", meaning) for name, meaning in HEADERS.items()]
     lines += [
         "",
-        "A dead letter whose key or value was too long to be kept whole has the beginning of it, and also:",
+        "A dead letter whose key or value was too long to be kept has its beginning and these headers:",
         "",
         _row("header", "meaning"),
         _row("---", "---"),
@@ -223,8 +227,8 @@ def decisions_page() -> str:
     lines = [
         "# Decisions",
         "",
-        f"{_GENERATED} Why the larger things are as they are: context, choice, what was",
-        "rejected, consequences. Numbers are never reused; 0022 and 0030 were withdrawn.",
+        f"{_GENERATED} The reasons behind the design: context, choice, rejected",
+        "alternatives, consequences. Numbers are never reused; 0022 and 0030 were withdrawn.",
         "",
     ]
     for page in sorted(_DECISIONS.glob("[0-9]*.md")):
@@ -234,7 +238,7 @@ def decisions_page() -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Give every generated file, relative to the project's folder."""
+    """Return every generated file, relative to the project's folder."""
     return {
         Path(".env.example"): env_example(),
         Path("docs/features.md"): features_page(),

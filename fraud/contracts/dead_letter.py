@@ -23,18 +23,18 @@ ORIGINAL_VALUE_BYTES: Final = "original_value_bytes"
 ORIGINAL_VALUE_SHA256: Final = "original_value_sha256"
 
 HEADERS: Final[dict[str, str]] = {
-    ERROR_CODE: "Stable code, see ErrorCode.",
-    ERROR_MESSAGE: "One sentence naming the field and what was expected.",
-    SOURCE_TOPIC: "Topic that the record came from.",
+    ERROR_CODE: "Stable code, see `ErrorCode` in `fraud/contracts/errors.py`.",
+    ERROR_MESSAGE: "One sentence with the field and the expected value.",
+    SOURCE_TOPIC: "Topic of the record.",
     SOURCE_PARTITION: "Its partition, decimal.",
     SOURCE_OFFSET: "Its offset, decimal.",
-    FAILED_AT: "When it was refused, ISO 8601, UTC, milliseconds.",
+    FAILED_AT: "Time of the refusal, ISO 8601, UTC, milliseconds.",
 }
 """Header names of every dead letter and their meaning. All values are UTF-8 text."""
 
 CUT_HEADERS: Final[dict[str, str]] = {
-    ORIGINAL_KEY_BYTES: "Length of the key as it came, decimal.",
-    ORIGINAL_VALUE_BYTES: "Length of the value as it came, unpacked, decimal.",
-    ORIGINAL_VALUE_SHA256: "SHA-256 of the value as it came, hexadecimal.",
+    ORIGINAL_KEY_BYTES: "Length of the original key, decimal.",
+    ORIGINAL_VALUE_BYTES: "Length of the original value, unpacked, decimal.",
+    ORIGINAL_VALUE_SHA256: "SHA-256 of the original value, hexadecimal.",
 }
 """Further headers of a dead letter whose key or value was cut, and their meaning."""

@@ -83,7 +83,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         ),
         owners=("flink_job",),
         readers=("notifier", "indexer", "scoring_api", "producer", "fraudstream", "your systems"),
-        meaning="The same records with the decision as field fd.",
+        meaning="The same records with the decision as field `fd`.",
     ),
     TopicSpec(
         Topic.DEAD_LETTERS,
@@ -108,7 +108,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         config=_config(cleanup_policy="delete", retention_ms=400 * DAY_MS),
         owners=("producer", "scoring_api", "fraudstream", "your systems"),
         readers=("indexer", "model", "fraudstream"),
-        meaning="What transactions turned out to be.",
+        meaning="Ground truth of transactions.",
     ),
     TopicSpec(
         Topic.CONTROL,
@@ -118,6 +118,6 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         config=_config(cleanup_policy="compact"),
         owners=("fraudstream", "scoring_api"),
         readers=("flink_job", "scoring_api", "producer", "fraudstream"),
-        meaning="Rules, lists, models and what is injected into the simulated world, switched while everything runs.",
+        meaning="Rules, lists, models, and injections into the simulated world, switched live.",
     ),
 )

@@ -1,4 +1,4 @@
-"""The functions of the rule language, declared once; docs/rules.md has the same in a table."""
+"""The functions of the rule language, declared once; docs/rule-reference.md lists them."""
 
 from __future__ import annotations
 
@@ -142,32 +142,32 @@ _A_TIME = Parameter("time", Type.TIME)
 _ANY = Parameter("value")
 
 FUNCTIONS: Final[tuple[Function, ...]] = (
-    Function("regex_match", (Parameter("pattern", Type.TEXT, literal=True), _TEXT), Type.BOOLEAN, "Whether the whole text matches a regular expression (RE2); of a pattern that begins with `^`, whether the text begins so.", r'regex_match(".*@gmail\.com", "ada@gmail.com")', lambda pattern, text: plan.TextTest(text, matcher(pattern)), documented_by_afd=True),
+    Function("regex_match", (Parameter("pattern", Type.TEXT, literal=True), _TEXT), Type.BOOLEAN, "Whether the whole text matches a regular expression (RE2); with a pattern that begins with `^`, whether the text begins with a match.", r'regex_match(".*@gmail\.com", "ada@gmail.com")', lambda pattern, text: plan.TextTest(text, matcher(pattern)), documented_by_afd=True),
     Function("lowercase", (_TEXT,), Type.TEXT, "The text in lower case.", 'lowercase("Ada") == "ada"', _of_text(str.lower), documented_by_afd=True),
     Function("uppercase", (_TEXT,), Type.TEXT, "The text in upper case.", 'uppercase("us") == "US"', _of_text(str.upper), documented_by_afd=True),
     Function("getcurrentdatetime", (), Type.TIME, "The time of the decision, `$scored_at`.", 'isafter(getcurrentdatetime(), "2019-11-30T01:01:01Z")', plan.NumberColumn, documented_by_afd=True),
     Function("isbefore", (Parameter("time1", Type.TIME), Parameter("time2", Type.TIME)), Type.BOOLEAN, "Whether the first time is before the second.", 'isbefore("2019-11-30T01:01:01Z", "2019-11-30T01:01:02Z")', lambda one, other: plan.Comparison("<", one, other), documented_by_afd=True),
     Function("isafter", (Parameter("time1", Type.TIME), Parameter("time2", Type.TIME)), Type.BOOLEAN, "Whether the first time is after the second.", 'isafter("2019-11-30T01:01:02Z", "2019-11-30T01:01:01Z")', lambda one, other: plan.Comparison(">", one, other), documented_by_afd=True),
-    Function("getepochmilliseconds", (_A_TIME,), Type.NUMBER, "Milliseconds from 1970-01-01T00:00:00Z to a time, to calculate with.", 'getepochmilliseconds("1970-01-01T00:00:01Z") == 1000', lambda time: time, documented_by_afd=True),
+    Function("getepochmilliseconds", (_A_TIME,), Type.NUMBER, "Milliseconds from 1970-01-01T00:00:00Z to a time, for calculations.", 'getepochmilliseconds("1970-01-01T00:00:01Z") == 1000', lambda time: time, documented_by_afd=True),
     Function("hour", (_A_TIME,), Type.NUMBER, "Hour of the day, UTC, 0 to 23.", 'hour("2026-03-01T09:30:00Z") == 9', _of_number(_hour)),
     Function("weekday", (_A_TIME,), Type.NUMBER, "Day of the week, UTC, 0 (Monday) to 6.", 'weekday("2026-03-01T09:30:00Z") == 6', _of_number(_weekday)),
-    Function("abs", (_A_NUMBER,), None, "The size of a number, without its sign.", "abs(-2.5) == 2.5", _of_number(np.abs)),
+    Function("abs", (_A_NUMBER,), None, "The absolute value of a number.", "abs(-2.5) == 2.5", _of_number(np.abs)),
     Function("min", (_A_NUMBER,), None, "The smallest of several numbers.", "min(3, 1, 2) == 1", _fold(np.minimum), repeated=True),
     Function("max", (_A_NUMBER,), None, "The largest of several numbers.", "max(3, 1, 2) == 3", _fold(np.maximum), repeated=True),
     Function("round", (_A_NUMBER,), Type.NUMBER, "The nearest whole number; halves go away from zero.", "round(2.5) == 3", _of_number(_round)),
     Function("floor", (_A_NUMBER,), Type.NUMBER, "The next whole number below.", "floor(-2.5) == -3", _of_number(np.floor)),
     Function("ceil", (_A_NUMBER,), Type.NUMBER, "The next whole number above.", "ceil(-2.5) == -2", _of_number(np.ceil)),
-    Function("sqrt", (_A_NUMBER,), Type.NUMBER, "The square root; not known below 0.", "sqrt(9) == 3", _of_number(np.sqrt)),
-    Function("number", (_TEXT,), Type.NUMBER, "The number that a text is; not known when it is none.", 'number("62701") > 60000', lambda text: plan.NumberOfText(_number_in, text)),
-    Function("length", (_TEXT,), Type.NUMBER, "Characters of a text.", 'length("411111") == 6', lambda text: plan.NumberOfText(len, text)),
+    Function("sqrt", (_A_NUMBER,), Type.NUMBER, "The square root; unknown below 0.", "sqrt(9) == 3", _of_number(np.sqrt)),
+    Function("number", (_TEXT,), Type.NUMBER, "The number that a text spells; unknown for other text.", 'number("62701") > 60000', lambda text: plan.NumberOfText(_number_in, text)),
+    Function("length", (_TEXT,), Type.NUMBER, "Number of characters of a text.", 'length("411111") == 6', lambda text: plan.NumberOfText(len, text)),
     Function("trim", (_TEXT,), Type.TEXT, "The text without white space around it.", 'trim(" US ") == "US"', _of_text(str.strip)),
     Function("contains", (_TEXT, Parameter("part", Type.TEXT)), Type.BOOLEAN, "Whether the part is somewhere in the text.", 'contains("shopping_net", "net")', _test(lambda text, part: part in text)),
     Function("starts_with", (_TEXT, Parameter("part", Type.TEXT)), Type.BOOLEAN, "Whether the text begins with the part.", 'starts_with("411111", "4111")', _test(str.startswith)),
     Function("ends_with", (_TEXT, Parameter("part", Type.TEXT)), Type.BOOLEAN, "Whether the text ends with the part.", 'ends_with("shop.example", ".example")', _test(str.endswith)),
-    Function("email_domain", (_TEXT,), Type.TEXT, "What is after the @ of an e-mail address, in lower case; not known without one.", 'email_domain("Ada@Example.com") == "example.com"', _of_text(_email_domain)),
-    Function("is_null", (_ANY,), Type.BOOLEAN, "Whether a value is missing or not known; the same as `== null`.", "is_null(1 / 0)", unknown),
-    Function("exists", (_ANY,), Type.BOOLEAN, "Whether a value is there; the same as `!= null`.", 'exists("US")', lambda operand, kind: plan.Opposite(unknown(operand, kind))),
-    Function("coalesce", (_ANY,), None, "The first of several values that is known.", "coalesce(1 / 0, 5) == 5", _coalesce, repeated=True),
+    Function("email_domain", (_TEXT,), Type.TEXT, "The part after the @ of an e-mail address, in lower case; unknown without one.", 'email_domain("Ada@Example.com") == "example.com"', _of_text(_email_domain)),
+    Function("is_null", (_ANY,), Type.BOOLEAN, "Whether a value is missing or unknown; the same as `== null`.", "is_null(1 / 0)", unknown),
+    Function("exists", (_ANY,), Type.BOOLEAN, "Whether a value is known; the same as `!= null`.", 'exists("US")', lambda operand, kind: plan.Opposite(unknown(operand, kind))),
+    Function("coalesce", (_ANY,), None, "The first known value of several.", "coalesce(1 / 0, 5) == 5", _coalesce, repeated=True),
 )  # fmt: skip
 
 FUNCTION_BY_NAME: Final = {function.name: function for function in FUNCTIONS}
