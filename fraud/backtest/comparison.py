@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +23,6 @@ from fraud.backtest.dry_run import read_labels
 from fraud.backtest.past_decisions import (
     FRAUD,
     UNKNOWN,
-    Kept,
     Labels,
     Once,
     Past,
@@ -64,36 +62,6 @@ FIGURES: Final[tuple[tuple[str, FigurePath, bool], ...]] = (
     ("false positives blocked", ("blocked", "false_positive_rate"), False),
 )
 """Name, where it stands, and whether more is better."""
-
-
-class _Model(msgspec.Struct):
-    name: str
-    version: str
-
-
-class _Rule(msgspec.Struct):
-    id: str
-    version: int
-
-
-class _Versions(msgspec.Struct):
-    rules: str
-
-
-class _Shadow(msgspec.Struct):
-    outcome: Outcome
-    score: int
-    probability: float
-    model: _Model
-    rules_version: str
-    rules: list[_Rule] = msgspec.field(default_factory=list)
-
-
-class _Decided(Kept):
-    model: _Model | None = None
-    versions: _Versions | None = None
-    rules: list[_Rule] = msgspec.field(default_factory=list)
-    shadow: _Shadow | None = None
 
 
 class _Part(BaseModel):
@@ -228,7 +196,10 @@ class ShadowComparison:
     def __init__(self, labels: Labels, *, resamples: int = RESAMPLES) -> None:
         self._labels = labels
         self._resamples = resamples
-        self._reader = PastReader(Wanted(frozenset({"entity_id"}), frozenset({AMOUNT})), _Decided)
+        self._reader = PastReader(
+            Wanted(frozenset({"entity_id"}), frozenset({AMOUNT})),
+            ("model", "versions", "rules", "shadow"),
+        )
         self._once = Once()
         self._found: dict[Key, _Combination] = {}
         self._read = self._without = self._passed_over = 0
@@ -241,7 +212,7 @@ class ShadowComparison:
         for at, one in enumerate(past.decisions):
             if one.duplicate or one.score is None or not self._once.first(one.source):
                 self._passed_over += 1
-            elif one.shadow is None or one.model is None or one.versions is None:
+            elif one.shadow is None or one.versions is None:
                 self._without += 1
             else:
                 key = (
@@ -252,7 +223,7 @@ class ShadowComparison:
         for key, chosen in groups.items():
             self._add(self._found.setdefault(key, _Combination()), past.some(chosen))
 
-    def _add(self, found: _Combination, past: Past[_Decided]) -> None:
+    def _add(self, found: _Combination, past: Past) -> None:
         pairs = [(one, one.shadow) for one in past.decisions if one.shadow is not None]
         ours = np.array([one.outcome.severity for one, _ in pairs], np.int64)
         theirs = np.array([shadow.outcome.severity for _, shadow in pairs], np.int64)
@@ -262,7 +233,7 @@ class ShadowComparison:
             found.sums, sums_by_group(ours * 3 + theirs, 9, amount, label), strict=True
         ):
             sums.add(more)
-        differences = [shadow.score - (one.score or 0) + _MOST for one, shadow in pairs]
+        differences = [(shadow.score or 0) - (one.score or 0) + _MOST for one, shadow in pairs]
         found.score += np.bincount(differences, minlength=2 * _MOST + 1)
         for one, shadow in pairs:
             if one.rules or shadow.rules:

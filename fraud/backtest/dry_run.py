@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.backtest.counts import Sums, Tally, sums_by_group, total
-from fraud.backtest.past_decisions import Kept, Labels, Once, Past, PastReader, Wanted
+from fraud.backtest.past_decisions import Labels, Once, Past, PastReader, Wanted
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListState
 from fraud.contracts.rules import RuleSet
@@ -179,7 +179,7 @@ class _Found:
         self.rulings: list[Ruling] = []
         self._parsed: list[dict[str, Any]] = []
 
-    def of(self, past: Past[Any]) -> NDArray[np.int64]:
+    def of(self, past: Past) -> NDArray[np.int64]:
         """RuleEvaluator transactions; give the number of each one's ruling."""
         numbers = self._numbers
         found = np.empty(len(past), np.int64)
@@ -235,7 +235,7 @@ class DryRun:
         self._last_ms = 0
         lists = [*active_lists.values(), *draft_lists.values()]
         self._reader = PastReader(
-            Wanted.by((active, draft), lists) | Wanted(frozenset(), frozenset({AMOUNT})), Kept
+            Wanted.by((active, draft), lists) | Wanted(frozenset(), frozenset({AMOUNT}))
         )
 
     def take(self, values: Sequence[bytes | None]) -> None:
@@ -246,7 +246,7 @@ class DryRun:
         if chosen:
             self._evaluator(past if len(chosen) == len(past) else past.some(chosen))
 
-    def _chosen(self, past: Past[Kept]) -> Iterator[int]:
+    def _chosen(self, past: Past) -> Iterator[int]:
         first = self._once.first
         for at, one in enumerate(past.decisions):
             if one.duplicate:
@@ -258,7 +258,7 @@ class DryRun:
             else:
                 yield at
 
-    def _evaluator(self, past: Past[Kept]) -> None:
+    def _evaluator(self, past: Past) -> None:
         decided = np.fromiter((one.outcome.severity for one in past.decisions), np.int64, len(past))
         active, draft = self._active.of(past), self._draft.of(past)
         code = ((active << 31) | draft) << 2 | decided
@@ -420,7 +420,7 @@ class DryRun:
         ]
 
 
-def _example(past: Past[Kept], at: int) -> tuple[int, str, int, int, str, int]:
+def _example(past: Past, at: int) -> tuple[int, str, int, int, str, int]:
     one = past.decisions[at]
     source = one.source
     return (

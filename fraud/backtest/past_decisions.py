@@ -5,15 +5,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from operator import attrgetter
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from fraud.contracts.decision import Outcome
+from fraud.contracts.decision import Decision, DecisionField, Source, fields_of
 from fraud.contracts.label import LabelValue
 from fraud.contracts.transaction import DECISION_FIELD, FIELD_BY_NAME, event_time_to_ms
 from fraud.decision.columns import Columns, read_values
@@ -25,27 +27,51 @@ UNKNOWN, LEGITIMATE, FRAUD = 0, 1, 2
 """What a transaction turned out to be, as far as it is known."""
 
 
-class Coordinates(msgspec.Struct, frozen=True, gc=False):
-    """Where the input was."""
+class PastDecision(Decision):
+    """The type of what a reader returns: a decision of the stream, as far as it was asked for.
 
-    topic: str
-    partition: int
-    offset: int
+    The objects themselves are msgspec structs of the fields that were asked for, see `struct_of`:
+    they are read several times as fast.
+    """
 
-
-class Kept(msgspec.Struct, gc=False):
-    """What is read of every decision; readers that need more add it in a class of their own."""
-
-    outcome: Outcome
-    source: Coordinates
-    scored_at: str
-    score: int | None = None
-    probability: float | None = None
-    duplicate: bool = False
-    features: Any = None
+    source: Annotated[Source, "Never null on the stream."]
+    features: Annotated[Any, "An attribute for each that was asked for."]
 
 
-F = TypeVar("F", bound=Kept)
+ALWAYS_READ: Final = ("outcome", "source", "scored_at", "score", "probability", "duplicate")
+"""Fields that are read of every decision."""
+
+
+@cache
+def struct_of(declaration: type[BaseModel], names: Collection[str] | None = None) -> type[Struct]:
+    """Make the struct that reads some fields of a declaration; all of its parts.
+
+    Args:
+        declaration: `PastDecision` or a part of it.
+        names: The fields, None for all.
+    """
+    return msgspec.defstruct(
+        declaration.__name__,
+        [
+            (field.name, _struct_type(field))
+            if field.is_required
+            else (field.name, _struct_type(field), declaration.model_fields[field.name].default)
+            for field in fields_of(declaration)
+            if names is None or field.name in names
+        ],
+        frozen=True,
+        gc=False,
+        kw_only=True,
+    )
+
+
+def _struct_type(field: DecisionField) -> Any:
+    if field.parts is None:
+        return field.annotation
+    parts: Any = struct_of(field.parts)
+    if field.is_list:
+        return list[parts]
+    return parts | None if field.is_nullable else parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +109,7 @@ def _ms(text: str) -> int:
     return event_time_to_ms(text)
 
 
-class Past(Generic[F]):
+class Past:
     """Decisions of n transactions; `PastReader` makes it.
 
     Args:
@@ -93,14 +119,14 @@ class Past(Generic[F]):
 
     def __init__(self, rows: Sequence[Any], features: Sequence[str]) -> None:
         self.rows = rows
-        self.decisions: list[F] = [row.fd for row in rows]
+        self.decisions: list[PastDecision] = [row.fd for row in rows]
         self._features = features
         self._columns: dict[str, Sequence[Any]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def some(self, chosen: Sequence[int]) -> Past[F]:
+    def some(self, chosen: Sequence[int]) -> Past:
         """Return some of them, by their places."""
         return Past([self.rows[at] for at in chosen], self._features)
 
@@ -150,33 +176,38 @@ class Past(Generic[F]):
         return Columns(self.matrix, self.scores, self.probabilities, self, lists, self.scored_at_ms)
 
 
-class PastReader(Generic[F]):
+class PastReader:
     """Reads values of `processed_transactions`.
 
     Args:
-        wanted: What is read besides what `fd` names.
-        fd: What is read of the decision.
+        wanted: What is read of record and features.
+        fields: Fields of the decision, read besides `ALWAYS_READ`.
     """
 
-    def __init__(self, wanted: Wanted, fd: type[F]) -> None:
+    def __init__(self, wanted: Wanted, fields: Sequence[str] = ()) -> None:
         self._features = sorted(wanted.features)
         features = msgspec.defstruct(
             "Features", [(name, float | None, None) for name in self._features], gc=False
         )
         decision = msgspec.defstruct(
-            fd.__name__, [("features", features, msgspec.field(default_factory=features))], bases=(fd,), gc=False
-        )  # fmt: skip
-        fields = sorted(wanted.fields | {"event_id"})
+            "WithFeatures",
+            [("features", features, msgspec.field(default_factory=features))],
+            bases=(struct_of(PastDecision, (*ALWAYS_READ, *fields)),),
+            frozen=True,
+            gc=False,
+            kw_only=True,
+        )
+        own_fields = sorted(wanted.fields | {"event_id"})
         record = msgspec.defstruct(
             "Record",
-            [(DECISION_FIELD, decision), *((name, Any, None) for name in fields)],
+            [(DECISION_FIELD, decision), *((name, Any, None) for name in own_fields)],
             gc=False,
         )
         self._decode = msgspec.json.Decoder(record).decode
         self.unreadable = 0
         """Values that are no such records; they are passed over."""
 
-    def read(self, values: Iterable[bytes | None]) -> Past[F]:
+    def read(self, values: Iterable[bytes | None]) -> Past:
         """Read values, in their order."""
         rows = []
         decode = self._decode
@@ -194,7 +225,7 @@ class Once:
     def __init__(self) -> None:
         self._chunks: dict[tuple[str, int, int], bytearray] = {}
 
-    def first(self, source: Coordinates) -> bool:
+    def first(self, source: Source) -> bool:
         """Return whether it is the first with these coordinates, and remember them."""
         key = (source.topic, source.partition, source.offset >> 15)
         chunk = self._chunks.get(key)

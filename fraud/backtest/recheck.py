@@ -15,13 +15,20 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.backtest.past_decisions import Coordinates, Kept, Past, PastReader, Wanted
+from fraud.backtest.past_decisions import Past, PastDecision, PastReader, Wanted, struct_of
 from fraud.contracts.control import LIST, ControlDocument, decode_control
-from fraud.contracts.decision import ModelRef, Outcome
+from fraud.contracts.decision import (
+    Decision,
+    ModelRef,
+    Outcome,
+    RuleHit,
+    Shared,
+    Source,
+    fields_of,
+)
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import ListType
 from fraud.contracts.times import DAY_MS
@@ -48,40 +55,13 @@ Scorers = Callable[[ModelRef], Scorer | None]
 """Gives a model, None when it is not there."""
 
 
-class _Model(msgspec.Struct, frozen=True):
-    name: str
-    version: str
+_RULED: Final = tuple(
+    field.name for field in fields_of(Decision) if field.shared is Shared.BY_RULING
+)
+_COMPUTED_AGAIN: Final = (*_RULED, "reasons", "model", "versions", "policy_version", "shadow")
 
-    @property
-    def ref(self) -> ModelRef:
-        return ModelRef(name=self.name, version=self.version)
-
-
-class _Versions(msgspec.Struct):
-    rules: str
-    lists: dict[str, str]
-
-
-class _Shadow(msgspec.Struct):
-    outcome: Outcome
-    score: int
-    probability: float
-    rules: list[dict[str, Any]]
-    model: _Model
-    rules_version: str
-
-
-class _Whole(Kept, kw_only=True):
-    """A decision with all that can be computed again."""
-
-    outcomes: list[str]
-    rules: list[dict[str, Any]]
-    model: _Model
-    policy_version: str
-    reasons: list[dict[str, Any]]
-    lists: list[dict[str, Any]] = msgspec.field(default_factory=list)
-    versions: _Versions | None = None
-    shadow: _Shadow | None = None
+_read_ruled = msgspec.json.Decoder(struct_of(PastDecision, _RULED)).decode
+_read_rules = msgspec.json.Decoder(list[struct_of(RuleHit)]).decode  # type: ignore[misc]
 
 
 class Difference(BaseModel):
@@ -145,9 +125,9 @@ class Recheck:
             with suppress(InvalidRules):
                 self._rules[kept.rules.version] = CompiledRules(kept.rules)
         self._scorers = scorers
-        self._known: dict[_Model, Scorer | None] = {}
-        self._reader = PastReader(self._wanted(), _Whole)
-        self._held: list[Past[_Whole]] = []
+        self._known: dict[ModelRef, Scorer | None] = {}
+        self._reader = PastReader(self._wanted(), _COMPUTED_AGAIN)
+        self._held: list[Past] = []
         self._decisions = self._computed = self._differing = self._failed = 0
         self._by_field: Counter[str] = Counter()
         self._not_computed: Counter[str] = Counter()
@@ -185,7 +165,7 @@ class Recheck:
     def _check(self) -> None:
         """Compute what is held, each decision with the lists as they were in the versions it names."""
         held, self._held = self._held, []
-        waiting: dict[tuple[tuple[str, str], ...], list[Past[_Whole]]] = {}
+        waiting: dict[tuple[tuple[str, str], ...], list[Past]] = {}
         for past in held:
             groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
             for at, one in enumerate(past.decisions):
@@ -224,8 +204,8 @@ class Recheck:
                 policy_state.apply(document)
             yield tuple(sorted(policy_state.list_versions().items())), lists
 
-    def _with_lists(self, past: Past[_Whole], lists: Mapping[str, Lookup]) -> None:
-        groups: dict[tuple[_Model, str, _Model | None, str], list[int]] = {}
+    def _with_lists(self, past: Past, lists: Mapping[str, Lookup]) -> None:
+        groups: dict[tuple[ModelRef, str, ModelRef | None, str], list[int]] = {}
         for at, one in enumerate(past.decisions):
             shadow = one.shadow
             key = (
@@ -244,19 +224,19 @@ class Recheck:
             else:
                 self._compute(past.some(chosen), lists, rules)
 
-    def _missing(self, model: _Model, rules: str) -> str | None:
+    def _missing(self, model: ModelRef, rules: str) -> str | None:
         if rules not in self._rules:
             return f"rules {rules}"
         if self._scorer(model) is None:
             return f"model {model.name}@{model.version}"
         return None
 
-    def _scorer(self, model: _Model) -> Scorer | None:
+    def _scorer(self, model: ModelRef) -> Scorer | None:
         if model not in self._known:
-            self._known[model] = self._scorers(model.ref)
+            self._known[model] = self._scorers(ModelRef(name=model.name, version=model.version))
         return self._known[model]
 
-    def _compute(self, past: Past[_Whole], lists: Mapping[str, Lookup], rules: str) -> None:
+    def _compute(self, past: Past, lists: Mapping[str, Lookup], rules: str) -> None:
         """Compute decisions of one model, one rule set and one state of the lists."""
         first = past.decisions[0]
         rulings, scores, probabilities = self._judged(past, lists, first.model, rules)
@@ -270,23 +250,23 @@ class Recheck:
                 continue
             shadow = one.shadow
             pinned = {"rules": versions.rules, "lists": versions.lists}
-            challenge = None if shadow is None else (shadow.model.ref, shadow.rules_version)
+            challenge = None if shadow is None else (shadow.model, shadow.rules_version)
             expected: dict[str, tuple[Any, Any]] = {
-                "policy_version": (one.policy_version, policy_version(pinned, one.model.ref, challenge))
+                "policy_version": (one.policy_version, policy_version(pinned, one.model, challenge))
             }  # fmt: skip
             if one.score is None:
                 self._failed += 1
                 # Neither features nor the challenger are kept of it.
                 expected = {"outcome": (one.outcome, Outcome.REVIEW)}
             else:
-                expected |= _decision(one, rulings[at], scores[at], probabilities[at])
+                expected |= _ruled(one, rulings[at], scores[at], probabilities[at])
                 if shadow is not None and shadows is not None:
                     theirs, their_scores, their_probabilities = shadows
                     expected |= {
                         "shadow.outcome": (shadow.outcome, theirs[at].outcome),
                         "shadow.score": (shadow.score, their_scores[at]),
                         "shadow.probability": (shadow.probability, their_probabilities[at]),
-                        "shadow.rules": (shadow.rules, orjson.loads(theirs[at].rules)),
+                        "shadow.rules": (shadow.rules, _read_rules(theirs[at].rules)),
                     }
             wrong = {name: pair for name, pair in expected.items() if pair[0] != pair[1]}
             if wrong:
@@ -299,13 +279,13 @@ class Recheck:
                                 source=_place(one.source),
                                 event_id=str(past.rows[at].event_id),
                                 field=name,
-                                says=says,
-                                computed=computed,
+                                says=msgspec.to_builtins(says),
+                                computed=msgspec.to_builtins(computed),
                             )
                         )
 
     def _judged(
-        self, past: Past[_Whole], lists: Mapping[str, Lookup], model: _Model, rules: str
+        self, past: Past, lists: Mapping[str, Lookup], model: ModelRef, rules: str
     ) -> tuple[list[Ruling], list[int], list[float]]:
         scorer = self._scorer(model)
         if scorer is None:
@@ -318,25 +298,22 @@ class Recheck:
         return rulings, scores, probabilities.tolist()
 
 
-def _decision(
-    one: _Whole, ruling: Ruling, score: int, probability: float
+def _ruled(
+    one: PastDecision, ruling: Ruling, score: int, probability: float
 ) -> dict[str, tuple[Any, Any]]:
-    """Give, by field, what a decision says and what it should say."""
-    matched = orjson.loads(b"{%b}" % ruling.json)
-    said = one.reasons[: len(ruling.reasons)]
+    """Return, by field, what a decision says and what it should say."""
+    ruled = _read_ruled(b"{%b}" % ruling.json)
+    reasons = [] if one.outcome is Outcome.APPROVE else list(ruling.reasons)
     return {
-        "outcome": (one.outcome, ruling.outcome),
-        "outcomes": (one.outcomes, matched["outcomes"]),
+        **{name: (getattr(one, name), getattr(ruled, name)) for name in _RULED},
         "score": (one.score, score),
         "probability": (one.probability, probability),
-        "rules": (one.rules, matched["rules"]),
-        "lists": (one.lists, matched["lists"]),
         # Those of features hang on the model alone, and follow those of rules and lists.
-        "reasons": (said, [] if one.outcome is Outcome.APPROVE else list(ruling.reasons)),
+        "reasons": (msgspec.to_builtins(one.reasons[: len(ruling.reasons)]), reasons),
     }
 
 
-def _place(source: Coordinates) -> str:
+def _place(source: Source) -> str:
     return f"{source.topic}-{source.partition}-{source.offset}"
 
 

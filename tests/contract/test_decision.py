@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import orjson
 import pytest
 from pydantic import BaseModel
 
+from fraud.backtest.past_decisions import PastDecision, struct_of
 from fraud.contracts.decision import Decision, fields_of
 from fraud.contracts.json_schema import decision_schema
 from fraud.contracts.lists import ListUse
@@ -57,6 +59,15 @@ def in_schema(schema: Mapping[str, Any], definitions: Any, above: str = "") -> I
                 yield from in_schema(inner, definitions, f"{above}{name}.")
 
 
+def in_struct(struct: Any, above: str = "") -> Iterator[str]:
+    """Return the paths of what readers of past decisions can ask for."""
+    for field in msgspec.structs.fields(struct):
+        yield above + field.name
+        for inner in (field.type, *get_args(field.type)):
+            if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                yield from in_struct(inner, f"{above}{field.name}.")
+
+
 @pytest.fixture(scope="module")
 def fd() -> Any:
     """Make a decision of rules, a list and a challenger."""
@@ -95,6 +106,17 @@ def test_a_document_has_the_declared_fields(fd: Any) -> None:
     processed = with_decision(a_value(), orjson.dumps(fd))
     document = to_document(processed, Pseudonyms(b"k" * 32))
     assert set(in_json(document.body["fd"])) == set(declared())
+
+
+def test_readers_of_past_decisions_can_ask_for_the_declared_fields() -> None:
+    """The structs are made of the declaration."""
+    assert set(in_struct(struct_of(PastDecision))) == set(declared())
+
+
+def test_what_is_read_of_a_past_decision_is_what_was_written(fd: Any) -> None:
+    """All of it, whichever fields are asked for."""
+    read = msgspec.convert(fd, struct_of(PastDecision))
+    assert msgspec.to_builtins(read) == fd
 
 
 def test_the_schema_has_the_declared_fields() -> None:

@@ -119,7 +119,7 @@ def altered(value: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
         ("lists", lambda fd: fd["lists"].append({"name": "x", "use": "block", "field": "phone"})),
         ("policy_version", lambda fd: fd.update(policy_version="0" * 16)),
         ("shadow.score", lambda fd: fd["shadow"].update(score=(fd["shadow"]["score"] + 1) % 1000)),
-        ("shadow.rules", lambda fd: fd["shadow"]["rules"].append({"id": "R9", "version": 1})),
+        ("shadow.rules", lambda fd: fd["shadow"]["rules"].append({"id": "R9", "version": 1, "outcome": "block"})),
         ("probability", lambda fd: fd["features"].update(amount_base=(fd["features"]["amount_base"] or 0) + 1.3)),
     ],
 )  # fmt: skip
