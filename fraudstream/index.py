@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from fraud.contracts.topics import Topic
-    from indexer.service import Settings
+    from indexer.settings import Settings
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
@@ -37,7 +37,7 @@ def _opensearch() -> Iterator[tuple[Settings, OpenSearch]]:
     from fraudstream.environment import complete_environment
     from indexer.bulk import connect, problem_of
     from indexer.migration import MigrationFailed
-    from indexer.service import Settings
+    from indexer.settings import Settings
 
     complete_environment()
     settings = load_settings(Settings)

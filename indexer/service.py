@@ -1,4 +1,4 @@
-"""The indexer as a process: settings, wiring, shutdown."""
+"""The indexer as a process: wiring and shutdown."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from typing import Final, TypeVar
 import structlog
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
-from pydantic import Field
 
 from fraud.contracts.errors import Backpressure
 from fraud.contracts.topics import Topic
 from fraud.kafka.group_consumer import KafkaSource, Message, consume, paused
 from fraud.runtime.background import Background
 from fraud.runtime.clock import Clock, system_clock
-from fraud.runtime.lifecycle import OpsServer
+from fraud.runtime.lifecycle import CannotStart, OpsServer
 from fraud.runtime.metrics import RETENTION_REFUSED
-from fraud.runtime.settings import KafkaSettings, OpenSearchSettings
-from fraud.security.pseudonyms import PersonalDataSettings, Pseudonyms
+from fraud.security.pseudonyms import Pseudonyms
 from indexer.bulk import connect, reason_of
 from indexer.dead_letters import to_dead_letter
 from indexer.documents import to_document
 from indexer.labels import to_label
 from indexer.retention import ClockDoubted, delete_expired
+from indexer.settings import Settings
 from indexer.sink import Sink
 
 _SERVICE: Final = "indexer"
@@ -38,26 +37,6 @@ _SMALL_TOPIC_LINGER_S: Final = 1.0
 must not be done all the time."""
 T = TypeVar("T")
 _log = structlog.get_logger(_SERVICE)
-
-
-class Settings(KafkaSettings, OpenSearchSettings, PersonalDataSettings):
-    """What the indexer needs."""
-
-    indexer_group: str = Field("indexer", min_length=1, description="Kafka consumer group.")
-    indexer_batch: int = Field(1000, ge=1, description="Most documents in one write.")
-    indexer_linger_ms: int = Field(
-        200, ge=0, description="How long documents are gathered for one write, milliseconds."
-    )
-    indexer_shards: int = Field(1, ge=1, description="Primary shards of each day's index.")
-    indexer_replicas: int = Field(
-        0, ge=0, description="Copies of each shard; 1 or more on several nodes."
-    )
-    indexer_retention_days: int = Field(
-        90, ge=1, le=100_000, description="Days for which indexes are kept besides today's."
-    )
-    indexer_ops_port: int = Field(
-        9104, ge=0, le=65535, description="Port of the indexer's metrics and health."
-    )
 
 
 def _prepare(sink: Sink, stop: threading.Event, service: str) -> None:
@@ -97,18 +76,19 @@ def sink_of(
     )
 
 
-def run(
-    settings: Settings,
-    pseudonyms: Pseudonyms,
-    stop: threading.Event,
-    *,
-    clock: Clock = system_clock,
-) -> None:
+def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
     """Index until `stop` is set.
 
     Decisions in this thread, labels and dead letters each in one of their own: none waits for the
     others. On the way out: stop reading, finish the writes in hand, commit, close.
+
+    Raises:
+        CannotStart: The key of personal data cannot be used.
     """
+    try:
+        pseudonyms = Pseudonyms.of(settings)
+    except (ValueError, OSError) as problem:
+        raise CannotStart(str(problem), exit_code=1) from None
     client = connect(settings)
     decisions, labels, dead_letters = (
         sink_of(settings, client, pseudonyms, clock=clock, pause=stop.wait) for _ in range(3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -11,15 +10,15 @@ from rich.table import Table
 
 from fraud.contracts.times import utc_text
 from fraud.runtime.clock import system_clock
-from fraud.runtime.lifecycle import load_settings
+from fraud.runtime.lifecycle import CannotStart, load_settings
 from notifier.alerts import Severity
 from notifier.channels import Refused, ServerUnavailable, TryLater
 from notifier.ledger import Ledger, Message
 from notifier.planning import Hold, Kind
-from notifier.routing import RoutesError, Routing, load_routing
-from notifier.service import LEDGER_FILE, templates, transports
+from notifier.routing import Routing
+from notifier.service import LEDGER_FILE, load_configuration, transports
 from notifier.settings import Settings
-from notifier.wording import Templates, TemplatesError, sample_alert
+from notifier.wording import Templates, sample_alert
 
 _WIDE = 160
 
@@ -28,11 +27,11 @@ def load() -> tuple[Settings, Routing, Templates]:
     """Read settings, routes and templates, or end the process saying what is wrong (exit code 2)."""
     settings = load_settings(Settings)
     try:
-        routing = load_routing(settings, os.environ)
-        return settings, routing, templates(settings, routing)
-    except (RoutesError, TemplatesError) as error:
+        routing, wording = load_configuration(settings)
+    except CannotStart as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
+    return settings, routing, wording
 
 
 def _ledger(settings: Settings) -> Ledger:

@@ -94,7 +94,7 @@ class Delivery:
         self._transport = transport
         self._destinations = {one.id: one for one in destinations}
         self._stop = stop
-        self._wake = wake
+        self.wake = wake
         self._clock = clock
         self._rng = rng
         self._failures, self._retry_ms = ledger.back_off(transport.name)
@@ -106,11 +106,11 @@ class Delivery:
         """Send until `stop` is set. Anything but the transport's verdicts is a bug, and rises."""
         try:
             while not self._stop.is_set():
-                self._wake.clear()
+                self.wake.clear()
                 wait_s = self.deliver()
                 if wait_s > 0:
                     # New alerts end the rest between messages, but no back-off.
-                    (self._stop if self._failures else self._wake).wait(wait_s)
+                    (self._stop if self._failures else self.wake).wait(wait_s)
         finally:
             self._transport.rest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,17 +15,17 @@ from fraud.contracts.topics import Topic
 from fraud.kafka.group_consumer import KafkaSource, Message, consume
 from fraud.runtime.background import Background
 from fraud.runtime.clock import Clock, system_clock
-from fraud.runtime.lifecycle import OpsServer
+from fraud.runtime.lifecycle import CannotStart, OpsServer
 from notifier.alerts import KeyedAlert, read_alert
 from notifier.channels import Transport
 from notifier.delivery import Delivery, Housekeeping
-from notifier.ledger import Ledger, LedgerLock
+from notifier.ledger import Ledger, LedgerInUse, LedgerLock
 from notifier.mails import MailTransport
-from notifier.routing import Destination, Routing
+from notifier.routing import Destination, RoutesError, Routing, load_routing
 from notifier.settings import Settings
 from notifier.smtp import SmtpServer
 from notifier.webhooks import HttpTransport
-from notifier.wording import Links, Templates
+from notifier.wording import Links, Templates, TemplatesError
 
 _SERVICE: Final = "notifier"
 LEDGER_FILE: Final = "notifier.db"
@@ -70,17 +71,22 @@ class Recorder:
                 wake.set()
 
 
-def templates(settings: Settings, routing: Routing) -> Templates:
-    """Load the templates of the settings.
+def load_configuration(settings: Settings) -> tuple[Routing, Templates]:
+    """Load routes and templates.
 
     Raises:
-        TemplatesError: One of the user's is wrong.
+        CannotStart: One of the user's is wrong.
     """
-    return Templates(
-        Links(settings.public_url, settings.dashboards_public_url),
-        settings.notifier_templates,
-        {one.id: one.policy.limit_per_hour for one in routing.destinations.values()},
-    )
+    try:
+        routing = load_routing(settings, os.environ)
+        wording = Templates(
+            Links(settings.public_url, settings.dashboards_public_url),
+            settings.notifier_templates,
+            {name: known.policy.limit_per_hour for name, known in routing.destinations.items()},
+        )
+    except (RoutesError, TemplatesError) as error:
+        raise CannotStart(str(error)) from None
+    return routing, wording
 
 
 def transports(
@@ -99,39 +105,37 @@ def transports(
         yield HttpTransport(one.id, wording), [one]
 
 
-def run(
-    settings: Settings,
-    routing: Routing,
-    wording: Templates,
-    stop: threading.Event,
-    *,
-    clock: Clock = system_clock,
-) -> None:
+def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
     """Notify until `stop` is set.
 
     On the way out: stop reading, commit, finish the messages in hand, close.
 
     Raises:
-        LedgerInUse: Another notifier has the ledger.
+        CannotStart: Routes or templates are wrong, or another notifier has the ledger.
     """
+    routing, wording = load_configuration(settings)
     path = settings.state_dir / LEDGER_FILE
     with ExitStack() as stack:
-        stack.enter_context(LedgerLock(path))
+        try:
+            stack.enter_context(LedgerLock(path))
+        except LedgerInUse as error:
+            raise CannotStart(
+                f"{error}; stop it first, or set another STATE_DIR", exit_code=1
+            ) from None
         ledger = stack.enter_context(Ledger(path))
         _take_over(ledger, routing, clock)
-        deliveries, wakes = [], []
-        for transport, destinations in transports(settings, routing, wording):
-            wakes.append(threading.Event())
-            delivery = Delivery(
+        deliveries = [
+            Delivery(
                 stack.enter_context(Ledger(path)),
                 transport,
                 destinations,
                 stop=stop,
-                wake=wakes[-1],
+                wake=threading.Event(),
                 clock=clock,
                 rng=random.Random(),  # noqa: S311 - jitter
             )
-            deliveries.append(delivery)
+            for transport, destinations in transports(settings, routing, wording)
+        ]
         housekeeping = Housekeeping(
             stack.enter_context(Ledger(path)),
             routing.destinations,
@@ -151,7 +155,7 @@ def run(
             return source.waits_for() or "; ".join(problems) or None
 
         stack.enter_context(OpsServer(settings.bind_host, settings.notifier_ops_port, waits_for))
-        recorder = Recorder(ledger, routing, wakes, clock)
+        recorder = Recorder(ledger, routing, [delivery.wake for delivery in deliveries], clock)
         _log.info(
             "notifier.started",
             channels=sorted({one.channel for one in routing.destinations.values()}),

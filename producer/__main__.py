@@ -7,10 +7,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fraud.runtime.lifecycle import load_settings, log_bugs
-from fraud.runtime.logs import configure_logs
+from fraud.runtime.lifecycle import load_settings, run_service
 from producer.history import write_history_shown
-from producer.service import serve
+from producer.service import run
 from producer.settings import ProducerSettings
 from producer.simulation import DEFAULT_PREVALENCE, prevalence_of
 
@@ -45,11 +44,9 @@ def main(args: list[str]) -> int:
     """Run the command and give the exit code."""
     asked = _arguments(args)
     rate = {} if asked.rate is None else {"producer_rate": asked.rate}
-    settings = load_settings(lambda: ProducerSettings(**rate))
     if asked.command is None:
-        configure_logs(settings, "producer")
-        with log_bugs("producer"):
-            return serve(settings)
+        return run_service("producer", lambda: ProducerSettings(**rate), run)
+    settings = load_settings(lambda: ProducerSettings(**rate))
     if asked.if_missing and asked.output.exists():
         return 0
     until = asked.until

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 
 import structlog
@@ -10,7 +11,7 @@ from fraud.contracts.topics import Topic
 from fraud.kafka.batched_producer import KafkaWriter, WriterError
 from fraud.runtime.background import Background
 from fraud.runtime.clock import Clock, system_clock
-from fraud.runtime.lifecycle import OpsServer, stop_event
+from fraud.runtime.lifecycle import OpsServer
 from producer.fraud_outcomes import Verdicts
 from producer.injection_log import InjectionLog, follow
 from producer.progress import Ledger
@@ -60,15 +61,14 @@ def clock_of(told_ms: int, speed: float, real: Clock = system_clock) -> Clock:
     return simulated_clock(max(told_ms, real()), speed, real)
 
 
-def serve(settings: ProducerSettings) -> int:
-    """Tell the world to Kafka until a signal asks to stop.
+def run(settings: ProducerSettings, stop: threading.Event) -> int:
+    """Tell the world to Kafka until `stop` is set.
 
     On a stop: no new transactions, flush, note acknowledgements, close.
 
     Returns:
         Exit code: 0, or 1 when records could not be delivered by then.
     """
-    stop = stop_event()
     with ExitStack() as resources:
         writer = KafkaWriter(settings.librdkafka())
         ledger = resources.enter_context(Ledger(settings.state_dir / "producer.db"))

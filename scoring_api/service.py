@@ -13,16 +13,11 @@ import structlog
 import uvicorn
 
 from fraud.runtime.background import Background
-from model.registry import Registry
+from fraud.runtime.lifecycle import CannotStart
+from model.registry import ModelError, Registry
 from scoring_api.follower import SERVICE
 from scoring_api.settings import Settings
-from scoring_api.wiring import (
-    CannotStart,
-    compose_app,
-    follow_stream,
-    open_backends,
-    read_secrets,
-)
+from scoring_api.wiring import compose_app, follow_stream, open_backends, read_secrets
 
 _SWITCH_S: Final = 0.0005
 """How long the follower's thread may keep a request from going on; Python's default is 5 ms."""
@@ -52,15 +47,17 @@ def run(settings: Settings, stop: threading.Event) -> None:
     On the way out: answer what was asked, stop following, keep the history, close.
 
     Raises:
-        ModelError: There is no champion, or it cannot be used.
-        CannotStart: The port is taken, or keys or a mapping file cannot be read.
+        CannotStart: The port is taken, or a champion, a key or a mapping file cannot be used.
     """
     listener = _listen(settings.bind_host, settings.api_port)
     sys.setswitchinterval(_SWITCH_S)
     secrets = read_secrets(settings)
     registry = Registry(settings.model_registry)
     with ExitStack() as stack:
-        stream = follow_stream(settings, registry, stop, stack)
+        try:
+            stream = follow_stream(settings, registry, stop, stack)
+        except ModelError as problem:
+            raise CannotStart(str(problem)) from None
         backends = open_backends(settings, stop, stack)
         app = compose_app(settings, registry, secrets, stream, backends, stack)
         server = uvicorn.Server(

@@ -28,6 +28,7 @@ from fraud.policy.audited_editor import AuditedEditor
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.follower import PolicyFollower, SeenPublisher
 from fraud.runtime.clock import system_clock
+from fraud.runtime.lifecycle import CannotStart
 from fraud.runtime.metrics import CONSUMER_LAG
 from fraud.runtime.opensearch import connect
 from fraud.security.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
@@ -62,10 +63,6 @@ from scoring_api.settings import Settings
 from scoring_api.snapshot import SnapshotFile
 
 _log = structlog.get_logger(SERVICE)
-
-
-class CannotStart(Exception):
-    """Something outside must change first; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)

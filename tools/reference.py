@@ -39,7 +39,7 @@ SETTINGS: Final = (
     ("The Flink job", "flink_job.settings:JobSettings"),
     ("The REST API", "scoring_api.settings:Settings"),
     ("The notifier", "notifier.settings:Settings"),
-    ("The indexer", "indexer.service:Settings"),
+    ("The indexer", "indexer.settings:Settings"),
     ("OpenSearch Dashboards", "dashboards.settings:Settings"),
     ("The producer of simulated transactions", "producer.settings:ProducerSettings"),
 )

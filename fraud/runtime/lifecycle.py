@@ -6,8 +6,7 @@ import getpass
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
 from typing import Any, Self, TypeVar
@@ -17,6 +16,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 
+from fraud.runtime.logs import configure_logs
 from fraud.runtime.settings import ServiceSettings, complain
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -53,18 +53,39 @@ def user_name() -> str:
         return "unknown"
 
 
-@contextmanager
-def log_bugs(service: str) -> Iterator[None]:
-    """Log what rises out of the block, redacted, with its traceback, and end with exit code 1.
+class CannotStart(Exception):
+    """Something outside of a service must change before it can start; the message says what.
 
-    Python's own traceback goes past the redaction, and messages of errors may hold values.
-    What is no bug, such as a folder in use, is said in one line inside of the block.
+    Attributes:
+        exit_code: With which the process ends.
     """
+
+    def __init__(self, message: str, *, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run_service(
+    service: str, settings: Callable[[], S], run: Callable[[S, threading.Event], int | None]
+) -> int:
+    """Run a service by the settings of the environment until SIGTERM, and return its exit code.
+
+    Args:
+        service: Its name, bound to every line of the log.
+        settings: Reads the environment.
+        run: Does the work until the event is set.
+    """
+    loaded = load_settings(settings)
+    configure_logs(loaded, service)
     try:
-        yield
+        return run(loaded, stop_event()) or 0
+    except CannotStart as problem:
+        sys.stderr.write(f"{service}: {problem}\n")
+        return problem.exit_code
     except Exception:
+        # Python's own traceback goes past the redaction, and messages of errors may hold values.
         structlog.get_logger(service).critical(f"{service}.crashed", exc_info=True)
-        raise SystemExit(1) from None
+        return 1
 
 
 class OpsServer:

@@ -17,6 +17,14 @@ _SECRET_KEYS: Final = PERSONAL_FIELDS | {
     "transaction_amt", "amount", "password", "recipient", "recipients", "authorization", "record", "value",
 }  # fmt: skip
 
+_QUIET_LIBRARIES: Final = {
+    # Both log every request: the first with what was searched for, the second with an address
+    # that may be a secret. Services log what matters of them.
+    "opensearch": logging.ERROR,
+    "httpx": logging.WARNING,
+    "uvicorn": logging.WARNING,
+}
+
 
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
@@ -73,6 +81,8 @@ def configure_logs(settings: ServiceSettings, service: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name, at_least in _QUIET_LIBRARIES.items():
+        logging.getLogger(name).setLevel(at_least)
     structlog.contextvars.bind_contextvars(service=service)
 
 

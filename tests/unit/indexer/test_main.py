@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.__main__ import main
+from fraud.runtime.lifecycle import run_service
+from indexer.service import run
+from indexer.settings import Settings
 
 
 def test_a_broken_key_ends_it_before_anything_is_written(
@@ -16,10 +18,8 @@ def test_a_broken_key_ends_it_before_anything_is_written(
     (tmp_path / "personal-data-key").write_text("half a key")
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     # It would hold on to this test's standard output.
-    monkeypatch.setattr("indexer.__main__.configure_logs", lambda *_: None)
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 1
+    monkeypatch.setattr("fraud.runtime.lifecycle.configure_logs", lambda *_: None)
+    assert run_service("indexer", Settings, run) == 1
     said = capsys.readouterr().err
     assert "personal-data-key: expected 64 hexadecimal digits" in said
     assert "half a key" not in said

@@ -15,15 +15,13 @@ def test_a_bug_is_logged_and_ends_with_exit_code_1(
 ) -> None:
     """As in every other service: Python's own traceback would go past the redaction."""
 
-    def broken(_settings: object) -> int:
+    def broken(_settings: object, _stop: object) -> int:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(program, "serve", broken)
+    monkeypatch.setattr(program, "run", broken)
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     monkeypatch.setenv("LOG_FORMAT", "json")
-    with pytest.raises(SystemExit) as end:
-        program.main([])
-    assert end.value.code == 1
+    assert program.main([]) == 1
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (line["event"], line["level"]) == ("producer.crashed", "critical")
 
