@@ -22,14 +22,14 @@ from afd.errors import (
 )
 from afd.lists import Lists
 from afd.named_resources import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, NamedResources
-from afd.operations import Answer, Operation, Request, by, in_a_thread
+from afd.operations import Answer, Operation, Request, author_of, in_a_thread
 from afd.rules import Rules
 from afd.translation import NotTranslated
 from afd.variables import Variables
 from fraud.contracts.errors import InvalidMessage
 from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.control import CannotPublish
-from fraud.policy.editor import Conflict, NoSuch, PolicyEditor
+from fraud.policy.editor import Conflict, NoSuch, PolicyEditor, Publisher
 from fraud.policy.follower import PolicyUnread
 from fraud.runtime.clock import Clock, system_clock
 from fraud.security.api_keys import Role
@@ -44,7 +44,7 @@ class Administration:
     Args:
         catalogue: What there is.
         writer: Writes declarations that only clients know.
-        editor: Changes rules and lists.
+        publisher: Writes control documents of rules and lists.
         audit: Keeps who changed what.
         pseudonyms: Hashes what is personal of it.
         clock: Time now, UTC epoch milliseconds.
@@ -54,12 +54,15 @@ class Administration:
         self,
         catalogue: Catalogue,
         writer: DeclarationWriter,
-        editor: PolicyEditor,
+        publisher: Publisher,
         audit: AuditLog,
         pseudonyms: Pseudonyms,
         clock: Clock = system_clock,
     ) -> None:
+        self._policy_state = catalogue.policy_state
+        self._publisher = publisher
         self._audit = audit
+        self._pseudonyms = pseudonyms
         self._audit_content = AuditContent(catalogue, pseudonyms)
         self._variables = Variables(catalogue, writer)
         self._outcomes = NamedResources(OUTCOMES, catalogue, writer)
@@ -67,9 +70,9 @@ class Administration:
         self._entity_types = NamedResources(ENTITY_TYPES, catalogue, writer)
         self._event_types = NamedResources(EVENT_TYPES, catalogue, writer)
         self._rules = Rules(catalogue, writer)
-        self._versions = DetectorVersions(catalogue, writer, editor)
+        self._versions = DetectorVersions(catalogue, writer)
         self._detectors = Detectors(catalogue, writer, self._rules, self._versions)
-        self._lists = Lists(catalogue, writer, editor, clock)
+        self._lists = Lists(catalogue, writer, clock)
         # One change at a time: each looks at what is there first.
         self._lock = threading.Lock()
 
@@ -106,45 +109,51 @@ class Administration:
             "DeleteEventType": self._event_types.drop,
             "PutDetector": self._detectors.put,
             "DeleteDetector": self._detectors.delete,
-            "CreateDetectorVersion": self._versions.create,
-            "UpdateDetectorVersion": self._versions.update,
             "UpdateDetectorVersionMetadata": self._versions.update_metadata,
-            "UpdateDetectorVersionStatus": self._versions.update_status,
             "DeleteDetectorVersion": self._versions.delete,
             "CreateRule": self._rules.create,
             "UpdateRuleVersion": self._rules.update_version,
             "UpdateRuleMetadata": self._rules.update_metadata,
             "DeleteRule": self._rules.delete,
+        }
+        changing_policy: dict[str, Callable[[Request, PolicyEditor], Answer]] = {
+            "CreateDetectorVersion": self._versions.create,
+            "UpdateDetectorVersion": self._versions.update,
+            "UpdateDetectorVersionStatus": self._versions.update_status,
             "CreateList": self._lists.create,
             "UpdateList": self._lists.update,
             "DeleteList": self._lists.delete,
         }
+        changing_policy |= {name: _by_name(handle) for name, handle in changing.items()}
         return {
             name: Operation(Role.ANALYST, in_a_thread(_reads(handle)))
             for name, handle in reading.items()
         } | {
             name: Operation(Role.ANALYST, in_a_thread(self._changes(name, handle)))
-            for name, handle in changing.items()
+            for name, handle in changing_policy.items()
         }
 
     def _changes(
-        self, operation: str, handle: Callable[[Request, str], Answer]
+        self, operation: str, handle: Callable[[Request, PolicyEditor], Answer]
     ) -> Callable[[Request, Principal], Answer]:
         def handled(request: Request, caller: Principal) -> Answer:
-            who = by(caller)
+            author = author_of(caller)
             with (
                 self._lock,
                 _verdicts(),
                 self._audit.change(
-                    who.actor,
+                    author.actor,
                     f"afd.{operation}",
                     self._audit_content.target(request),
                     before=self._audit_content.before(operation, request),
                     after=self._audit_content.after(request),
-                    request_id=who.request_id,
-                ),
+                    request_id=author.request_id,
+                ) as change,
             ):
-                return handle(request, caller.name)
+                editor = PolicyEditor(
+                    self._publisher, self._policy_state, change, author, lambda: self._pseudonyms
+                )
+                return handle(request, editor)
 
         return handled
 
@@ -172,3 +181,9 @@ def _verdicts() -> Iterator[None]:
 
 def _reads(handle: Callable[[Request], Answer]) -> Callable[[Request, Principal], Answer]:
     return lambda request, _caller: handle(request)
+
+
+def _by_name(
+    handle: Callable[[Request, str], Answer],
+) -> Callable[[Request, PolicyEditor], Answer]:
+    return lambda request, editor: handle(request, editor.author.name)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from afd.catalogue import Catalogue
 from afd.declarations import Thing
 from afd.operations import Request
-from fraud.policy.audited_editor import MAX_HASHES, list_on_record, text_on_record, values_on_record
+from fraud.policy.audit_content import MAX_HASHES, list_on_record, text_on_record, values_on_record
 from fraud.security.pseudonyms import Pseudonyms
 
 _NAMED_BY: Final = ("name", "ruleId", "detectorVersionId", "detectorId")

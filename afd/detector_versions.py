@@ -20,38 +20,33 @@ class DetectorVersions:
     Args:
         catalogue: What there is.
         writer: Writes declarations that only clients know.
-        editor: Changes rules and lists.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, writer: DeclarationWriter, editor: PolicyEditor
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, writer: DeclarationWriter) -> None:
         self._catalogue = catalogue
         self._writer = writer
-        self._editor = editor
         self._declarations = catalogue.declarations
 
-    def create(self, request: Request, author: str) -> Answer:
+    def create(self, request: Request, editor: PolicyEditor) -> Answer:
         """Draft one of rules that there are."""
         detector = request["detectorId"]
         self._catalogue.check_own(detector)
-        drafted = self._editor.draft(self._rule_set(request), author)
+        drafted = editor.draft(self._rule_set(request))
         known = self._catalogue.versions_of(detector)
         number = str(max((int(place.number) for place in known), default=0) + 1)
-        self._put_version(Place(detector, number), request, drafted, author)
+        self._put_version(Place(detector, number), request, drafted, editor.author.name)
         status = self._catalogue.status(Place(detector, number))
         return {"detectorId": detector, "detectorVersionId": number, "status": status}
 
-    def update(self, request: Request, author: str) -> Answer:
+    def update(self, request: Request, editor: PolicyEditor) -> Answer:
         """Draft another rule set for a version that is a draft still."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         self._catalogue.check_own(place.detector)
         self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
         if self._catalogue.status(place) != RuleStatus.DRAFT:
             raise ValidationException("expected a version with the status DRAFT: make another one")
-        self._put_version(
-            place, request, self._editor.draft(self._rule_set(request), author), author
-        )
+        drafted = editor.draft(self._rule_set(request))
+        self._put_version(place, request, drafted, editor.author.name)
         return {}
 
     def update_metadata(self, request: Request, author: str) -> Answer:
@@ -66,7 +61,7 @@ class DetectorVersions:
         )
         return {}
 
-    def update_status(self, request: Request, author: str) -> Answer:
+    def update_status(self, request: Request, editor: PolicyEditor) -> Answer:
         """Let a version decide."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         found = self._catalogue.rules_of(place)
@@ -78,7 +73,7 @@ class DetectorVersions:
         if wanted == now:
             raise ValidationException(f"the version is {now} already")
         if wanted == RuleStatus.ACTIVE:
-            self._editor.activate(found.rules.version, author)
+            editor.activate(found.rules.version)
         elif now == RuleStatus.ACTIVE:
             raise ValidationException(
                 "one version always decides here: activate another instead, and this one becomes INACTIVE"

@@ -17,14 +17,14 @@ from afd.errors import (
     ValidationException,
 )
 from afd.events import PAGE
-from afd.operations import Answer, Operation, Request, by
+from afd.operations import Answer, Operation, Request, author_of
 from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import Transaction
 from fraud.decision.engine import Decided
 from fraud.kafka.async_producer import NotPublished, Publisher
-from fraud.policy.audited_editor import By
 from fraud.security.api_keys import Role
+from fraud.security.audit import Author
 from fraud.security.principals import Principal
 
 
@@ -62,7 +62,7 @@ class EventOperations:
         catalogue: Catalogue,
         names: predictions.Names,
         publisher: Publisher,
-        send_labels: Callable[[Sequence[Label], By], None],
+        send_labels: Callable[[Sequence[Label], Author], None],
         *,
         publishes_events: bool,
     ) -> None:
@@ -141,7 +141,7 @@ class EventOperations:
 
     async def _send_label(self, label: Label, caller: Principal) -> None:
         try:
-            await run_in_threadpool(self._send_labels, [label], by(caller))
+            await run_in_threadpool(self._send_labels, [label], author_of(caller))
         except NotPublished as problem:
             raise InternalServerException(str(problem)) from None
         except OSError as problem:

@@ -358,7 +358,6 @@ def take_over(
     writer: DeclarationWriter,
     editor: PolicyEditor,
     policy_state: PolicyState,
-    author: str,
 ) -> str | None:
     """Make what a plan says. Done again, it ends in the same.
 
@@ -372,7 +371,7 @@ def take_over(
             that says something else.
         InvalidMessage: A list is here already, and of another type.
     """
-    export = plan.export
+    export, author = plan.export, editor.author.name
     for member, (thing, members) in _KEPT.items():
         for name, one in export.things[member].items():
             writer.put(thing, name, without_ours(one, *members), author)
@@ -380,15 +379,15 @@ def take_over(
         metadata = export.things["lists"].get(name, {})
         description = metadata.get("description", "")
         if name not in policy_state.lists():
-            editor.make_list(name, kind, ListUse.REFERENCE, author, description=description)
+            editor.make_list(name, kind, ListUse.REFERENCE, description=description)
         entries = [ListEntry(value=value, source="Amazon Fraud Detector") for value in values]
-        editor.change_list(name, author, add=entries, replace=True)
+        editor.change_list(name, add=entries, replace=True)
         writer.put(
             Thing.LIST, name, {"name": name} | without_ours(metadata, "variableType"), author
         )
     if plan.rules is None:
         return None
-    drafted = editor.draft(plan.rules, author)
+    drafted = editor.draft(plan.rules)
     _keep_detector(plan, drafted, writer, author)
     return drafted.version
 

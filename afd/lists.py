@@ -25,36 +25,31 @@ class Lists:
     Args:
         catalogue: What there is.
         writer: Writes declarations that only clients know.
-        editor: Changes rules and lists.
         clock: Time now, UTC epoch milliseconds.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, writer: DeclarationWriter, editor: PolicyEditor, clock: Clock
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, writer: DeclarationWriter, clock: Clock) -> None:
         self._catalogue = catalogue
         self._writer = writer
-        self._editor = editor
         self._clock = clock
         self._declarations = catalogue.declarations
 
-    def create(self, request: Request, author: str) -> Answer:
+    def create(self, request: Request, editor: PolicyEditor) -> Answer:
         """Make one, with its first elements."""
         name = request["name"]
         if not re.fullmatch(LIST_NAME.strip("^$"), name):
             raise ValidationException("name: expected one that begins with a letter or a digit")
-        self._editor.make_list(
+        editor.make_list(
             name,
             list_type_of(request.get(VARIABLE_TYPE)),
             ListUse.REFERENCE,
-            author,
             description=request.get("description", ""),
             entries=_entries(request.get("elements", ())),
         )
-        self._put_list(name, request.get(VARIABLE_TYPE), author)
+        self._put_list(name, request.get(VARIABLE_TYPE), editor.author.name)
         return {}
 
-    def update(self, request: Request, author: str) -> Answer:
+    def update(self, request: Request, editor: PolicyEditor) -> Answer:
         """Change its elements, its type or how it is described."""
         name = request["name"]
         elements, mode = request.get("elements", ()), request.get("updateMode")
@@ -65,9 +60,8 @@ class Lists:
         kind = self._new_type(name, request.get(VARIABLE_TYPE))
         if kind is not None or mode is not None or "description" in request:
             # One change, so that whatever of it is at fault leaves the list as it is.
-            self._editor.change_list(
+            editor.change_list(
                 name,
-                author,
                 add=() if mode == "REMOVE" else _entries(elements),
                 remove=elements if mode == "REMOVE" else (),
                 replace=mode == "REPLACE",
@@ -75,15 +69,15 @@ class Lists:
                 description=request.get("description"),
             )
         if kind is not None:
-            self._put_list(name, request[VARIABLE_TYPE], author)
+            self._put_list(name, request[VARIABLE_TYPE], editor.author.name)
         return {}
 
-    def delete(self, request: Request, author: str) -> Answer:
+    def delete(self, request: Request, editor: PolicyEditor) -> Answer:
         """Take one away."""
         name = request["name"]
-        self._editor.drop_list(name, author)
+        editor.drop_list(name)
         if self._declarations.get(Thing.LIST, name) is not None:
-            self._writer.drop(Thing.LIST, name, author)
+            self._writer.drop(Thing.LIST, name, editor.author.name)
         return {}
 
     def get_metadata(self, request: Request) -> Answer:

@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from fraud.policy.audited_editor import By
 from fraud.security.api_keys import Role
+from fraud.security.audit import Author
 from fraud.security.principals import Principal
 
 Request = Mapping[str, Any]
@@ -32,9 +32,9 @@ class Operation:
     handle: Handler
 
 
-def by(caller: Principal) -> By:
+def author_of(caller: Principal) -> Author:
     """Give who changes something by a call."""
-    return By(caller.actor("afd"), structlog.contextvars.get_contextvars().get("request_id"))
+    return Author(caller.actor("afd"), structlog.contextvars.get_contextvars().get("request_id"))
 
 
 def in_a_thread(handle: Callable[[Request, Principal], Answer]) -> Handler:

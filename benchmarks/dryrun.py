@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 from rich.console import Console
 
 from benchmarks.own_stack import own_broker, run_module
-from benchmarks.policy import AUTHOR, editor_of
+from benchmarks.policy import editor_of
 from benchmarks.rules import RULES
 from benchmarks.workload import history_file, records
 from fraud.contracts.decision import Outcome
@@ -125,9 +125,9 @@ def fill(settings: KafkaSettings, values: Sequence[bytes], count: int) -> int:
 def make_list(settings: KafkaSettings) -> None:
     """Make the list that one of the rules asks for."""
     with editor_of(settings) as (editor, _):
-        editor.make_list("blocked_emails", ListType.EMAIL, ListUse.REFERENCE, AUTHOR)
+        editor.make_list("blocked_emails", ListType.EMAIL, ListUse.REFERENCE)
         entries = [ListEntry(value=f"user{at}@example.com") for at in range(_ENTRIES)]
-        editor.change_list("blocked_emails", AUTHOR, add=entries)
+        editor.change_list("blocked_emails", add=entries)
 
 
 def _rule_file() -> str:

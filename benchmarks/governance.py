@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks import rest
 from benchmarks.own_stack import OwnStack
-from benchmarks.policy import AUTHOR, SETTLED_S, editor_of
+from benchmarks.policy import SETTLED_S, editor_of
 from benchmarks.rules import RULES
 from benchmarks.stream import Stream, backlog_figures
 from benchmarks.workload import take
@@ -94,20 +94,20 @@ def measure(
         rest.own_api(own.env) as (address, key),
         editor_of(settings) as (editor, policy_state),
     ):
-        without = editor.draft(_rule_set([]), AUTHOR).version
+        without = editor.draft(_rule_set([])).version
         kept: str | None = None
         for turn in islice(cycle(("without", "with")), 2 * rounds):
             if turn == "without":
                 for name in list(policy_state.current().lists()):
-                    editor.activate(without, AUTHOR)
-                    editor.drop_list(name, AUTHOR)
-                editor.activate(without, AUTHOR)
+                    editor.activate(without)
+                    editor.drop_list(name)
+                editor.activate(without)
             else:
                 for name, kind, use, entries in _lists():
-                    editor.make_list(name, kind, use, AUTHOR)
-                    editor.change_list(name, AUTHOR, add=entries)
-                kept = kept or editor.draft(_rule_set([when for _, when in RULES]), AUTHOR).version
-                editor.activate(kept, AUTHOR)
+                    editor.make_list(name, kind, use)
+                    editor.change_list(name, add=entries)
+                kept = kept or editor.draft(_rule_set([when for _, when in RULES])).version
+                editor.activate(kept)
             time.sleep(SETTLED_S)
             with console.status(f"stream {turn} rules and lists"):
                 stream.at_rate(take(source, 1000), 500)

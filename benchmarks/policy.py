@@ -13,8 +13,9 @@ from fraud.kafka.control import ControlPublisher
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.follower import PolicyFollower, SeenPublisher
 from fraud.runtime.settings import KafkaSettings
+from fraud.security.audit import Actor, Author, RecordedChange
+from fraud.security.pseudonyms import Pseudonyms
 
-AUTHOR: Final = "benchmark"
 SETTLED_S: Final = 3.0
 """Longer than a switch takes; who measures checks that there was no other policy meanwhile."""
 
@@ -26,7 +27,12 @@ def editor_of(settings: KafkaSettings) -> Iterator[tuple[PolicyEditor, PolicyFol
         policy_state.wait_ready()
         yield (
             PolicyEditor(
-                SeenPublisher(ControlPublisher(settings), policy_state), policy_state.current
+                SeenPublisher(ControlPublisher(settings), policy_state),
+                policy_state.current,
+                # No log is kept of a stack that is thrown away.
+                RecordedChange(),
+                Author(Actor(name="benchmark", via="cli")),
+                lambda: Pseudonyms(bytes(32)),
             ),
             policy_state,
         )
@@ -35,5 +41,5 @@ def editor_of(settings: KafkaSettings) -> Iterator[tuple[PolicyEditor, PolicyFol
 def approve_everything(settings: KafkaSettings) -> None:
     """Switch to no rules at all: nothing then asks for reasons (TreeSHAP)."""
     with editor_of(settings) as (editor, _):
-        editor.activate(editor.draft(RuleSet(rules=()), AUTHOR).version, AUTHOR)
+        editor.activate(editor.draft(RuleSet(rules=())).version)
     time.sleep(SETTLED_S)

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from benchmarks import rest
 from benchmarks.own_stack import OwnStack, run_module
-from benchmarks.policy import AUTHOR, editor_of
+from benchmarks.policy import editor_of
 from benchmarks.report import percentiles
 from benchmarks.workload import history_file, take
 from fraud.backtest.recheck import Recheck, control_documents
@@ -67,22 +67,27 @@ def _rules(threshold: int) -> RuleSet:
 
 def _switches(editor: PolicyEditor, registry: Registry) -> Iterator[Callable[[], object]]:
     """Yield one switch after the other; each makes a policy that there was not before."""
-    editor.make_list("seen", ListType.IP, ListUse.REFERENCE, AUTHOR)
-    editor.make_list("blocked", ListType.ENTITY, ListUse.BLOCK, AUTHOR)
+    editor.make_list("seen", ListType.IP, ListUse.REFERENCE)
+    editor.make_list("blocked", ListType.ENTITY, ListUse.BLOCK)
     # The one that decides comes second: the first switch is to be one.
     models = cycle(sorted(registry.models(), key=lambda one: one.name != "second"))
     for number in cycle(range(10_000)):
-        drafted = editor.draft(_rules(500 + number % 400), AUTHOR)
-        yield lambda version=drafted.version: editor.activate(version, AUTHOR)
+        drafted = editor.draft(_rules(500 + number % 400))
+        yield lambda version=drafted.version: editor.activate(version)
         yield lambda at=number: editor.change_list(
-            "seen", AUTHOR, add=[ListEntry(value=f"{1 + at % 220}.0.0.0/8")]
+            "seen", add=[ListEntry(value=f"{1 + at % 220}.0.0.0/8")]
         )
         yield lambda at=number: editor.change_list(
-            "blocked", AUTHOR, add=[ListEntry(value=f"cust-{at:07}")]
+            "blocked", add=[ListEntry(value=f"cust-{at:07}")]
         )
         manifest = next(models)
         ref = ModelRef(name=manifest.name, version=manifest.version)
-        yield lambda to=ref: editor.champion(to, AUTHOR)
+        yield lambda to=ref: _promote(editor, to)
+
+
+def _promote(editor: PolicyEditor, ref: ModelRef) -> None:
+    with editor.promoting(None, ref) as tell:
+        tell()
 
 
 class _Stream:

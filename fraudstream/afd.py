@@ -86,7 +86,8 @@ def _make(settings: Settings, found: Plan) -> str | None:
     from fraud.kafka.control import CannotPublish, ControlPublisher
     from fraud.policy.editor import PolicyEditor
     from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
-    from fraud.security.audit import AuditLog, at_the_command_line
+    from fraud.security.audit import AuditLog, Author, at_the_command_line
+    from fraudstream.policy_session import pseudonyms
 
     who = at_the_command_line()
     declarations = Declarations()
@@ -98,20 +99,19 @@ def _make(settings: Settings, found: Plan) -> str | None:
         ) as live:
             live.wait_ready()
             documents = SeenPublisher(publisher, live)
-            editor = PolicyEditor(documents, live.current)
             counted = {
                 "lists": len(found.lists),
                 "rules": len(found.rules.rules) if found.rules else 0,
             }
             with AuditLog(settings.state_dir).change(
                 who, "afd.imported", f"detector/{found.detector or 'none'}", after=counted
-            ):
+            ) as change:
+                editor = PolicyEditor(documents, live.current, change, Author(who), pseudonyms)
                 return take_over(
                     found,
                     DeclarationWriter(declarations, documents),
                     editor,
                     live.current(),
-                    who.name,
                 )
     except InvalidMessage as verdict:
         raise failing(verdict.detail) from None

@@ -44,7 +44,7 @@ def challenge_model(
                 models.load(ref.name, ref.version)
             except ModelError as error:
                 raise failing(error) from None
-        at.editor.challenge_model(ref, at.author)
+        at.editor.challenge_model(ref)
     typer.echo("no model challenges" if ref is None else f"challenger: {ref.name}@{ref.version}")
 
 
@@ -56,7 +56,7 @@ def challenge_rules(
     from fraudstream.policy_session import policy_session
 
     with policy_session() as at:
-        at.editor.challenge_rules(None if version == NOBODY else version, at.author)
+        at.editor.challenge_rules(None if version == NOBODY else version)
     typer.echo("no rules challenge" if version == NOBODY else f"challenger: rules {version}")
 
 

@@ -34,7 +34,7 @@ def create(
     from fraudstream.policy_session import policy_session
 
     with policy_session() as at:
-        at.editor.make_list(name, kind, use, at.author, description=description)
+        at.editor.make_list(name, kind, use, description=description)
     typer.echo(f"list {name} made: {kind}, {use}")
 
 
@@ -99,7 +99,7 @@ def add(
             ListEntry(value=value, reason=reason, source=source, expires_at=ends)
             for value in values
         ]
-        count = at.editor.change_list(name, at.author, add=entries)
+        count = at.editor.change_list(name, add=entries)
     typer.echo(f"{count:,} put on {name}")
 
 
@@ -109,7 +109,7 @@ def remove(name: Name, values: Values) -> None:
     from fraudstream.policy_session import policy_session
 
     with policy_session() as at:
-        at.editor.change_list(name, at.author, remove=values)
+        at.editor.change_list(name, remove=values)
     typer.echo(f"{len(values):,} taken off {name}")
 
 
@@ -136,7 +136,7 @@ def import_entries(
         except (OSError, UnicodeDecodeError) as error:
             said = error.strerror if isinstance(error, OSError) else "expected UTF-8"
             raise EntryFileError(f"{file}: {said}") from None
-        count = at.editor.change_list(name, at.author, add=entries, replace=replace)
+        count = at.editor.change_list(name, add=entries, replace=replace)
     typer.echo(f"{count:,} put on {name}")
 
 
@@ -169,7 +169,7 @@ def use_as(
     from fraudstream.policy_session import policy_session
 
     with policy_session() as at:
-        at.editor.change_list(name, at.author, use=use)
+        at.editor.change_list(name, use=use)
     typer.echo(f"list {name}: {use}")
 
 
@@ -179,5 +179,5 @@ def drop(name: Name) -> None:
     from fraudstream.policy_session import policy_session
 
     with policy_session() as at:
-        at.editor.drop_list(name, at.author)
+        at.editor.drop_list(name)
     typer.echo(f"list {name} dropped")

@@ -10,27 +10,26 @@ from typing import TYPE_CHECKING
 from fraud.runtime.command_line import failing
 
 if TYPE_CHECKING:
-    from fraud.policy.audited_editor import AuditedEditor, By
+    from fraud.policy.editor import PolicyEditor
     from fraud.policy.state import PolicyState
     from fraud.security.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True)
 class PolicySession:
-    """The policy editor, the policy state and the author of changes.
+    """The policy editor of whoever runs the command, and the policy state.
 
     Attributes:
         editor: Where things are changed, on record.
         policy_state: What the topic said when the command began.
-        author: Who is told to have changed something.
     """
 
-    editor: AuditedEditor
+    editor: PolicyEditor
     policy_state: PolicyState
-    author: By
 
 
-def _pseudonyms() -> Pseudonyms:
+def pseudonyms() -> Pseudonyms:
+    """Return what hashes personal values of a change."""
     from fraud.runtime.lifecycle import load_settings
     from fraud.security.pseudonyms import PersonalDataSettings, Pseudonyms
 
@@ -49,14 +48,13 @@ def policy_session() -> Iterator[PolicySession]:
     from fraud.decision.rule_files import RuleFileError
     from fraud.decision.rule_sets import InvalidRules
     from fraud.kafka.control import CannotPublish, ControlPublisher
-    from fraud.policy.audited_editor import AuditedEditor, By
     from fraud.policy.editor import Conflict, NoSuch, PolicyEditor
     from fraud.policy.entry_files import EntryFileError
     from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.logs import configure_command_logs
     from fraud.runtime.settings import KafkaSettings
-    from fraud.security.audit import AuditLog, at_the_command_line
+    from fraud.security.audit import AuditLog, Author, at_the_command_line
     from fraudstream.environment import complete_environment
 
     complete_environment()
@@ -67,13 +65,14 @@ def policy_session() -> Iterator[PolicySession]:
         publisher.check()
         with PolicyFollower(settings, service="fraudstream", stop=threading.Event()) as live:
             policy_state = live.wait_ready()
-            editor = AuditedEditor(
-                PolicyEditor(SeenPublisher(publisher, live), live.current),
+            editor = PolicyEditor(
+                SeenPublisher(publisher, live),
                 live.current,
                 AuditLog(settings.state_dir),
-                _pseudonyms,
+                Author(at_the_command_line()),
+                pseudonyms,
             )
-            yield PolicySession(editor, policy_state, By(at_the_command_line()))
+            yield PolicySession(editor, policy_state)
     except OSError as error:
         raise failing(
             f"{error.filename}: {error.strerror}" if error.filename else str(error)

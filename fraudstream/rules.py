@@ -51,9 +51,9 @@ def apply(
     wanted = read_file(file)
     with policy_session() as at:
         before = at.policy_state.active_rules
-        kept = at.editor.draft(wanted, at.author)
+        kept = at.editor.draft(wanted)
         if not draft:
-            at.editor.activate(kept.version, at.author, expected=expect)
+            at.editor.activate(kept.version, expected=expect)
     for line in _differences(before, kept):
         typer.echo(line)
     state = "kept as a draft" if draft else "active"
@@ -73,7 +73,7 @@ def activate(
 
     with policy_session() as at:
         before = at.policy_state.active_rules
-        kept = at.editor.activate(version, at.author, expected=expect)
+        kept = at.editor.activate(version, expected=expect)
     for line in _differences(before, kept):
         typer.echo(line)
     typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, active")
@@ -151,7 +151,7 @@ def diff(
 
     wanted = read_file(file)
     with policy_session() as at:
-        checked = at.editor.checked(wanted)
+        checked = at.policy_state.checked(wanted)
         before = _version(at.policy_state, against)
     lines = _differences(before, checked)
     for line in lines:

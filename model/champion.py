@@ -5,52 +5,68 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fraud.contracts.control import ControlDocument
 from fraud.contracts.decision import ModelRef
 from fraud.kafka.control import CannotPublish, ControlPublisher
-from fraud.policy.audited_editor import By, champion_on_record
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.state import PolicyState
-from fraud.runtime.lifecycle import load_settings, user_name
+from fraud.runtime.lifecycle import load_settings
 from fraud.runtime.logs import configure_command_logs
-from fraud.security.audit import AuditLog, at_the_command_line
+from fraud.security.audit import AuditLog, Author, at_the_command_line
+from fraud.security.pseudonyms import PersonalDataSettings, Pseudonyms
 from model.registry import NoSuchModel, Registry
 from model.settings import PromoteSettings, TrainSettings
 
 
-def champion_announcer(*, offline: bool) -> Callable[[ModelRef], None]:
-    """Return what tells running services of a champion.
+class _Offline:
+    """Publishes nothing: services learn of the champion when they start."""
 
-    Called before the registry is changed, to see whether they can be told.
+    def publish(self, document: ControlDocument) -> None:
+        """Pass it over."""
+
+
+def champion_editor(settings: TrainSettings, *, offline: bool) -> PolicyEditor:
+    """Return the editor of a command, before it changes the registry.
 
     Raises:
-        CannotPublish: No broker answers.
+        CannotPublish: No broker answers, so running services could not be told.
     """
-    if offline:
-        return lambda _: None
-    publisher = ControlPublisher(load_settings(PromoteSettings))
-    publisher.check()
-    editor = PolicyEditor(publisher, PolicyState)
-
-    def tell(ref: ModelRef) -> None:
-        try:
-            editor.champion(ref, user_name())
-        except CannotPublish as error:
-            raise CannotPublish(
-                f"{ref.name}@{ref.version} is the registry's champion, but running services were not "
-                f"told: {error} Then: fraudstream promote {ref.name}@{ref.version}"
-            ) from None
-
-    return tell
+    publisher: ControlPublisher | _Offline = _Offline()
+    if not offline:
+        publisher = ControlPublisher(load_settings(PromoteSettings))
+        publisher.check()
+    return PolicyEditor(
+        publisher,
+        PolicyState,
+        AuditLog(settings.state_dir),
+        Author(at_the_command_line()),
+        lambda: Pseudonyms.of(load_settings(PersonalDataSettings)),
+    )
 
 
 @contextmanager
-def on_record(settings: TrainSettings, models: Registry, ref: ModelRef) -> Iterator[None]:
-    """Record that a model is to decide, then let the block see to it."""
+def promoting(
+    editor: PolicyEditor, models: Registry, ref: ModelRef
+) -> Iterator[Callable[[], None]]:
+    """Record that a model is to decide; the block makes it the registry's champion.
+
+    Yields:
+        What then tells running services.
+    """
     configure_command_logs()
     try:
         before = models.champion_ref()
     except NoSuchModel:
         before = None
-    by = By(at_the_command_line())
-    with champion_on_record(AuditLog(settings.state_dir), by, before, ref):
-        yield
+    with editor.promoting(before, ref) as tell:
+
+        def told() -> None:
+            try:
+                tell()
+            except CannotPublish as error:
+                raise CannotPublish(
+                    f"{ref.name}@{ref.version} is the registry's champion, but running services "
+                    f"were not told: {error} Then: fraudstream promote {ref.name}@{ref.version}"
+                ) from None
+
+        yield told

@@ -124,11 +124,11 @@ def train(
         if if_missing and (usable := usable_champion(models, console)):
             console.print(f"champion {usable} is there; nothing to train", highlight=False)
             return
-        from model.champion import champion_announcer, on_record
+        from model.champion import champion_editor, promoting
         from model.files import sources_of, vectors
 
         # The first champion needs no telling: without a document services take the registry's.
-        tell = champion_announcer(offline=offline or not promote)
+        editor = champion_editor(settings, offline=offline or not promote)
         # The simulator is above this package: programs that have it hand in how a history is made.
         sources = sources_of(settings, data or [], mapping, encoding, make_history=context.obj)
         # Training needs half a second of imports that the lines above need not wait for.
@@ -183,8 +183,9 @@ def train(
             refusal = "" if force else refusal_of(models, manifest)
             if not refusal:
                 made = ModelRef(name=manifest.name, version=manifest.version)
-                with on_record(settings, models, made):
-                    tell(models.promote(manifest.name, manifest.version).ref)
+                with promoting(editor, models, made) as tell:
+                    models.promote(manifest.name, manifest.version)
+                    tell()
                 decides = True
     took_s = time.monotonic() - started
     if as_json:
@@ -357,12 +358,12 @@ def promote(
     """Let a model decide, unless it is worse than the champion: the running job and API switch at once."""
     from rich.console import Console
 
-    from model.champion import champion_announcer, on_record
+    from model.champion import champion_editor, promoting
 
     settings, models = _open(registry)
     with _user_errors():
         ref = models.find(model)
-        tell = champion_announcer(offline=offline)
+        editor = champion_editor(settings, offline=offline)
         if not force:
             from model.files import period_to_measure
             from model.promotion import check
@@ -374,23 +375,25 @@ def promote(
             compared = check(models, ref, period)
             if compared is not None:
                 typer.echo(str(compared), err=True)
-        with on_record(settings, models, ref):
-            tell(models.promote(ref.name, ref.version, force=force).ref)
+        with promoting(editor, models, ref) as tell:
+            models.promote(ref.name, ref.version, force=force)
+            tell()
     typer.echo(f"champion: {ref.name}@{ref.version}")
 
 
 @app.command()
 def rollback(registry: RegistryOption = None, offline: OfflineOption = False) -> None:
     """Let the champion before this one decide again: the running job and API switch at once."""
-    from model.champion import champion_announcer, on_record
+    from model.champion import champion_editor, promoting
 
     settings, models = _open(registry)
     with _user_errors():
-        tell = champion_announcer(offline=offline)
-        with on_record(settings, models, models.earlier_ref()):
-            champion = models.rollback()
-            tell(champion.ref)
-    typer.echo(f"champion: {champion.name}@{champion.version}")
+        editor = champion_editor(settings, offline=offline)
+        ref = models.earlier_ref()
+        with promoting(editor, models, ref) as tell:
+            models.rollback()
+            tell()
+    typer.echo(f"champion: {ref.name}@{ref.version}")
 
 
 def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:

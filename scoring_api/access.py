@@ -10,9 +10,9 @@ from fastapi.openapi.models import HTTPBearer as BearerScheme
 from fastapi.security.base import SecurityBase
 from starlette.datastructures import State
 
-from fraud.policy.audited_editor import By
 from fraud.runtime.metrics import KEYS_REFUSED
 from fraud.security.api_keys import ApiKey, KeyStore, Role
+from fraud.security.audit import Author
 from fraud.security.principals import ANYONE, Principal, RateLimit
 
 _SCHEME: Final = "bearer"
@@ -83,9 +83,9 @@ def admitted(request: Request) -> Principal:
     return known
 
 
-def by(principal: Principal, request: Request) -> By:
+def author_of(principal: Principal, request: Request) -> Author:
     """Give who changes something by a request."""
-    return By(principal.actor("rest"), request_id(request))
+    return Author(principal.actor("rest"), request_id(request))
 
 
 def request_id(request: Request) -> str:

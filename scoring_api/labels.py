@@ -11,8 +11,7 @@ from anyio import from_thread
 from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
 from fraud.kafka.async_producer import Publisher
-from fraud.policy.audited_editor import By
-from fraud.security.audit import AuditLog
+from fraud.security.audit import AuditLog, Author
 
 
 class LabelSender:
@@ -27,7 +26,7 @@ class LabelSender:
         self._publisher = publisher
         self._audit = audit
 
-    def send(self, labels: Sequence[Label], by: By) -> None:
+    def send(self, labels: Sequence[Label], by: Author) -> None:
         """Send some, from a thread that the event loop waits for; they are on the topic then.
 
         Raises:

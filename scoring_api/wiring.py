@@ -24,7 +24,6 @@ from fraud.contracts.topics import Topic
 from fraud.kafka.async_producer import Publisher
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.topic_follower import TopicFeed
-from fraud.policy.audited_editor import AuditedEditor
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.follower import PolicyFollower, SeenPublisher
 from fraud.runtime.clock import system_clock
@@ -32,7 +31,7 @@ from fraud.runtime.lifecycle import CannotStart
 from fraud.runtime.metrics import CONSUMER_LAG
 from fraud.runtime.opensearch import connect
 from fraud.security.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
-from fraud.security.audit import AuditLog
+from fraud.security.audit import AuditLog, Author
 from fraud.security.aws_credentials import FILE_NAME, AwsCredentials, CredentialsUnreadable
 from fraud.security.principals import RateLimit
 from fraud.security.pseudonyms import Pseudonyms, kept_key
@@ -237,16 +236,16 @@ def _policy_routes(
 ) -> list[APIRouter]:
     """Make the routes of rules, lists and models."""
     policy_state = backends.policy.current
-    editor = AuditedEditor(
-        PolicyEditor(backends.documents, policy_state),
-        policy_state,
-        backends.audit,
-        lambda: secrets.pseudonyms,
-    )
+
+    def editor_of(author: Author) -> PolicyEditor:
+        return PolicyEditor(
+            backends.documents, policy_state, backends.audit, author, lambda: secrets.pseudonyms
+        )
+
     return [
-        rule_routes(editor, policy_state, stack.enter_context(DryRuns())),
-        list_routes(editor, policy_state, secrets.seal),
-        model_routes(registry, stream.engine.current, editor),
+        rule_routes(editor_of, policy_state, stack.enter_context(DryRuns())),
+        list_routes(editor_of, policy_state, secrets.seal),
+        model_routes(registry, stream.engine.current, editor_of),
     ]
 
 
@@ -279,7 +278,7 @@ def _protocol_route(
     administration = Administration(
         catalogue,
         DeclarationWriter(backends.declarations, backends.documents),
-        PolicyEditor(backends.documents, backends.policy.current),
+        backends.documents,
         backends.audit,
         secrets.pseudonyms,
     )

@@ -1,4 +1,4 @@
-"""The editor: where rules, lists and models are changed. What is broken is refused here.
+"""The editor: where rules, lists and models are changed, on record. What is broken is refused here.
 
 The command line and the API change things by it and by nothing else; it publishes control documents
 and holds no state of its own.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from fraud.contracts.control import (
@@ -36,9 +37,18 @@ from fraud.contracts.lists import (
     normal,
 )
 from fraud.contracts.rules import RuleSet, RuleStatus
-from fraud.decision.rule_sets import CompiledRules, numbered
+from fraud.decision.rule_sets import CompiledRules
+from fraud.policy.audit_content import (
+    list_on_record,
+    model_on_record,
+    rules_on_record,
+    text_on_record,
+    values_on_record,
+)
 from fraud.policy.state import PolicyState, RuleVersion
 from fraud.runtime.clock import Clock, system_clock, to_datetime
+from fraud.security.audit import AuditLog, Author, RecordedChange
+from fraud.security.pseudonyms import Pseudonyms
 
 
 class NoSuch(LookupError):
@@ -57,46 +67,43 @@ class Publisher(Protocol):
 
 
 class PolicyEditor:
-    """Changes what decides.
+    """Changes what decides. Each change is on record before it is made.
+
+    What a change is of is looked up first: a name that nothing has is somebody's text, and not
+    recorded. All raise `OSError` when the log cannot be written, and then nothing is changed.
 
     Args:
         publisher: Writes the documents.
-        policy_state: Gives the policy state as it is now.
+        policy_state: Returns the policy state as it is now.
+        audit: The log; or a change that is on record already, whose parts are made here.
+        author: Who changes something.
+        pseudonyms: Returns what hashes personal values; called when something is changed.
         clock: Time now, UTC epoch milliseconds.
-        ids: Gives a new id for a change, of letters and digits, never the same twice.
+        ids: Returns a new id for a change, of letters and digits, never the same twice.
     """
 
     def __init__(
         self,
         publisher: Publisher,
         policy_state: Callable[[], PolicyState],
+        audit: AuditLog | RecordedChange,
+        author: Author,
+        pseudonyms: Callable[[], Pseudonyms],
         *,
         clock: Clock = system_clock,
         ids: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._publisher = publisher
         self._policy_state = policy_state
+        self._audit = audit
+        self.author = author
+        self._pseudonyms = pseudonyms
         self._clock = clock
         self._ids = ids
 
     # --- Rules ---
 
-    def checked(self, rules: RuleSet) -> RuleSet:
-        """Check a rule set as if it were to decide, and give each rule its version.
-
-        Raises:
-            InvalidRules: It must not decide.
-        """
-        policy_state = self._policy_state()
-        return CompiledRules(numbered(rules, policy_state.meanings()), policy_state.lists()).set
-
-    def _checked_again(self, rules: RuleSet) -> RuleSet:
-        """Check a kept rule set before it decides: by then other drafts may have come to decide."""
-        policy_state = self._policy_state()
-        rules = numbered(rules, policy_state.meanings(drafts=False))
-        return CompiledRules(rules, policy_state.lists()).set
-
-    def draft(self, rules: RuleSet, author: str) -> RuleSet:
+    def draft(self, rules: RuleSet) -> RuleSet:
         """Keep a rule set, which decides nothing yet.
 
         Returns:
@@ -105,17 +112,23 @@ class PolicyEditor:
         Raises:
             InvalidRules: It could not decide.
         """
-        rules = self.checked(rules)
-        if self._policy_state().rule_version(rules.version) is None:
-            self._publish(RULES, DRAFT, rules.version, author, rules.model_dump(mode="json"))
+        policy_state = self._policy_state()
+        rules, active = policy_state.checked(rules), policy_state.active_rules
+        with self._recorded(
+            "rules.drafted",
+            f"rules/{rules.version}",
+            before={"active": active.version},
+            after=rules_on_record(self._pseudonyms(), rules, active),
+        ):
+            if policy_state.rule_version(rules.version) is None:
+                self._publish(RULES, DRAFT, rules.version, rules.model_dump(mode="json"))
         return rules
 
-    def activate(self, version: str, author: str, *, expected: str | None = None) -> RuleSet:
+    def activate(self, version: str, *, expected: str | None = None) -> RuleSet:
         """Let a version of the rule set decide, instead of the one that does.
 
         Args:
             version: A draft's, or that of one that was active once.
-            author: Who wants it.
             expected: Version that is taken to be active; None takes any.
 
         Raises:
@@ -126,37 +139,57 @@ class PolicyEditor:
         """
         kept = self.rule_version(version)
         active = self._policy_state().active_rules.version
-        if expected is not None and active != expected:
-            raise Conflict(f"expected {expected} to be active, it is {active}")
-        if kept.status is RuleStatus.ACTIVE:
-            return kept.rules
-        self._checked_again(kept.rules)
-        content = kept.rules.model_dump(mode="json")
+        with self._recorded(
+            "rules.activated",
+            f"rules/{version}",
+            before={"version": active},
+            after={"version": version},
+        ):
+            if expected is not None and active != expected:
+                raise Conflict(f"expected {expected} to be active, it is {active}")
+            if kept.status is not RuleStatus.ACTIVE:
+                self._activate(kept.rules, expected)
+        return kept.rules
+
+    def _activate(self, rules: RuleSet, expected: str | None) -> None:
+        # By now other drafts may have come to decide.
+        self._policy_state().checked(rules, drafts=False)
         if expected is not None:
             # What was activated last, though it may be refused by who reads it.
             expected = self._policy_state().activations.now or expected
         document = self._publish(
-            RULES, ACTIVE, version, author, content, change=self._ids(), expected=expected
+            RULES,
+            ACTIVE,
+            rules.version,
+            rules.model_dump(mode="json"),
+            change=self._ids(),
+            expected=expected,
         )
         if self._policy_state().activations.void(document):
             raise Conflict(
                 f"expected {expected} to be active, another version came to be meanwhile"
             )
-        return kept.rules
 
-    def challenge_rules(self, version: str | None, author: str) -> None:
+    def challenge_rules(self, version: str | None) -> None:
         """Let a version of the rule set decide in shadow, or none.
 
         Raises:
             NoSuch: There is no such version.
             InvalidRules: It could not decide.
         """
-        if version is None:
-            self._publish(RULES, CHALLENGER, NONE, author, {}, change=self._ids())
-            return
-        rules = self._checked_again(self.rule_version(version).rules)
-        content = rules.model_dump(mode="json")
-        self._publish(RULES, CHALLENGER, version, author, content, change=self._ids())
+        rules = None if version is None else self.rule_version(version).rules
+        before = self._policy_state().challenger_rules
+        with self._recorded(
+            "rules.challenged",
+            "rules/challenger",
+            before={"version": before and before.version},
+            after={"version": version},
+        ):
+            content: dict[str, Any] = {}
+            if rules is not None:
+                checked = self._policy_state().checked(rules, drafts=False)
+                content = checked.model_dump(mode="json")
+            self._publish(RULES, CHALLENGER, version or NONE, content, change=self._ids())
 
     def rule_version(self, version: str) -> RuleVersion:
         """Return a version of the rule set that is kept.
@@ -171,18 +204,35 @@ class PolicyEditor:
 
     # --- Models ---
 
-    def champion(self, ref: ModelRef, author: str) -> None:
-        """Let a model decide. Whether it may is `model.promotion`'s to say."""
-        self._publish(MODEL, CHAMPION, ref.version, author, ref.model_dump(), change=self._ids())
+    @contextmanager
+    def promoting(self, before: ModelRef | None, ref: ModelRef) -> Iterator[Callable[[], None]]:
+        """Record that a model is to decide; the block makes it the registry's champion.
 
-    def challenge_model(self, ref: ModelRef | None, author: str) -> None:
+        Yields:
+            What then tells services, by the control topic. Whether the model may decide is
+            `model.promotion`'s to say.
+        """
+        with self._recorded(
+            "model.promoted",
+            "model/champion",
+            before=model_on_record(before),
+            after=model_on_record(ref),
+        ):
+            yield lambda: self._publish_model(CHAMPION, ref)
+
+    def challenge_model(self, ref: ModelRef | None) -> None:
         """Let a model score in shadow, or none."""
-        if ref is None:
-            self._publish(MODEL, CHALLENGER, NONE, author, {}, change=self._ids())
-        else:
-            self._publish(
-                MODEL, CHALLENGER, ref.version, author, ref.model_dump(), change=self._ids()
-            )
+        with self._recorded(
+            "model.challenged",
+            "model/challenger",
+            before=model_on_record(self._policy_state().challenger),
+            after=model_on_record(ref),
+        ):
+            self._publish_model(CHALLENGER, ref)
+
+    def _publish_model(self, name: str, ref: ModelRef | None) -> None:
+        version, content = (NONE, {}) if ref is None else (ref.version, ref.model_dump())
+        self._publish(MODEL, name, version, content, change=self._ids())
 
     # --- Lists ---
 
@@ -191,10 +241,9 @@ class PolicyEditor:
         name: str,
         kind: ListType,
         use: ListUse,
-        author: str,
         *,
         description: str = "",
-        entries: Iterable[ListEntry] = (),
+        entries: Sequence[ListEntry] = (),
     ) -> None:
         """Make a list, with what is on it from the start.
 
@@ -204,18 +253,27 @@ class PolicyEditor:
                 mean something by itself.
         """
         check_list_name(name)
-        if name in self._policy_state().lists():
-            raise Conflict(f"there is a list {name} already")
-        change = ListChange(type=kind, use=use, description=description, add=_added(kind, entries))
-        self._change(name, change, author)
+        pseudonyms = self._pseudonyms()
+        after: dict[str, Any] = {
+            "type": kind.value,
+            "use": use.value,
+            "description": text_on_record(pseudonyms, description),
+        }
+        if entries:
+            values = [entry.value for entry in entries]
+            after["add"] = values_on_record(pseudonyms, kind.field, values)
+        with self._recorded("list.made", f"list/{name}", after=after):
+            if name in self._policy_state().list_versions():
+                raise Conflict(f"there is a list {name} already")
+            added = _added(kind, entries)
+            self._change(name, ListChange(type=kind, use=use, description=description, add=added))
 
     def change_list(
         self,
         name: str,
-        author: str,
         *,
-        add: Iterable[ListEntry] = (),
-        remove: Iterable[str] = (),
+        add: Sequence[ListEntry] = (),
+        remove: Sequence[str] = (),
         replace: bool = False,
         kind: ListType | None = None,
         use: ListUse | None = None,
@@ -225,7 +283,6 @@ class PolicyEditor:
 
         Args:
             name: Of the list.
-            author: Who changes it.
             add: Entries put on, or put anew.
             remove: Values taken off before; those that are not on it are passed over.
             replace: Whether all that is on it goes first.
@@ -242,27 +299,52 @@ class PolicyEditor:
             InvalidMessage: A value is none of the list's type; names its place.
         """
         before = self.list_state(name)
-        of = before.type if kind is None else kind
-        entries = _added(of, add)
-        removed = tuple(_normal(of, one, f"remove.{at}") for at, one in enumerate(remove))
-        put = entries
-        if of is not before.type:
-            self._check_unused(name)
-            if not replace:
-                put = _kept(before, of, without=removed) + entries
-            replace, removed = True, ()
-        change = ListChange(
-            type=of,
-            use=use or before.use,
-            description=description,
-            replace=replace,
-            remove=removed,
-            add=put,
-        )
-        self._change(name, change, author)
-        return len(entries)
+        pseudonyms = self._pseudonyms()
+        after: dict[str, Any] = {}
+        if kind is not None:
+            after["type"] = kind.value
+        if use is not None:
+            after["use"] = use.value
+        if description is not None:
+            after["description"] = text_on_record(pseudonyms, description)
+        entries = bool(add or remove or replace)
+        if entries:
+            field = before.type.field
+            after |= {
+                "add": values_on_record(pseudonyms, field, [entry.value for entry in add]),
+                "remove": values_on_record(pseudonyms, field, remove),
+                "replace": replace,
+            }
+        with self._recorded(
+            "list.entries_changed" if entries else "list.changed",
+            f"list/{name}",
+            before=list_on_record(pseudonyms, before),
+            after=after,
+        ) as change:
+            of = kind or before.type
+            added = _added(of, add)
+            removed = tuple(_normal(of, one, f"remove.{at}") for at, one in enumerate(remove))
+            if of is not before.type:
+                self._check_unused(name)
+                if not replace:
+                    added = _kept(before, of, without=removed) + added
+                replace, removed = True, ()
+            self._change(
+                name,
+                ListChange(
+                    type=of,
+                    use=use or before.use,
+                    description=description,
+                    replace=replace,
+                    remove=removed,
+                    add=added,
+                ),
+            )
+            became = list_on_record(pseudonyms, self.list_state(name))
+            change.done(after | {"became": became})
+        return len(add)
 
-    def drop_list(self, name: str, author: str) -> None:
+    def drop_list(self, name: str) -> None:
         """Take a list away.
 
         Raises:
@@ -270,8 +352,11 @@ class PolicyEditor:
             Conflict: Rules that decide ask for it.
         """
         before = self.list_state(name)
-        self._check_unused(name)
-        self._change(name, ListChange(type=before.type, use=before.use, dropped=True), author)
+        with self._recorded(
+            "list.dropped", f"list/{name}", before=list_on_record(self._pseudonyms(), before)
+        ):
+            self._check_unused(name)
+            self._change(name, ListChange(type=before.type, use=before.use, dropped=True))
 
     def list_state(self, name: str) -> ListState:
         """Return a list as it is now.
@@ -291,7 +376,7 @@ class PolicyEditor:
             if rules is not None and name in CompiledRules(rules).named_lists:
                 raise Conflict(f"rules of version {rules.version} ask for the list {name}")
 
-    def _change(self, name: str, change: ListChange, author: str) -> None:
+    def _change(self, name: str, change: ListChange) -> None:
         if change.type.field is None and change.use is not ListUse.REFERENCE:
             raise InvalidMessage(
                 ErrorCode.OUT_OF_RANGE,
@@ -301,14 +386,31 @@ class PolicyEditor:
         change_id = self._ids()
         for part in change.cut():
             content = part.model_dump(mode="json", exclude_defaults=True)
-            self._publish(LIST, name, list_version(change_id, part.part), author, content)
+            self._publish(LIST, name, list_version(change_id, part.part), content)
+
+    def _recorded(
+        self,
+        action: str,
+        target: str,
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> AbstractContextManager[RecordedChange]:
+        """Put a change on record, then let the block make it."""
+        return self._audit.change(
+            self.author.actor,
+            action,
+            target,
+            before=before,
+            after=after,
+            request_id=self.author.request_id,
+        )
 
     def _publish(
         self,
         kind: str,
         name: str,
         version: str,
-        author: str,
         content: dict[str, Any],
         *,
         change: str | None = None,
@@ -318,7 +420,7 @@ class PolicyEditor:
             kind=kind,
             name=name,
             version=version,
-            author=author,
+            author=self.author.name,
             time=to_datetime(self._clock()),
             content=content,
             change=change,
@@ -333,6 +435,10 @@ class PolicyEditor:
             )
         self._publisher.publish(document)
         return document
+
+
+EditorOf = Callable[[Author], PolicyEditor]
+"""Returns the editor of whoever changes something, where that is one after the other."""
 
 
 def check_list_name(name: str) -> None:

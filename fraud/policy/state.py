@@ -25,7 +25,7 @@ from fraud.contracts.decision import ModelRef
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.lists import ListFold, ListState
 from fraud.contracts.rules import RuleSet, RuleStatus
-from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules
+from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules, numbered
 
 KINDS: Final = (MODEL, RULES, LIST)
 """Kinds of documents that the policy state reads."""
@@ -182,6 +182,20 @@ class PolicyState:
             )
             if drafts or one.status is not RuleStatus.DRAFT
         ]
+
+    def checked(self, rules: RuleSet, *, drafts: bool = True) -> RuleSet:
+        """Check a rule set as if it were to decide, and give each rule its version.
+
+        Args:
+            rules: The set.
+            drafts: Whether those that never decided say what a rule's version stands for.
+
+        Raises:
+            InvalidRules: It must not decide.
+        """
+        return CompiledRules(
+            numbered(rules, self.meanings(drafts=drafts)), self.list_versions()
+        ).set
 
     def rule_version(self, version: str) -> RuleVersion | None:
         """Return one version, None when there is none."""

@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -74,8 +75,26 @@ class AuditRecord(BaseModel):
     result: Result
 
 
-class Change:
-    """A change that is being made.
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who changes something.
+
+    Attributes:
+        actor: As the audit log names them.
+        request_id: Of their request, None at the command line.
+    """
+
+    actor: Actor
+    request_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As documents name them."""
+        return self.actor.name
+
+
+class RecordedChange:
+    """A change on record that is being made; `AuditLog.change` yields it.
 
     Attributes:
         after: What is now so, None as long as nobody said more than before the change.
@@ -87,6 +106,11 @@ class Change:
     def done(self, after: dict[str, Any]) -> None:
         """Describe what is now so, where that is known only once the change is made."""
         self.after = after
+
+    @contextmanager
+    def change(self, *_: Any, **__: Any) -> Iterator[RecordedChange]:
+        """Make a part of it, which is on record with the whole."""
+        yield RecordedChange()
 
 
 def at_the_command_line() -> Actor:
@@ -117,7 +141,7 @@ class AuditLog:
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
         request_id: str | None = None,
-    ) -> Iterator[Change]:
+    ) -> Iterator[RecordedChange]:
         """Record a change, then let the block make it: none is made that is not on record.
 
         When the block raises, a second record of the same id says that it failed; when it calls
@@ -138,7 +162,7 @@ class AuditLog:
             result=Result.RECORDED,
         )
         self._append(record)
-        change = Change()
+        change = RecordedChange()
         try:
             yield change
         except BaseException:

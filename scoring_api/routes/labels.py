@@ -22,7 +22,7 @@ from fraud.contracts.transaction import EVENT_TIME_END_MS, MAX_ID_LENGTH
 from fraud.runtime.clock import Clock, system_clock
 from fraud.security.api_keys import Role
 from fraud.security.principals import Principal
-from scoring_api.access import by, require
+from scoring_api.access import author_of, require
 from scoring_api.documentation import MANY, ONE, problems
 from scoring_api.idempotency import OnceRoute, idempotent
 from scoring_api.labels import LabelSender
@@ -102,7 +102,7 @@ def label_routes(sender: LabelSender, clock: Clock = system_clock) -> APIRouter:
             )
             for one in (labels if isinstance(labels, list) else [labels])
         ]
-        sender.send(records, by(who, request))
+        sender.send(records, author_of(who, request))
         return Accepted(accepted=len(records))
 
     return routes

@@ -20,14 +20,13 @@ from fraud.contracts.lists import (
     ListType,
     ListUse,
 )
-from fraud.policy.audited_editor import AuditedEditor
-from fraud.policy.editor import NoSuch
+from fraud.policy.editor import EditorOf, NoSuch
 from fraud.policy.state import PolicyState
 from fraud.runtime.clock import to_datetime
 from fraud.security.api_keys import Role
 from fraud.security.principals import Principal
 from fraud.security.sealing import Seal
-from scoring_api.access import by, require
+from scoring_api.access import author_of, require
 from scoring_api.decisions import InvalidCursor
 from scoring_api.documentation import problems
 from scoring_api.idempotency import OnceRoute, idempotent
@@ -130,7 +129,7 @@ class Changed(BaseModel):
 
 
 def list_routes(
-    editor: AuditedEditor, policy_state: Callable[[], PolicyState], seal: Seal
+    editor_of: EditorOf, policy_state: Callable[[], PolicyState], seal: Seal
 ) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(
@@ -158,7 +157,9 @@ def list_routes(
     )
     def make(new: NewList, who: _Analyst, request: Request) -> AList:
         """Empty; its type stays for ever."""
-        editor.make_list(new.name, new.type, new.use, by(who, request), description=new.description)
+        editor_of(author_of(who, request)).make_list(
+            new.name, new.type, new.use, description=new.description
+        )
         return _shown(state_of(new.name))
 
     @routes.get("/{name}", summary="Give a list", responses=problems(404))
@@ -169,7 +170,9 @@ def list_routes(
     @routes.patch("/{name}", summary="Change what a list means", responses=problems(404, 503))
     def change_list(name: str, changes: ListChanges, who: _Analyst, request: Request) -> AList:
         """Decisions follow at once."""
-        editor.change_list(name, by(who, request), use=changes.use, description=changes.description)
+        editor_of(author_of(who, request)).change_list(
+            name, use=changes.use, description=changes.description
+        )
         return _shown(state_of(name))
 
     @routes.delete(
@@ -180,7 +183,7 @@ def list_routes(
     )
     def drop(name: str, who: _Analyst, request: Request) -> None:
         """Refused while rules that decide ask for it."""
-        editor.drop_list(name, by(who, request))
+        editor_of(author_of(who, request)).drop_list(name)
 
     @routes.get("/{name}/entries", summary="Give a list's entries", responses=problems(404))
     def entries(
@@ -214,9 +217,8 @@ def list_routes(
         name: str, changes: EntryChanges, who: _Analyst, request: Request
     ) -> Changed:
         """All at once, or none: 422 names the place of a value that is none of the list's type."""
-        added = editor.change_list(
+        added = editor_of(author_of(who, request)).change_list(
             name,
-            by(who, request),
             add=changes.add,
             remove=changes.remove,
             replace=changes.replace,

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.decision import ModelRef
 from fraud.decision.engine import Engine
-from fraud.policy.audited_editor import AuditedEditor
+from fraud.policy.editor import EditorOf
 from fraud.security.api_keys import Role
 from fraud.security.principals import Principal
 from model.promotion import check
 from model.registry import Registry
-from scoring_api.access import by, require
+from scoring_api.access import author_of, require
 from scoring_api.documentation import problems
 
 _Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
@@ -69,14 +69,14 @@ class Promotion(BaseModel):
 
 
 def model_routes(
-    registry: Registry, engine: Callable[[], Engine], editor: AuditedEditor
+    registry: Registry, engine: Callable[[], Engine], editor_of: EditorOf
 ) -> APIRouter:
     """Make the routes.
 
     Args:
         registry: Where models are.
         engine: Gives what decides now.
-        editor: Where models are switched, on record.
+        editor_of: Returns the editor of whoever switches a model.
     """
     routes = APIRouter(prefix="/v1/models", tags=["models"], responses=problems())
 
@@ -90,7 +90,7 @@ def model_routes(
         ref = registry.find(asked.model)
         if not asked.force:
             check(registry, ref)
-        with editor.promoting(engine().policy.model, ref, by(who, request)) as tell:
+        with editor_of(author_of(who, request)).promoting(engine().policy.model, ref) as tell:
             registry.promote(ref.name, ref.version, force=asked.force)
             tell()
         return ref
@@ -101,7 +101,7 @@ def model_routes(
         ref = None if asked.model is None else registry.find(asked.model)
         if ref is not None:
             registry.load(ref.name, ref.version)
-        editor.challenge_model(ref, by(who, request))
+        editor_of(author_of(who, request)).challenge_model(ref)
         return NamedModel(model=ref and f"{ref.name}@{ref.version}")
 
     @routes.get("", summary="List the models")

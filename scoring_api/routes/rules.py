@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.contracts.times import utc_text
-from fraud.policy.audited_editor import AuditedEditor
-from fraud.policy.editor import NoSuch
+from fraud.policy.editor import EditorOf, NoSuch
 from fraud.policy.state import PolicyState, RuleVersion
 from fraud.security.api_keys import Role
 from fraud.security.principals import Principal
-from scoring_api.access import by, require
+from scoring_api.access import author_of, require
 from scoring_api.documentation import problems
 from scoring_api.dry_runs import DryRuns, RunState
 from scoring_api.idempotency import OnceRoute, idempotent
@@ -107,7 +106,7 @@ class DryRunState(BaseModel):
 
 
 def rule_routes(
-    editor: AuditedEditor, policy_state: Callable[[], PolicyState], runs: DryRuns
+    editor_of: EditorOf, policy_state: Callable[[], PolicyState], runs: DryRuns
 ) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(
@@ -152,7 +151,7 @@ def rule_routes(
     )
     def test(asked: DryRun, _who: _Analyst) -> DryRunState:
         """Nothing changes. It takes up to a minute for a million transactions: ask for it by its id."""
-        run_id = runs.start(editor.checked(asked.rules), days=asked.days, limit=asked.limit)
+        run_id = runs.start(policy_state().checked(asked.rules), days=asked.days, limit=asked.limit)
         return DryRunState(id=run_id, state=RunState.RUNNING)
 
     @routes.get("/test/{run_id}", summary="Give a dry run", responses=problems(404))
@@ -177,7 +176,7 @@ def rule_routes(
         rules: Annotated[RuleSet, Body(examples=[_EXAMPLE])], who: _Analyst, request: Request
     ) -> RuleSetVersion:
         """It is checked as if it were to decide: 422 names each rule at fault, with line and column."""
-        return whole(editor.draft(rules, by(who, request)).version)
+        return whole(editor_of(author_of(who, request)).draft(rules).version)
 
     @routes.post(
         "/{version}/activate",
@@ -189,7 +188,7 @@ def rule_routes(
         version: str, asked: Activation, who: _Analyst, request: Request
     ) -> RuleSetVersion:
         """The running job and API decide by it at once."""
-        editor.activate(version, by(who, request), expected=asked.expected)
+        editor_of(author_of(who, request)).activate(version, expected=asked.expected)
         return whole(version)
 
     @routes.put(
@@ -197,7 +196,7 @@ def rule_routes(
     )
     def challenge(asked: Challenge, who: _Analyst, request: Request) -> RuleSetVersions:
         """What it would have decided is recorded beside, and never acted on."""
-        editor.challenge_rules(asked.version, by(who, request))
+        editor_of(author_of(who, request)).challenge_rules(asked.version)
         return list_versions(who)
 
     return routes

@@ -37,6 +37,7 @@ from tests.conftest import FlinkCluster
 from tests.service.test_flink_job import Job, python_workers
 from tests.service.test_scoring_api import Api, api, until
 from tests.support.builders import a_record, a_value
+from tests.support.editing import an_editor
 from tests.unit.model.conftest import train_booster
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
@@ -124,13 +125,13 @@ def recomputed(job: Job, records: Sequence[Mapping[str, Any]]) -> Rechecked:
 
 
 @contextmanager
-def a_desk(job: Job) -> Iterator[PolicyEditor]:
+def an_open_editor(job: Job) -> Iterator[PolicyEditor]:
     settings = KafkaSettings(
         kafka_bootstrap_servers=job.kafka, topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"]
     )
     with PolicyFollower(settings, service="test", stop=threading.Event()) as policy_state:
         policy_state.wait_ready()
-        yield PolicyEditor(
+        yield an_editor(
             SeenPublisher(ControlPublisher(settings), policy_state), policy_state.current
         )
 
@@ -208,12 +209,12 @@ def test_a_promotion_switches_stream_and_rest_under_load(
             model_command(job, "promote", f"second@{new}", "--force")
             until(lambda: load.answers[-1]["model"]["version"] == new, 10)
             until(lambda: stream_decides_by(job, load, new), 30)
-            with a_desk(job) as editor:
-                editor.make_list("bad", ListType.ENTITY, ListUse.BLOCK, "ada")
-                rules = editor.draft(RULES, "ada").version
-                editor.activate(rules, "ada")
+            with an_open_editor(job) as editor:
+                editor.make_list("bad", ListType.ENTITY, ListUse.BLOCK)
+                rules = editor.draft(RULES).version
+                editor.activate(rules)
                 until(lambda: load.answers[-1]["versions"]["rules"] == rules, 10)
-                editor.change_list("bad", "ada", add=[ListEntry(value="c3")])
+                editor.change_list("bad", add=[ListEntry(value="c3")])
             until(lambda: any(answer["lists"] for answer in load.answers[-40:]), 10)
             until(lambda: any(one["fd"]["lists"] for one in job.outputs(load.sent)), 30)  # type: ignore[index,call-overload]
             before = load.sent

@@ -106,12 +106,12 @@ def test_an_analyst_looks_at_past_decisions(kafka: str, tmp_path: Path) -> None:
 
     world = World(registry)
     values = list(decided(transactions(2_000), world.engine({
-        20: lambda editor: editor.make_list("seen", ListType.IP, ListUse.REFERENCE, "ada"),
-        30: lambda editor: editor.change_list("seen", "ada", add=[ListEntry(value="203.0.113.0/28")]),
-        40: lambda editor: editor.activate(editor.draft(two_rules("$score > 500", "seen"), "ada").version, "ada"),
-        60: lambda editor: editor.challenge_model(registry.find(f"fraud@{new}"), "ada"),
-        90: lambda editor: editor.challenge_rules(editor.draft(two_rules("$score > 700", "seen"), "ada").version, "ada"),
-        110: lambda editor: editor.change_list("seen", "ada", add=[ListEntry(value="203.0.113.16/28")]),
+        20: lambda editor: editor.make_list("seen", ListType.IP, ListUse.REFERENCE),
+        30: lambda editor: editor.change_list("seen", add=[ListEntry(value="203.0.113.0/28")]),
+        40: lambda editor: editor.activate(editor.draft(two_rules("$score > 500", "seen")).version),
+        60: lambda editor: editor.challenge_model(registry.find(f"fraud@{new}")),
+        90: lambda editor: editor.challenge_rules(editor.draft(two_rules("$score > 700", "seen")).version),
+        110: lambda editor: editor.change_list("seen", add=[ListEntry(value="203.0.113.16/28")]),
     })))  # fmt: skip
     follow(world)
     write(env, "TOPIC_PROCESSED_TRANSACTIONS", [*values, *values[500:600]], "entity_id")

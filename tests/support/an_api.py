@@ -16,13 +16,11 @@ from fraud.contracts.topics import Topic
 from fraud.decision.scale import ScoreScale
 from fraud.kafka.async_producer import NotPublished
 from fraud.kafka.control import CannotPublish
-from fraud.policy.audited_editor import AuditedEditor
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.state import PolicyState
 from fraud.security.api_keys import KeyStore, Role
-from fraud.security.audit import AuditLog
+from fraud.security.audit import AuditLog, Author
 from fraud.security.principals import RateLimit
-from fraud.security.pseudonyms import Pseudonyms
 from fraud.security.sealing import Seal
 from model.registry import Registry
 from scoring_api.access import Access
@@ -40,9 +38,9 @@ from scoring_api.routes.lists import list_routes
 from scoring_api.routes.models import model_routes
 from scoring_api.routes.rules import rule_routes
 from scoring_api.scoring import Scoring
+from tests.support.editing import PSEUDONYMS
 from tests.support.fakes import NOW_MS, an_engine
 
-PSEUDONYMS = Pseudonyms(b"a key of the tests, long enough to be one")
 SEAL = Seal(b"k" * 32)
 Hit = dict[str, Any]
 SAYS_WHAT_IT_READ = """
@@ -112,12 +110,6 @@ class AnApi:
         self.runs = DryRuns(
             command=lambda file, days, limit: [sys.executable, "-c", SAYS_WHAT_IT_READ, str(file)]
         )
-        self.editor = AuditedEditor(
-            PolicyEditor(self, lambda: self.policy_state, clock=lambda: NOW_MS),
-            lambda: self.policy_state,
-            self.audit,
-            lambda: PSEUDONYMS,
-        )
         engine = an_engine()
         self.app = create_app(
             Scoring(lambda: engine, RecentHistory(10), lambda: None),
@@ -126,10 +118,21 @@ class AnApi:
             audit_routes(self.audit),
             decision_routes(Decisions(self.search, PSEUDONYMS)),  # type: ignore[arg-type]
             label_routes(LabelSender(self.publisher, self.audit), lambda: NOW_MS),  # type: ignore[arg-type]
-            rule_routes(self.editor, lambda: self.policy_state, self.runs),
-            list_routes(self.editor, lambda: self.policy_state, SEAL),
-            model_routes(self.registry, lambda: engine, self.editor),
+            rule_routes(self.editor_of, lambda: self.policy_state, self.runs),
+            list_routes(self.editor_of, lambda: self.policy_state, SEAL),
+            model_routes(self.registry, lambda: engine, self.editor_of),
             answers=Answers(folder / "idempotency.sqlite", SEAL),
+        )
+
+    def editor_of(self, author: Author) -> PolicyEditor:
+        """Return the editor of whoever sent a request."""
+        return PolicyEditor(
+            self,
+            lambda: self.policy_state,
+            self.audit,
+            author,
+            lambda: PSEUDONYMS,
+            clock=lambda: NOW_MS,
         )
 
     def publish(self, document: ControlDocument) -> None:

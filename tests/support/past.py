@@ -25,6 +25,7 @@ from fraud.policy.editor import PolicyEditor
 from fraud.policy.state import PolicyState
 from model.live import EngineInUse
 from tests.support.builders import START_MS, Memory, a_record
+from tests.support.editing import an_editor
 
 AMOUNT = FEATURE_NAMES.index("amount_base")
 
@@ -123,7 +124,7 @@ class World:
         self.policy_state = PolicyState()
         self.documents: list[ControlDocument] = []
         ids = count()
-        self.editor = PolicyEditor(
+        self.editor = an_editor(
             self, lambda: self.policy_state, clock=lambda: self.now_ms, ids=lambda: f"c{next(ids)}"
         )
         self.in_use = EngineInUse(registry, service="test", clock=lambda: self.now_ms)

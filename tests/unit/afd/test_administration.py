@@ -19,7 +19,6 @@ from afd.errors import ValidationException
 from afd.protocol import check_request
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.lists import ListType
-from fraud.policy.editor import PolicyEditor
 from fraud.policy.state import PolicyState
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
@@ -41,7 +40,7 @@ class Client:
         self._operations = Administration(
             Catalogue(things, lambda: self.policy_state, None, {}),
             DeclarationWriter(things, self),
-            PolicyEditor(self, lambda: self.policy_state),
+            self,
             self.audit,
             PSEUDONYMS,
         ).operations()

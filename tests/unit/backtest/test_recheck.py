@@ -17,6 +17,7 @@ from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.decision.scorer import Scorer
 from fraud.policy.editor import PolicyEditor
 from tests.support.builders import START_MS
+from tests.support.editing import promote
 from tests.support.past import SpreadScorer, World, decided, transactions, two_rules
 
 MODELS = {version: SpreadScorer(version, factor) for version, factor in (("1", 0.37), ("2", 0.21))}
@@ -35,19 +36,16 @@ class FakeRegistry:
 
 
 def activate(when: str) -> Callable[[PolicyEditor], None]:
-    return lambda editor: (
-        editor.activate(editor.draft(two_rules(when, "bad"), "ada").version, "ada") and None
-    )
+    return lambda editor: editor.activate(editor.draft(two_rules(when, "bad")).version) and None
 
 
 CHANGES: dict[int, Callable[[PolicyEditor], Any]] = {
-    2: lambda editor: editor.make_list("bad", ListType.IP, ListUse.REFERENCE, "ada"),
+    2: lambda editor: editor.make_list("bad", ListType.IP, ListUse.REFERENCE),
     4: activate("$score > 700"),
-    6: lambda editor: editor.change_list("bad", "ada", add=[ListEntry(value="203.0.113.0/26")]),
-    8: lambda editor: editor.make_list("vip", ListType.ENTITY, ListUse.ALLOW, "ada"),
+    6: lambda editor: editor.change_list("bad", add=[ListEntry(value="203.0.113.0/26")]),
+    8: lambda editor: editor.make_list("vip", ListType.ENTITY, ListUse.ALLOW),
     9: lambda editor: editor.change_list(
         "vip",
-        "ada",
         add=[
             ListEntry(
                 value=f"cust-{n:03d}",
@@ -56,13 +54,13 @@ CHANGES: dict[int, Callable[[PolicyEditor], Any]] = {
             for n in range(12)
         ],
     ),
-    11: lambda editor: editor.challenge_model(ModelRef(name="spread", version="2"), "ada"),
-    13: lambda editor: editor.challenge_rules(editor.draft(two_rules("$probability < 0.2", "bad"), "ada").version, "ada"),
-    15: lambda editor: editor.champion(ModelRef(name="spread", version="2"), "ada"),
-    17: lambda editor: editor.change_list("bad", "ada", remove=["203.0.113.0/26"]),
-    19: lambda editor: editor.challenge_model(None, "ada"),
-    21: lambda editor: editor.drop_list("vip", "ada"),
-    23: lambda editor: editor.challenge_rules(None, "ada"),
+    11: lambda editor: editor.challenge_model(ModelRef(name="spread", version="2")),
+    13: lambda editor: editor.challenge_rules(editor.draft(two_rules("$probability < 0.2", "bad")).version),
+    15: lambda editor: promote(editor, ModelRef(name="spread", version="2")),
+    17: lambda editor: editor.change_list("bad", remove=["203.0.113.0/26"]),
+    19: lambda editor: editor.challenge_model(None),
+    21: lambda editor: editor.drop_list("vip"),
+    23: lambda editor: editor.challenge_rules(None),
     25: activate("$card_bin == '411111'"),
 }  # fmt: skip
 
