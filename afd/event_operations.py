@@ -22,7 +22,7 @@ from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import Transaction
 from fraud.decision.engine import Decided
-from fraud.kafka.async_producer import NotPublished, Publisher
+from fraud.kafka.async_producer import AsyncProducer, NotPublished
 from fraud.security.api_keys import Role
 from fraud.security.audit import Author
 from fraud.security.principals import Principal
@@ -61,7 +61,7 @@ class EventOperations:
         scoring: EventScorer,
         catalogue: Catalogue,
         names: predictions.Names,
-        publisher: Publisher,
+        publisher: AsyncProducer,
         send_labels: Callable[[Sequence[Label], Author], None],
         *,
         publishes_events: bool,

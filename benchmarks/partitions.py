@@ -24,7 +24,7 @@ from fraud.features.packing import pack
 from fraud.features.replay import replay
 from fraud.features.vector import FEATURE_NAMES
 from producer.records import columns, rows
-from producer.simulation import Plan, Process, World
+from producer.simulation import Process, SimulationPlan, World
 
 Record = tuple[bytes, bytes]
 _PATIENCE_S: Final = 60.0
@@ -38,7 +38,7 @@ def live_records(rate: float, run: str) -> list[Record]:
 
     A smaller world, sent faster than it lives, would meet the same merchant in every other batch.
     """
-    process = Process(World.load(_SEED), _SEED, Plan(customers=None, rate=rate))
+    process = Process(World.load(_SEED), _SEED, SimulationPlan(customers=None, rate=rate))
     events = process.hours(_HOUR, _HOUR + 1).events
     return [
         (row["entity_id"].encode(), orjson.dumps({**row, "event_id": f"{run}-{row['event_id']}"}))

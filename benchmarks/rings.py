@@ -12,7 +12,7 @@ import numpy as np
 from fraud.features.catalogue import KEYS
 from fraud.features.replay import replay
 from model.datasets import TARGETS, ColumnMapping, Dataset
-from model.examples import History, Source, read_history
+from model.examples import History, MappedDataset, read_history
 from model.training import FIRST_LEGITIMATE, TrainingConfig, train
 
 LENGTHS: Final = (16, 32, 64)
@@ -29,7 +29,7 @@ def ring_figures(path: Path) -> list[dict[str, Any]]:
     dataset = Dataset(path)
     there = set(dataset.columns())
     mapping = ColumnMapping({name: name for name in TARGETS if name in there}, name="the history's")
-    history = read_history([Source(dataset, mapping)])
+    history = read_history([MappedDataset(dataset, mapping)])
     return [_measured(history, rows) for rows in LENGTHS]
 
 

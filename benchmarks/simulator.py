@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from producer.history import write_history
-from producer.simulation import Plan, World, simulate
+from producer.simulation import SimulationPlan, World, simulate
 
 _START_MS: Final = 20_700 * 86_400_000
 _A_DAY: Final = 2.3
@@ -22,7 +22,7 @@ def measure(transactions: int) -> list[dict[str, Any]]:
     CPU time is given beside the time that passed: on a busy machine it says more.
     """
     world = World.load(7)
-    plan = Plan(customers=round(transactions / _A_DAY / _DAYS))
+    plan = SimulationPlan(customers=round(transactions / _A_DAY / _DAYS))
     end_ms = _START_MS + _DAYS * 86_400_000
     figures = []
 

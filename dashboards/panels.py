@@ -180,7 +180,7 @@ Bucket = OverTime | Values | Steps | Places
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """Where a panel is in the grid of 48 columns."""
 
     x: int
@@ -212,7 +212,7 @@ class Panel:
     chart: Chart
     metrics: tuple[Metric, ...]
     buckets: tuple[Bucket, ...]
-    place: Place
+    place: Placement
     where: tuple[Match, ...] = ()
     index: Index = Index.DECISIONS
 
@@ -235,7 +235,7 @@ class Listing:
     title: str
     text: str
     columns: tuple[str, ...]
-    place: Place
+    place: Placement
     where: tuple[Match, ...] = ()
     index: Index = Index.DECISIONS
 
@@ -249,67 +249,67 @@ _HIGHEST_SCORE: Final = Maximum("Highest score", "fd.score", Unit.SCORE)
 PANELS: Final[tuple[Panel, ...]] = (
     # --- At a glance ---
     Panel("transactions", "Transactions", "How many transactions were decided.",
-          Chart.METRIC, (_TRANSACTIONS,), (), Place(0, 0, 8, 7)),
+          Chart.METRIC, (_TRANSACTIONS,), (), Placement(0, 0, 8, 7)),
     Panel("amount", "Total amount", "Sum of all amounts, in US dollars.",
-          Chart.METRIC, (_AMOUNT,), (), Place(8, 0, 8, 7)),
+          Chart.METRIC, (_AMOUNT,), (), Placement(8, 0, 8, 7)),
     Panel("blocked", "Blocked", "How many transactions were blocked.",
-          Chart.METRIC, (_BLOCKED,), (), Place(16, 0, 8, 7), (BLOCKED,)),
+          Chart.METRIC, (_BLOCKED,), (), Placement(16, 0, 8, 7), (BLOCKED,)),
     Panel("block_rate", "Block rate", "Share of the transactions that were blocked.",
-          Chart.METRIC, (Mean("Block rate", IS_BLOCKED, Unit.SHARE),), (), Place(24, 0, 8, 7)),
+          Chart.METRIC, (Mean("Block rate", IS_BLOCKED, Unit.SHARE),), (), Placement(24, 0, 8, 7)),
     Panel("blocked_amount", "Blocked amount", "Sum of the amounts that were blocked, in US dollars.",
-          Chart.METRIC, (Sum("Blocked amount (USD)", AMOUNT, Unit.MONEY),), (), Place(32, 0, 8, 7), (BLOCKED,)),
+          Chart.METRIC, (Sum("Blocked amount (USD)", AMOUNT, Unit.MONEY),), (), Placement(32, 0, 8, 7), (BLOCKED,)),
     Panel("dead_letters", "Dead letters", "How many records could not be read.",
-          Chart.METRIC, (Count("Dead letters"),), (), Place(40, 0, 8, 7), index=Index.DEAD_LETTERS),
+          Chart.METRIC, (Count("Dead letters"),), (), Placement(40, 0, 8, 7), index=Index.DEAD_LETTERS),
     # --- Outcomes and money ---
     Panel("outcomes_over_time", "Outcomes over time", "Transactions by what was decided.",
-          Chart.BARS, (_TRANSACTIONS,), (OverTime(), _OUTCOMES), Place(0, 7, 32, 13)),
+          Chart.BARS, (_TRANSACTIONS,), (OverTime(), _OUTCOMES), Placement(0, 7, 32, 13)),
     Panel("outcomes", "Outcomes", "Shares of what was decided.",
-          Chart.DONUT, (_TRANSACTIONS,), (_OUTCOMES,), Place(32, 7, 16, 13)),
+          Chart.DONUT, (_TRANSACTIONS,), (_OUTCOMES,), Placement(32, 7, 16, 13)),
     Panel("amount_over_time", "Amount over time", "Sum of the amounts by what was decided, in US dollars.",
-          Chart.BARS, (_AMOUNT,), (OverTime(), _OUTCOMES), Place(0, 20, 24, 13)),
+          Chart.BARS, (_AMOUNT,), (OverTime(), _OUTCOMES), Placement(0, 20, 24, 13)),
     Panel("scores", "Scores", "Transactions by score; from 900 people look, from 950 they are blocked, unless rules say otherwise.",
-          Chart.BARS, (_TRANSACTIONS,), (Steps("Score", "fd.score", 50), _OUTCOMES), Place(24, 20, 24, 13)),
+          Chart.BARS, (_TRANSACTIONS,), (Steps("Score", "fd.score", 50), _OUTCOMES), Placement(24, 20, 24, 13)),
     # --- Where ---
     Panel("blocked_map", "Blocked on the map", "Billing places of blocked transactions.",
-          Chart.MAP, (_BLOCKED,), (Places("Place", "billing_location", 4),), Place(0, 33, 24, 16), (BLOCKED,)),
+          Chart.MAP, (_BLOCKED,), (Places("Place", "billing_location", 4),), Placement(0, 33, 24, 16), (BLOCKED,)),
     Panel("blocked_by_state", "Blocked by state", "Billing states with the most blocked transactions.",
-          Chart.RANKING, (_BLOCKED,), (Values("State", "billing_state", 10),), Place(24, 33, 12, 16), (BLOCKED,)),
+          Chart.RANKING, (_BLOCKED,), (Values("State", "billing_state", 10),), Placement(24, 33, 12, 16), (BLOCKED,)),
     Panel("blocked_by_currency", "Blocked by currency", "Currencies with the most blocked transactions.",
-          Chart.RANKING, (_BLOCKED,), (Values("Currency", "transaction_currency", 10),), Place(36, 33, 12, 16), (BLOCKED,)),
+          Chart.RANKING, (_BLOCKED,), (Values("Currency", "transaction_currency", 10),), Placement(36, 33, 12, 16), (BLOCKED,)),
     # --- Why ---
     Panel("top_reasons", "Top reasons", "What most often raised the score of transactions that were not approved.",
-          Chart.RANKING, (Count("Transactions"),), (Values("Reason", "fd.reasons.code", 12),), Place(0, 49, 16, 16), (NOT_APPROVED,)),
+          Chart.RANKING, (Count("Transactions"),), (Values("Reason", "fd.reasons.code", 12),), Placement(0, 49, 16, 16), (NOT_APPROVED,)),
     Panel("top_rules", "Top rules", "Rules that matched most often.",
-          Chart.RANKING, (Count("Transactions"),), (Values("Rule", "fd.rules.id", 12),), Place(16, 49, 16, 16)),
+          Chart.RANKING, (Count("Transactions"),), (Values("Rule", "fd.rules.id", 12),), Placement(16, 49, 16, 16)),
     Panel("labels", "What it turned out to be", "Labels that came in, by what had been decided.",
-          Chart.BARS, (_TRANSACTIONS,), (_OUTCOMES, Values("Label", "label.label", len(LabelValue))), Place(32, 49, 16, 16), (Match("label.label"),)),
+          Chart.BARS, (_TRANSACTIONS,), (_OUTCOMES, Values("Label", "label.label", len(LabelValue))), Placement(32, 49, 16, 16), (Match("label.label"),)),
     # --- Who ---
     Panel("top_entities", "Entities by risk", "Entities with the most transactions that were not approved.",
-          Chart.TABLE, (Count("Not approved"), _AMOUNT, _HIGHEST_SCORE), (Values("Entity", "entity_id", 10),), Place(0, 65, 24, 15), (NOT_APPROVED,)),
+          Chart.TABLE, (Count("Not approved"), _AMOUNT, _HIGHEST_SCORE), (Values("Entity", "entity_id", 10),), Placement(0, 65, 24, 15), (NOT_APPROVED,)),
     Panel("top_ips", "IP addresses by risk", "IP addresses with the most transactions that were not approved.",
-          Chart.TABLE, (Count("Not approved"), _AMOUNT, _HIGHEST_SCORE), (Values("IP address", "ip_address", 10),), Place(24, 65, 24, 15), (NOT_APPROVED,)),
+          Chart.TABLE, (Count("Not approved"), _AMOUNT, _HIGHEST_SCORE), (Values("IP address", "ip_address", 10),), Placement(24, 65, 24, 15), (NOT_APPROVED,)),
     # --- Models ---
     Panel("models", "Models", "Which model versions decided, and how they scored.",
-          Chart.TABLE, (_TRANSACTIONS, Mean("Mean score", "fd.score", Unit.SCORE)), (Values("Model", "fd.model.version", 10),), Place(0, 80, 16, 10)),
+          Chart.TABLE, (_TRANSACTIONS, Mean("Mean score", "fd.score", Unit.SCORE)), (Values("Model", "fd.model.version", 10),), Placement(0, 80, 16, 10)),
     Panel("challenger_agreement", "Challenger agrees", "Share of the transactions on which the challenger would have decided the same.",
-          Chart.METRIC, (Mean("Agreement", AGREES, Unit.SHARE),), (), Place(16, 80, 8, 10), (Match("shadow_agrees"),)),
+          Chart.METRIC, (Mean("Agreement", AGREES, Unit.SHARE),), (), Placement(16, 80, 8, 10), (Match("shadow_agrees"),)),
     Panel("challenger_outcomes", "Champion and challenger", "What was decided, and what the challenger would have decided.",
-          Chart.TABLE, (_TRANSACTIONS,), (Values("Decided", _OUTCOME, len(Outcome)), Values("Challenger", _SHADOW_OUTCOME, len(Outcome))), Place(24, 80, 24, 10), (Match(_SHADOW_OUTCOME),)),
+          Chart.TABLE, (_TRANSACTIONS,), (Values("Decided", _OUTCOME, len(Outcome)), Values("Challenger", _SHADOW_OUTCOME, len(Outcome))), Placement(24, 80, 24, 10), (Match(_SHADOW_OUTCOME),)),
     # --- How fast ---
     Panel("decision_latency", "Decision latency", "Milliseconds from a transaction's arrival on Kafka to the decision.",
-          Chart.LINES, (Percentiles("Latency (ms)", "decision_ms", Unit.MILLISECONDS),), (OverTime(),), Place(0, 90, 24, 12)),
+          Chart.LINES, (Percentiles("Latency (ms)", "decision_ms", Unit.MILLISECONDS),), (OverTime(),), Placement(0, 90, 24, 12)),
     Panel("scoring_time", "Scoring time", "Milliseconds in scoring, of each transaction's whole batch.",
-          Chart.LINES, (Percentiles("Scoring (ms)", "fd.frauddetector_time", Unit.MILLISECONDS),), (OverTime(),), Place(24, 90, 24, 12)),
+          Chart.LINES, (Percentiles("Scoring (ms)", "fd.frauddetector_time", Unit.MILLISECONDS),), (OverTime(),), Placement(24, 90, 24, 12)),
     # --- What could not be read ---
     Panel("dead_letters_over_time", "Dead letters over time", "Records that could not be read, by the error's code.",
-          Chart.BARS, (Count("Dead letters"),), (OverTime(), Values("Error", "error_code", 8)), Place(0, 102, 24, 13), index=Index.DEAD_LETTERS),
+          Chart.BARS, (Count("Dead letters"),), (OverTime(), Values("Error", "error_code", 8)), Placement(0, 102, 24, 13), index=Index.DEAD_LETTERS),
 )  # fmt: skip
 
 LISTINGS: Final[tuple[Listing, ...]] = (
     Listing("recent_dead_letters", "Dead letters, newest first", "Records that could not be read, with the reason.",
-            ("error_code", "error_message", "source.topic", "source.partition", "source.offset"), Place(24, 102, 24, 13), index=Index.DEAD_LETTERS),
+            ("error_code", "error_message", "source.topic", "source.partition", "source.offset"), Placement(24, 102, 24, 13), index=Index.DEAD_LETTERS),
     Listing("recent_alerts", "Not approved, newest first", "Transactions that were blocked or sent to review, with the reasons.",
-            ("fd.outcome", "fd.score", "transaction_amt", "transaction_currency", "entity_id", "merchant_id", "fd.rules.id", "fd.reasons.text"), Place(0, 115, 48, 24), (NOT_APPROVED,)),
+            ("fd.outcome", "fd.score", "transaction_amt", "transaction_currency", "entity_id", "merchant_id", "fd.rules.id", "fd.reasons.text"), Placement(0, 115, 48, 24), (NOT_APPROVED,)),
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from devstack.servers.flink import discard_leftovers
 from devstack.service import Service
 from devstack.settings import PYTHON, DevstackSettings
 from devstack.state import LockedError, Phase, StackRecord
-from devstack.supervisor import Supervisor
+from devstack.supervisor import StackSupervisor
 from devstack.tables import address_table, progress_line, progress_table, status_table
 from fraud.security.api_keys import FIRST_KEY, first_key
 from fraud.security.aws_credentials import FILE_NAME as AWS_CREDENTIALS
@@ -286,7 +286,7 @@ def supervise(settings: DevstackSettings, names: Sequence[str]) -> int:
         with state.exclusive(settings.state_dir / SUPERVISOR_LOCK):
             discard_leftovers(settings.state_dir / "flink")
             logs = stack.log_folder(settings)
-            supervisor = Supervisor(services, settings.state_dir, logs, settings.log_file_mb)
+            supervisor = StackSupervisor(services, settings.state_dir, logs, settings.log_file_mb)
             return asyncio.run(supervisor.run())
     except LockedError as locked:
         raise DevstackError(f"another supervisor runs already (pid {locked})") from None

@@ -44,7 +44,9 @@ _DETAIL_LENGTH: Final = 120
 class _Runner:
     """Looks after one service."""
 
-    def __init__(self, service: Service, record: ServiceRecord, supervisor: Supervisor) -> None:
+    def __init__(
+        self, service: Service, record: ServiceRecord, supervisor: StackSupervisor
+    ) -> None:
         self.service = service
         self.record = record
         self.process: subprocess.Popen[bytes] | None = None
@@ -155,7 +157,7 @@ class _Runner:
         print(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}", flush=True)
 
 
-class Supervisor:
+class StackSupervisor:
     """Runs services until asked to stop.
 
     Args:

@@ -179,7 +179,7 @@ def simulate(
     """Write simulated history: transactions, their labels as known by its end, and the truth."""
     from fraud.runtime.lifecycle import load_settings
     from fraudstream.environment import complete_environment
-    from producer.adaptation import Log, read_log
+    from producer.adaptation import LoggedInjections, read_log
     from producer.history import write_history_shown
     from producer.settings import ProducerSettings
     from producer.simulation import prevalence_of
@@ -198,7 +198,7 @@ def simulate(
             seed=settings.producer_seed if seed is None else seed,
             output=output,
             prevalence=prevalence_of(prevalence),
-            log=Log() if injections is None else read_log(injections),
+            log=LoggedInjections() if injections is None else read_log(injections),
             until=None if until is None else until.replace(tzinfo=until.tzinfo or UTC),
             cache=settings.state_dir / "population",
         )

@@ -193,18 +193,18 @@ def check(
     from rich.console import Console
     from rich.table import Table
 
-    from producer.world_checks import FIRST_SEED, Finding, Scale
+    from producer.world_checks import FIRST_SEED, CheckResult, WorldSize
     from producer.world_checks import check as check_seeds
 
     progress = Console(stderr=True)
-    said: Callable[[Finding], None] = lambda one: (  # noqa: E731
+    said: Callable[[CheckResult], None] = lambda one: (  # noqa: E731
         progress.print(
             f"seed {one.seed}  {one.check}: {one.value:.3f} {one.detail}", highlight=False
         )
     )
     if importlib.util.find_spec("sklearn") is None:
         raise failing("simulate check needs scikit-learn, which is not installed here")
-    findings = check_seeds(range(FIRST_SEED, FIRST_SEED + seeds), Scale(customers, days), said)
+    findings = check_seeds(range(FIRST_SEED, FIRST_SEED + seeds), WorldSize(customers, days), said)
     table = Table("check", "median", "least", "most", "accepted", "passed")
     for name in dict.fromkeys(one.check for one in findings):
         rows = [one for one in findings if one.check == name]

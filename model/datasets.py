@@ -374,7 +374,7 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-class Batch(NamedTuple):
+class ColumnBatch(NamedTuple):
     """Rows as columns.
 
     Attributes:
@@ -525,7 +525,7 @@ class Dataset:
             return self._csv_rows()
         return self._parquet_rows(only) if self.kind == "parquet" else self._json_rows()
 
-    def batches(self, only: Sequence[str]) -> Iterator[Batch]:
+    def batches(self, only: Sequence[str]) -> Iterator[ColumnBatch]:
         """Yield the rows in the file's order, a few thousand at a time, as columns.
 
         Args:
@@ -538,7 +538,7 @@ class Dataset:
             for batch in self._parquet_batches(only):
                 values = [_python_values(column) for column in batch.columns]
                 named = dict(zip(batch.schema.names, values, strict=True))
-                yield Batch(named, batch.num_rows, Counter())
+                yield ColumnBatch(named, batch.num_rows, Counter())
         elif self.kind == "csv":
             yield from self._csv_batches(only)
         else:
@@ -552,9 +552,9 @@ class Dataset:
                 )
                 columns = {name: [row.get(name) for row in rows] for name in only}
                 self._note(only, rows)
-                yield Batch(columns, len(rows), broken)
+                yield ColumnBatch(columns, len(rows), broken)
 
-    def _csv_batches(self, only: Sequence[str]) -> Iterator[Batch]:
+    def _csv_batches(self, only: Sequence[str]) -> Iterator[ColumnBatch]:
         with self._csv() as (header, rows):
             wanted = [(name, header.index(name)) for name in dict.fromkeys(only) if name in header]
             width = len(header)
@@ -567,7 +567,7 @@ class Dataset:
                 ]
                 columns = {name: [cells[at] for cells in whole] for name, at in wanted}
                 broken = Counter({_MORE_CELLS: len(taken) - len(whole)})
-                yield Batch(columns, len(whole), +broken)
+                yield ColumnBatch(columns, len(whole), +broken)
 
     def records(self, mapping: ColumnMapping) -> Iterator[LabelledRecord]:
         """Return the rows, mapped, in the file's order.

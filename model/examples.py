@@ -37,7 +37,7 @@ _MOST_TOLD: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MappedDataset:
     """A file to read and what its columns mean.
 
     Attributes:
@@ -199,7 +199,7 @@ def _known_at_ms(
 
 
 def read_history(
-    sources: Sequence[Source], on_rows: Callable[[int], None] = lambda _: None
+    sources: Sequence[MappedDataset], on_rows: Callable[[int], None] = lambda _: None
 ) -> History:
     """Read files of labelled transactions into packed history.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.datasets import TARGETS, ColumnMapping, Dataset, DatasetError
-from model.examples import History, Source, feature_rows, read_history
+from model.examples import History, MappedDataset, feature_rows, read_history
 from model.first_model import simulated_history
 from model.printing import progress_bars
 from model.settings import TrainSettings
@@ -31,7 +31,7 @@ def sources_of(
     *,
     labels: bool = True,
     make_history: Callable[[TrainSettings], None] | None = None,
-) -> list[Source]:
+) -> list[MappedDataset]:
     """Open files by their mapping; without files, the simulated history.
 
     Args:
@@ -64,11 +64,13 @@ def sources_of(
         if not labels:
             columns = columns.without_labels()
         dataset.check(columns)
-        sources.append(Source(dataset, columns, simulated))
+        sources.append(MappedDataset(dataset, columns, simulated))
     return sources
 
 
-def vectors(sources: Sequence[Source], bars: Progress) -> tuple[History, NDArray[np.float32]]:
+def vectors(
+    sources: Sequence[MappedDataset], bars: Progress
+) -> tuple[History, NDArray[np.float32]]:
     """Read files into a history and compute its features, shape (n, features), as bars show.
 
     Raises:
@@ -95,7 +97,7 @@ def period_to_measure(
     return period_of(history, matrix, measurable(history)), history.told()
 
 
-def _read(sources: Sequence[Source], bars: Progress) -> History:
+def _read(sources: Sequence[MappedDataset], bars: Progress) -> History:
     reading = bars.add_task("reading", total=len(sources))
 
     def report(_rows: int) -> None:

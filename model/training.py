@@ -142,7 +142,7 @@ class TrainingConfig:
     resamples: int = RESAMPLES
 
 
-class Period(BaseModel):
+class DataPeriod(BaseModel):
     """One of the three periods.
 
     Attributes:
@@ -637,7 +637,7 @@ def _importance(fitted: _Fitted, later: MeasuredPeriod, seed: int) -> list[dict[
 def _made(history: History, parts: Split, config: TrainingConfig, trees: int) -> dict[str, Any]:
     def period(rows: Rows) -> dict[str, Any]:
         times = history.event_time_ms[rows]
-        return Period(
+        return DataPeriod(
             start=utc_text(int(times[0])),
             end=utc_text(int(times[-1])),
             rows=len(rows),

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from notifier.ledger import Message
+from notifier.ledger import OutgoingMessage
 from notifier.routing import Destination
 
 _log = structlog.get_logger("notifier")
@@ -43,16 +43,16 @@ class TryLater(Exception):
     """This message cannot be taken now. Others may pass."""
 
 
-class Refused(Exception):
+class MessageRefused(Exception):
     """This message will never be taken."""
 
 
-class NotWritten(Refused):
+class NotWritten(MessageRefused):
     """This message cannot be written, which says nothing of the server."""
 
 
 @contextmanager
-def writing(message: Message) -> Iterator[None]:
+def writing(message: OutgoingMessage) -> Iterator[None]:
     """Write one message in there: what goes wrong is a refusal of this message, and of no other.
 
     Raises:
@@ -73,7 +73,7 @@ class Transport(Protocol):
         """What it is called in logs, metrics and the ledger."""
         ...
 
-    def send(self, message: Message, destination: Destination, *, now_ms: int) -> None:
+    def send(self, message: OutgoingMessage, destination: Destination, *, now_ms: int) -> None:
         """Hand over one message; returns when the other side is responsible for it.
 
         Raises:

@@ -12,9 +12,9 @@ from fraud.contracts.times import utc_text
 from fraud.runtime.clock import system_clock
 from fraud.runtime.lifecycle import CannotStart, load_settings
 from notifier.alerts import Severity
-from notifier.channels import Refused, ServerUnavailable, TryLater
-from notifier.ledger import Ledger, Message
-from notifier.planning import Hold, Kind
+from notifier.channels import MessageRefused, ServerUnavailable, TryLater
+from notifier.ledger import Ledger, OutgoingMessage
+from notifier.planning import Hold, MessageKind
 from notifier.routing import Routing
 from notifier.service import LEDGER_FILE, load_configuration, transports
 from notifier.settings import Settings
@@ -151,11 +151,13 @@ def send_sample(channel: str) -> int:
                 continue
             # Another id each time: this one is meant to be seen again.
             name = f"{now_ms:040x}"
-            message = Message(0, name, one.id, Kind.ALERT, (sample_alert(),), 0, now_ms, None)
+            message = OutgoingMessage(
+                0, name, one.id, MessageKind.ALERT, (sample_alert(),), 0, now_ms, None
+            )
             try:
                 transport.send(message, one, now_ms=now_ms)
                 typer.echo(f"{one.id}: taken")
-            except (ServerUnavailable, TryLater, Refused) as verdict:
+            except (ServerUnavailable, TryLater, MessageRefused) as verdict:
                 wrong += 1
                 typer.echo(f"{one.id}: {type(verdict).__name__} ({verdict})", err=True)
         transport.rest()

@@ -22,16 +22,16 @@ from fraud.runtime.metrics import (
     MESSAGES_SENT,
 )
 from notifier.channels import (
+    MessageRefused,
     NotWritten,
-    Refused,
     ServerUnavailable,
     Transport,
     TryLater,
     Unanswered,
     Unreachable,
 )
-from notifier.ledger import Ledger, Message
-from notifier.planning import Hold, Kind
+from notifier.ledger import Ledger, OutgoingMessage
+from notifier.planning import Hold, MessageKind
 from notifier.routing import Destination
 
 _BATCH: Final = 100
@@ -157,11 +157,11 @@ class Delivery:
                 return 0.0
         return 0.0
 
-    def _rounds_of_chances(self, message: Message) -> int:
+    def _rounds_of_chances(self, message: OutgoingMessage) -> int:
         suspect = self._suspects.get(message.number)
         return suspect.failures // _CHANCES if suspect else 0
 
-    def _suspect(self, message: Message, verdict: ServerUnavailable) -> None:
+    def _suspect(self, message: OutgoingMessage, verdict: ServerUnavailable) -> None:
         """Remember with which message in hand the server broke off."""
         if isinstance(verdict, Unanswered):
             self._put_off(message, verdict)
@@ -169,7 +169,7 @@ class Delivery:
             suspect = self._suspects.setdefault(message.number, _Suspect(message, verdict))
             suspect.failures += 1
 
-    def _clear_up(self, passed: Message) -> None:
+    def _clear_up(self, passed: OutgoingMessage) -> None:
         """Put off what failed on the way to a message that passed: it may have been its fault."""
         for suspect in self._suspects.values():
             if suspect.message.number != passed.number:
@@ -195,7 +195,7 @@ class Delivery:
         )
         return min(_IDLE_S, wait_s)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: OutgoingMessage) -> None:
         channel = self._destinations[message.destination].channel
         now_ms = self._clock()
         try:
@@ -204,19 +204,19 @@ class Delivery:
             self._put_off(message, verdict)
         except NotWritten:
             raise
-        except Refused as verdict:
+        except MessageRefused as verdict:
             self._give_up(message, str(verdict))
         else:
             sent_ms = self._clock()
             self._ledger.sent(message.number, now_ms=sent_ms)
             MESSAGES_SENT.labels(channel, str(message.kind)).inc()
-            if message.kind == Kind.ALERT and message.decided_ms is not None:
+            if message.kind == MessageKind.ALERT and message.decided_ms is not None:
                 FIRST_ALERT_SECONDS.labels(channel).observe(
                     max(0, sent_ms - message.decided_ms) / 1000
                 )
             self._logger(message).info("notifier.message_sent")
 
-    def _put_off(self, message: Message, verdict: TryLater | ServerUnavailable) -> None:
+    def _put_off(self, message: OutgoingMessage, verdict: TryLater | ServerUnavailable) -> None:
         # Not at its first failure, however old it is: it may have waited for the server.
         if message.tries and self._clock() - message.made_ms > _GIVE_UP_MS:
             self._give_up(message, f"{verdict} for too long")
@@ -239,13 +239,13 @@ class Delivery:
             "notifier.message_postponed", code=str(verdict), retry_after_s=round(wait_s, 1)
         )
 
-    def _give_up(self, message: Message, problem: str) -> None:
+    def _give_up(self, message: OutgoingMessage, problem: str) -> None:
         self._ledger.failed(message.number, problem, now_ms=self._clock())
         channel = self._destinations[message.destination].channel
         MESSAGES_FAILED.labels(channel, "permanent").inc()
         self._logger(message).error("notifier.message_dead_lettered", code=problem)
 
-    def _logger(self, message: Message) -> structlog.typing.FilteringBoundLogger:
+    def _logger(self, message: OutgoingMessage) -> structlog.typing.FilteringBoundLogger:
         bound: structlog.typing.FilteringBoundLogger = _log.bind(
             channel=self._destinations[message.destination].channel,
             kind=str(message.kind),
@@ -261,7 +261,7 @@ class Delivery:
 class _Suspect:
     """A message with which in hand the server broke off since it took the last one."""
 
-    message: Message
+    message: OutgoingMessage
     verdict: ServerUnavailable
     failures: int = 0
 

@@ -24,7 +24,16 @@ from typing import Final, Self
 
 from fraud.contracts.times import HOUR_MS
 from notifier.alerts import Alert, KeyedAlert, Severity
-from notifier.planning import COUNTED, Draft, Hold, Kind, Plan, Policy, Waiting, plan
+from notifier.planning import (
+    COUNTED,
+    DestinationPolicy,
+    Draft,
+    Hold,
+    MessageKind,
+    MessagePlan,
+    Waiting,
+    plan,
+)
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS alerts (
@@ -42,7 +51,7 @@ CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY,     -- in the order of making
     destination TEXT NOT NULL,      -- see notifier.routing.Destination.id
     id TEXT NOT NULL,               -- the same however often it is sent
-    kind TEXT NOT NULL,             -- see notifier.planning.Kind
+    kind TEXT NOT NULL,             -- see notifier.planning.MessageKind
     state TEXT NOT NULL CHECK (state IN ('pending', 'sent', 'failed')),
     tries INTEGER NOT NULL DEFAULT 0,
     due_ms INTEGER NOT NULL,        -- pending: not to be tried before
@@ -107,7 +116,7 @@ class LedgerInUse(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class OutgoingMessage:
     """What is to be sent to one destination.
 
     Attributes:
@@ -124,7 +133,7 @@ class Message:
     number: int
     id: str
     destination: str
-    kind: Kind
+    kind: MessageKind
     alerts: tuple[Alert, ...]
     tries: int
     made_ms: int
@@ -132,7 +141,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class FailedMessage:
     """A message that was refused for good.
 
     Attributes:
@@ -146,7 +155,7 @@ class DeadLetter:
 
     number: int
     destination: str
-    kind: Kind
+    kind: MessageKind
     problem: str
     failed_ms: int
     event_ids: tuple[str, ...]
@@ -347,7 +356,7 @@ class Ledger:
         waiting = self._waiting(destination, None)
         for at in range(0, len(waiting), _BATCH):
             content = tuple(waiting[at : at + _BATCH])
-            kind = Kind.ALERT if len(content) == 1 else Kind.SUMMARY
+            kind = MessageKind.ALERT if len(content) == 1 else MessageKind.SUMMARY
             self._make(destination, Draft(kind, content), now_ms)
         count = self._db.execute(
             "UPDATE deliveries SET state = 'failed' WHERE destination = ? AND state = 'made'",
@@ -362,7 +371,7 @@ class Ledger:
 
     # Putting messages together
 
-    def compose(self, destination: str, policy: Policy, *, now_ms: int) -> int:
+    def compose(self, destination: str, policy: DestinationPolicy, *, now_ms: int) -> int:
         """Put what is due for a destination into messages, or have it wait for something else.
 
         Returns:
@@ -429,7 +438,7 @@ class Ledger:
         ).fetchone()
         return None if row[0] is None else int(row[0])
 
-    def _apply(self, destination: str, found: Plan, now_ms: int) -> None:
+    def _apply(self, destination: str, found: MessagePlan, now_ms: int) -> None:
         for draft in found.drafts:
             self._make(destination, draft, now_ms)
         self._db.executemany(
@@ -458,7 +467,9 @@ class Ledger:
 
     # Sending
 
-    def pending(self, destinations: Sequence[str], *, now_ms: int, at_most: int) -> list[Message]:
+    def pending(
+        self, destinations: Sequence[str], *, now_ms: int, at_most: int
+    ) -> list[OutgoingMessage]:
         """Return messages to some destinations whose time has come, those due longest first."""
         places = ",".join("?" * len(destinations))
         rows = self._db.execute(
@@ -471,11 +482,13 @@ class Ledger:
 
     def _message(
         self, number: int, name: str, destination: str, kind: str, tries: int, made_ms: int
-    ) -> Message:
+    ) -> OutgoingMessage:
         rows = self._content(number)
         alerts = tuple(Alert.model_validate_json(text) for text, _ in rows)
         decided_ms = min((ms for _, ms in rows if ms is not None), default=None)
-        return Message(number, name, destination, Kind(kind), alerts, tries, made_ms, decided_ms)
+        return OutgoingMessage(
+            number, name, destination, MessageKind(kind), alerts, tries, made_ms, decided_ms
+        )
 
     def _content(self, message: int) -> list[tuple[str, int | None]]:
         return self._db.execute(
@@ -536,17 +549,17 @@ class Ledger:
 
     # Dead letters, accounts, age
 
-    def dead_letters(self) -> list[DeadLetter]:
+    def dead_letters(self) -> list[FailedMessage]:
         """Return the messages that were refused for good, in the order of making."""
         rows = self._db.execute(
             "SELECT number, destination, kind, problem, closed_ms FROM messages"
             " WHERE state = 'failed' ORDER BY number"
         ).fetchall()
         return [
-            DeadLetter(
+            FailedMessage(
                 number,
                 destination,
-                Kind(kind),
+                MessageKind(kind),
                 problem,
                 closed_ms,
                 tuple(

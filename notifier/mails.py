@@ -8,7 +8,7 @@ from email.utils import format_datetime, parseaddr
 
 from fraud.runtime.clock import to_datetime
 from notifier.channels import writing
-from notifier.ledger import Message
+from notifier.ledger import OutgoingMessage
 from notifier.routing import Destination
 from notifier.smtp import SmtpServer, is_ascii
 from notifier.wording import Templates
@@ -18,7 +18,7 @@ def message_id(name: str, sender: str) -> str:
     """Return the Message-ID: the same whenever and however often a message is sent.
 
     Args:
-        name: See `notifier.ledger.Message.id`.
+        name: See `notifier.ledger.OutgoingMessage.id`.
         sender: Address of the sender; its domain is used.
 
     Example:
@@ -43,7 +43,7 @@ def plain(text: str) -> str:
 
 
 def render_mail(
-    message: Message, templates: Templates, *, sender: str, recipient: str, sent_at_ms: int
+    message: OutgoingMessage, templates: Templates, *, sender: str, recipient: str, sent_at_ms: int
 ) -> EmailMessage:
     """Write a message as an e-mail.
 
@@ -83,7 +83,7 @@ class MailTransport:
         self._templates = templates
         self._sender = sender
 
-    def send(self, message: Message, destination: Destination, *, now_ms: int) -> None:
+    def send(self, message: OutgoingMessage, destination: Destination, *, now_ms: int) -> None:
         """Hand over one mail, see `notifier.channels.Transport`."""
         with writing(message):
             mail = render_mail(

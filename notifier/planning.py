@@ -34,7 +34,7 @@ class Hold(StrEnum):
     """The end of quiet hours."""
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """What a message is."""
 
     ALERT = "alert"
@@ -47,12 +47,12 @@ class Kind(StrEnum):
     """All alerts that quiet hours held back."""
 
 
-COUNTED: Final = frozenset({Kind.ALERT, Kind.DIGEST})
+COUNTED: Final = frozenset({MessageKind.ALERT, MessageKind.DIGEST})
 """Messages that count towards the limit; of the others there is one in a while at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class DestinationPolicy:
     """How much a recipient bears.
 
     Attributes:
@@ -99,7 +99,7 @@ class Waiting:
 class Draft:
     """A message to be: its kind and what it tells, in order."""
 
-    kind: Kind
+    kind: MessageKind
     content: tuple[Waiting, ...]
 
 
@@ -113,7 +113,7 @@ class Held:
 
 
 @dataclass(slots=True)
-class Plan:
+class MessagePlan:
     """What `plan` found; each delivery is in exactly one draft or held once.
 
     Attributes:
@@ -131,11 +131,11 @@ def plan(
     waiting: Sequence[Waiting],
     *,
     now_ms: int,
-    policy: Policy,
+    policy: DestinationPolicy,
     windows: Mapping[bytes, int],
     sent_in_hour: int,
     summary_due_ms: int | None,
-) -> Plan:
+) -> MessagePlan:
     """Decide about all deliveries of one recipient whose time has come.
 
     Args:
@@ -159,7 +159,7 @@ class _Planner:
     def __init__(
         self,
         now_ms: int,
-        policy: Policy,
+        policy: DestinationPolicy,
         windows: dict[bytes, int],
         room: int | None,
         summary_due_ms: int,
@@ -169,9 +169,9 @@ class _Planner:
         self._windows = windows
         self._room = room
         self._summary_due_ms = summary_due_ms
-        self._plan = Plan()
+        self._plan = MessagePlan()
 
-    def plan(self, waiting: Sequence[Waiting]) -> Plan:
+    def plan(self, waiting: Sequence[Waiting]) -> MessagePlan:
         ready: dict[Hold | None, list[Waiting]] = {hold: [] for hold in (None, *Hold)}
         quiet_ends_ms = self._policy.quiet and self._policy.quiet.ends_ms(self._now_ms)
         for one in waiting:
@@ -179,8 +179,8 @@ class _Planner:
                 self._plan.held.append(Held(one.number, Hold.QUIET, quiet_ends_ms))
             else:
                 ready[one.hold].append(one)
-        self._gathered(Kind.QUIET, ready[Hold.QUIET])
-        self._gathered(Kind.SUMMARY, ready[Hold.LIMIT])
+        self._gathered(MessageKind.QUIET, ready[Hold.QUIET])
+        self._gathered(MessageKind.SUMMARY, ready[Hold.LIMIT])
         by_entity: dict[bytes, list[Waiting]] = {}
         for one in ready[Hold.ENTITY]:
             by_entity.setdefault(one.entity, []).append(one)
@@ -194,7 +194,7 @@ class _Planner:
                 self._digest([one])
         return self._plan
 
-    def _gathered(self, kind: Kind, content: Sequence[Waiting]) -> None:
+    def _gathered(self, kind: MessageKind, content: Sequence[Waiting]) -> None:
         for part in self._parts(content):
             self._draft(kind, part)
 
@@ -207,13 +207,13 @@ class _Planner:
                 continue
             if self._room is not None:
                 self._room -= 1
-            self._draft(Kind.DIGEST if len(part) > 1 else Kind.ALERT, part)
+            self._draft(MessageKind.DIGEST if len(part) > 1 else MessageKind.ALERT, part)
 
     def _parts(self, content: Sequence[Waiting]) -> list[Sequence[Waiting]]:
         most = self._policy.max_alerts
         return [content[at : at + most] for at in range(0, len(content), most)]
 
-    def _draft(self, kind: Kind, content: Sequence[Waiting]) -> None:
+    def _draft(self, kind: MessageKind, content: Sequence[Waiting]) -> None:
         self._plan.drafts.append(Draft(kind, tuple(content)))
         if self._policy.digest_ms:
             for one in content:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fraud.contracts.decision import Outcome
 from notifier.alerts import Alert, Severity, SeverityRule
-from notifier.planning import Policy
+from notifier.planning import DestinationPolicy
 from notifier.quiet import QuietHours
 from notifier.settings import Settings, addresses
 
@@ -51,7 +51,7 @@ class Destination:
     channel: str
     kind: Kind
     address: str = field(repr=False)
-    policy: Policy
+    policy: DestinationPolicy
     secret: bytes = field(default=b"", repr=False)
 
 
@@ -280,7 +280,7 @@ def _secret(variable: str, environ: Mapping[str, str]) -> bytes:
 
 def _policy(
     name: str, channel: EmailChannel | WebhookChannel | SlackChannel, settings: Settings
-) -> Policy:
+) -> DestinationPolicy:
     digest_s = settings.notifier_digest_s if channel.digest_s is None else channel.digest_s
     limit = channel.limit_per_hour
     if limit is None:
@@ -300,7 +300,7 @@ def _policy(
         ) from None
     except ValueError as error:
         raise RoutesError(f"channels.{name}.quiet_hours: {error}") from None
-    return Policy(
+    return DestinationPolicy(
         digest_ms=int(digest_s * 1000),
         limit_per_hour=limit,
         summary_ms=int(summary_s * 1000),

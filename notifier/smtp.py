@@ -10,7 +10,7 @@ from email.utils import parseaddr
 from typing import Any, Final
 
 from fraud.runtime.settings import SmtpSettings
-from notifier.channels import Refused, ServerUnavailable, TryLater, Unanswered, Unreachable
+from notifier.channels import MessageRefused, ServerUnavailable, TryLater, Unanswered, Unreachable
 
 _TIMEOUT_S: Final = 15.0
 _ACCEPTANCE_TIMEOUT_S: Final = 600.0
@@ -126,7 +126,7 @@ class SmtpServer:
         options: tuple[str, ...] = ()
         if not is_ascii(sender, recipient):
             if not session.has_extn("smtputf8"):
-                raise Refused("SMTPUTF8")
+                raise MessageRefused("SMTPUTF8")
             options = ("SMTPUTF8", "BODY=8BITMIME")
         session.sendmail(parseaddr(sender)[1], [parseaddr(recipient)[1]], mail, options)
 
@@ -157,9 +157,9 @@ class SmtpServer:
         if session is not None:
             session.close()
 
-    def _verdict(self, code: int) -> ServerUnavailable | TryLater | Refused:
+    def _verdict(self, code: int) -> ServerUnavailable | TryLater | MessageRefused:
         """RuleEvaluator a refusal by its code."""
         if code == _CLOSING or code in _SIGN_IN_CODES:
             self._drop()
             return ServerUnavailable(str(code))
-        return TryLater(str(code)) if code < _PERMANENT else Refused(str(code))
+        return TryLater(str(code)) if code < _PERMANENT else MessageRefused(str(code))

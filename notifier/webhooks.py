@@ -21,14 +21,14 @@ import orjson
 
 from fraud.contracts.times import utc_text
 from notifier.channels import (
-    Refused,
+    MessageRefused,
     ServerUnavailable,
     TryLater,
     Unanswered,
     Unreachable,
     writing,
 )
-from notifier.ledger import Message
+from notifier.ledger import OutgoingMessage
 from notifier.routing import Destination
 from notifier.wording import Templates
 
@@ -77,7 +77,7 @@ def sign(secret: bytes, name: str, timestamp_s: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
 
 
-def webhook_document(message: Message, templates: Templates) -> dict[str, Any]:
+def webhook_document(message: OutgoingMessage, templates: Templates) -> dict[str, Any]:
     """Write a message as our JSON, described in docs/alerts.md. It stays the same between tries."""
     return {
         "id": message.id,
@@ -89,7 +89,7 @@ def webhook_document(message: Message, templates: Templates) -> dict[str, Any]:
     }
 
 
-def slack_documents(message: Message, templates: Templates) -> list[dict[str, Any]]:
+def slack_documents(message: OutgoingMessage, templates: Templates) -> list[dict[str, Any]]:
     """Write a message as the JSON of Slack's incoming webhooks: one document, or what it takes more."""
     subject = templates.subject(message)
     sections = _sections(templates.slack(message))
@@ -143,7 +143,7 @@ class HttpTransport:
         self._taken: dict[str, int] = {}
         """By message id: how many of several requests were taken, before one was not."""
 
-    def send(self, message: Message, destination: Destination, *, now_ms: int) -> None:
+    def send(self, message: OutgoingMessage, destination: Destination, *, now_ms: int) -> None:
         """Post one message, see `notifier.channels.Transport`."""
         with writing(message):
             if destination.kind == "slack":
@@ -213,7 +213,7 @@ def _evaluator(status: int, headers: Mapping[str, str]) -> None:
         raise ServerUnavailable(code, _retry_after_s(headers.get("retry-after", "")))
     if status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise TryLater(code)
-    raise Refused(code)
+    raise MessageRefused(code)
 
 
 def _retry_after_s(text: str) -> float | None:

@@ -25,14 +25,14 @@ from dashboards.panels import Index
 from dashboards.saved_objects import index_pattern_id
 from fraud.contracts.decision import Outcome
 from notifier.alerts import Alert, ReasonLine, Severity, one_line
-from notifier.ledger import Message
-from notifier.planning import Kind
+from notifier.ledger import OutgoingMessage
+from notifier.planning import MessageKind
 
 _TEMPLATE_OF: Final = {
-    Kind.ALERT: "alert",
-    Kind.DIGEST: "digest",
-    Kind.SUMMARY: "summary",
-    Kind.QUIET: "summary",
+    MessageKind.ALERT: "alert",
+    MessageKind.DIGEST: "digest",
+    MessageKind.SUMMARY: "summary",
+    MessageKind.QUIET: "summary",
 }
 PARTS: Final = ("subject.j2", "txt.j2", "html.j2", "slack.j2")
 """Of each message: subject, text and HTML of mails; Slack's text."""
@@ -145,7 +145,7 @@ class Templates:
             self._text, self._slack = _environments(folder)
             self._check(folder)
 
-    def mail(self, message: Message) -> Wording:
+    def mail(self, message: OutgoingMessage) -> Wording:
         """Write a message as an e-mail."""
         return Wording(
             one_line(self._render(message, "subject.j2"), _MAX_SUBJECT),
@@ -153,15 +153,15 @@ class Templates:
             self._render(message, "html.j2"),
         )
 
-    def slack(self, message: Message) -> str:
+    def slack(self, message: OutgoingMessage) -> str:
         """Write a message as Slack's text, escaped."""
         return self._render(message, "slack.j2")
 
-    def subject(self, message: Message) -> str:
+    def subject(self, message: OutgoingMessage) -> str:
         """Write the one line that says it all."""
         return one_line(self._render(message, "subject.j2"), _MAX_SUBJECT)
 
-    def _render(self, message: Message, part: str) -> str:
+    def _render(self, message: OutgoingMessage, part: str) -> str:
         """Write one part, by our own template when the user's fails on this message."""
         at = 1 if part == "slack.j2" else 0
         environment = (self._text, self._slack)[at]
@@ -180,7 +180,7 @@ class Templates:
             )
             return self._ours[at].get_template(name).render(context)
 
-    def _context(self, message: Message) -> dict[str, Any]:
+    def _context(self, message: OutgoingMessage) -> dict[str, Any]:
         alerts, first = message.alerts, message.alerts[0]
         blocked = sum(alert.outcome == Outcome.BLOCK for alert in alerts)
         reasons = Counter(
@@ -260,20 +260,20 @@ def sample_alert(**changes: Any) -> Alert:
     ).model_copy(update=changes)  # fmt: skip
 
 
-def _samples() -> list[Message]:
+def _samples() -> list[OutgoingMessage]:
     bare = sample_alert(
         score=None, reasons=(), rules=(), customer_name=None, email_address=None, ip_address=None,
         place=None, merchant=None, product_category=None, channel=None,
         outcome=Outcome.REVIEW, severity=Severity.LOW,
     )  # fmt: skip
     contents = {
-        Kind.ALERT: ((sample_alert(),), (bare,)),
-        Kind.DIGEST: ((sample_alert(), bare),),
-        Kind.SUMMARY: ((sample_alert(), bare),),
-        Kind.QUIET: ((bare,),),
+        MessageKind.ALERT: ((sample_alert(),), (bare,)),
+        MessageKind.DIGEST: ((sample_alert(), bare),),
+        MessageKind.SUMMARY: ((sample_alert(), bare),),
+        MessageKind.QUIET: ((bare,),),
     }
     return [
-        Message(0, "0" * 40, "email:sample", kind, alerts, 0, 0, None)
+        OutgoingMessage(0, "0" * 40, "email:sample", kind, alerts, 0, 0, None)
         for kind, several in contents.items()
         for alerts in several
     ]

@@ -180,7 +180,7 @@ def learning(drifts: Sequence[Injection], now_ms: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Log:
+class LoggedInjections:
     """What a log of injections says.
 
     Attributes:
@@ -192,7 +192,7 @@ class Log:
     observed: tuple[Observed, ...] = ()
 
 
-def read_log(path: Path) -> Log:
+def read_log(path: Path) -> LoggedInjections:
     """Read a log of injections, JSON lines.
 
     Raises:
@@ -214,7 +214,7 @@ def read_log(path: Path) -> Log:
         except ValueError as problem:
             raise ValueError(f"{path.name}, line {number}: {problem}") from None
         found[one.key] = one
-    return Log(tuple(found.values()), tuple(observed))
+    return LoggedInjections(tuple(found.values()), tuple(observed))
 
 
 def observed_line(observed: Observed) -> bytes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fraud.contracts.times import HOUR_MS
 from producer.events import Events
-from producer.labels import Labels
+from producer.labels import SimulatedLabels
 from producer.randomness import Draws, Ints, Purpose
 from producer.simulation import Slice
 
@@ -63,7 +63,7 @@ class Arrivals:
     """
 
     events: Events
-    labels: Labels
+    labels: SimulatedLabels
     sent_ms: Ints
     form: Ints
     repeated: NDArray[np.bool_]
@@ -83,9 +83,9 @@ class Arrivals:
         return self.part(slice(int(first), int(last)))
 
 
-def deliver(draws: Draws, told: Slice, disorder: Disorder) -> Arrivals:
+def deliver(draws: Draws, happened: Slice, disorder: Disorder) -> Arrivals:
     """Return when and how each transaction of a slice is sent, ordered by when."""
-    events = told.events
+    events = happened.events
     ids = events["id"].astype(np.int64)
     u = draws.uniforms(Purpose.DELIVERY, ids[:, 0], ids[:, 1], ids[:, 2], ids[:, 3])
     more = draws.uniforms(Purpose.DELIVERY, ids[:, 3], ids[:, 2], ids[:, 1], ids[:, 0])
@@ -104,11 +104,11 @@ def deliver(draws: Draws, told: Slice, disorder: Disorder) -> Arrivals:
     order = np.argsort(sent_ms, kind="stable")
     rows = rows[order]
     return Arrivals(
-        events[rows], told.labels.part(rows), sent_ms[order], form[rows], repeated[order]
+        events[rows], happened.labels.part(rows), sent_ms[order], form[rows], repeated[order]
     )
 
 
-class Delivery:
+class ArrivalSchedule:
     """What is sent in each hour, by what happened in it and in those before.
 
     Args:
@@ -139,7 +139,7 @@ class Delivery:
             return parts[0]
         sent_ms = np.concatenate([one.sent_ms for one in parts])
         order = np.argsort(sent_ms, kind="stable")
-        labels = Labels(
+        labels = SimulatedLabels(
             *(
                 np.concatenate([getattr(one.labels, name) for one in parts])
                 for name in ("fraud", "time_ms", "source")

@@ -65,7 +65,7 @@ ADDED_CARD_SHARE: Final = 0.25
 _LOOKBACK_DAYS: Final = -(-max(DURATION_H.values()) // HOURS_A_DAY)
 
 
-Deeds = NDArray[Any]
+PlannedPayments = NDArray[Any]
 """One-dimensional array of `_DEED` rows."""
 ERA_DAYS: Final = 21
 """How long the data that leaked from one merchant are used."""
@@ -165,7 +165,7 @@ def survey(population: Population, number: int, residents: int) -> Town:
 
 
 @dataclass
-class Scene:
+class CampaignRun:
     """One campaign at work.
 
     Attributes:
@@ -242,7 +242,7 @@ class Scene:
         card: Any = 0,
         place: Any = -1,
         country: Any = -1,
-    ) -> Deeds:
+    ) -> PlannedPayments:
         """Write the campaign's payments down."""
         n = len(customer)
         attempts = np.empty(n, _ATTEMPT)
@@ -266,7 +266,7 @@ class Scene:
         return attempts
 
 
-def _carry_out(population: Population, attempts: Deeds) -> Events:
+def _carry_out(population: Population, attempts: PlannedPayments) -> Events:
     """Turn planned payments into events, but for their ids and the campaign's."""
     events = np.empty(len(attempts), EVENT)
     if not len(attempts):
@@ -306,161 +306,158 @@ def _carry_out(population: Population, attempts: Deeds) -> Events:
     return events
 
 
-def _card_testing(scene: Scene) -> Deeds:
+def _card_testing(run: CampaignRun) -> PlannedPayments:
     """Try many cards with small amounts from few machines; use the good ones within a day."""
-    rng = scene.rng
+    rng = run.rng
     many = int(rng.integers(10, 30))
-    cards = scene.of_one_bin(many) if rng.random() < BIN_ATTACK_SHARE else scene.victims(many)
+    cards = run.of_one_bin(many) if rng.random() < BIN_ATTACK_SHARE else run.victims(many)
     tries = rng.integers(1, 3, len(cards))
     tested = np.repeat(cards, tries)
     n = len(tested)
-    bots = scene.tool(int(rng.integers(1, 4)))
+    bots = run.tool(int(rng.integers(1, 4)))
     used = bots[rng.integers(0, len(bots), n)]
     minutes = rng.uniform(10, 90)
-    at = scene.start_ms + scene.ramp(n) * minutes * 60_000
-    shop = np.repeat(scene.shops(int(rng.integers(1, 3))), n)[:n]
-    country = np.repeat(scene.abroad(1, 1.0), n)
+    at = run.start_ms + run.ramp(n) * minutes * 60_000
+    shop = np.repeat(run.shops(int(rng.integers(1, 3))), n)[:n]
+    country = np.repeat(run.abroad(1, 1.0), n)
     probe_usd = rng.uniform(0.5, 6.0, n)
     good = cards[rng.random(len(cards)) < 0.3]
-    later = scene.start_ms + minutes * 60_000 + rng.uniform(0.2, 20, len(good)) * HOUR_MS
-    loot = scene.shops(len(good))
-    return scene.payments(
+    later = run.start_ms + minutes * 60_000 + rng.uniform(0.2, 20, len(good)) * HOUR_MS
+    loot = run.shops(len(good))
+    return run.payments(
         np.concatenate([tested, good]),
         np.concatenate([at, later]),
         np.concatenate([shop, loot]),
-        np.concatenate([probe_usd, scene.prices(loot, 2.2)]),
-        tool=np.concatenate([used, scene.tool(len(good))]),
-        country=np.concatenate([country, scene.abroad(len(good), 0.3)]),
+        np.concatenate([probe_usd, run.prices(loot, 2.2)]),
+        tool=np.concatenate([used, run.tool(len(good))]),
+        country=np.concatenate([country, run.abroad(len(good), 0.3)]),
     )
 
 
-def _remote_spending(scene: Scene, victim: Ints, start_ms: float) -> dict[str, Any]:
+def _remote_spending(run: CampaignRun, victim: Ints, start_ms: float) -> dict[str, Any]:
     """Spend one card's stolen details online: a few purchases within a day or so."""
-    rng = scene.rng
+    rng = run.rng
     n = int(rng.integers(1, 7))
-    tool = np.repeat(scene.tool(1), n)
+    tool = np.repeat(run.tool(1), n)
     careful = rng.random() < 0.25
-    shops = scene.shops(n)
+    shops = run.shops(n)
     hours = np.sort(rng.exponential(0.8 if not careful else 6.0, n).cumsum()).clip(max=24)
     return {
         "customer": np.repeat(victim, n),
         "time_ms": start_ms + hours * HOUR_MS,
         "shops": shops,
-        "usd": scene.prices(shops, 1.0 if careful else 2.4),
+        "usd": run.prices(shops, 1.0 if careful else 2.4),
         "channel": np.full(n, Channel.APP if rng.random() < 0.45 else Channel.WEB),
         "tool": tool,
-        "contact": scene.contacts(tool, 0.35),
-        "country": scene.abroad(n, 0.3),
+        "contact": run.contacts(tool, 0.35),
+        "country": run.abroad(n, 0.3),
     }
 
 
-def _together(scene: Scene, parts: list[dict[str, Any]]) -> Deeds:
-    return scene.payments(
+def _together(run: CampaignRun, parts: list[dict[str, Any]]) -> PlannedPayments:
+    return run.payments(
         **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     )
 
 
-def _card_not_present(scene: Scene) -> Deeds:
-    return _together(scene, [_remote_spending(scene, scene.victims(1), scene.start_ms)])
+def _card_not_present(run: CampaignRun) -> PlannedPayments:
+    return _together(run, [_remote_spending(run, run.victims(1), run.start_ms)])
 
 
-def _merchant_compromise(scene: Scene) -> Deeds:
+def _merchant_compromise(run: CampaignRun) -> PlannedPayments:
     """Use the cards of people who share a favourite merchant, the same one for weeks."""
-    rng = scene.rng
-    town, day, _ = scene.key
-    pool = scene.town.regulars(scene.population, town, day // ERA_DAYS)
+    rng = run.rng
+    town, day, _ = run.key
+    pool = run.town.regulars(run.population, town, day // ERA_DAYS)
     chosen = pool[rng.integers(0, len(pool), int(rng.integers(1, 4)))]
-    starts = scene.start_ms + rng.uniform(0, 20, len(chosen)) * HOUR_MS
+    starts = run.start_ms + rng.uniform(0, 20, len(chosen)) * HOUR_MS
     return _together(
-        scene,
-        [
-            _remote_spending(scene, chosen[i : i + 1], float(start))
-            for i, start in enumerate(starts)
-        ],
+        run,
+        [_remote_spending(run, chosen[i : i + 1], float(start)) for i, start in enumerate(starts)],
     )
 
 
-def _account_takeover(scene: Scene) -> Deeds:
+def _account_takeover(run: CampaignRun) -> PlannedPayments:
     """Sign in as the customer from elsewhere, change e-mail and phone, and shop."""
-    rng = scene.rng
+    rng = run.rng
     n = int(rng.integers(2, 9))
     # Some talk the customer into remote access: it is then the customer's own device and line.
     remote = rng.random() < REMOTE_ACCESS_SHARE
-    tool = np.repeat(_OWN if remote else scene.tool(1), n)
-    shops = scene.shops(n)
+    tool = np.repeat(_OWN if remote else run.tool(1), n)
+    shops = run.shops(n)
     gaps = rng.exponential(0.35, n).cumsum().clip(max=20)
     # Some do not trust the account's own card, and add one of another's.
-    card = scene.tool(1) if rng.random() < ADDED_CARD_SHARE else np.zeros(1, np.int64)
-    return scene.payments(
-        np.repeat(scene.victims(1), n),
-        scene.start_ms + gaps * HOUR_MS,
+    card = run.tool(1) if rng.random() < ADDED_CARD_SHARE else np.zeros(1, np.int64)
+    return run.payments(
+        np.repeat(run.victims(1), n),
+        run.start_ms + gaps * HOUR_MS,
         shops,
-        scene.prices(shops, 1.8),
+        run.prices(shops, 1.8),
         channel=Channel.APP if rng.random() < 0.5 else Channel.WEB,
         tool=tool,
-        contact=0 if remote else scene.contacts(tool, 0.7),
+        contact=0 if remote else run.contacts(tool, 0.7),
         card=np.repeat(card, n),
-        country=scene.abroad(n, 0.2),
+        country=run.abroad(n, 0.2),
     )
 
 
-def _stolen_card(scene: Scene) -> Deeds:
+def _stolen_card(run: CampaignRun) -> PlannedPayments:
     """Pay at terminals with somebody's card; half the thieves are in another city or country."""
-    rng = scene.rng
+    rng = run.rng
     n = int(rng.integers(2, 8))
-    shops = scene.shops(n, online=False)
+    shops = run.shops(n, online=False)
     far = rng.random() < 0.5
-    place = int(pick(scene.population.place_cumulative, rng.random(1))[0]) if far else -1
+    place = int(pick(run.population.place_cumulative, rng.random(1))[0]) if far else -1
     gaps = rng.exponential(0.6, n).cumsum().clip(max=20)
-    return scene.payments(
-        np.repeat(scene.victims(1), n),
-        scene.start_ms + gaps * HOUR_MS,
+    return run.payments(
+        np.repeat(run.victims(1), n),
+        run.start_ms + gaps * HOUR_MS,
         shops,
-        scene.prices(shops, 2.0),
+        run.prices(shops, 2.0),
         channel=Channel.POS,
         place=place,
     )
 
 
-def _bust_out(scene: Scene) -> Deeds:
+def _bust_out(run: CampaignRun) -> PlannedPayments:
     """Spend all there is in two days, as oneself, at shops whose goods sell on."""
-    rng = scene.rng
+    rng = run.rng
     n = int(rng.integers(7, 16))
-    customer = np.repeat(scene.victims(1), n)
-    shops = scene.shops(n)
-    hours = scene.ramp(n) * 44
-    time_ms = scene.start_ms + hours * HOUR_MS
-    return scene.payments(
+    customer = np.repeat(run.victims(1), n)
+    shops = run.shops(n)
+    hours = run.ramp(n) * 44
+    time_ms = run.start_ms + hours * HOUR_MS
+    return run.payments(
         customer,
         time_ms,
         shops,
-        scene.prices(shops, 1.5 + 2.0 * hours / 44, 0.3),
+        run.prices(shops, 1.5 + 2.0 * hours / 44, 0.3),
         tool=_OWN,
-        country=scene.abroad(n, 0.1),
+        country=run.abroad(n, 0.1),
     )
 
 
-def _mule_ring(scene: Scene) -> Deeds:
+def _mule_ring(run: CampaignRun) -> PlannedPayments:
     """Pay from a handful of accounts by the same few devices and addresses, for similar amounts."""
-    rng = scene.rng
-    members = np.unique(scene.victims(int(rng.integers(5, 11))))
+    rng = run.rng
+    members = np.unique(run.victims(int(rng.integers(5, 11))))
     customer = np.repeat(members, rng.integers(1, 5, len(members)))
     n = len(customer)
-    tools = scene.tool(int(rng.integers(2, 4)))
+    tools = run.tool(int(rng.integers(2, 4)))
     tool = tools[rng.integers(0, len(tools), n)]
-    shops = scene.shops(2)[rng.integers(0, 2, n)]
-    usual = float(scene.prices(shops[:1], 1.6)[0])
-    return scene.payments(
+    shops = run.shops(2)[rng.integers(0, 2, n)]
+    usual = float(run.prices(shops[:1], 1.6)[0])
+    return run.payments(
         customer,
-        scene.start_ms + scene.ramp(n) * 60 * HOUR_MS,
+        run.start_ms + run.ramp(n) * 60 * HOUR_MS,
         shops,
         usual * rng.uniform(0.85, 1.15, n),
         tool=tool,
-        country=np.repeat(scene.abroad(1, 1.0), n),
+        country=np.repeat(run.abroad(1, 1.0), n),
     )
 
 
-_ACTS: Final[Mapping[Campaign, Callable[[Scene], Deeds]]] = MappingProxyType(
+_ACTS: Final[Mapping[Campaign, Callable[[CampaignRun], PlannedPayments]]] = MappingProxyType(
     {
         Campaign.CARD_TESTING: _card_testing,
         Campaign.CARD_NOT_PRESENT: _card_not_present,
@@ -485,7 +482,7 @@ _MEAN_SIZE: Final[Mapping[Campaign, float]] = MappingProxyType(
 """Transactions of an average campaign, from the ranges above."""
 
 
-class Underworld:
+class FraudTraffic:
     """All campaigns of a plan.
 
     Args:
@@ -529,7 +526,7 @@ class Underworld:
         start_ms, end_ms = first * HOUR_MS, last * HOUR_MS
         days = range(first // HOURS_A_DAY - _LOOKBACK_DAYS, (last - 1) // HOURS_A_DAY + 1)
         played: dict[tuple[int, int, int], Events] = {}
-        begun: dict[tuple[int, int, int], Deeds] = {}
+        begun: dict[tuple[int, int, int], PlannedPayments] = {}
         for number in range(-(-customers // TOWN_SIZE)):
             for day in days:
                 for kind, which, begins_ms in self._agenda(number, day):
@@ -583,8 +580,8 @@ class Underworld:
             half = (injection.end_ms - injection.start_ms) / 2
             start_ms = injection.start_ms + int(rng.random() * half)
             key = (where, start_ms // DAY_MS, nth)
-            scene = Scene(rng, self._population, self._town(where), where, kind, start_ms, key)
-            attempts = _ACTS[kind](scene)
+            run = CampaignRun(rng, self._population, self._town(where), where, kind, start_ms, key)
+            attempts = _ACTS[kind](run)
             after = attempts["time_ms"] - start_ms
             left = injection.end_ms - 1 - start_ms
             if after.max() > left:
@@ -614,12 +611,14 @@ class Underworld:
             self._agendas[number, day] = agenda
         return agenda
 
-    def _play(self, kind: Campaign, key: tuple[int, int, int], start_ms: int) -> Deeds:
+    def _play(self, kind: Campaign, key: tuple[int, int, int], start_ms: int) -> PlannedPayments:
         """Plan all that a campaign does."""
         number = key[0]
         rng = self._draws.generator(Purpose.CAMPAIGN, *key)
         town = self._town(number)
-        attempts = _ACTS[kind](Scene(rng, self._population, town, number, kind, start_ms, key))
+        attempts = _ACTS[kind](
+            CampaignRun(rng, self._population, town, number, kind, start_ms, key)
+        )
         assert attempts["time_ms"].max() < start_ms + DURATION_H[kind] * HOUR_MS  # noqa: S101
         return attempts
 

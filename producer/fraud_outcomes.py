@@ -22,7 +22,7 @@ _REMEMBERED: Final = 100_000
 """Fraudulent transactions whose decision is waited for; the oldest are given up first."""
 
 
-class Verdicts:
+class FraudOutcomes:
     """Count what was blocked of the fraud that was sent; sent in one thread, followed in another.
 
     A block is what a thief sees: a declined payment. A review that people hold later is none.

@@ -16,12 +16,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from fraud.contracts.times import DAY_MS
 from fraud.contracts.transaction import EVENT_TIME_END_MS, EVENT_TIME_FIRST_MS
 from model.datasets import MADE_BY, SIMULATOR
-from producer.adaptation import Log
+from producer.adaptation import LoggedInjections
 from producer.events import Campaign
 from producer.population import Population
 from producer.randomness import Draws
 from producer.records import COLUMNS, campaign_texts, columns, rows, time_texts
-from producer.simulation import Plan, Slice, World, simulate
+from producer.simulation import SimulationPlan, Slice, World, simulate
 
 LABEL_COLUMNS: Final = ("label", "label_time", "is_fraud", "campaign")
 """Columns after the record's own.
@@ -115,7 +115,7 @@ def table(population: Population, part: Slice, known_until_ms: int) -> dict[str,
 def write_history(
     world: World,
     seed: int,
-    plan: Plan,
+    plan: SimulationPlan,
     t0_ms: int,
     t1_ms: int,
     path: Path,
@@ -158,7 +158,7 @@ def write_history(
 
 def write_history_shown(
     *, days: int, customers: int | None, seed: int, output: Path, prevalence: float, until: datetime | None, cache: Path,
-    log: Log = Log(), rate: float | None = None,  # noqa: B008 - frozen
+    log: LoggedInjections = LoggedInjections(), rate: float | None = None,  # noqa: B008 - frozen
 ) -> HistorySummary:  # fmt: skip
     """Write a history with a progress bar, and say what was written.
 
@@ -192,7 +192,7 @@ def write_history_shown(
         summary = write_history(
             World.load(seed, cache),
             seed,
-            Plan(
+            SimulationPlan(
                 customers=customers,
                 rate=rate,
                 prevalence=prevalence,

@@ -23,7 +23,7 @@ from fraud.kafka.range_reader import TopicSpan
 from fraud.kafka.topic_follower import TopicFeed
 from fraud.runtime.metrics import CONTROL_LAG
 from fraud.runtime.settings import KafkaSettings
-from producer.adaptation import Log, Observed, observed_line, read_log
+from producer.adaptation import LoggedInjections, Observed, observed_line, read_log
 from producer.injections import (
     FOREVER_MS,
     Drift,
@@ -54,7 +54,7 @@ class InjectionLog:
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._learns = learns
-        log = read_log(path) if path.exists() else Log()
+        log = read_log(path) if path.exists() else LoggedInjections()
         self._observed = log.observed
         self._seen: dict[str, tuple[int, int]] = {}
         self._ahead_ms = ahead_ms
@@ -80,11 +80,11 @@ class InjectionLog:
         """Note how decisions on fraud turned out, by kind: blocked and all."""
         self._seen = seen
 
-    def take_up(self, told_ms: int) -> Log:
-        """Log what was heard and seen, in effect from `told_ms` at the earliest; give all there is.
+    def take_up(self, sent_until_ms: int) -> LoggedInjections:
+        """Log what was heard and seen, in effect from `sent_until_ms` at the earliest; give all there is.
 
         Args:
-            told_ms: The world was told until here, and that cannot be changed.
+            sent_until_ms: Transactions before this were sent, and that cannot be changed.
         """
         with self._lock:
             waiting, self._waiting = self._waiting, []
@@ -94,12 +94,12 @@ class InjectionLog:
             if known is None:
                 begins = max(heard.start_ms, heard.effective_ms)
                 learns = self._learns and heard.kind == Drift.ADAPTING
-                one = replace(heard, effective_ms=max(begins, told_ms), learns=learns)
+                one = replace(heard, effective_ms=max(begins, sent_until_ms), learns=learns)
                 over = one.stopped_ms if one.what == "drift" else min(one.end_ms, one.stopped_ms)
-                if over <= told_ms:
+                if over <= sent_until_ms:
                     continue
             elif known.stopped_ms == FOREVER_MS and heard.stopped_ms != FOREVER_MS:
-                one = replace(known, stopped_ms=max(heard.stopped_ms, told_ms))
+                one = replace(known, stopped_ms=max(heard.stopped_ms, sent_until_ms))
             else:
                 continue
             with self._path.open("ab") as file:
@@ -113,11 +113,11 @@ class InjectionLog:
                 stopped=one.stopped_ms != FOREVER_MS,
             )
         if self._seen:
-            seen, self._seen = Observed(told_ms, self._seen), {}
+            seen, self._seen = Observed(sent_until_ms, self._seen), {}
             with self._path.open("ab") as file:
                 file.write(observed_line(seen))
             self._observed = (*self._observed, seen)
-        return Log(tuple(self._known.values()), self._observed)
+        return LoggedInjections(tuple(self._known.values()), self._observed)
 
 
 def _shifted(injection: Injection, by_ms: int) -> Injection:

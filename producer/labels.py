@@ -51,7 +51,7 @@ SOURCES: Final = ("settlement", "chargeback", "customer", "analyst")
 
 
 @dataclass(frozen=True)
-class Labels:
+class SimulatedLabels:
     """Labels of some transactions, in their order.
 
     Attributes:
@@ -64,12 +64,12 @@ class Labels:
     time_ms: Ints
     source: Ints
 
-    def part(self, rows: Any) -> Labels:
+    def part(self, rows: Any) -> SimulatedLabels:
         """Return some of the rows."""
-        return Labels(self.fraud[rows], self.time_ms[rows], self.source[rows])
+        return SimulatedLabels(self.fraud[rows], self.time_ms[rows], self.source[rows])
 
 
-def label(draws: Draws, events: Events) -> Labels:
+def label(draws: Draws, events: Events) -> SimulatedLabels:
     """Label transactions."""
     ids = events["id"].astype(np.int64)
     u = draws.uniforms(Purpose.LABEL, ids[:, 0], ids[:, 1], ids[:, 2], ids[:, 3])
@@ -83,7 +83,7 @@ def label(draws: Draws, events: Events) -> Labels:
     )
     days = np.minimum(median * np.exp(_DELAY_SIGMA * normal(u[1], u[2])), MAX_DELAY_DAYS)
     said_by = np.where(u[3] < 0.7, 1, np.where(u[3] < 0.9, 2, 3))
-    return Labels(
+    return SimulatedLabels(
         fraud,
         events["time_ms"] + (days * DAY_MS).astype(np.int64),
         np.where(fraud, said_by, 0),

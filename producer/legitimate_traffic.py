@@ -92,7 +92,7 @@ def _season(hour: int) -> float:
     return float(SEASON_SHAPE[month - 1] / SEASON_SHAPE.mean())
 
 
-class Life:
+class LegitimateTraffic:
     """The legitimate payments of the first customers of a population.
 
     Args:

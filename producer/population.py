@@ -211,7 +211,7 @@ _AGENT_CUMULATIVE: Final = cumulative([share for _, share in AGENT_KINDS])
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class City:
     """A city in which people live and shops stand."""
 
     city: str
@@ -224,11 +224,11 @@ class Place:
     weight: float
 
 
-def read_places(path: Path = PLACE_FILE) -> tuple[Place, ...]:
+def read_places(path: Path = PLACE_FILE) -> tuple[City, ...]:
     """Read the table of cities."""
     with path.open(newline="", encoding="utf-8") as file:
         return tuple(
-            Place(
+            City(
                 row["city"], row["state"], row["zip"], float(row["latitude"]),
                 float(row["longitude"]), row["country"], int(row["utc_offset_h"]), float(row["weight"]),
             )
@@ -308,7 +308,7 @@ class Population:
 
     draws: Draws
     pools: Pools
-    places: tuple[Place, ...] = field(default_factory=read_places)
+    places: tuple[City, ...] = field(default_factory=read_places)
 
     @cached_property
     def utc_offset_h(self) -> Ints:

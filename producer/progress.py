@@ -32,7 +32,7 @@ class DueLabel(NamedTuple):
     source: int
 
 
-class Ledger:
+class StreamProgress:
     """The producer's memory across restarts, in one SQLite file.
 
     Args:
@@ -52,12 +52,12 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def told_until_ms(self, world: str) -> int:
+    def sent_until_ms(self, world: str) -> int:
         """Return the time before which a world's transactions may have been sent; 0 = none were."""
         row = self._db.execute("SELECT until_ms FROM told WHERE world = ?", (world,)).fetchone()
         return int(row[0]) if row else 0
 
-    def tell(self, world: str, until_ms: int, labels: Iterable[DueLabel]) -> None:
+    def advance(self, world: str, until_ms: int, labels: Iterable[DueLabel]) -> None:
         """Remember, before they are sent, the transactions up to a time and their labels.
 
         A producer that is killed after this skips what it had not sent, rather than sending

@@ -12,11 +12,11 @@ from fraud.kafka.batched_producer import KafkaWriter, WriterError
 from fraud.runtime.background import Background
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.lifecycle import OpsServer
-from producer.fraud_outcomes import Verdicts
+from producer.fraud_outcomes import FraudOutcomes
 from producer.injection_log import InjectionLog, follow
-from producer.progress import Ledger
+from producer.progress import StreamProgress
 from producer.settings import ProducerSettings
-from producer.simulation import Plan, Process, World
+from producer.simulation import Process, SimulationPlan, World
 from producer.stream import MAX_BEHIND_MS, LiveStream
 
 _log = structlog.get_logger()
@@ -25,9 +25,9 @@ FLUSH_S = 15.0
 """How long a stop waits for Kafka's acknowledgements."""
 
 
-def plan_of(settings: ProducerSettings) -> Plan:
+def plan_of(settings: ProducerSettings) -> SimulationPlan:
     """Return the plan that the settings ask for."""
-    return Plan(
+    return SimulationPlan(
         customers=settings.producer_customers or None,
         rate=settings.producer_rate,
         prevalence=settings.producer_prevalence,
@@ -45,20 +45,20 @@ def simulated_clock(anchor_ms: int, speed: float, real: Clock = system_clock) ->
     return lambda: anchor_ms + int((real() - began_ms) * speed)
 
 
-def clock_of(told_ms: int, speed: float, real: Clock = system_clock) -> Clock:
+def clock_of(sent_until_ms: int, speed: float, real: Clock = system_clock) -> Clock:
     """Return the world's clock. Its time never goes back: after a fast run it stays ahead.
 
     Args:
-        told_ms: The world was told until here.
+        sent_until_ms: The world was told until here.
         speed: 1 is the real clock, unless the world is ahead of it.
         real: The real clock.
     """
-    ahead_ms = told_ms - real()
+    ahead_ms = sent_until_ms - real()
     if speed == 1 and ahead_ms <= MAX_BEHIND_MS:
         return real
     if ahead_ms > 0:
         _log.warning("producer.ahead_of_time", ahead_ms=ahead_ms)
-    return simulated_clock(max(told_ms, real()), speed, real)
+    return simulated_clock(max(sent_until_ms, real()), speed, real)
 
 
 def run(settings: ProducerSettings, stop: threading.Event) -> int:
@@ -71,7 +71,7 @@ def run(settings: ProducerSettings, stop: threading.Event) -> int:
     """
     with ExitStack() as resources:
         writer = KafkaWriter(settings.librdkafka())
-        ledger = resources.enter_context(Ledger(settings.state_dir / "producer.db"))
+        progress = resources.enter_context(StreamProgress(settings.state_dir / "producer.db"))
         telling: list[LiveStream] = []
 
         def ready() -> str | None:
@@ -89,18 +89,18 @@ def run(settings: ProducerSettings, stop: threading.Event) -> int:
         world = World.load(settings.producer_seed, settings.state_dir / "population")
         name = world_name(settings)
         speed = settings.producer_speed
-        clock = clock_of(ledger.told_until_ms(name), speed)
+        clock = clock_of(progress.sent_until_ms(name), speed)
         injections = InjectionLog(
             settings.state_dir / "injections.jsonl",
             lambda: 0 if clock is system_clock else clock() - system_clock(),
             learns=True,
         )
-        verdicts = Verdicts(settings.librdkafka(), settings.topic(Topic.PROCESSED))
+        outcomes = FraudOutcomes(settings.librdkafka(), settings.topic(Topic.PROCESSED))
         stream = LiveStream(
             Process(world, settings.producer_seed, plan_of(settings)),
             name,
             writer,
-            ledger,
+            progress,
             settings.state_dir / "truth",
             transactions=settings.topic(Topic.TRANSACTIONS),
             labels=settings.topic(Topic.LABELS),
@@ -109,13 +109,13 @@ def run(settings: ProducerSettings, stop: threading.Event) -> int:
             speed=speed,
             disorder=settings.disorder,
             injections=injections,
-            verdicts=verdicts,
+            outcomes=outcomes,
         )
         telling.append(stream)
         try:
             with (
                 Background("injections", lambda: follow(settings, injections.hear, stop), stop),
-                Background("verdicts", lambda: verdicts.follow(stop), stop),
+                Background("verdicts", lambda: outcomes.follow(stop), stop),
             ):
                 stream.run()
         except WriterError as problem:

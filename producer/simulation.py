@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 
 from fraud.contracts.times import DAY_MS, HOUR_MS
 from producer.adaptation import Observed, react
-from producer.campaigns import MIX, Underworld
+from producer.campaigns import MIX, FraudTraffic
 from producer.events import HOURS_A_DAY, Campaign, Channel, Events, in_order, join
 from producer.injections import TRAFFIC_SHARE, Injection, apply_drift
-from producer.labels import Labels, label
+from producer.labels import SimulatedLabels, label
 from producer.legitimate_traffic import (
     RETRY_SHARE,
     SPREE_SHARE,
     SUBSCRIPTION_HOURS,
     SUBSCRIPTION_SHARE,
     SUBSCRIPTIONS,
-    Life,
+    LegitimateTraffic,
 )
-from producer.population import TOWN_SIZE, Place, Pools, Population, load_pools, read_places
+from producer.population import TOWN_SIZE, City, Pools, Population, load_pools, read_places
 from producer.randomness import Draws, Purpose
 
 DEFAULT_PREVALENCE: Final = 0.005
@@ -70,7 +70,7 @@ class World:
     """What a world is made of: cities, and the words of which people are composed."""
 
     pools: Pools
-    places: tuple[Place, ...] = field(default_factory=read_places)
+    places: tuple[City, ...] = field(default_factory=read_places)
 
     @classmethod
     def load(cls, seed: int, cache: Path | None = None) -> World:
@@ -84,7 +84,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SimulationPlan:
     """What is to happen.
 
     Attributes:
@@ -128,7 +128,7 @@ class Slice:
     """
 
     events: Events
-    labels: Labels
+    labels: SimulatedLabels
 
     def between(self, start_ms: int, end_ms: int) -> Slice:
         """Return the part from `start_ms`, inclusive, to `end_ms`, exclusive."""
@@ -146,7 +146,7 @@ class Process:
         plan: What is to happen.
     """
 
-    def __init__(self, world: World, seed: int, plan: Plan) -> None:
+    def __init__(self, world: World, seed: int, plan: SimulationPlan) -> None:
         self.draws = Draws(seed)
         self.population = Population(self.draws, world.pools, world.places)
         self.plan = plan
@@ -162,18 +162,18 @@ class Process:
             assert plan.rate is not None  # noqa: S101 - Plan has checked it
             wanted = plan.rate * 86_400 * (1 - plan.prevalence) / a_day
             self.customers = min(max(1, round(wanted)), MAX_CUSTOMERS)
-        self._life = Life(self.draws, self.population, pace)
+        self._legitimate = LegitimateTraffic(self.draws, self.population, pace)
         odds = plan.prevalence / (1 - plan.prevalence)
         total = sum(plan.mix.values())
         friendly = plan.mix.get(Campaign.FRIENDLY_FRAUD, 0.0) / total
         residents = min(self.customers, TOWN_SIZE)
-        self._underworld = Underworld(
+        self._fraud_traffic = FraudTraffic(
             self.draws, self.population, a_day * odds, residents, plan.mix
         )
         self._friendly = plan.prevalence * friendly / _ONLINE_SHARE
         self._a_day = a_day / (1 - plan.prevalence)
         self._injected: dict[tuple[str, str], Events] = {}
-        self._untouched: OrderedDict[tuple[int, int], Events] = OrderedDict()
+        self._unaffected: OrderedDict[tuple[int, int], Events] = OrderedDict()
 
     def with_injections(
         self, injections: tuple[Injection, ...], observed: tuple[Observed, ...] = ()
@@ -188,7 +188,7 @@ class Process:
 
     def hours(self, first: int, last: int) -> Slice:
         """Make what happens from hour `first`, inclusive, to `last`, exclusive (since 1970)."""
-        parts = [self._told_by_none(first, last)]
+        parts = [self._without_injections(first, last)]
         parts += self._campaigns(first * HOUR_MS, last * HOUR_MS)
         events = in_order(join(parts))
         self._turn_friendly(events)
@@ -197,20 +197,20 @@ class Process:
         events = react(self.population, events, drifts, self.plan.observed)
         return Slice(events, label(self.draws, events))
 
-    def _told_by_none(self, first: int, last: int) -> Events:
+    def _without_injections(self, first: int, last: int) -> Events:
         """Make what hangs on no injection; kept, as each injection asks for the hour once more."""
-        made = self._untouched.get((first, last))
+        made = self._unaffected.get((first, last))
         if made is None:
             made = join(
                 [
-                    self._life.hours(self.customers, first, last),
-                    self._underworld.hours(self.customers, first, last),
+                    self._legitimate.hours(self.customers, first, last),
+                    self._fraud_traffic.hours(self.customers, first, last),
                 ]
             )
             if len(made) <= _KEPT_EVENTS:
-                self._untouched[first, last] = made
-                while len(self._untouched) > _KEPT_HOURS:
-                    self._untouched.popitem(last=False)
+                self._unaffected[first, last] = made
+                while len(self._unaffected) > _KEPT_HOURS:
+                    self._unaffected.popitem(last=False)
         return made
 
     def _campaigns(self, start_ms: int, end_ms: int) -> list[Events]:
@@ -220,7 +220,7 @@ class Process:
             if one.what == "campaign" and one.start_ms < end_ms and one.end_ms > start_ms:
                 if one.key not in self._injected:
                     a_ms = self.customers * self._a_day / DAY_MS
-                    self._injected[one.key] = self._underworld.injected(
+                    self._injected[one.key] = self._fraud_traffic.injected(
                         one, a_ms * (one.end_ms - one.start_ms), self.customers
                     )
                 made = self._injected[one.key]
@@ -252,7 +252,9 @@ def _payments_a_day(population: Population, customers: int) -> float:
     return activity * follow_ups + subscribed
 
 
-def simulate(world: World, seed: int, plan: Plan, t0_ms: int, t1_ms: int) -> Iterator[Slice]:
+def simulate(
+    world: World, seed: int, plan: SimulationPlan, t0_ms: int, t1_ms: int
+) -> Iterator[Slice]:
     """Yield what happens from `t0_ms`, inclusive, to `t1_ms`, exclusive, in order.
 
     Args:

@@ -17,12 +17,12 @@ from fraud.kafka.batched_producer import Writer
 from fraud.runtime.clock import Clock
 from fraud.runtime.metrics import TRANSACTIONS_PRODUCED
 from producer.adaptation import learning
-from producer.arrivals import Arrivals, Delivery, Disorder, written
+from producer.arrivals import Arrivals, ArrivalSchedule, Disorder, written
 from producer.events import Campaign
-from producer.fraud_outcomes import Verdicts
+from producer.fraud_outcomes import FraudOutcomes
 from producer.injection_log import InjectionLog
 from producer.labels import SOURCES
-from producer.progress import DueLabel, Ledger
+from producer.progress import DueLabel, StreamProgress
 from producer.records import columns, rows, truth_lines
 from producer.simulation import Process
 
@@ -41,9 +41,9 @@ class LiveStream:
 
     Args:
         process: The world.
-        name: Names the world in the ledger; another seed or plan is another world.
+        name: Names the world in `progress`; another seed or plan is another world.
         writer: Where records go.
-        ledger: What was told, and which labels are to come.
+        progress: What was told, and which labels are to come.
         truth_folder: Where the truth is kept aside, a file a day of sending.
         transactions: Physical topic.
         labels: Physical topic.
@@ -52,7 +52,7 @@ class LiveStream:
         speed: How much faster than the real one the clock goes.
         disorder: How disorderly records are sent.
         injections: What people inject, as it is heard; None hears nothing.
-        verdicts: How the decisions on the stream's fraud turn out; None sees none.
+        outcomes: How the decisions on the stream's fraud turn out; None sees none.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LiveStream:
         process: Process,
         name: str,
         writer: Writer,
-        ledger: Ledger,
+        progress: StreamProgress,
         truth_folder: Path,
         *,
         transactions: str,
@@ -70,17 +70,17 @@ class LiveStream:
         speed: float = 1.0,
         disorder: Disorder = Disorder(),  # noqa: B008 - frozen
         injections: InjectionLog | None = None,
-        verdicts: Verdicts | None = None,
+        outcomes: FraudOutcomes | None = None,
     ) -> None:
         self._process = process
         self._speed = speed
         self._disorder = disorder
         self._injections = injections
-        self._verdicts = verdicts
+        self._outcomes = outcomes
         self._seen_ms = 0
         self._name = name
         self._writer = writer
-        self._ledger = ledger
+        self._progress = progress
         self._truth_folder = truth_folder
         self._transactions = transactions
         self._labels = labels
@@ -94,14 +94,14 @@ class LiveStream:
     def run(self) -> None:
         """Tell until `stop` is set. What was handed over is the writer's; flush it."""
         self._truth_folder.mkdir(parents=True, exist_ok=True)
-        told_ms = max(self._clock(), self._ledger.told_until_ms(self._name))
+        sent_until_ms = max(self._clock(), self._progress.sent_until_ms(self._name))
         chunk_ms, behind_ms = round(CHUNK_MS * self._speed), round(MAX_BEHIND_MS * self._speed)
         with ThreadPoolExecutor(1, "simulate") as pool:
             while not self._stop.is_set():
-                told_ms = self._tell_until_injected(pool, told_ms, chunk_ms, behind_ms)
+                sent_until_ms = self._send_until_injected(pool, sent_until_ms, chunk_ms, behind_ms)
 
-    def _tell_until_injected(
-        self, pool: ThreadPoolExecutor, told_ms: int, chunk_ms: int, behind_ms: int
+    def _send_until_injected(
+        self, pool: ThreadPoolExecutor, sent_until_ms: int, chunk_ms: int, behind_ms: int
     ) -> int:
         """Tell until something is injected, which changes what is to come.
 
@@ -109,39 +109,43 @@ class LiveStream:
             The time until which was told.
         """
         if self._injections is not None:
-            log = self._injections.take_up(told_ms)
+            log = self._injections.take_up(sent_until_ms)
             self._process = self._process.with_injections(log.injections, log.observed)
-        delivery = Delivery(self._process.hours, self._process.draws, self._disorder)
-        for part in self._hours(pool, delivery, told_ms // HOUR_MS):
+        delivery = ArrivalSchedule(self._process.hours, self._process.draws, self._disorder)
+        for part in self._hours(pool, delivery, sent_until_ms // HOUR_MS):
             self.started = True
-            hour_end_ms = (told_ms // HOUR_MS + 1) * HOUR_MS
-            while told_ms < hour_end_ms:
-                if self._stop.is_set() or self._heard(told_ms):
-                    return told_ms
-                if self._clock() - told_ms > behind_ms:
-                    _log.warning("producer.time_skipped", skipped_ms=self._clock() - told_ms)
-                    told_ms = min(self._clock(), hour_end_ms)
+            hour_end_ms = (sent_until_ms // HOUR_MS + 1) * HOUR_MS
+            while sent_until_ms < hour_end_ms:
+                if self._stop.is_set() or self._heard(sent_until_ms):
+                    return sent_until_ms
+                if self._clock() - sent_until_ms > behind_ms:
+                    _log.warning("producer.time_skipped", skipped_ms=self._clock() - sent_until_ms)
+                    sent_until_ms = min(self._clock(), hour_end_ms)
                     continue
-                until_ms = min(told_ms + chunk_ms, hour_end_ms)
-                self._tell(part.between(told_ms, until_ms), until_ms)
+                until_ms = min(sent_until_ms + chunk_ms, hour_end_ms)
+                self._send(part.between(sent_until_ms, until_ms), until_ms)
                 self._wait_until(until_ms)
-                told_ms = until_ms
-                self._tell_labels()
-        return told_ms
+                sent_until_ms = until_ms
+                self._send_labels()
+        return sent_until_ms
 
-    def _heard(self, told_ms: int) -> bool:
+    def _heard(self, sent_until_ms: int) -> bool:
         """Whether something was injected or seen that changes what is to come."""
         if self._injections is None:
             return False
-        if self._verdicts is not None:
-            self._verdicts.look(learning(self._process.plan.injections, told_ms))
-            if told_ms - self._seen_ms >= SEE_MS * self._speed and (seen := self._verdicts.take()):
-                self._seen_ms = told_ms
+        if self._outcomes is not None:
+            self._outcomes.look(learning(self._process.plan.injections, sent_until_ms))
+            if sent_until_ms - self._seen_ms >= SEE_MS * self._speed and (
+                seen := self._outcomes.take()
+            ):
+                self._seen_ms = sent_until_ms
                 self._injections.see(seen)
         return self._injections.heard()
 
     @staticmethod
-    def _hours(pool: ThreadPoolExecutor, delivery: Delivery, hour: int) -> Iterator[Arrivals]:
+    def _hours(
+        pool: ThreadPoolExecutor, delivery: ArrivalSchedule, hour: int
+    ) -> Iterator[Arrivals]:
         """Yield hours one after the other, each made while the one before is told."""
         ahead = pool.submit(delivery.hour, hour)
         while True:
@@ -150,7 +154,7 @@ class LiveStream:
             ahead = pool.submit(delivery.hour, hour)
             yield part
 
-    def _tell(self, part: Arrivals, until_ms: int) -> None:
+    def _send(self, part: Arrivals, until_ms: int) -> None:
         """Send a chunk's transactions, each when it is due."""
         events = part.events
         ids = events["id"].astype(">u4").tobytes()
@@ -161,7 +165,7 @@ class LiveStream:
             )
             if not repeated
         ]  # fmt: skip
-        self._ledger.tell(self._name, until_ms, labels)
+        self._progress.advance(self._name, until_ms, labels)
         if not len(events):
             return
         truth = truth_lines(events[~part.repeated])
@@ -169,8 +173,8 @@ class LiveStream:
             day = utc_text(int(part.sent_ms[0]))[:10]
             with (self._truth_folder / f"{day}.jsonl").open("ab") as file:
                 file.write(truth)
-        if self._verdicts is not None:
-            self._verdicts.expect(events)
+        if self._outcomes is not None:
+            self._outcomes.expect(events)
         wire = columns(self._process.population, events)
         fraud = (events["campaign"] != Campaign.LEGITIMATE).tolist()
         times, forms = part.sent_ms.tolist(), part.form.tolist()
@@ -194,15 +198,15 @@ class LiveStream:
             self._stop.wait(min(left_ms / self._speed, 1_000) / 1000)
         return False
 
-    def _tell_labels(self) -> None:
+    def _send_labels(self) -> None:
         """Publish labels that have become known; forget those that Kafka has."""
         if self._published:
-            self._ledger.published(self._published)
+            self._progress.published(self._published)
             self._published = []
         # One batch at a time: what is not acknowledged yet is still due.
         if self._under_way:
             return
-        for label in self._ledger.due(self._clock()):
+        for label in self._progress.due(self._clock()):
             event_id = label.event_id.hex()
             record = {
                 "event_id": event_id,
@@ -223,5 +227,5 @@ class LiveStream:
 
     def settle(self) -> None:
         """Note the last acknowledgements, after the writer was flushed."""
-        self._ledger.published(self._published)
+        self._progress.published(self._published)
         self._published = []

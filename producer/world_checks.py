@@ -21,7 +21,7 @@ from producer.injections import Drift, Injection
 from producer.population import CURRENCY_LEVEL, TOWN_MERCHANTS, Population
 from producer.randomness import Floats, Purpose
 from producer.records import columns, rows
-from producer.simulation import Plan, Process, World, simulate
+from producer.simulation import Process, SimulationPlan, World, simulate
 
 FIRST_SEED: Final = 1_000
 """The world was tuned on seeds far below."""
@@ -38,7 +38,7 @@ _CLASSIFIED: Final = 40_000
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One figure of one seed.
 
     Attributes:
@@ -64,7 +64,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Scale:
+class WorldSize:
     """How much of a world is looked at.
 
     Attributes:
@@ -205,7 +205,7 @@ def recalls(world: World, seed: int, events: Events) -> dict[str, tuple[int, int
 
     from fraud.features.replay import replay
 
-    population = Process(world, seed, Plan(customers=1)).population
+    population = Process(world, seed, SimulationPlan(customers=1)).population
     wire = rows(columns(population, events))
     x = np.concatenate(list(replay(pack([from_mapping(row) for row in wire]))))
     campaign = events["campaign"].astype(np.int64)
@@ -224,9 +224,9 @@ def recalls(world: World, seed: int, events: Events) -> dict[str, tuple[int, int
     return {name: (int(caught[rows_].sum()), int(rows_.sum())) for name, rows_ in groups.items()}
 
 
-def check_seed(world: World, seed: int, scale: Scale) -> Iterator[Finding]:
+def check_seed(world: World, seed: int, scale: WorldSize) -> Iterator[CheckResult]:
     """Make every check on one seed."""
-    plan = Plan(customers=scale.customers)
+    plan = SimulationPlan(customers=scale.customers)
     end_ms = START_MS + scale.days * DAY_MS
     parts = list(simulate(world, seed, plan, START_MS, end_ms))
     events = np.concatenate([part.events for part in parts])
@@ -239,24 +239,24 @@ def check_seed(world: World, seed: int, scale: Scale) -> Iterator[Finding]:
     ]
     stream = [process.hours(h, h + 1).events for h in range(hour, hour + 8)]
     same = np.concatenate(stream).tobytes() == np.ascontiguousarray(batch).tobytes()
-    yield Finding("batch equals stream", seed, float(same), 1, 1, f"{len(batch)} transactions")
+    yield CheckResult("batch equals stream", seed, float(same), 1, 1, f"{len(batch)} transactions")
     again = list(simulate(world, seed, plan, START_MS, START_MS + 2 * DAY_MS))
     same = (
         np.concatenate([p.events for p in again]).tobytes()
         == events[: sum(len(p.events) for p in again)].tobytes()
     )
-    yield Finding("same seed, same bytes", seed, float(same), 1, 1)
+    yield CheckResult("same seed, same bytes", seed, float(same), 1, 1)
 
     table = _with_time(columns(process.population, events), events)
     aucs = raw_field_aucs(table, fraud)
     worst = max(aucs, key=lambda name: aucs[name])
-    yield Finding("best single raw field, AUC", seed, aucs[worst], 0.0, MAX_RAW_AUC, worst)
+    yield CheckResult("best single raw field, AUC", seed, aucs[worst], 0.0, MAX_RAW_AUC, worst)
     shuffled = np.random.default_rng(seed).permutation(len(events))
     ids = {"entity_id": [table["entity_id"][i] for i in shuffled], "event_id": table["event_id"]}
     chance = 4 * 0.29 / np.sqrt(max(fraud[len(fraud) // 2 :].sum(), 1))
     for name, value in raw_field_aucs(ids, fraud).items():
-        yield Finding(f"shuffled {name}, AUC", seed, value, 0.5 - chance, 0.5 + chance)
-    yield Finding(
+        yield CheckResult(f"shuffled {name}, AUC", seed, value, 0.5 - chance, 0.5 + chance)
+    yield CheckResult(
         "fraud days with a legitimate payment",
         seed,
         shared_fraud_days(events),
@@ -271,11 +271,11 @@ def check_seed(world: World, seed: int, scale: Scale) -> Iterator[Finding]:
     t0, t1 = START_MS + 3 * week, START_MS + 4 * week
 
     def live(*injections: Injection) -> Events:
-        told = Plan(customers=None, rate=rate, injections=injections)
-        return np.concatenate([part.events for part in simulate(world, seed, told, t0, t1)])
+        plan = SimulationPlan(customers=None, rate=rate, injections=injections)
+        return np.concatenate([part.events for part in simulate(world, seed, plan, t0, t1)])
 
     found = periods_auc(process.population, training, live(), seed)
-    yield Finding("training or live, AUC", seed, found, *INDISTINGUISHABLE)
+    yield CheckResult("training or live, AUC", seed, found, *INDISTINGUISHABLE)
     for drift in Drift:
         one = Injection("drift", drift, f"check-{drift}", 1.0, t0 - DAY_MS, 60.0)
         moved = live(one)
@@ -286,7 +286,7 @@ def check_seed(world: World, seed: int, scale: Scale) -> Iterator[Finding]:
         sizes = " and ".join(
             f"{len(e)} of {len(np.unique(e['customer']))} customers" for e in (before, after)
         )
-        yield Finding(
+        yield CheckResult(
             f"training or live with {drift}, AUC", seed, found, INDISTINGUISHABLE[1], 1.0, sizes
         )
 
@@ -294,19 +294,21 @@ def check_seed(world: World, seed: int, scale: Scale) -> Iterator[Finding]:
     friendly, base = kinds["friendly_fraud"], kinds["legitimate online"]
     share, expected = friendly[0] / max(friendly[1], 1), base[0] / max(base[1], 1)
     spread = 3 * np.sqrt(expected * (1 - expected) / max(friendly[1], 1))
-    yield Finding(
+    yield CheckResult(
         "friendly fraud caught", seed, share, max(0.0, expected - spread), expected + spread,
         f"{friendly[0]} of {friendly[1]}; honest online {expected:.1%}",
     )  # fmt: skip
     for name in CAMPAIGNS:
         if name and name != "friendly_fraud":
             caught, n = kinds[name]
-            yield Finding(f"{name} caught", seed, caught / max(n, 1), 0.0, 1.0, f"{caught} of {n}")
+            yield CheckResult(
+                f"{name} caught", seed, caught / max(n, 1), 0.0, 1.0, f"{caught} of {n}"
+            )
 
 
 def check(
-    seeds: Sequence[int], scale: Scale, done: Callable[[Finding], None] = lambda _: None
-) -> list[Finding]:
+    seeds: Sequence[int], scale: WorldSize, done: Callable[[CheckResult], None] = lambda _: None
+) -> list[CheckResult]:
     """Make every check on every seed.
 
     Args:

@@ -10,7 +10,7 @@ from anyio import from_thread
 
 from fraud.contracts.label import Label
 from fraud.contracts.topics import Topic
-from fraud.kafka.async_producer import Publisher
+from fraud.kafka.async_producer import AsyncProducer
 from fraud.security.audit import AuditLog, Author
 
 
@@ -22,7 +22,7 @@ class LabelSender:
         audit: Keeps who sent how many of which.
     """
 
-    def __init__(self, publisher: Publisher, audit: AuditLog) -> None:
+    def __init__(self, publisher: AsyncProducer, audit: AuditLog) -> None:
         self._publisher = publisher
         self._audit = audit
 

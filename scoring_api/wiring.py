@@ -21,7 +21,7 @@ from afd.predictions import Names
 from afd.routes import CallDispatcher, afd_routes
 from afd.translation import read_outcomes
 from fraud.contracts.topics import Topic
-from fraud.kafka.async_producer import Publisher
+from fraud.kafka.async_producer import AsyncProducer
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.topic_follower import TopicFeed
 from fraud.policy.editor import PolicyEditor
@@ -111,7 +111,7 @@ class Backends:
         documents: Writes control documents; returns once policy state and declarations have them.
     """
 
-    records: Publisher
+    records: AsyncProducer
     search: OpenSearch
     audit: AuditLog
     declarations: Declarations
@@ -176,7 +176,7 @@ def follow_stream(
 def open_backends(settings: Settings, stop: threading.Event, stack: ExitStack) -> Backends:
     """Connect to Kafka and OpenSearch; the stack closes the connections."""
     declarations = Declarations()
-    records = stack.enter_context(Publisher(settings))
+    records = stack.enter_context(AsyncProducer(settings))
     search = stack.enter_context(closing(connect(settings, timeout_s=REQUEST_S)))
     policy = stack.enter_context(
         PolicyFollower(settings, service=SERVICE, stop=stop, beside={KIND: declarations})

@@ -24,7 +24,7 @@ class NotPublished(Exception):
     """The broker did not acknowledge a record; it may be there or not. The text says why."""
 
 
-class Publisher:
+class AsyncProducer:
     """Writes records; a context manager.
 
     Records of one key keep their order, and a retry of the client library makes no second one.

@@ -32,7 +32,7 @@ _POLL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RecordPosition:
     """Coordinates of a record.
 
     Attributes:
@@ -66,13 +66,13 @@ class DeadLetter:
     error_code: str
     error_message: str
     failed_at: str
-    source: Place | None
+    source: RecordPosition | None
     is_cut: bool
 
     @property
-    def place(self) -> Place:
+    def place(self) -> RecordPosition:
         """Where it lies itself."""
-        return Place(self.message.topic, self.message.partition, self.message.offset)
+        return RecordPosition(self.message.topic, self.message.partition, self.message.offset)
 
     @property
     def id(self) -> str:
@@ -90,7 +90,7 @@ def to_dead_letter(message: Message) -> DeadLetter:
     topic, partition, offset = map(text, (SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET))
     source = None
     if topic and partition.isdecimal() and offset.isdecimal():
-        source = Place(
+        source = RecordPosition(
             topic[:_MAX_TOPIC], min(int(partition), 2**31 - 1), min(int(offset), 2**63 - 1)
         )
     return DeadLetter(

@@ -74,7 +74,7 @@ class Message:
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where batches come from: Kafka, or the same in memory (`fraud.kafka.testing`)."""
 
     def poll(self, timeout_s: float) -> list[Message]:
@@ -102,7 +102,7 @@ class TooManyRefused(Exception):
 
 
 def consume(
-    source: Source,
+    source: BatchSource,
     decode: Callable[[Message], T],
     handle: Callable[[Sequence[T]], None],
     stop: Event,
@@ -178,7 +178,7 @@ def paused(service: str, waits: bool) -> None:
     SINK_WAITS.labels(service).set(waits)
 
 
-def _wait(source: Source, wait_s: float, stop: Event, monotonic: Callable[[], float]) -> None:
+def _wait(source: BatchSource, wait_s: float, stop: Event, monotonic: Callable[[], float]) -> None:
     """Poll a source that was put back, so that it stays in its group, until the wait is over."""
     until_s = monotonic() + wait_s
     while not stop.is_set() and (left_s := until_s - monotonic()) > 0:
@@ -281,7 +281,7 @@ class KafkaSource:
         return None
 
     def poll(self, timeout_s: float) -> list[Message]:
-        """Wait for records and hand out a batch, see `Source`."""
+        """Wait for records and hand out a batch, see `BatchSource`."""
         if self._held and not self._paused:
             held, self._held = self._held, []
             return held
@@ -315,7 +315,7 @@ class KafkaSource:
         return batch
 
     def done(self, batch: Sequence[Message]) -> None:
-        """Store the offsets behind the batch, see `Source`."""
+        """Store the offsets behind the batch, see `BatchSource`."""
         # The last one in the batch, not the highest: after a rebalance within a batch, reading
         # may have gone back.
         behind = {message.partition: message.offset + 1 for message in batch}
@@ -329,13 +329,13 @@ class KafkaSource:
                     raise
 
     def put_back(self, batch: Sequence[Message]) -> None:
-        """Keep the batch for later and pause, see `Source`."""
+        """Keep the batch for later and pause, see `BatchSource`."""
         self._held = [*batch, *self._held]
         self._paused = True
         self._pause()
 
     def resume(self) -> None:
-        """Go on with the batch that was put back, see `Source`."""
+        """Go on with the batch that was put back, see `BatchSource`."""
         self._paused = False
         with suppress(KafkaException):  # partitions lost meanwhile
             self._consumer.resume(self._consumer.assignment())

@@ -30,7 +30,7 @@ from devstack.process import running
 from devstack.servers.kafka import kafka as kafka_service
 from fraud.contracts.errors import Backpressure
 from fraud.contracts.topics import Topic
-from fraud.kafka.group_consumer import KafkaSource, Message, Source, consume
+from fraud.kafka.group_consumer import BatchSource, KafkaSource, Message, consume
 from fraud.kafka.testing import MemoryTopic
 from fraud.runtime.background import Background
 from fraud.runtime.settings import KafkaSettings
@@ -44,7 +44,7 @@ class World(Protocol):
     def produce(self, value: bytes | None, partition: int = 0) -> None:
         """Append a record, readable when this returns."""
 
-    def source(self, *, max_records: int = 1000) -> AbstractContextManager[Source]:
+    def source(self, *, max_records: int = 1000) -> AbstractContextManager[BatchSource]:
         """Join the group `suite`."""
 
     def committed(self) -> dict[int, int]:
@@ -60,7 +60,7 @@ class MemoryWorld:
     def produce(self, value: bytes | None, partition: int = 0) -> None:
         self._topic.produce(value, partition=partition)
 
-    def source(self, *, max_records: int = 1000) -> AbstractContextManager[Source]:
+    def source(self, *, max_records: int = 1000) -> AbstractContextManager[BatchSource]:
         return nullcontext(self._topic.source("suite", max_records=max_records))
 
     def committed(self) -> dict[int, int]:
@@ -114,7 +114,7 @@ def until(done: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
         assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s} s"
 
 
-def read(source: Source, count: int) -> list[Message]:
+def read(source: BatchSource, count: int) -> list[Message]:
     """Poll until so many records came."""
     messages: list[Message] = []
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from notifier.alerts import Alert, KeyedAlert, read_alert
-from notifier.ledger import Ledger, Message
-from notifier.planning import Kind, Policy
+from notifier.ledger import Ledger, OutgoingMessage
+from notifier.planning import DestinationPolicy, MessageKind
 from notifier.routing import Destination
 from tests.support.builders import a_processed
 
@@ -27,12 +27,12 @@ def an_alert(number: int = 1, entity: str = "070-69-2161", **decision: Any) -> K
     return keyed
 
 
-def a_policy(**changes: Any) -> Policy:
+def a_policy(**changes: Any) -> DestinationPolicy:
     fields = {"digest_ms": 300_000, "limit_per_hour": 0, "summary_ms": 300_000} | changes
-    return Policy(**fields)
+    return DestinationPolicy(**fields)
 
 
-def a_destination(policy: Policy | None = None, **changes: Any) -> Destination:
+def a_destination(policy: DestinationPolicy | None = None, **changes: Any) -> Destination:
     fields = {
         "id": TEAM,
         "channel": "email",
@@ -43,10 +43,12 @@ def a_destination(policy: Policy | None = None, **changes: Any) -> Destination:
     return Destination(**fields)
 
 
-def a_message(*alerts: Alert, kind: Kind | None = None, destination: str = TEAM) -> Message:
+def a_message(
+    *alerts: Alert, kind: MessageKind | None = None, destination: str = TEAM
+) -> OutgoingMessage:
     told = alerts or (an_alert().alert,)
-    what = kind or (Kind.ALERT if len(told) == 1 else Kind.DIGEST)
-    return Message(7, "0f" * 20, destination, what, told, 0, 1_000, 0)
+    what = kind or (MessageKind.ALERT if len(told) == 1 else MessageKind.DIGEST)
+    return OutgoingMessage(7, "0f" * 20, destination, what, told, 0, 1_000, 0)
 
 
 class FakeTransport:
@@ -56,11 +58,11 @@ class FakeTransport:
 
     def __init__(self, *answers: Exception | None) -> None:
         self.answers = list(answers)
-        self.taken: list[tuple[Kind, list[str]]] = []
+        self.taken: list[tuple[MessageKind, list[str]]] = []
         self.ids: list[str] = []
         self.rests = 0
 
-    def send(self, message: Message, destination: Destination, *, now_ms: int) -> None:
+    def send(self, message: OutgoingMessage, destination: Destination, *, now_ms: int) -> None:
         answer = self.answers.pop(0) if self.answers else None
         if answer is not None:
             raise answer
@@ -78,7 +80,7 @@ class FakeTransport:
 class AlertPipeline:
     """A ledger, a clock, and one destination."""
 
-    def __init__(self, folder: Path, policy: Policy | None = None) -> None:
+    def __init__(self, folder: Path, policy: DestinationPolicy | None = None) -> None:
         self.now_ms = 1_000
         self.path = folder / "notifier.db"
         self.ledger = Ledger(self.path)

@@ -16,7 +16,7 @@ from devstack import state
 from devstack.process import Identity, find_marked, wait_until
 from devstack.service import Service, not_asked
 from devstack.state import Phase, ServiceState, StackRecord
-from devstack.supervisor import Supervisor, set_aside
+from devstack.supervisor import StackSupervisor, set_aside
 
 DEADLINE_S = 30
 
@@ -66,7 +66,7 @@ def supervise(
     """Run a supervisor here, and beside it `meanwhile`, after which it is asked to stop."""
 
     async def run() -> int:
-        supervisor = Supervisor(services, folder, folder / "logs", log_file_mb=1)
+        supervisor = StackSupervisor(services, folder, folder / "logs", log_file_mb=1)
         running = asyncio.create_task(supervisor.run())
         try:
             await asyncio.to_thread(meanwhile)

@@ -11,7 +11,7 @@ import numpy as np
 from fraud.contracts.errors import ErrorCode
 from fraud.contracts.transaction import event_time_to_ms
 from model.datasets import SIMULATOR, TARGETS, ColumnMapping, Dataset
-from model.examples import UNKNOWN, History, Source, feature_rows, read_history
+from model.examples import UNKNOWN, History, MappedDataset, feature_rows, read_history
 from model.report import data_warnings
 from tests.support.histories import START_MS, labelled_rows, write_rows
 
@@ -20,7 +20,7 @@ def read(path: Path, rows: list[dict[str, Any]]) -> History:
     dataset = Dataset(write_rows(path / "rows.jsonl", rows))
     columns = dataset.columns()
     mapping = ColumnMapping({name: name for name in TARGETS if name in columns})
-    return read_history([Source(dataset, mapping)])
+    return read_history([MappedDataset(dataset, mapping)])
 
 
 def test_a_history_comes_in_event_time_order_with_ties_as_read(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_lines_that_are_no_objects_are_counted(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b'{"event_id": "e9"\n[1]\n')
     dataset = Dataset(path)
     mapping = ColumnMapping({name: name for name in dataset.columns()})
-    history = read_history([Source(dataset, mapping)])
+    history = read_history([MappedDataset(dataset, mapping)])
     assert len(history) == 3
     assert history.refused == {ErrorCode.NOT_JSON: 2}
 
@@ -106,7 +106,7 @@ def test_only_a_file_that_says_so_is_the_simulators(tmp_path: Path) -> None:
     assert (simulated.campaign, simulated.has_truth) == (["card_testing"] * 2, True)
     dataset = Dataset(write_rows(tmp_path / "rows.jsonl", marked))
     fields = {name: name for name in TARGETS if name in dataset.columns()} | {"label": "is_fraud"}
-    assert not Source(dataset, ColumnMapping(fields)).has_truth
+    assert not MappedDataset(dataset, ColumnMapping(fields)).has_truth
     del marked[0]["campaign"], marked[1]["campaign"]
     assert not read(tmp_path, marked).has_truth
 

@@ -16,7 +16,7 @@ from fraud.contracts.decision import ModelRef
 from fraud.contracts.times import DAY_MS
 from fraud.features.vector import FEATURE_NAMES
 from model.datasets import ColumnMapping, Dataset
-from model.examples import UNKNOWN, History, Source, feature_rows, read_history
+from model.examples import UNKNOWN, History, MappedDataset, feature_rows, read_history
 from model.scorer import XGBoostScorer
 from model.training import RAW_FEATURES, TooFewLabels, Trained, TrainingConfig, split, train
 from tests.support.histories import labelled_rows, write_rows
@@ -30,7 +30,7 @@ SEARCHING = replace(CONFIG, search=3)
 def read(path: Path, rows: list[dict[str, Any]]) -> History:
     dataset = Dataset(write_rows(path / "rows.jsonl", rows))
     mapping = ColumnMapping({name: name for name in dataset.columns()})
-    return read_history([Source(dataset, mapping)])
+    return read_history([MappedDataset(dataset, mapping)])
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_too_few_labels_are_refused_saying_what_is_missing(
     mapping = ColumnMapping({name: name for name in dataset.columns()})
     if not rows:
         mapping = ColumnMapping({n: n for n in dataset.columns() if not n.startswith("label")})
-    history = read_history([Source(dataset, mapping)])
+    history = read_history([MappedDataset(dataset, mapping)])
     with pytest.raises(TooFewLabels, match=told):
         split(history, CONFIG)
 

@@ -14,15 +14,15 @@ from prometheus_client import REGISTRY
 
 from fraud.contracts.times import DAY_MS
 from notifier.channels import (
+    MessageRefused,
     NotWritten,
-    Refused,
     ServerUnavailable,
     TryLater,
     Unanswered,
     Unreachable,
 )
 from notifier.delivery import Delivery, Housekeeping, back_off_s
-from notifier.planning import Kind
+from notifier.planning import MessageKind
 from tests.support.alerts import TEAM, AlertPipeline, FakeTransport, a_policy, an_alert
 
 
@@ -74,8 +74,8 @@ def test_a_flood_becomes_messages_digests_and_a_summary(tmp_path: Path) -> None:
         delivery.deliver()
     assert sorted(transport.events) == sorted(f"evt-{number}" for number in range(2000))
     kinds = [kind for kind, _ in transport.taken]
-    assert kinds.count(Kind.ALERT) + kinds.count(Kind.DIGEST) == 50
-    assert 1 <= kinds.count(Kind.SUMMARY) <= 4
+    assert kinds.count(MessageKind.ALERT) + kinds.count(MessageKind.DIGEST) == 50
+    assert 1 <= kinds.count(MessageKind.SUMMARY) <= 4
     assert len(set(transport.ids)) == len(transport.ids)
     assert account(pipeline) == (0, 0)
 
@@ -129,7 +129,7 @@ def test_a_server_that_names_a_time_is_obeyed(pipeline: AlertPipeline) -> None:
 def test_a_refused_message_does_not_hold_up_the_others(pipeline: AlertPipeline) -> None:
     """It is a dead letter and not tried again."""
     pipeline.record(1, 2)
-    transport = FakeTransport(Refused("550"))
+    transport = FakeTransport(MessageRefused("550"))
     delivery = a_delivery(pipeline, transport)
     delivery.deliver()
     pipeline.now_ms = DAY_MS
@@ -310,7 +310,7 @@ def test_what_waits_and_is_not_held_back_is_overdue(tmp_path: Path) -> None:
 def test_told_alerts_are_forgotten_after_their_days(pipeline: AlertPipeline) -> None:
     """And dead letters, too: the ledger does not grow for ever."""
     pipeline.record(1, 2)
-    a_delivery(pipeline, FakeTransport(Refused("550"))).deliver()
+    a_delivery(pipeline, FakeTransport(MessageRefused("550"))).deliver()
     pipeline.now_ms += 401 * DAY_MS
     Housekeeping(
         pipeline.ledger,

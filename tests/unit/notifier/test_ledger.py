@@ -10,7 +10,7 @@ import pytest
 
 from fraud.contracts.times import HOUR_MS
 from notifier.ledger import Ledger, LedgerInUse, LedgerLock
-from notifier.planning import Hold, Kind
+from notifier.planning import Hold, MessageKind
 from tests.support.alerts import TEAM, AlertPipeline, a_policy, an_alert
 
 OTHER = "webhook:cases"
@@ -136,7 +136,7 @@ def test_a_dead_letter_is_kept_until_someone_asks_for_it(pipeline: AlertPipeline
     assert pipeline.record(1) == 0
     assert pipeline.pending() == []
     (letter,) = pipeline.ledger.dead_letters()
-    assert (letter.problem, letter.event_ids, letter.kind) == ("550", ("evt-1",), Kind.ALERT)
+    assert (letter.problem, letter.event_ids, letter.kind) == ("550", ("evt-1",), MessageKind.ALERT)
     assert pipeline.ledger.accounts()[TEAM].failed == 1
     assert pipeline.ledger.retry_failed(now_ms=3, message=message.number + 1) == 0
     assert pipeline.ledger.retry_failed(now_ms=3) == 1

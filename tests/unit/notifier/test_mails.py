@@ -18,7 +18,7 @@ from fraud.runtime.settings import SmtpSettings
 from notifier.alerts import read_alert
 from notifier.channels import NotWritten
 from notifier.mails import MailTransport, message_id, render_mail
-from notifier.planning import Kind
+from notifier.planning import MessageKind
 from notifier.smtp import SmtpServer
 from notifier.wording import Links, Templates, TemplatesError, sample_alert
 from tests.support.alerts import OUTCOMES, TEAM, a_destination, a_message, an_alert
@@ -121,11 +121,11 @@ def test_a_digest_tells_of_each_event() -> None:
 @pytest.mark.parametrize(
     ("kind", "subject", "text"),
     [
-        (Kind.SUMMARY, "Summary of 3 alerts above the limit of messages: 2 blocked, 1 to review", "3 alerts above the limit of 50 messages an hour"),
-        (Kind.QUIET, "Quiet hours are over: 3 alerts were held back: 2 blocked, 1 to review", "held back during quiet hours"),
+        (MessageKind.SUMMARY, "Summary of 3 alerts above the limit of messages: 2 blocked, 1 to review", "3 alerts above the limit of 50 messages an hour"),
+        (MessageKind.QUIET, "Quiet hours are over: 3 alerts were held back: 2 blocked, 1 to review", "held back during quiet hours"),
     ],
 )  # fmt: skip
-def test_what_was_held_back_is_accounted_for(kind: Kind, subject: str, text: str) -> None:
+def test_what_was_held_back_is_accounted_for(kind: MessageKind, subject: str, text: str) -> None:
     """Counts by outcome and severity, reasons, customers, and every event."""
     alerts = [
         an_alert(1).alert,

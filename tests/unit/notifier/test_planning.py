@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from fraud.contracts.times import HOUR_MS
 from notifier.alerts import Severity
-from notifier.planning import COUNTED, Hold, Kind, Plan, Policy, Waiting, plan
+from notifier.planning import (
+    COUNTED,
+    DestinationPolicy,
+    Hold,
+    MessageKind,
+    MessagePlan,
+    Waiting,
+    plan,
+)
 from notifier.quiet import QuietHours
 from tests.support.alerts import a_policy
 
@@ -25,23 +33,25 @@ def waiting(number: int, entity: str = "a", **changes: Any) -> Waiting:
     return Waiting(number=number, key=bytes([number]), entity=entity.encode(), **fields)
 
 
-def planned(*items: Waiting, policy: Policy | None = None, **changes: Any) -> Plan:
+def planned(
+    *items: Waiting, policy: DestinationPolicy | None = None, **changes: Any
+) -> MessagePlan:
     arguments = {"now_ms": 0, "windows": {}, "sent_in_hour": 0, "summary_due_ms": None} | changes
     return plan(items, policy=policy or a_policy(), **arguments)
 
 
-def drafts(found: Plan) -> list[tuple[Kind, list[int]]]:
+def drafts(found: MessagePlan) -> list[tuple[MessageKind, list[int]]]:
     return [(draft.kind, [one.number for one in draft.content]) for draft in found.drafts]
 
 
-def held(found: Plan) -> list[tuple[int, Hold, int]]:
+def held(found: MessagePlan) -> list[tuple[int, Hold, int]]:
     return [(one.number, one.hold, one.due_ms) for one in found.held]
 
 
 def test_the_first_alert_of_an_entity_goes_out_at_once() -> None:
     """Those that follow within its window wait for the window's end."""
     found = planned(waiting(1), waiting(2), waiting(3, "b"), now_ms=5)
-    assert drafts(found) == [(Kind.ALERT, [1]), (Kind.ALERT, [3])]
+    assert drafts(found) == [(MessageKind.ALERT, [1]), (MessageKind.ALERT, [3])]
     assert held(found) == [(2, Hold.ENTITY, 300_005)]
     assert found.windows == {b"a": 300_005, b"b": 300_005}
 
@@ -50,25 +60,25 @@ def test_the_windows_end_makes_one_digest_and_begins_anew() -> None:
     """An alert that comes at that moment waits for the next end."""
     due = [waiting(n, hold=Hold.ENTITY) for n in (2, 3)]
     found = planned(*due, waiting(4), now_ms=300_000)
-    assert drafts(found) == [(Kind.DIGEST, [2, 3])]
+    assert drafts(found) == [(MessageKind.DIGEST, [2, 3])]
     assert held(found) == [(4, Hold.ENTITY, 600_000)]
 
 
 def test_a_digest_of_one_is_an_alert() -> None:
     """It says as much as an alert does."""
-    assert drafts(planned(waiting(2, hold=Hold.ENTITY))) == [(Kind.ALERT, [2])]
+    assert drafts(planned(waiting(2, hold=Hold.ENTITY))) == [(MessageKind.ALERT, [2])]
 
 
 def test_an_alert_after_a_window_without_another_goes_out_at_once() -> None:
     """Nothing came in the window, so it is over."""
     found = planned(waiting(9), now_ms=300_000, windows={b"a": 300_000})
-    assert drafts(found) == [(Kind.ALERT, [9])]
+    assert drafts(found) == [(MessageKind.ALERT, [9])]
 
 
 def test_no_window_means_one_message_per_alert() -> None:
     """NOTIFIER_DIGEST_S=0."""
     found = planned(waiting(1), waiting(2), policy=a_policy(digest_ms=0))
-    assert drafts(found) == [(Kind.ALERT, [1]), (Kind.ALERT, [2])]
+    assert drafts(found) == [(MessageKind.ALERT, [1]), (MessageKind.ALERT, [2])]
     assert found.windows == {}
 
 
@@ -76,14 +86,16 @@ def test_what_is_above_the_limit_waits_for_one_summary() -> None:
     """All of it for the same one, and it is sent although there is no room."""
     policy = a_policy(limit_per_hour=10)
     found = planned(*(waiting(n, str(n)) for n in range(5)), policy=policy, sent_in_hour=8)
-    assert drafts(found) == [(Kind.ALERT, [0]), (Kind.ALERT, [1])]
+    assert drafts(found) == [(MessageKind.ALERT, [0]), (MessageKind.ALERT, [1])]
     assert held(found) == [(n, Hold.LIMIT, 300_000) for n in (2, 3, 4)]
     more = planned(
         waiting(5, "x"), policy=policy, now_ms=9, sent_in_hour=10, summary_due_ms=300_000
     )
     assert held(more) == [(5, Hold.LIMIT, 300_000)]
     due = [waiting(n, str(n), hold=Hold.LIMIT) for n in (2, 3, 4, 5)]
-    assert drafts(planned(*due, policy=policy, sent_in_hour=10)) == [(Kind.SUMMARY, [2, 3, 4, 5])]
+    assert drafts(planned(*due, policy=policy, sent_in_hour=10)) == [
+        (MessageKind.SUMMARY, [2, 3, 4, 5])
+    ]
 
 
 def test_quiet_hours_hold_back_until_their_end() -> None:
@@ -94,7 +106,7 @@ def test_quiet_hours_hold_back_until_their_end() -> None:
     morning_ms = 31 * HOUR_MS
     assert held(found) == [(n, Hold.QUIET, morning_ms) for n in (1, 2, 3)]
     due = [waiting(1, hold=Hold.QUIET), waiting(3, "b", hold=Hold.QUIET)]
-    assert drafts(planned(*due, policy=policy, now_ms=morning_ms)) == [(Kind.QUIET, [1, 3])]
+    assert drafts(planned(*due, policy=policy, now_ms=morning_ms)) == [(MessageKind.QUIET, [1, 3])]
 
 
 def test_a_severity_breaks_through_quiet_hours() -> None:
@@ -102,7 +114,7 @@ def test_a_severity_breaks_through_quiet_hours() -> None:
     policy = a_policy(quiet=QUIET, breakthrough=Severity.HIGH)
     items = [waiting(1, severity=Severity.HIGH), waiting(2, "b", severity=Severity.MEDIUM)]
     found = planned(*items, policy=policy, now_ms=NIGHT_MS)
-    assert drafts(found) == [(Kind.ALERT, [1])]
+    assert drafts(found) == [(MessageKind.ALERT, [1])]
     none = planned(*items, policy=a_policy(quiet=QUIET), now_ms=NIGHT_MS)
     assert drafts(none) == []
 
@@ -115,7 +127,7 @@ def test_a_message_tells_at_most_so_many() -> None:
 
 
 policies = st.builds(
-    Policy,
+    DestinationPolicy,
     digest_ms=st.sampled_from([0, 60_000, 300_000]),
     limit_per_hour=st.sampled_from([0, 1, 3, 20]),
     summary_ms=st.sampled_from([1, 60_000, 600_000]),
@@ -135,7 +147,7 @@ arrivals = st.lists(
 
 @given(policies, arrivals, st.integers(0, 24 * HOUR_MS))
 def test_each_alert_is_told_exactly_once_within_the_limit(
-    policy: Policy, steps: list[tuple[int, str, Severity]], now_ms: int
+    policy: DestinationPolicy, steps: list[tuple[int, str, Severity]], now_ms: int
 ) -> None:
     """Over any history: all are told in the end, nobody twice, and no hour has too many messages."""
     windows: dict[bytes, int] = {}

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from devstack.ports import free_ports
 from fraud.runtime.settings import SmtpSettings
 from notifier import smtp
-from notifier.channels import Refused, ServerUnavailable, TryLater, Unanswered, Unreachable
+from notifier.channels import MessageRefused, ServerUnavailable, TryLater, Unanswered, Unreachable
 from notifier.smtp import SmtpServer
 
 
@@ -106,7 +106,11 @@ def test_one_session_carries_several_mails(settings: SmtpSettings, script: Scrip
 @pytest.mark.parametrize("step", ["MAIL", "team@example.com", "DATA"])
 @pytest.mark.parametrize(
     ("answer", "verdict"),
-    [("451 later", TryLater), ("552 too big", Refused), ("421 going down", ServerUnavailable)],
+    [
+        ("451 later", TryLater),
+        ("552 too big", MessageRefused),
+        ("421 going down", ServerUnavailable),
+    ],
 )
 def test_answers_become_verdicts(
     settings: SmtpSettings, script: Script, step: str, answer: str, verdict: type[Exception]
@@ -193,7 +197,7 @@ def test_a_refused_recipient_is_about_that_recipient(
     """Others get theirs."""
     server = SmtpServer(settings)
     script.answers = {"b@example.com": "550 never", "c@example.com": "451 later"}
-    with pytest.raises(Refused, match="550"):
+    with pytest.raises(MessageRefused, match="550"):
         send(server, "b@example.com")
     with pytest.raises(TryLater, match="451"):
         send(server, "c@example.com")
@@ -212,7 +216,7 @@ def test_an_address_that_the_server_cannot_take_holds_up_nobody(script: Script) 
     )
     controller.start()
     server = SmtpServer(SmtpSettings(smtp_host="127.0.0.1", smtp_port=controller.port))
-    with pytest.raises(Refused, match="SMTPUTF8"):
+    with pytest.raises(MessageRefused, match="SMTPUTF8"):
         send(server, "jürgen@example.com")
     send(server)
     server.rest()

@@ -13,14 +13,14 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from devstack.ports import free_ports
 from notifier import webhooks
 from notifier.channels import (
+    MessageRefused,
     NotWritten,
-    Refused,
     ServerUnavailable,
     TryLater,
     Unanswered,
     Unreachable,
 )
-from notifier.planning import Kind
+from notifier.planning import MessageKind
 from notifier.routing import Destination
 from notifier.webhooks import HttpTransport, slack_documents
 from notifier.wording import Links, Templates, sample_alert
@@ -111,7 +111,7 @@ def test_slack_gets_its_own_json(receiver: Receiver, transport: HttpTransport) -
 def test_the_largest_message_to_slack_is_within_its_bounds(letter: str) -> None:
     """50 blocks of 3,000 characters, as many requests as that takes, with every event in them."""
     alerts = [sample_alert(event_id=f"{number:03}" + letter * 253) for number in range(150)]
-    documents = slack_documents(a_message(*alerts, kind=Kind.SUMMARY), TEMPLATES)
+    documents = slack_documents(a_message(*alerts, kind=MessageKind.SUMMARY), TEMPLATES)
     assert all(len(document["blocks"]) <= 50 for document in documents)
     headers = [document["blocks"][0]["text"]["text"] for document in documents]
     assert all(len(text) <= 150 for text in headers)
@@ -127,7 +127,7 @@ def test_what_slack_took_of_a_message_is_not_sent_again(
 ) -> None:
     """A request that fails is tried again, and those before it are not."""
     alerts = [sample_alert(event_id=f"{number:03}" + "日" * 253) for number in range(150)]
-    message = a_message(*alerts, kind=Kind.SUMMARY)
+    message = a_message(*alerts, kind=MessageKind.SUMMARY)
     bodies = [json.loads(json.dumps(one)) for one in slack_documents(message, TEMPLATES)]
     receiver.statuses = [200, 503]
     with pytest.raises(ServerUnavailable, match="503"):
@@ -183,7 +183,7 @@ def test_an_answer_that_does_not_come(
     ("status", "verdict"),
     [
         (200, None), (204, None),
-        (302, Refused), (400, Refused), (404, Refused), (410, Refused), (413, Refused),
+        (302, MessageRefused), (400, MessageRefused), (404, MessageRefused), (410, MessageRefused), (413, MessageRefused),
         (408, TryLater), (425, TryLater), (500, TryLater), (502, TryLater), (504, TryLater),
         (401, ServerUnavailable), (403, ServerUnavailable), (429, ServerUnavailable), (503, ServerUnavailable),
     ],

@@ -11,21 +11,21 @@ import pytest
 
 from producer.adaptation import Lessons, Observed, observed_line, read_log
 from producer.events import CAMPAIGNS, Campaign, Events
-from producer.fraud_outcomes import Verdicts
+from producer.fraud_outcomes import FraudOutcomes
 from producer.injection_log import InjectionLog
 from producer.injections import Injection
-from producer.progress import Ledger
+from producer.progress import StreamProgress
 from producer.records import columns, rows
-from producer.simulation import Plan, Process, World, simulate
+from producer.simulation import Process, SimulationPlan, World, simulate
 from producer.stream import LiveStream
 from tests.unit.producer.test_stream import MemoryWriter, Moment
 
 START_MS = 20_700 * 86_400_000 + 12 * 3_600_000
-PLAN = Plan(customers=600, rate=2.0, prevalence=0.2)
+PLAN = SimulationPlan(customers=600, rate=2.0, prevalence=0.2)
 ADAPTING = Injection("drift", "adapting", "a", 1.0, START_MS, 60, START_MS, learns=True)
 
 
-def told(world: World, plan: Plan, minutes: int = 60) -> Events:
+def told(world: World, plan: SimulationPlan, minutes: int = 60) -> Events:
     parts = simulate(world, 7, plan, START_MS, START_MS + minutes * 60_000)
     return np.concatenate([part.events for part in parts])
 
@@ -88,14 +88,14 @@ def test_what_was_seen_changes_nothing_before(world: World, calm: Events) -> Non
 class Bank(MemoryWriter):
     """Blocks every payment above an amount."""
 
-    verdicts: Verdicts
+    outcomes: FraudOutcomes
 
     def send(self, topic, key, value, _stop, on_acknowledged=None) -> bool:
         """Keep a record, and decide."""
         if topic == "tx":
             record = orjson.loads(value)
             outcome = "block" if record["transaction_amt"] > 20 else "approve"
-            self.verdicts.decided(orjson.dumps({**record, "fd": {"outcome": outcome}}))
+            self.outcomes.decided(orjson.dumps({**record, "fd": {"outcome": outcome}}))
         return super().send(topic, key, value, _stop, on_acknowledged)
 
 
@@ -105,14 +105,14 @@ def test_a_run_with_reactions_is_told_again_by_its_log(
     """The stream hears of a drift, sees what is blocked, and thieves react within the hour."""
     moment = Moment(START_MS, START_MS + 40 * 60_000)
     bank = Bank(moment)
-    bank.verdicts = Verdicts({}, "out")
+    bank.outcomes = FraudOutcomes({}, "out")
     path = tmp_path / "injections.jsonl"
     log = InjectionLog(path, learns=True)
     log.hear(Injection("drift", "adapting", "a", 1.0, START_MS, 10))
-    with Ledger(tmp_path / "producer.db") as ledger:
+    with StreamProgress(tmp_path / "producer.db") as progress:
         LiveStream(
-            Process(world, 7, PLAN), "w", bank, ledger, tmp_path / "truth", transactions="tx",
-            labels="lb", clock=moment.clock, stop=moment, injections=log, verdicts=bank.verdicts,
+            Process(world, 7, PLAN), "w", bank, progress, tmp_path / "truth", transactions="tx",
+            labels="lb", clock=moment.clock, stop=moment, injections=log, outcomes=bank.outcomes,
         ).run()  # fmt: skip
     logged = read_log(path)
     assert len(logged.observed) > 10
@@ -130,26 +130,26 @@ def test_a_run_with_reactions_is_told_again_by_its_log(
 
 
 def test_only_fraud_is_looked_at_and_only_while_somebody_looks(calm: Events) -> None:
-    verdicts = Verdicts({}, "out")
+    outcomes = FraudOutcomes({}, "out")
     events = calm[calm["time_ms"] < START_MS + 5 * 60_000]
-    verdicts.expect(events)
+    outcomes.expect(events)
     fraud = thieves(events)
     ids = [row.astype(">u4").tobytes().hex() for row in fraud["id"]]
 
     def decide(event_id: str) -> None:
-        verdicts.decided(orjson.dumps({"event_id": event_id, "fd": {"outcome": "block"}}))
+        outcomes.decided(orjson.dumps({"event_id": event_id, "fd": {"outcome": "block"}}))
 
     decide(ids[0])
-    assert verdicts.take() == {}
-    verdicts.look(True)
-    verdicts.expect(events)
+    assert outcomes.take() == {}
+    outcomes.look(True)
+    outcomes.expect(events)
     decide(ids[0])
     decide(ids[0])
     decide("another")
-    verdicts.decided(None)
-    verdicts.decided(b"{")
-    assert verdicts.take() == {CAMPAIGNS[fraud["campaign"][0]]: (1, 1)}
-    assert verdicts.take() == {}
+    outcomes.decided(None)
+    outcomes.decided(b"{")
+    assert outcomes.take() == {CAMPAIGNS[fraud["campaign"][0]]: (1, 1)}
+    assert outcomes.take() == {}
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.transaction import decode
-from producer.arrivals import MAX_LATE_MS, WHOLE, Delivery, Disorder, deliver, written
+from producer.arrivals import MAX_LATE_MS, WHOLE, ArrivalSchedule, Disorder, deliver, written
 from producer.records import columns, rows
 from producer.service import clock_of
-from producer.simulation import Plan, Process, World
+from producer.simulation import Process, SimulationPlan, World
 from producer.stream import MAX_BEHIND_MS
 
 HOUR = 20_700 * 24 + 5
@@ -19,12 +19,12 @@ SOME = Disorder(out_of_order=0.2, late=0.1, duplicate=0.15, malformed=0.05)
 
 @pytest.fixture
 def process(world: World) -> Process:
-    return Process(world, 5, Plan(customers=20_000))
+    return Process(world, 5, SimulationPlan(customers=20_000))
 
 
 def test_without_disorder_everything_is_sent_at_its_time(process: Process) -> None:
     told = process.hours(HOUR, HOUR + 1)
-    sent = Delivery(process.hours, process.draws, Disorder()).hour(HOUR)
+    sent = ArrivalSchedule(process.hours, process.draws, Disorder()).hour(HOUR)
     assert sent.events.tobytes() == told.events.tobytes()
     assert (sent.sent_ms == told.events["time_ms"]).all()
     assert not sent.repeated.any()
@@ -46,11 +46,11 @@ def test_shares_are_held(process: Process) -> None:
 
 def test_any_hour_is_sent_the_same_alone_and_in_its_time(process: Process, world: World) -> None:
     """So that a restart goes on exactly, late records of the hours before it included."""
-    running = Delivery(process.hours, process.draws, SOME)
+    running = ArrivalSchedule(process.hours, process.draws, SOME)
     for hour in range(HOUR, HOUR + 3):
         inside = running.hour(hour)
-    fresh = Process(world, 5, Plan(customers=20_000))
-    alone = Delivery(fresh.hours, fresh.draws, SOME).hour(HOUR + 2)
+    fresh = Process(world, 5, SimulationPlan(customers=20_000))
+    alone = ArrivalSchedule(fresh.hours, fresh.draws, SOME).hour(HOUR + 2)
     assert alone.events.tobytes() == inside.events.tobytes()
     assert alone.sent_ms.tobytes() == inside.sent_ms.tobytes()
     assert (alone.events["time_ms"] < (HOUR + 2) * 3_600_000).any()

@@ -14,13 +14,13 @@ from model.datasets import SIMULATOR, Dataset
 from producer.__main__ import main
 from producer.history import write_history
 from producer.records import COLUMNS
-from producer.simulation import Plan, World
+from producer.simulation import SimulationPlan, World
 
 T0 = 20_700 * DAY_MS
 
 
 def test_both_formats_say_the_same(world: World, tmp_path: Path) -> None:
-    plan = Plan(customers=200, prevalence=0.05)
+    plan = SimulationPlan(customers=200, prevalence=0.05)
     for name in ("h.jsonl", "h.parquet"):
         summary = write_history(world, 7, plan, T0, T0 + 10 * DAY_MS, tmp_path / name)
     lines = [orjson.loads(line) for line in (tmp_path / "h.jsonl").read_bytes().splitlines()]
@@ -38,7 +38,7 @@ def test_both_formats_say_the_same(world: World, tmp_path: Path) -> None:
 
 def test_a_label_is_known_only_after_its_time(world: World, tmp_path: Path) -> None:
     end = T0 + 20 * DAY_MS
-    write_history(world, 7, Plan(customers=200), T0, end, tmp_path / "h.jsonl")
+    write_history(world, 7, SimulationPlan(customers=200), T0, end, tmp_path / "h.jsonl")
     lines = [orjson.loads(line) for line in (tmp_path / "h.jsonl").read_bytes().splitlines()]
     known = [line for line in lines if "label" in line]
     assert 0 < len(known) < len(lines)
@@ -53,7 +53,9 @@ def test_half_a_file_never_looks_like_a_whole_one(world: World, tmp_path: Path) 
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        write_history(world, 7, Plan(customers=50), T0, T0 + DAY_MS, tmp_path / "h.jsonl", fail)
+        write_history(
+            world, 7, SimulationPlan(customers=50), T0, T0 + DAY_MS, tmp_path / "h.jsonl", fail
+        )
     assert not (tmp_path / "h.jsonl").exists()
 
 

@@ -12,7 +12,7 @@ from producer.adaptation import read_log
 from producer.events import CAMPAIGNS, Events
 from producer.injections import CAMPAIGN_KINDS, Drift, Injection, log_line
 from producer.population import CATEGORIES, NEW_AGENT_KINDS, NEW_CATEGORIES
-from producer.simulation import Plan, World, simulate
+from producer.simulation import SimulationPlan, World, simulate
 
 T0 = 20_700 * 24 * HOUR_MS
 T1 = T0 + 6 * HOUR_MS
@@ -20,7 +20,7 @@ AT = T0 + HOUR_MS
 
 
 def told(world: World, *injections: Injection) -> Events:
-    plan = Plan(customers=8_000, injections=injections)
+    plan = SimulationPlan(customers=8_000, injections=injections)
     return np.concatenate([part.events for part in simulate(world, 5, plan, T0, T1)])
 
 

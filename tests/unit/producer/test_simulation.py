@@ -13,12 +13,12 @@ from producer.events import Campaign, Channel, Events
 from producer.labels import MAX_DELAY_DAYS
 from producer.population import SEGMENTS, load_pools
 from producer.records import columns, rows
-from producer.simulation import Plan, Process, Slice, World, simulate
+from producer.simulation import Process, SimulationPlan, Slice, World, simulate
 
 T0 = 20_700 * DAY_MS  # 2026-09-04
 
 
-def wire(world: World, seed: int, plan: Plan, t0: int, t1: int) -> bytes:
+def wire(world: World, seed: int, plan: SimulationPlan, t0: int, t1: int) -> bytes:
     """Write all that happens as lines of JSON."""
     population = Process(world, seed, plan).population
     return b"\n".join(
@@ -28,12 +28,12 @@ def wire(world: World, seed: int, plan: Plan, t0: int, t1: int) -> bytes:
     )
 
 
-def events(world: World, seed: int, plan: Plan, t0: int, t1: int) -> Events:
+def events(world: World, seed: int, plan: SimulationPlan, t0: int, t1: int) -> Events:
     return np.concatenate([part.events for part in simulate(world, seed, plan, t0, t1)])
 
 
 def test_same_seed_same_bytes(world: World) -> None:
-    plan = Plan(customers=300)
+    plan = SimulationPlan(customers=300)
     first = wire(world, 5, plan, T0, T0 + 2 * DAY_MS)
     assert first == wire(world, 5, plan, T0, T0 + 2 * DAY_MS)
     assert first != wire(world, 6, plan, T0, T0 + 2 * DAY_MS)
@@ -42,7 +42,7 @@ def test_same_seed_same_bytes(world: World) -> None:
 
 def test_any_hour_is_the_same_alone_and_in_its_time(world: World) -> None:
     """Batch equals stream: history and the live stream are one process."""
-    plan = Plan(customers=4_000)
+    plan = SimulationPlan(customers=4_000)
     batch = events(world, 5, plan, T0, T0 + 3 * DAY_MS)
     for hour in (0, 5, 40, 71):
         begin = T0 + hour * HOUR_MS
@@ -53,7 +53,7 @@ def test_any_hour_is_the_same_alone_and_in_its_time(world: World) -> None:
 
 
 def test_a_process_can_be_rewound(world: World) -> None:
-    process = Process(world, 5, Plan(customers=4_000))
+    process = Process(world, 5, SimulationPlan(customers=4_000))
     hour = T0 // HOUR_MS
     before = process.hours(hour, hour + 6).events.tobytes()
     process.hours(hour + 500, hour + 501)
@@ -61,7 +61,7 @@ def test_a_process_can_be_rewound(world: World) -> None:
 
 
 def test_events_come_in_order_with_ids_of_their_own(world: World) -> None:
-    made = events(world, 5, Plan(customers=2_000, prevalence=0.05), T0, T0 + 5 * DAY_MS)
+    made = events(world, 5, SimulationPlan(customers=2_000, prevalence=0.05), T0, T0 + 5 * DAY_MS)
     assert (np.diff(made["time_ms"]) >= 0).all()
     assert len(np.unique(made["id"], axis=0)) == len(made)
     assert made["time_ms"][0] >= T0
@@ -69,8 +69,8 @@ def test_events_come_in_order_with_ids_of_their_own(world: World) -> None:
 
 
 def test_more_fraud_shifts_nobody_elses_life(world: World) -> None:
-    calm = events(world, 5, Plan(customers=2_000, prevalence=0.0), T0, T0 + 2 * DAY_MS)
-    wild = events(world, 5, Plan(customers=2_000, prevalence=0.06), T0, T0 + 2 * DAY_MS)
+    calm = events(world, 5, SimulationPlan(customers=2_000, prevalence=0.0), T0, T0 + 2 * DAY_MS)
+    wild = events(world, 5, SimulationPlan(customers=2_000, prevalence=0.06), T0, T0 + 2 * DAY_MS)
     honest = wild[(wild["campaign"] == 0) | (wild["campaign"] == Campaign.FRIENDLY_FRAUD)]
     assert not calm["campaign"].any()
     names = [name for name in calm.dtype.names if name != "campaign"]
@@ -79,15 +79,15 @@ def test_more_fraud_shifts_nobody_elses_life(world: World) -> None:
 
 
 def test_more_customers_shift_nobody_elses_life(world: World) -> None:
-    few = events(world, 5, Plan(customers=500, prevalence=0.0), T0, T0 + DAY_MS)
-    many = events(world, 5, Plan(customers=3_000, prevalence=0.0), T0, T0 + DAY_MS)
+    few = events(world, 5, SimulationPlan(customers=500, prevalence=0.0), T0, T0 + DAY_MS)
+    many = events(world, 5, SimulationPlan(customers=3_000, prevalence=0.0), T0, T0 + DAY_MS)
     assert few.tobytes() == many[many["customer"] < 500].tobytes()
 
 
 @pytest.fixture(scope="module")
 def town(world: World) -> list[Slice]:
     """Four days of 20,000 customers, by the default plan."""
-    return list(simulate(world, 5, Plan(customers=20_000), T0, T0 + 4 * DAY_MS))
+    return list(simulate(world, 5, SimulationPlan(customers=20_000), T0, T0 + 4 * DAY_MS))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def town_events(town: list[Slice]) -> Events:
 
 @pytest.mark.parametrize("prevalence", [0.001, 0.06])
 def test_the_prevalence_is_held(world: World, prevalence: float) -> None:
-    plan = Plan(customers=20_000, prevalence=prevalence)
+    plan = SimulationPlan(customers=20_000, prevalence=prevalence)
     made = events(world, 5, plan, T0, T0 + 3 * DAY_MS)
     share = (made["campaign"] != 0).mean()
     assert share == pytest.approx(prevalence, rel=0.4)
@@ -105,7 +105,7 @@ def test_the_prevalence_is_held(world: World, prevalence: float) -> None:
 
 def test_the_default_prevalence_is_held(town_events: Events) -> None:
     share = (town_events["campaign"] != 0).mean()
-    assert share == pytest.approx(Plan().prevalence, rel=0.4)
+    assert share == pytest.approx(SimulationPlan().prevalence, rel=0.4)
 
 
 def test_every_kind_of_fraud_happens(town_events: Events) -> None:
@@ -114,7 +114,7 @@ def test_every_kind_of_fraud_happens(town_events: Events) -> None:
 
 def test_a_rate_is_held_over_a_week_by_as_many_customers_as_it_needs(world: World) -> None:
     """Days and nights stay in it: a live stream has the same hours as history."""
-    plan = Plan(customers=None, rate=0.2)
+    plan = SimulationPlan(customers=None, rate=0.2)
     made = events(world, 5, plan, T0, T0 + 7 * DAY_MS)
     assert len(made) / (7 * 86_400) == pytest.approx(0.2, rel=0.1)
     by_hour = np.bincount(made["time_ms"] // HOUR_MS % 24, minlength=24) / len(made)
@@ -122,14 +122,16 @@ def test_a_rate_is_held_over_a_week_by_as_many_customers_as_it_needs(world: Worl
 
 
 def test_a_rate_can_be_forced_on_few_customers(world: World) -> None:
-    made = events(world, 5, Plan(customers=100, rate=0.5), T0, T0 + DAY_MS)
+    made = events(world, 5, SimulationPlan(customers=100, rate=0.5), T0, T0 + DAY_MS)
     assert len(made) / 86_400 == pytest.approx(0.5, rel=0.25)
     assert len(np.unique(made["customer"])) <= 100
 
 
 def test_all_that_is_written_obeys_the_contract(world: World) -> None:
     names = {field.name for field in FIELDS}
-    for line in wire(world, 9, Plan(customers=400, prevalence=0.2), T0, T0 + DAY_MS).split(b"\n"):
+    for line in wire(
+        world, 9, SimulationPlan(customers=400, prevalence=0.2), T0, T0 + DAY_MS
+    ).split(b"\n"):
         transaction = decode(line)
         assert transaction.transaction_amt > 0
         assert orjson.loads(line).keys() <= names
@@ -157,7 +159,7 @@ def test_fraud_hides_among_its_victims_own_payments(town_events: Events) -> None
 
 
 def test_a_terminal_has_no_device_and_a_browser_has_one(world: World) -> None:
-    made = events(world, 5, Plan(customers=2_000), T0, T0 + DAY_MS)
+    made = events(world, 5, SimulationPlan(customers=2_000), T0, T0 + DAY_MS)
     pos = made["channel"] == Channel.POS
     web = made["channel"] == Channel.WEB
     assert (made["device"][pos] == -1).all()
@@ -184,7 +186,7 @@ def test_labels_come_later_and_are_not_always_true(town: list[Slice]) -> None:
 )  # fmt: skip
 def test_a_plan_that_cannot_be_is_refused(wrong) -> None:
     with pytest.raises(ValueError, match=r"customers|rate|prevalence|mix"):
-        Plan(**wrong)
+        SimulationPlan(**wrong)
 
 
 def test_the_population_is_made_once(tmp_path, monkeypatch) -> None:
@@ -201,11 +203,11 @@ def test_the_population_is_made_once(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def week(world: World) -> Events:
-    return events(world, 5, Plan(customers=4_000, prevalence=0.02), T0, T0 + 7 * DAY_MS)
+    return events(world, 5, SimulationPlan(customers=4_000, prevalence=0.02), T0, T0 + 7 * DAY_MS)
 
 
 def test_money_follows_the_merchant_and_the_address_its_customer(world: World, week) -> None:
-    population = Process(world, 5, Plan()).population
+    population = Process(world, 5, SimulationPlan()).population
     wire = columns(population, week)
     currencies: dict[str, set[str]] = {}
     for merchant, currency in zip(wire["merchant_id"], wire["transaction_currency"], strict=True):
@@ -225,13 +227,13 @@ def test_a_field_that_the_world_does_not_have_is_absent(
 ) -> None:
     """So that declaring a field of one's own takes no change of the simulator."""
     monkeypatch.setattr(records, "COLUMNS", (*records.COLUMNS, "auth_result"))
-    wire = columns(Process(world, 5, Plan()).population, week[:10])
+    wire = columns(Process(world, 5, SimulationPlan()).population, week[:10])
     assert wire["auth_result"] == [None] * 10
     assert "auth_result" not in next(rows(wire))
 
 
 def test_people_mostly_buy_at_home_and_thieves_less_so(world: World, week) -> None:
-    population = Process(world, 5, Plan()).population
+    population = Process(world, 5, SimulationPlan()).population
     home = population.place_country[population.home(week["customer"], week["time_ms"] // HOUR_MS)]
     abroad = population.merchant_country(week["merchant"]) != home
     honest = week["campaign"] == 0
@@ -247,7 +249,7 @@ def test_people_mostly_buy_at_home_and_thieves_less_so(world: World, week) -> No
 
 
 def test_a_card_is_of_a_bank_of_its_owners_country(world: World, week) -> None:
-    population = Process(world, 5, Plan()).population
+    population = Process(world, 5, SimulationPlan()).population
     hour = week["time_ms"] // HOUR_MS
     home = population.home(week["customer"], hour)
     bins = population.card_bin(week["customer"], week["card"], hour, home)
@@ -263,7 +265,7 @@ def test_a_card_is_of_a_bank_of_its_owners_country(world: World, week) -> None:
 
 
 def test_customers_differ_by_segment(world: World) -> None:
-    population = Process(world, 5, Plan()).population
+    population = Process(world, 5, SimulationPlan()).population
     who = np.arange(20_000)
     segment = population.segment(who)
     spending, online, *_ = population.habits(who)

@@ -16,13 +16,13 @@ from producer.adaptation import read_log
 from producer.arrivals import Disorder
 from producer.injection_log import InjectionLog
 from producer.injections import Injection
-from producer.progress import DueLabel, Ledger
+from producer.progress import DueLabel, StreamProgress
 from producer.records import columns, event_id_texts, rows
-from producer.simulation import Plan, Process, World, simulate
+from producer.simulation import Process, SimulationPlan, World, simulate
 from producer.stream import MAX_BEHIND_MS, LiveStream
 
 START_MS = 20_700 * 86_400_000 + 59 * 60_000
-PLAN = Plan(customers=200, rate=3.0, prevalence=0.02)
+PLAN = SimulationPlan(customers=200, rate=3.0, prevalence=0.02)
 
 
 class Moment(threading.Event):
@@ -76,13 +76,13 @@ class MemoryWriter:
 
 
 def tell(
-    world: World, folder: Path, start_ms: int, seconds: int, plan: Plan = PLAN
+    world: World, folder: Path, start_ms: int, seconds: int, plan: SimulationPlan = PLAN
 ) -> MemoryWriter:
     moment = Moment(start_ms, start_ms + seconds * 1000)
     writer = MemoryWriter(moment)
-    with Ledger(folder / "producer.db") as ledger:
+    with StreamProgress(folder / "producer.db") as progress:
         LiveStream(
-            Process(world, 7, plan), "w", writer, ledger, folder / "truth",
+            Process(world, 7, plan), "w", writer, progress, folder / "truth",
             transactions="tx", labels="lb", clock=moment.clock, stop=moment,
         ).run()  # fmt: skip
     return writer
@@ -106,7 +106,7 @@ def test_a_restart_repeats_nothing(world: World, tmp_path: Path) -> None:
     first = tell(world, tmp_path, START_MS, 60)
     again = tell(world, tmp_path, START_MS + 60_000, 60)
     set_back = tell(world, tmp_path, START_MS + 30_000, 120)
-    faster = tell(world, tmp_path, START_MS + 150_000, 30, Plan(customers=200, rate=6.0))
+    faster = tell(world, tmp_path, START_MS + 150_000, 30, SimulationPlan(customers=200, rate=6.0))
     ids = [v["event_id"] for w in (first, again, set_back, faster) for v in w.values("tx")]
     assert len(ids) == len(set(ids))
     assert min(len(w.sent) for w in (first, again, set_back, faster)) > 20
@@ -126,9 +126,9 @@ def test_a_stream_far_behind_skips_to_the_present(world: World, tmp_path: Path) 
             moment.stop_ms = moment.now_ms + 60_000
         return moment.now_ms
 
-    with Ledger(tmp_path / "producer.db") as ledger:
+    with StreamProgress(tmp_path / "producer.db") as progress:
         LiveStream(
-            Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+            Process(world, 7, PLAN), "w", writer, progress, tmp_path / "truth",
             transactions="tx", labels="lb", clock=clock, stop=moment,
         ).run()  # fmt: skip
     late = [
@@ -154,7 +154,7 @@ def test_the_truth_is_kept_aside_and_never_sent(world: World, tmp_path: Path) ->
 
 
 def test_labels_are_told_when_they_become_known(world: World, tmp_path: Path) -> None:
-    """Labels wait in the ledger across restarts, and each is told once Kafka is there."""
+    """Labels that are due wait across restarts, and each is told once Kafka is there."""
     first = tell(world, tmp_path, START_MS, 60)
     assert first.values("lb") == []
     later = tell(world, tmp_path, START_MS + 121 * 86_400_000, 30)
@@ -167,15 +167,15 @@ def test_labels_are_told_when_they_become_known(world: World, tmp_path: Path) ->
 
 def test_a_label_is_due_until_kafka_has_it(tmp_path: Path) -> None:
     label = DueLabel(1_000, b"x" * 16, 1, 1)
-    with Ledger(tmp_path / "producer.db") as ledger:
-        ledger.tell("w", 5, [label])
-        assert ledger.due(999) == []
-    with Ledger(tmp_path / "producer.db") as ledger:
-        assert ledger.due(1_000) == [label]
-        ledger.published([label])
-        assert ledger.due(1_000) == []
-        assert ledger.told_until_ms("w") == 5
-        assert ledger.told_until_ms("another") == 0
+    with StreamProgress(tmp_path / "producer.db") as progress:
+        progress.advance("w", 5, [label])
+        assert progress.due(999) == []
+    with StreamProgress(tmp_path / "producer.db") as progress:
+        assert progress.due(1_000) == [label]
+        progress.published([label])
+        assert progress.due(1_000) == []
+        assert progress.sent_until_ms("w") == 5
+        assert progress.sent_until_ms("another") == 0
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 7])
@@ -191,9 +191,9 @@ def test_a_stop_is_obeyed_at_once(world: World, tmp_path: Path, stop_after: int)
             moment.set()
         return moment.now_ms
 
-    with Ledger(tmp_path / "producer.db") as ledger:
+    with StreamProgress(tmp_path / "producer.db") as progress:
         LiveStream(
-            Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+            Process(world, 7, PLAN), "w", writer, progress, tmp_path / "truth",
             transactions="tx", labels="lb", clock=clock, stop=moment,
         ).run()  # fmt: skip
     assert len(writer.sent) == stop_after
@@ -215,9 +215,9 @@ def test_a_run_with_injections_is_told_again_by_its_log(world: World, tmp_path: 
             log.hear(Injection("drift", "inflation", "d", 1.0, began + 30_000, 5))
         return moment.now_ms
 
-    with Ledger(tmp_path / "producer.db") as ledger:
+    with StreamProgress(tmp_path / "producer.db") as progress:
         LiveStream(
-            Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+            Process(world, 7, PLAN), "w", writer, progress, tmp_path / "truth",
             transactions="tx", labels="lb", clock=clock, stop=moment, injections=log,
         ).run()  # fmt: skip
     plan = replace(PLAN, injections=read_log(tmp_path / "injections.jsonl").injections)
@@ -238,9 +238,9 @@ def test_a_disorderly_stream_is_restarted_exactly(world: World, tmp_path: Path) 
     for start_ms, seconds in ((START_MS, 100), (START_MS + 100_000, 100)):
         moment = Moment(start_ms, start_ms + seconds * 1000)
         writer = MemoryWriter(moment)
-        with Ledger(tmp_path / "producer.db") as ledger:
+        with StreamProgress(tmp_path / "producer.db") as progress:
             LiveStream(
-                Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+                Process(world, 7, PLAN), "w", writer, progress, tmp_path / "truth",
                 transactions="tx", labels="lb", clock=moment.clock, stop=moment, disorder=disorder,
             ).run()  # fmt: skip
         sent += [value["event_id"] for value in writer.values("tx")]
@@ -260,9 +260,9 @@ def test_a_fast_clock_tells_more_time(world: World, tmp_path: Path) -> None:
     def fast() -> int:
         return START_MS + (moment.now_ms - START_MS) * 60
 
-    with Ledger(tmp_path / "producer.db") as ledger:
+    with StreamProgress(tmp_path / "producer.db") as progress:
         LiveStream(
-            Process(world, 7, PLAN), "w", writer, ledger, tmp_path / "truth",
+            Process(world, 7, PLAN), "w", writer, progress, tmp_path / "truth",
             transactions="tx", labels="lb", clock=fast, stop=moment, speed=60.0,
         ).run()  # fmt: skip
     times = [event_time_to_ms(value["event_time"]) for value in writer.values("tx")]

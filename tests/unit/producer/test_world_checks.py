@@ -9,20 +9,20 @@ from fraud.contracts.times import DAY_MS
 from producer.events import Campaign, Channel
 from producer.injections import Injection
 from producer.records import columns
-from producer.simulation import Plan, Process, World, simulate
+from producer.simulation import Process, SimulationPlan, World, simulate
 from producer.world_checks import MAX_RAW_AUC, auc, periods_auc, raw_field_aucs, shared_fraud_days
 
 T0 = 20_700 * DAY_MS
 
 
-def told(world: World, plan: Plan, first_day: int, last_day: int):
+def told(world: World, plan: SimulationPlan, first_day: int, last_day: int):
     parts = simulate(world, 7, plan, T0 + first_day * DAY_MS, T0 + last_day * DAY_MS)
     return np.concatenate([part.events for part in parts])
 
 
 @pytest.fixture(scope="module")
 def history(world: World):
-    return told(world, Plan(customers=4_000, prevalence=0.01), 0, 14)
+    return told(world, SimulationPlan(customers=4_000, prevalence=0.01), 0, 14)
 
 
 def test_the_area_under_the_curve_counts_ties_half() -> None:
@@ -32,7 +32,7 @@ def test_the_area_under_the_curve_counts_ties_half() -> None:
 
 
 def test_no_raw_field_alone_tells_fraud(world: World, history) -> None:
-    population = Process(world, 7, Plan()).population
+    population = Process(world, 7, SimulationPlan()).population
     aucs = raw_field_aucs(columns(population, history), history["campaign"] != 0)
     assert max(aucs.values()) <= MAX_RAW_AUC, aucs
     assert aucs["event_id"] == pytest.approx(0.5, abs=0.03)
@@ -40,7 +40,7 @@ def test_no_raw_field_alone_tells_fraud(world: World, history) -> None:
 
 def test_an_entity_id_tells_nothing_once_it_is_shuffled(world: World, history) -> None:
     """What is found in ids is then chance: the measure itself must find nothing in it."""
-    population = Process(world, 7, Plan()).population
+    population = Process(world, 7, SimulationPlan()).population
     ids = columns(population, history)["entity_id"]
     shuffled = [ids[at] for at in np.random.default_rng(7).permutation(len(ids))]
     fraud = history["campaign"] != 0
@@ -55,7 +55,7 @@ def test_friendly_fraud_is_told_by_no_field(world: World, history) -> None:
     online = np.isin(history["channel"], (Channel.WEB, Channel.APP))
     chosen = history[online & (friendly | (history["campaign"] == 0))]
     disputed = chosen["campaign"] != 0
-    population = Process(world, 7, Plan()).population
+    population = Process(world, 7, SimulationPlan()).population
     aucs = raw_field_aucs(columns(population, chosen), disputed)
     count = disputed[len(disputed) // 2 :].sum()
     assert count > 30
@@ -70,12 +70,15 @@ def test_live_looks_like_history_until_it_drifts(world: World, history) -> None:
     """The stream driver by rate against the batch driver by customers, a week of each."""
     rate = len(history) / (14 * 86_400)
     week = history[history["time_ms"] < T0 + 7 * DAY_MS]
-    population = Process(world, 7, Plan()).population
-    plan = Plan(customers=None, rate=rate, prevalence=0.01)
+    population = Process(world, 7, SimulationPlan()).population
+    plan = SimulationPlan(customers=None, rate=rate, prevalence=0.01)
     live = told(world, plan, 21, 28)
     assert periods_auc(population, week, live, 7) == pytest.approx(0.5, abs=0.03)
     drift = Injection("drift", "inflation", "d", 1.0, T0, 60)
     drifted = told(
-        world, Plan(customers=None, rate=rate, prevalence=0.01, injections=(drift,)), 21, 28
+        world,
+        SimulationPlan(customers=None, rate=rate, prevalence=0.01, injections=(drift,)),
+        21,
+        28,
     )
     assert periods_auc(population, week, drifted, 7) > 0.53
