@@ -1,6 +1,6 @@
-"""Bring the indexes of past days to what this version makes of a document.
+"""Bring the indexes of past days to the settings and templates of now.
 
-An index of a day that was made by an earlier version, or while personal values were in clear, is
+An index of a day that was made by an earlier template, or while personal values were in clear, is
 copied document by document into a new one, and then replaced by it in one step. Its name is an alias
 of the new one from then on, so that nobody who reads or writes notices; searches see each document
 once at any time. While it is copied nothing is written to it: the indexer waits and catches up. An
@@ -13,7 +13,6 @@ time is over, its maker was killed: the indexer says so in there, lets the old i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,13 +23,12 @@ from opensearchpy.helpers import scan
 
 from fraud.contracts.errors import Backpressure
 from fraud.contracts.personal import mask
-from fraud.contracts.transaction import DECISION_FIELD, PERSONAL_FIELDS, event_time_to_ms
+from fraud.contracts.transaction import DECISION_FIELD, PERSONAL_FIELDS
 from fraud.runtime.clock import Clock
 from fraud.security.pseudonyms import Pseudonyms, is_pseudonym
 from indexer.bulk import Bulk, Write
 from indexer.documents import (
     ALIAS,
-    DECISION_MS,
     EMAIL_DOMAIN,
     MIGRATED,
     Document,
@@ -46,8 +44,6 @@ _HELD_MS: Final = 300_000
 """How long a killed migration keeps an index from being written; longer than any batch takes."""
 _RENEWED_MS: Final = 30_000
 _UNTIL: Final = "copying_until_ms"
-_MASKED: Final = re.compile(r".?\*\*\*(@.*)?")
-"""An e-mail address as version 1 wrote it."""
 _log = structlog.get_logger("indexer")
 
 
@@ -192,36 +188,26 @@ def due(client: OpenSearch, *, clear: bool, everything: bool = False) -> list[Du
 
 
 def upgraded(body: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
-    """Return a document as this version would have written it, as far as what it holds allows.
+    """Return a document with its personal values as hashes, unless they may be clear.
 
-    Personal values become hashes, unless they may be clear; a mask stays a mask. What is as it
-    should be stays so: doing it again changes nothing.
+    Hashes stay as they are: doing it again changes nothing.
     """
-    body = {name: value for name, value in body.items() if name != "indexed_at"}
+    body = dict(body)
     email = body.get("email_address")
     if isinstance(email, str) and not is_pseudonym(email) and (domain := email_domain(email)):
         body[EMAIL_DOMAIN] = domain
     for name in PERSONAL_FIELDS & body.keys():
         value = body[name]
-        if (
-            isinstance(value, str)
-            and not is_pseudonym(value)
-            and not (name == "email_address" and _MASKED.fullmatch(value))
-        ):
+        if isinstance(value, str) and not is_pseudonym(value):
             body[name] = pseudonyms.indexed(name, value)
     place(body, clear=pseudonyms.clear)
     decision = body.get(DECISION_FIELD)
-    if isinstance(decision, dict):
-        decision = {"lists": [], **decision}
-        if not pseudonyms.clear:
-            decision["reasons"] = [
-                reason | {"text": mask(reason["text"])} if reason.get("text") else reason
-                for reason in decision.get("reasons", [])
-            ]
-        scored_at, source = decision.get("scored_at"), decision.get("source", {})
-        if scored_at and "timestamp_ms" in source:
-            body[DECISION_MS] = max(0, event_time_to_ms(scored_at) - source["timestamp_ms"])
-        body[DECISION_FIELD] = decision
+    if isinstance(decision, dict) and not pseudonyms.clear:
+        reasons = [
+            reason | {"text": mask(reason["text"])} if reason.get("text") else reason
+            for reason in decision.get("reasons", [])
+        ]
+        body[DECISION_FIELD] = decision | {"reasons": reasons}
     return body
 
 

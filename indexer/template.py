@@ -24,7 +24,7 @@ from indexer.documents import (
 
 VERSION: Final = 2
 """Raised by one whenever a template or what documents hold changes; a cluster never goes back to a
-lower one. `indexer.migration` says what becomes of documents of earlier versions."""
+lower one. `indexer.migration` copies the days of an earlier one into new indexes."""
 
 MAX_FIELDS: Final = 500
 """Fields of an index, over twice what the mapping and all features take: new features may come

@@ -1,8 +1,6 @@
-"""Documents of an earlier version become those of this one."""
+"""Documents that were written in clear become those of an index without personal values."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import orjson
 
@@ -13,23 +11,6 @@ from tests.support.builders import a_processed, a_record
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
 CLEAR = Pseudonyms(b"k" * 32, clear=True)
-
-
-def of_version_1() -> dict[str, Any]:
-    """What version 1 made of `a_processed()`."""
-    body = to_document(a_processed(), CLEAR).body
-    for name in ("customer_name", "billing_street", "phone", "email_domain", "decision_ms"):
-        del body[name]
-    body["fd"] = {name: value for name, value in body["fd"].items() if name != "lists"}
-    return body | {"email_address": "j***@lynch.org", "indexed_at": "2026-03-01T00:00:01.000Z"}
-
-
-def test_a_document_of_version_1_becomes_what_it_would_be_today() -> None:
-    """But for what it did not hold, and an address that is masked already."""
-    today = to_document(a_processed(), PSEUDONYMS).body
-    for name in ("customer_name", "billing_street", "phone"):
-        del today[name]
-    assert upgraded(of_version_1(), PSEUDONYMS) == today | {"email_address": "j***@lynch.org"}
 
 
 def test_values_in_clear_become_hashes() -> None:
