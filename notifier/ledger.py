@@ -91,25 +91,6 @@ PRAGMA user_version = 2;
 _VERSION: Final = 2
 _BATCH: Final = 2000
 
-_FROM_1: Final = """
-BEGIN IMMEDIATE;
-ALTER TABLE alerts RENAME TO alerts_of_1;
-DROP INDEX IF EXISTS alerts_due;
-DROP INDEX IF EXISTS alerts_closed;
-CREATE TABLE alerts (
-    number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, entity BLOB, alert TEXT,
-    severity TEXT NOT NULL, decided_ms INTEGER, recorded_ms INTEGER NOT NULL, closed_ms INTEGER
-);
-INSERT INTO alerts (number, key, entity, alert, severity, recorded_ms, closed_ms)
-    SELECT number, key, CASE WHEN state = 'sent' THEN NULL ELSE substr(key, 1, 16) END, alert,
-        'medium', recorded_ms, CASE WHEN state = 'sent' THEN closed_ms END
-    FROM alerts_of_1;
-DROP TABLE alerts_of_1;
-PRAGMA user_version = 2;
-COMMIT;
-"""
-"""What the first version had pending or refused has no deliveries yet: see `Ledger.adopt`."""
-
 
 class LedgerInUse(Exception):
     """Another notifier has the ledger open."""
@@ -224,8 +205,6 @@ class Ledger:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > _VERSION:
             raise RuntimeError(f"{path} was written by a later version of the notifier")
-        if version == 1:
-            self._db.executescript(_FROM_1)
         self._db.executescript(_SCHEMA)
         self._db.execute("PRAGMA foreign_keys = ON")
 
@@ -303,25 +282,6 @@ class Ledger:
             " VALUES (?, ?, 'waiting', ?)",
             [(alert, destination, now_ms) for destination in ids],
         )
-
-    def adopt(self, recipients: Callable[[Alert], Sequence[str]], *, now_ms: int) -> int:
-        """Return deliveries to what the first version of the ledger had not sent yet.
-
-        Returns:
-            How many alerts there were.
-        """
-        with self._change():
-            rows = self._db.execute(
-                "SELECT number, alert FROM alerts WHERE alert IS NOT NULL"
-                " AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.alert = alerts.number)"
-                " ORDER BY number"
-            ).fetchall()
-            for number, text in rows:
-                ids = recipients(Alert.model_validate_json(text))
-                self._deliver(number, ids, now_ms)
-                if not ids:
-                    self._close(number, now_ms)
-        return len(rows)
 
     def _close(self, alert: int, now_ms: int) -> None:
         self._db.execute(

@@ -123,7 +123,9 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
                 f"{error}; stop it first, or set another STATE_DIR", exit_code=1
             ) from None
         ledger = stack.enter_context(Ledger(path))
-        _take_over(ledger, routing, clock)
+        abandoned = ledger.abandon(list(routing.destinations), now_ms=clock())
+        if abandoned:
+            _log.error("notifier.destination_removed", alerts_dead_lettered=abandoned)
         deliveries = [
             Delivery(
                 stack.enter_context(Ledger(path)),
@@ -162,13 +164,3 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
         )
         consume(source, recorder.read, recorder, stop, service=_SERVICE)
         _log.info("notifier.stopping")
-
-
-def _take_over(ledger: Ledger, routing: Routing, clock: Clock) -> None:
-    """Bring what an earlier run left in line with who is there now."""
-    adopted = ledger.adopt(routing.recipients, now_ms=clock())
-    if adopted:
-        _log.info("notifier.alerts_adopted", count=adopted)
-    abandoned = ledger.abandon(list(routing.destinations), now_ms=clock())
-    if abandoned:
-        _log.error("notifier.destination_removed", alerts_dead_lettered=abandoned)

@@ -39,7 +39,6 @@ _RENEWALS: Final = 3
 """In a lease."""
 _BUSY_S: Final = 5.0
 _SCHEMA: Final = """
-DROP TABLE IF EXISTS answers;       -- of versions that kept them in clear
 CREATE TABLE IF NOT EXISTS sealed_answers (
     caller TEXT NOT NULL,           -- id of the API key
     key TEXT NOT NULL,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import stat
 from pathlib import Path
 
@@ -218,35 +217,3 @@ def test_a_ledger_of_a_later_version_is_left_alone(pipeline: AlertPipeline) -> N
     pipeline.ledger._db.execute("PRAGMA user_version = 99")
     with pytest.raises(RuntimeError, match="later version"):
         Ledger(pipeline.path)
-
-
-def test_a_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
-    """What it had sent stays sent, what it had pending or refused is told; once, and of any size."""
-    path = tmp_path / "notifier.db"
-    old = sqlite3.connect(path)
-    old.executescript(
-        """CREATE TABLE alerts (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE,
-        state TEXT NOT NULL, alert TEXT, tries INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL,
-        recorded_ms INTEGER NOT NULL, closed_ms INTEGER, problem TEXT);
-        CREATE INDEX alerts_due ON alerts (due_ms, number) WHERE state = 'pending';
-        CREATE INDEX alerts_closed ON alerts (closed_ms) WHERE state = 'sent';
-        PRAGMA user_version = 1;"""
-    )
-    for number, state in enumerate(("sent", "pending", "failed"), 1):
-        keyed = an_alert(number, f"entity-{number}")
-        exclude = {"outcome", "severity", "lists"}
-        text = None if state == "sent" else keyed.alert.model_dump_json(exclude=exclude)
-        closed_ms = 5 if state == "sent" else None
-        old.execute(
-            "INSERT INTO alerts (key, state, alert, due_ms, recorded_ms, closed_ms)"
-            " VALUES (?, ?, ?, 0, 0, ?)",
-            (keyed.key, state, text, closed_ms),
-        )
-    old.commit()
-    old.close()
-    pipeline = AlertPipeline(tmp_path)
-    assert pipeline.ledger.adopt(lambda _: [TEAM], now_ms=pipeline.now_ms) == 2
-    assert pipeline.ledger.adopt(lambda _: [TEAM], now_ms=pipeline.now_ms) == 0
-    assert pipeline.record(1, 2, 3) == 0
-    pipeline.compose()
-    assert pipeline.pending() == [["evt-2"], ["evt-3"]]
