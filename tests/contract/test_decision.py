@@ -20,7 +20,7 @@ from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import to_document
 from indexer.template import mapping
 from tests.support.builders import a_record, a_value
-from tests.unit.decision.test_engine import a_batch, a_list, an_engine, rules
+from tests.support.deciding import a_batch, a_list, an_engine, rules
 
 
 def declared(declaration: type[BaseModel] = Decision, above: str = "") -> Iterator[str]:

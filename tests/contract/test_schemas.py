@@ -21,7 +21,7 @@ from fraud.contracts.rules import RuleSet
 from fraud.contracts.topics import TOPICS
 from fraud.contracts.transaction import decode
 from tests.support.builders import a_value
-from tests.unit.contracts.test_transaction import REFUSED
+from tests.support.refused import REFUSED
 
 EXAMPLES = sorted(EXAMPLE_FOLDER.glob("*/*.json"))
 

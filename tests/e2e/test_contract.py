@@ -13,8 +13,8 @@ from kafka import KafkaConsumer, KafkaProducer
 
 from fraud.contracts.json_schema import EXAMPLE_FOLDER
 from fraud.contracts.transaction import FIELDS
+from tests.support.refused import REFUSED
 from tests.support.stack import Stack, get_json, wait_for
-from tests.unit.contracts.test_transaction import REFUSED
 
 EXAMPLES = EXAMPLE_FOLDER / "transaction"
 

@@ -28,8 +28,8 @@ from fraud.features.packing import Packed, pack
 from fraud.features.replay import replay
 from fraud.features.vector import FEATURE_NAMES, vectors
 from scoring_api.history import Processed, RecentHistory
-from tests.parity.test_features import EDGES_MS, VALUES, assert_same_bits
 from tests.support.builders import START_MS, a_registry
+from tests.support.edges import EDGES_MS, VALUES, assert_same_bits
 from tests.support.naive import NaiveStream
 
 pytestmark = [pytest.mark.flink, pytest.mark.slow]

@@ -24,7 +24,7 @@ from fraud.decision.rule_sets import shipped
 from fraud.features.packing import pack
 from model.registry import Registry
 from tests.support.builders import Memory, a_record, a_registry, a_value
-from tests.unit.contracts.test_transaction import REFUSED
+from tests.support.refused import REFUSED
 
 pytestmark = [pytest.mark.flink, pytest.mark.slow]
 

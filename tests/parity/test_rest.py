@@ -30,8 +30,8 @@ from fraud.runtime.clock import system_clock
 from model.registry import Registry
 from scoring_api.history import RecentHistory, read_processed
 from scoring_api.scoring import Scoring
+from tests.support.boosters import train_booster
 from tests.support.builders import START_MS, a_record
-from tests.unit.model.conftest import train_booster
 
 _OF_THE_MOMENT = ("scored_at", "frauddetector_time", "proc_time", "ttdf", "source")
 

@@ -47,8 +47,8 @@ from fraud.security.pseudonyms import Pseudonyms
 from indexer.documents import to_document
 from indexer.sink import Sink
 from tests.support.builders import START_MS, a_decision, a_registry
+from tests.support.exports import write_export
 from tests.support.processes import until
-from tests.unit.afd.test_translation import write_export
 
 pytestmark = pytest.mark.service
 

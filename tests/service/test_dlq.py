@@ -20,8 +20,8 @@ from fraud.contracts import dead_letter
 from fraud.contracts.transaction import decode
 from fraud.security.audit import AuditLog
 from fraudstream.cli import app
-from tests.service.test_producer import environment, make_topics, read_all
 from tests.support.builders import a_record
+from tests.support.command_line import environment, make_topics, read_all
 
 pytestmark = pytest.mark.service
 

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from typer.testing import CliRunner
 
 from devstack.ports import free_ports
 from fraud.contracts.errors import Backpressure
-from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.clock import system_clock
 from fraud.runtime.settings import OpenSearchSettings
 from fraud.security.pseudonyms import Pseudonyms
 from fraudstream.cli import app
@@ -43,12 +42,12 @@ from indexer.documents import (
 )
 from indexer.migration import MigrationFailed, due
 from indexer.retention import ClockDoubted, delete_expired, find_expired
-from indexer.sink import Sink
 from indexer.template import DEAD_LETTER_INDEX, VERSION
 from tests.support.builders import START_MS, a_processed
 from tests.support.faulty import FaultyProxy
 from tests.support.gate import Gate
 from tests.support.processes import OutputTopic, ServiceProcess, until
+from tests.support.sinks import a_sink
 
 pytestmark = pytest.mark.service
 
@@ -137,11 +136,6 @@ class World:
     def events(self, numbers: Iterable[int]) -> list[bytes]:
         """Make records whose event_ids no other test has."""
         return [self.decided([number], event_id=f"{self.input}-{number}")[0] for number in numbers]
-
-
-def a_sink(url: str, clock: Clock = system_clock) -> Sink:
-    client = connect(OpenSearchSettings(opensearch_url=url))
-    return Sink(client, clock=clock, rng=random.Random(1), shards=1, replicas=0)
 
 
 @pytest.fixture
@@ -448,7 +442,7 @@ def test_a_migration_that_fails_leaves_the_day_as_it_was(world: World) -> None:
 _KILLED: Final = """
 import os, signal, sys
 from fraud.security.pseudonyms import Pseudonyms
-from tests.service.test_indexer import a_sink
+from tests.support.sinks import a_sink
 a_sink(sys.argv[1]).migrate(sys.argv[2], Pseudonyms(b"k" * 32), lambda _: os.kill(os.getpid(), signal.SIGKILL))
 """
 

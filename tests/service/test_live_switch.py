@@ -33,12 +33,12 @@ from fraud.policy.editor import PolicyEditor
 from fraud.policy.follower import PolicyFollower, SeenPublisher
 from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
-from tests.conftest import FlinkCluster
-from tests.service.test_flink_job import Job, python_workers
-from tests.service.test_scoring_api import Api, api, until
+from tests.support.api_processes import Api, api, until
+from tests.support.boosters import train_booster
 from tests.support.builders import a_record, a_value
 from tests.support.editing import an_editor
-from tests.unit.model.conftest import train_booster
+from tests.support.jobs import Job, python_workers
+from tests.support.servers import FlinkCluster
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
 

@@ -30,9 +30,8 @@ from fraud.kafka.range_reader import CannotRead, Stopped, TopicSpan
 from fraud.runtime.settings import KafkaSettings
 from fraudstream.cli import app
 from model.registry import Registry
-from tests.service.test_producer import environment, make_topics
-from tests.service.test_rules_commands import Analyst
 from tests.support.builders import an_amount_booster
+from tests.support.command_line import Analyst, environment, make_topics
 from tests.support.past import World, decided, transactions, two_rules
 
 pytestmark = pytest.mark.service

@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 from rich.console import Console
 
 from devstack import artifacts
@@ -28,6 +28,7 @@ from devstack.ports import free_ports
 from devstack.process import running
 from devstack.servers.kafka import kafka as kafka_service
 from fraud.contracts.transaction import decode
+from tests.support.command_line import environment, make_topics, read_all
 
 pytestmark = pytest.mark.service
 
@@ -40,43 +41,6 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.1)
-
-
-def environment(bootstrap: str, folder: Path, name: str, **more: str) -> dict[str, str]:
-    """Give each test topics of its own on the shared broker."""
-    return os.environ | {
-        "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
-        "STATE_DIR": str(folder),
-        "TOPIC_TRANSACTIONS": f"{name}-transactions",
-        "TOPIC_PROCESSED_TRANSACTIONS": f"{name}-processed",
-        "TOPIC_TRANSACTIONS_DLQ": f"{name}-dlq",
-        "TOPIC_LABELS": f"{name}-labels",
-        "TOPIC_FRAUD_CONTROL": f"{name}-control",
-        **more,
-    }
-
-
-def make_topics(env: dict[str, str]) -> None:
-    subprocess.run([sys.executable, "-m", "fraud.kafka.topics"], env=env, check=True, timeout=60)
-
-
-def read_all(bootstrap: str, topic: str) -> list:
-    """Read a topic from its first to its present end, with kafka-python."""
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, consumer_timeout_ms=10_000)
-    try:
-        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
-        ends = consumer.end_offsets(partitions)
-        consumer.assign(partitions)
-        consumer.seek_to_beginning()
-        out: list = []
-        wanted = sum(ends.values())
-        for record in consumer:
-            out.append(record)
-            if len(out) >= wanted:
-                break
-        return out
-    finally:
-        consumer.close()
 
 
 @contextmanager

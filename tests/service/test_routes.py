@@ -27,7 +27,8 @@ from fraud.security.pseudonyms import KEY_FILE, Pseudonyms, kept_key
 from indexer.bulk import connect
 from indexer.documents import to_document
 from indexer.sink import Sink
-from tests.service.test_scoring_api import Topic, a_registry, api, settings_of, until
+from tests.support.api_processes import Topic, api, settings_of, until
+from tests.support.boosters import a_trained_registry
 from tests.support.builders import START_MS, a_record
 from tests.support.decisions import processed_records
 
@@ -55,7 +56,7 @@ def env(
     labels: str,
     opensearch: str,
 ) -> dict[str, str]:
-    registry = a_registry(tmp_path_factory.mktemp("registry"))
+    registry = a_trained_registry(tmp_path_factory.mktemp("registry"))
     places = {"OPENSEARCH_URL": opensearch, "TOPIC_LABELS": labels}
     return settings_of(topic, registry, tmp_path) | places
 

@@ -13,10 +13,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from fraudstream.cli import app
-from tests.service.test_producer import environment, make_topics
+from tests.support.command_line import Analyst, environment, make_topics
 
 pytestmark = pytest.mark.service
 
@@ -35,23 +33,6 @@ id = "R2_score"
 when = "$score >= 940"
 outcome = "block"
 """
-
-
-class Analyst:
-    """Runs `fraudstream` as a person would."""
-
-    def __init__(self, env: dict[str, str]) -> None:
-        self._env = env
-
-    def run(self, *arguments: str | Path, code: int = 0) -> str:
-        """Run a command, expect its exit code, and give all that it said."""
-        made = CliRunner().invoke(app, [str(one) for one in arguments], env=self._env)
-        assert made.exit_code == code, made.output
-        return made.output
-
-    def versions(self) -> dict[str, str]:
-        rows = orjson.loads(self.run("rules", "list", "--json"))
-        return {row["version"]: row["status"] for row in rows}
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ from scoring_api.routes.lists import list_routes
 from scoring_api.routes.models import model_routes
 from scoring_api.routes.rules import rule_routes
 from scoring_api.scoring import Scoring
+from tests.support.boosters import train_booster
 from tests.support.editing import PSEUDONYMS
 from tests.support.fakes import NOW_MS, an_engine
 
@@ -161,7 +162,5 @@ class AnApi:
 
     def with_models(self) -> None:
         """Put a model into the registry."""
-        from tests.unit.model.conftest import train_booster
-
         scale = ScoreScale([0.0, 1.0], [0.0, 1000.0])
         self.registry.add("fraud", train_booster(), scale, metrics={"auc": 0.9}, training={})

@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 
 from fraud.contracts.times import DAY_MS, HOUR_MS, utc_text
+from model.datasets import ColumnMapping, Dataset
+from model.examples import History, MappedDataset, read_history
 
 START_MS = 1_772_323_200_000
 
@@ -50,3 +52,9 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Write rows as JSON lines."""
     path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     return path
+
+
+def read_rows(path: Path, rows: list[dict[str, Any]]) -> History:
+    dataset = Dataset(write_rows(path / "rows.jsonl", rows))
+    mapping = ColumnMapping({name: name for name in dataset.columns()})
+    return read_history([MappedDataset(dataset, mapping)])

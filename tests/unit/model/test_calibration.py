@@ -10,7 +10,7 @@ from fraud.contracts.decision import ModelRef
 from fraud.decision.scale import ScoreScale
 from model.calibration import Platt, fit, fold_in
 from model.scorer import XGBoostScorer
-from tests.unit.model.conftest import rows
+from tests.support.boosters import rows
 
 REF = ModelRef(name="test", version="0")
 

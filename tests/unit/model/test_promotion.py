@@ -17,8 +17,7 @@ from model.examples import History
 from model.promotion import PromotionRefused, check
 from model.registry import LATER_FILE, ModelAltered, ModelMismatch, Registry
 from model.training import Trained, TrainingConfig, measurable, period_of, train
-from tests.support.histories import labelled_rows
-from tests.unit.model.test_training import read
+from tests.support.histories import labelled_rows, read_rows
 
 CONFIG = TrainingConfig(
     min_rounds=20, max_rounds=40, patience=15, search=0, baseline=False, resamples=40
@@ -27,7 +26,7 @@ CONFIG = TrainingConfig(
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:
-    return read(tmp_path_factory.mktemp("history"), labelled_rows())
+    return read_rows(tmp_path_factory.mktemp("history"), labelled_rows())
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from model.registry import (
     NoSuchModel,
     Registry,
 )
-from tests.unit.model.conftest import rows, train_booster
+from tests.support.boosters import rows, train_booster
 
 
 @pytest.fixture

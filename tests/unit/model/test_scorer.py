@@ -13,7 +13,7 @@ from fraud.decision.scale import ScoreScale
 from fraud.decision.scorer import Scorer
 from fraud.features.vector import FEATURE_NAMES
 from model.scorer import XGBoostScorer
-from tests.unit.model.conftest import rows
+from tests.support.boosters import rows
 
 
 @pytest.fixture

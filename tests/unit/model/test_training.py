@@ -19,7 +19,7 @@ from model.datasets import ColumnMapping, Dataset
 from model.examples import UNKNOWN, History, MappedDataset, feature_rows, read_history
 from model.scorer import XGBoostScorer
 from model.training import RAW_FEATURES, TooFewLabels, Trained, TrainingConfig, split, train
-from tests.support.histories import labelled_rows, write_rows
+from tests.support.histories import labelled_rows, read_rows, write_rows
 
 CONFIG = TrainingConfig(
     min_rounds=30, max_rounds=60, patience=15, search=0, baseline=False, resamples=10
@@ -27,16 +27,10 @@ CONFIG = TrainingConfig(
 SEARCHING = replace(CONFIG, search=3)
 
 
-def read(path: Path, rows: list[dict[str, Any]]) -> History:
-    dataset = Dataset(write_rows(path / "rows.jsonl", rows))
-    mapping = ColumnMapping({name: name for name in dataset.columns()})
-    return read_history([MappedDataset(dataset, mapping)])
-
-
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     rows = labelled_rows(labelled_share=0.9, delay_days=2)
-    return read(tmp_path_factory.mktemp("history"), rows)
+    return read_rows(tmp_path_factory.mktemp("history"), rows)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +103,7 @@ def test_same_data_and_seed_give_the_same_bytes(
     tmp_path: Path, history: History, matrix: NDArray[np.float32], trained: Trained
 ) -> None:
     first = trained
-    again = read(tmp_path, labelled_rows(labelled_share=0.9, delay_days=2))
+    again = read_rows(tmp_path, labelled_rows(labelled_share=0.9, delay_days=2))
     second = train(again, feature_rows(again), CONFIG)
     assert second.booster == first.booster
     assert second.training == first.training
@@ -271,7 +265,7 @@ def test_the_delay_of_the_file_is_what_is_left_out(tmp_path: Path) -> None:
     """A longer delay leaves out more, and never turns into fraud or its absence."""
     left_out = []
     for delay_days in (0, 3, 6):
-        history = read(tmp_path, labelled_rows(delay_days=delay_days))
+        history = read_rows(tmp_path, labelled_rows(delay_days=delay_days))
         parts = split(history, CONFIG)
         left_out.append(parts.known_later)
         known_from = parts.trained_at_ms - delay_days * DAY_MS

@@ -18,7 +18,7 @@ from producer.progress import StreamProgress
 from producer.records import columns, rows
 from producer.simulation import Process, SimulationPlan, World, simulate
 from producer.stream import LiveStream
-from tests.unit.producer.test_stream import MemoryWriter, Moment
+from tests.support.moments import MemoryWriter, Moment
 
 START_MS = 20_700 * 86_400_000 + 12 * 3_600_000
 PLAN = SimulationPlan(customers=600, rate=2.0, prevalence=0.2)

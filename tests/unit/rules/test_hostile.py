@@ -11,8 +11,8 @@ import pytest
 
 from fraud.rules import ExpressionError, compile_expression
 from fraud.rules.functions import FUNCTIONS
+from tests.support.expressions import ADDED, MISSING, PRECEDENCE, REFERENCE
 from tests.support.rows import VARIABLES, Rows
-from tests.unit.rules.test_reference import ADDED, MISSING, PRECEDENCE, REFERENCE
 
 INPUTS: Final = 10_000
 VALID: Final = [text for text, _ in REFERENCE + PRECEDENCE + ADDED + MISSING]
