@@ -28,7 +28,7 @@ from afd.translation import NotTranslated
 from afd.variables import Variables
 from fraud.contracts.errors import InvalidMessage
 from fraud.decision.rule_sets import InvalidRules
-from fraud.kafka.control import CannotPublish
+from fraud.kafka.sync_producer import CannotPublish
 from fraud.policy.editor import Conflict, NoSuch, PolicyEditor, Publisher
 from fraud.policy.follower import PolicyUnread
 from fraud.runtime.clock import Clock, system_clock

@@ -83,7 +83,8 @@ def _make(settings: Settings, found: Plan) -> str | None:
     from afd.exports import take_over
     from fraud.contracts.errors import InvalidMessage
     from fraud.decision.rule_sets import InvalidRules
-    from fraud.kafka.control import CannotPublish, ControlPublisher
+    from fraud.kafka.control import ControlPublisher
+    from fraud.kafka.sync_producer import CannotPublish
     from fraud.policy.editor import PolicyEditor
     from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
     from fraud.security.audit import AuditLog, Author, at_the_command_line

@@ -384,8 +384,7 @@ def _replay(
             ):  # fmt: skip
                 break
             done["sent"] += 1
-        while writer.flush(0.5) and not stop.is_set():
-            pass
+        writer.drain(stop)
     return done
 
 

@@ -47,7 +47,8 @@ def policy_session() -> Iterator[PolicySession]:
     from fraud.contracts.errors import InvalidMessage
     from fraud.decision.rule_files import RuleFileError
     from fraud.decision.rule_sets import InvalidRules
-    from fraud.kafka.control import CannotPublish, ControlPublisher
+    from fraud.kafka.control import ControlPublisher
+    from fraud.kafka.sync_producer import CannotPublish
     from fraud.policy.editor import Conflict, NoSuch, PolicyEditor
     from fraud.policy.entry_files import EntryFileError
     from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher

@@ -121,8 +121,7 @@ def replay(
             )
             bars.update(sending, completed=summary.sent + summary.labels)
             # Kafka may be away for a while; Ctrl-C ends the waiting.
-            while writer.flush(0.5) and not stop.is_set():
-                pass
+            writer.drain(stop)
     except DatasetError as error:
         raise failing(str(error)) from None
     except WriterError as error:

@@ -43,8 +43,8 @@ def _settings() -> KafkaSettings:
 def _in_one_line() -> Iterator[None]:
     """Say in one line what is not as needed (exit code 2), or that Kafka does not answer (1)."""
     from fraud.contracts.errors import InvalidMessage
-    from fraud.kafka.control import CannotPublish
     from fraud.kafka.range_reader import CannotRead
+    from fraud.kafka.sync_producer import CannotPublish
 
     try:
         yield

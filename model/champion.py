@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.decision import ModelRef
-from fraud.kafka.control import CannotPublish, ControlPublisher
+from fraud.kafka.control import ControlPublisher
+from fraud.kafka.sync_producer import CannotPublish
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.state import PolicyState
 from fraud.runtime.lifecycle import load_settings

@@ -408,7 +408,7 @@ def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:
 @contextmanager
 def _user_errors() -> Iterator[None]:
     """End with one clear line, exit code 2, when files, labels or models are not as needed."""
-    from fraud.kafka.control import CannotPublish
+    from fraud.kafka.sync_producer import CannotPublish
     from model.datasets import DatasetError
     from model.registry import ModelError
 

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from fraud.contracts.errors import ErrorCode, InvalidMessage, NotReady
 from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.async_producer import NotPublished
-from fraud.kafka.control import CannotPublish
+from fraud.kafka.sync_producer import CannotPublish
 from fraud.policy.editor import Conflict, NoSuch
 from fraud.policy.follower import PolicyUnread
 from fraud.security.api_keys import MAX_KEYS, KeyNameTaken, LastAdminKey, NoSuchKey, TooManyKeys

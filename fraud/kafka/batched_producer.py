@@ -154,6 +154,11 @@ class KafkaWriter:
         """
         return int(self._producer.flush(timeout_s))
 
+    def drain(self, stop: threading.Event) -> None:
+        """Wait for all acknowledgements, however long Kafka is away, until `stop` is set."""
+        while self._producer.flush(0.5) and not stop.is_set():
+            pass
+
     def __len__(self) -> int:
         """Count records handed over and not acknowledged."""
         return len(self._producer)

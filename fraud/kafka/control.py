@@ -5,21 +5,18 @@ A document is taken up by who uses it, which may refuse it; then the last good o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 from types import MappingProxyType
 from typing import Final
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka import Message as KafkaMessage
 
 from fraud.contracts.control import ControlDocument, decode_control, read_key
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.topics import Topic
-from fraud.kafka import clients
 from fraud.kafka.group_consumer import Message
+from fraud.kafka.sync_producer import SyncProducer
 from fraud.kafka.topic_follower import Feed, TopicReplaced
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.metrics import CONTROL_REFUSED, CONTROL_SWITCH_SECONDS
@@ -40,10 +37,6 @@ class Refused(Exception):
 
 class Void(Exception):
     """A document is not in force, by what all its readers agree on; nothing is wrong with it."""
-
-
-class CannotPublish(Exception):
-    """The broker did not take a document; the text says why."""
 
 
 class ControlFollower:
@@ -173,8 +166,8 @@ class ControlFollower:
         )
 
 
-class ControlPublisher:
-    """Writes control documents.
+class ControlPublisher(SyncProducer):
+    """Write control documents.
 
     Args:
         settings: How to reach Kafka, and the topic's physical name.
@@ -182,57 +175,13 @@ class ControlPublisher:
     """
 
     def __init__(self, settings: KafkaSettings, timeout_s: float = 10.0) -> None:
-        self._topic = settings.topic(Topic.CONTROL)
-        self._servers = settings.kafka_bootstrap_servers
-        self._timeout_s = timeout_s
-        self._producer = clients.producer(
-            settings.librdkafka(),
-            {
-                "message.timeout.ms": int(timeout_s * 1000),
-                "linger.ms": 0,
-                # Errors rise from the calls.
-                "log_level": 0,
-            },
-        )
-
-    def check(self) -> None:
-        """Look whether documents can be written, before anything is changed elsewhere.
-
-        Raises:
-            CannotPublish: No broker answers, or it has no such topic.
-        """
-        try:
-            topics = self._producer.list_topics(timeout=_CALL_S).topics
-        except KafkaException as error:
-            raise self._cannot(error.args[0].name()) from None
-        if self._topic not in topics:
-            raise CannotPublish(clients.no_topic(self._servers, self._topic))
+        super().__init__(settings, Topic.CONTROL, timeout_s)
 
     def publish(self, document: ControlDocument) -> None:
         """Write a document; it is on the topic when this returns.
 
         Raises:
             CannotPublish: The broker did not acknowledge it.
-            InvalidMessage: A part of its key is no such.
+            InvalidMessage: A part of its key is malformed.
         """
-        problems: list[str] = []
-
-        def told(error: KafkaError | None, _message: KafkaMessage) -> None:
-            if error is not None:
-                problems.append(error.name())
-
-        key, value = document.key, document.value
-        try:
-            self._producer.produce(self._topic, value, key, on_delivery=told)
-        except KafkaException as error:
-            raise self._cannot(error.args[0].name()) from None
-        except BufferError:
-            raise self._cannot("its queue is full") from None
-        until_s = time.monotonic() + self._timeout_s + 1
-        while self._producer.flush(0.1) and time.monotonic() < until_s:
-            pass
-        if problems or len(self._producer):
-            raise self._cannot(*problems)
-
-    def _cannot(self, code: str = "no answer") -> CannotPublish:
-        return CannotPublish(clients.unreachable(self._servers, code))
+        self.send(document.key, document.value)

@@ -15,7 +15,7 @@ from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.topics import Topic
 from fraud.decision.scale import ScoreScale
 from fraud.kafka.async_producer import NotPublished
-from fraud.kafka.control import CannotPublish
+from fraud.kafka.sync_producer import CannotPublish
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.state import PolicyState
 from fraud.security.api_keys import KeyStore, Role

@@ -13,8 +13,9 @@ from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import REGISTRY
 
 from fraud.contracts.control import ControlDocument, decode_control
-from fraud.kafka.control import CannotPublish, ControlFollower, ControlPublisher, Refused, Void
+from fraud.kafka.control import ControlFollower, ControlPublisher, Refused, Void
 from fraud.kafka.group_consumer import Message
+from fraud.kafka.sync_producer import CannotPublish
 from fraud.kafka.topic_follower import Position, TopicReplaced
 from fraud.runtime.settings import KafkaSettings
 
