@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import prometheus_client
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from dashboards import saved_objects
 from fraud.contracts.dead_letter import CUT_HEADERS, HEADERS
+from fraud.contracts.decision import Decision, DecisionField, Outcome, fields_of
 from fraud.contracts.topics import TOPICS
 from fraud.contracts.transaction import FIELDS
 from fraud.features.catalogue import FEATURES, KEYS
@@ -89,6 +90,16 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+_TYPE_NAMES: Final[Mapping[Any, str]] = {
+    dict[str, float | None]: "object of numbers or null",
+    dict[str, int]: "object of integers",
+    dict[str, str]: "object of texts",
+    Outcome: "approve, review or block",
+    bool: "true or false",
+    int: "integer",
+    float: "number",
+    str: "text",
+}
 _NOUNS: Final = {"ip": "IP address"}
 
 
@@ -119,6 +130,49 @@ def features_page() -> str:
     for feature in FEATURES:
         lines.append(_row(f"`{feature.name}`", feature.unit, feature.meaning))
     return "\n".join(lines) + "\n"
+
+
+def decision_page() -> str:
+    """List the fields of the decision and of its parts."""
+    lines = [
+        "# The decision",
+        "",
+        f"{_GENERATED} Declared in `fraud/contracts/decision.py` (CONTRIBUTING.md lists the steps that add a",
+        "field). It is the field `fd` of a record of `processed_transactions`, the answer of `POST /v1/score`,",
+        "and the field `fd` of a document in OpenSearch; `fraud/contracts/schemas/decision.json` is its schema.",
+    ]
+    # A part is listed once, where it is first named.
+    declarations: list[type[BaseModel]] = [Decision]
+    for declaration in declarations:
+        lines += [
+            "",
+            *([] if declaration is Decision else [f"## {declaration.__name__}", ""]),
+            str(declaration.__doc__),
+            "",
+            _row("field", "type", "indexed as", "meaning"),
+            _row(*["---"] * 4),
+        ]
+        for field in fields_of(declaration):
+            lines.append(
+                _row(
+                    f"`{field.name}`",
+                    _type_name(field),
+                    field.indexed or "its fields",
+                    field.meaning,
+                )
+            )
+            if field.parts and field.parts not in declarations:
+                declarations.append(field.parts)
+    return "\n".join(lines) + "\n"
+
+
+def _type_name(field: DecisionField) -> str:
+    if field.parts:
+        name = f"[{field.parts.__name__}](#{field.parts.__name__.lower()})"
+    else:
+        kinds = (field.annotation, *get_args(field.annotation))
+        name = next(_TYPE_NAMES[kind] for kind in kinds if kind in _TYPE_NAMES)
+    return f"{'list of ' * field.is_list}{name}{' or null' * field.is_nullable}"
 
 
 def rule_reference_page() -> str:
@@ -241,6 +295,7 @@ def pages() -> dict[Path, str]:
     """Return every generated file, relative to the project's folder."""
     return {
         Path(".env.example"): env_example(),
+        Path("docs/decision.md"): decision_page(),
         Path("docs/features.md"): features_page(),
         Path("docs/rule-reference.md"): rule_reference_page(),
         Path("docs/topics.md"): topics_page(),

@@ -40,15 +40,15 @@ _SEVERITY: Final = {outcome: rank for rank, outcome in enumerate(Outcome)}
 class Indexed(StrEnum):
     """How the search index holds a field: `indexer.template` has the mapping of each."""
 
-    KEYWORD = "exact text"
-    TEXT = "words"
+    KEYWORD = "keyword"
+    TEXT = "text"
     BOOLEAN = "boolean"
     INTEGER = "integer"
-    LONG = "long integer"
+    LONG = "long"
     DOUBLE = "double"
     DATE = "date"
     EPOCH_MS = "date, epoch milliseconds"
-    FEATURES = "number by feature"
+    FEATURES = "float by feature"
     COUNTS = "integer by key"
     STORED = "kept, not indexed"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ from indexer.documents import to_document
 from indexer.template import mapping
 from tests.support.builders import a_record, a_value
 from tests.support.deciding import a_batch, a_list, an_engine, rules
+from tools.reference import decision_page
 
 
 def declared(declaration: type[BaseModel] = Decision, above: str = "") -> Iterator[str]:
@@ -123,6 +125,21 @@ def test_the_schema_has_the_declared_fields() -> None:
     """It is generated from the same class."""
     schema = decision_schema()
     assert set(in_schema(schema, schema["$defs"])) == set(declared())
+
+
+def test_the_page_has_the_declared_fields() -> None:
+    """Each part under its name, once."""
+    sections = decision_page().split("\n## ")
+    listed = [re.findall(r"^\| `(\w+)` ", section, re.MULTILINE) for section in sections]
+    parts = {field.parts for field in fields_of(Decision) if field.parts}
+    assert listed[0] == [field.name for field in fields_of(Decision)]
+    assert {
+        section.partition("\n")[0]: names
+        for section, names in zip(sections[1:], listed[1:], strict=True)
+    } == {
+        declaration.__name__: [field.name for field in fields_of(declaration)]
+        for declaration in parts
+    }
 
 
 def test_every_declared_field_has_a_meaning_and_a_mapping() -> None:
