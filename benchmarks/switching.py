@@ -27,7 +27,8 @@ from benchmarks.own_stack import OwnStack, run_module
 from benchmarks.policy import editor_of
 from benchmarks.report import percentiles
 from benchmarks.workload import history_file, take
-from fraud.backtest.recheck import Recheck, control_documents
+from fraud.backtest.recheck import Recheck
+from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
@@ -252,7 +253,7 @@ def measure(
                 switch()
             for thread in threads:
                 thread.join()
-    documents = control_documents(settings)
+    documents = BacktestRunner(settings).control_documents()
     rows = []
     for what, seen, expected in (
         ("stream", stream.seen, len(records)),
@@ -261,7 +262,7 @@ def measure(
         with console.status(f"computing {len(seen.values):,} decisions of {what} again"):
             again = Recheck(documents, lambda ref: registry.load(ref.name, ref.version))
             for first in range(0, len(seen.values), 10_000):
-                again.take(seen.values[first : first + 10_000])
+                again.add(seen.values[first : first + 10_000])
             found = again.result()
         events = {orjson.loads(value)["event_id"] for value in seen.values}
         delays = percentiles(_delays_ms(seen, switched_ms))

@@ -67,14 +67,12 @@ def compare(
     from fraud.backtest.comparison import compare_shadow
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.settings import KafkaSettings
-    from fraudstream.dryrun import reading, wide_console
+    from fraudstream.dryrun import backtesting, wide_console
     from fraudstream.environment import complete_environment
 
     complete_environment()
-    with reading() as (progress, stop):
-        found = compare_shadow(
-            load_settings(KafkaSettings), days=days, limit=limit, on_progress=progress, stop=stop
-        )
+    with backtesting(load_settings(KafkaSettings), days, limit) as runner:
+        found = compare_shadow(runner)
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
         return
@@ -185,7 +183,7 @@ def recheck(
     from fraud.contracts.decision import ModelRef
     from fraud.decision.scorer import Scorer
     from fraud.runtime.lifecycle import load_settings
-    from fraudstream.dryrun import reading, wide_console
+    from fraudstream.dryrun import backtesting, wide_console
     from fraudstream.environment import complete_environment
     from model.registry import ModelError, Registry
     from model.settings import PromoteSettings
@@ -202,10 +200,8 @@ def recheck(
             problems[f"{ref.name}@{ref.version}"] = str(error)
             return None
 
-    with reading() as (progress, stop):
-        found = compute_again(
-            settings, scorer, days=days, limit=limit, on_progress=progress, stop=stop
-        )
+    with backtesting(settings, days, limit) as runner:
+        found = compute_again(runner, scorer)
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:

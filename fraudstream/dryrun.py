@@ -13,15 +13,14 @@ from fraud.runtime.command_line import JsonOption
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from threading import Event
-
     from rich.console import Console
 
     from fraud.backtest.counts import Tally
-    from fraud.backtest.dry_run import Change, Report, RuleReport
+    from fraud.backtest.dry_run import OutcomeChange, Report, RuleReport
+    from fraud.backtest.runner import BacktestRunner
     from fraud.decision.lists import Lookup
     from fraud.policy.state import PolicyState
+    from fraud.runtime.settings import KafkaSettings
 
 DAYS: Final = 30
 """How far back past decisions are looked at: Kafka keeps them as long by default."""
@@ -63,17 +62,8 @@ def try_rules(
         known = at.policy_state.rule_version(file) if not path.exists() else None
         draft = known.rules if known is not None else read_file(path)
         tried = _tried_lists(at.policy_state, entries or [])
-        with reading() as (progress, stop):
-            report = dry_run(
-                load_settings(KafkaSettings),
-                at.policy_state,
-                draft,
-                lists=tried,
-                days=days,
-                limit=limit,
-                on_progress=progress,
-                stop=stop,
-            )
+        with backtesting(load_settings(KafkaSettings), days, limit) as runner:
+            report = dry_run(runner, at.policy_state, draft, lists=tried)
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
@@ -105,13 +95,16 @@ def _tried_lists(policy_state: PolicyState, options: Sequence[str]) -> dict[str,
 
 
 @contextmanager
-def reading() -> Iterator[tuple[Callable[[int, int], None], Event]]:
-    """Show how far reading is, let Ctrl-C end it, and say in one line what went wrong."""
+def backtesting(
+    settings: KafkaSettings, days: float, limit: int | None
+) -> Iterator[BacktestRunner]:
+    """Show how far reading is, end it on Ctrl-C, and print one line when it fails."""
     import signal
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from fraud.backtest.runner import BacktestRunner
     from fraud.kafka.range_reader import CannotRead, Stopped
     from fraud.runtime.lifecycle import stop_event
 
@@ -129,7 +122,7 @@ def reading() -> Iterator[tuple[Callable[[int, int], None], Event]]:
             def progress(done: int, total: int) -> None:
                 bars.update(task, completed=done, total=total)
 
-            yield progress, stop_event()
+            yield BacktestRunner(settings, days, limit, progress, stop_event())
     except Stopped:
         raise typer.Exit(130) from None
     except CannotRead as error:
@@ -226,7 +219,7 @@ def _row(tally: Tally, *, acted: bool) -> tuple[str, ...]:
     )
 
 
-def _print_changes(console: Console, title: str, changes: Sequence[Change]) -> None:
+def _print_changes(console: Console, title: str, changes: Sequence[OutcomeChange]) -> None:
     from rich.markup import escape
     from rich.table import Table
 

@@ -8,24 +8,22 @@ hang on labels come with an interval: entities are drawn again, the same for bot
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from threading import Event
-from typing import Annotated, Any, Final, Literal
+from itertools import product
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.backtest.counts import Sums, Tally, sums_by_group
-from fraud.backtest.dry_run import read_labels
 from fraud.backtest.past_decisions import (
     FRAUD,
     UNKNOWN,
-    Labels,
-    Once,
-    Past,
+    KnownLabels,
+    PastDecisions,
     PastReader,
     Wanted,
 )
@@ -40,17 +38,16 @@ from fraud.backtest.resampling import (
     number,
     resample,
 )
+from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.decision import Outcome
-from fraud.contracts.times import DAY_MS, utc_text
-from fraud.contracts.topics import Topic
+from fraud.contracts.times import utc_text
 from fraud.features.declaration import AMOUNT
-from fraud.features.vector import FEATURE_AT
-from fraud.kafka.range_reader import TopicSpan
-from fraud.runtime.clock import Clock, system_clock
-from fraud.runtime.settings import KafkaSettings
 
-_OUTCOMES: Final = tuple(Outcome)
+_PAIRS: Final = tuple(product(Outcome, repeat=2))
+"""The champion's outcome and the challenger's."""
+_PAIRS_SHAPE: Final = (len(Outcome), len(Outcome))
 _MOST: Final = 1000
+"""The highest score; differences of scores are counted from its negative up."""
 
 FIGURES: Final[tuple[tuple[str, FigurePath, bool], ...]] = (
     ("average precision of the probabilities", ("average_precision",), True),
@@ -68,8 +65,8 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class OutcomeChange(_Part):
-    """Transactions by what the champion decided and what the challenger would have."""
+class OutcomePair(_Part):
+    """Transactions by what the champion decided and what the challenger would have decided."""
 
     champion: Outcome
     challenger: Outcome
@@ -135,7 +132,7 @@ class Compared(_Part):
     last_scored_at: str
     decisions: int
     agreement: Annotated[float, Field(description="Share of the same outcome, 0-1.")]
-    outcomes: list[OutcomeChange]
+    outcomes: list[OutcomePair]
     score: ScoreDifference
     rule_hits: Annotated[list[RuleDifference], Field(description="Rules that differ most first.")]
     quality: Annotated[
@@ -159,15 +156,20 @@ class Comparisons(_Part):
     combinations: list[Compared]
 
 
-Key = tuple[str, str, str, str]
-"""Champion's model and rules, challenger's model and rules."""
+class Rivals(NamedTuple):
+    """A champion and a challenger: models as name@version, and versions of their rules."""
+
+    champion: str
+    challenger: str
+    rules: str
+    challenger_rules: str
 
 
 @dataclass(slots=True)
-class _Combination:
+class _Counted:
     """What is kept of one combination; of each labelled transaction a row in the arrays."""
 
-    sums: list[Sums] = field(default_factory=lambda: [Sums() for _ in range(9)])
+    sums: list[Sums] = field(default_factory=lambda: [Sums() for _ in _PAIRS])
     score: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * _MOST + 1, np.int64))
     champion_rules: Counter[tuple[str, int]] = field(default_factory=Counter)
     challenger_rules: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -193,114 +195,109 @@ class ShadowComparison:
         resamples: How often entities are drawn again.
     """
 
-    def __init__(self, labels: Labels, *, resamples: int = RESAMPLES) -> None:
+    def __init__(self, labels: KnownLabels, *, resamples: int = RESAMPLES) -> None:
         self._labels = labels
         self._resamples = resamples
         self._reader = PastReader(
             Wanted(frozenset({"entity_id"}), frozenset({AMOUNT})),
             ("model", "versions", "rules", "shadow"),
         )
-        self._once = Once()
-        self._found: dict[Key, _Combination] = {}
-        self._read = self._without = self._passed_over = 0
+        self._counted: defaultdict[Rivals, _Counted] = defaultdict(_Counted)
+        self._without = 0
 
-    def take(self, values: Sequence[bytes | None]) -> None:
-        """Take values of `processed_transactions`, in their order."""
-        self._read += len(values)
-        past = self._reader.read(values)
-        groups: dict[Key, list[int]] = {}
-        for at, one in enumerate(past.decisions):
-            if one.duplicate or one.score is None or not self._once.first(one.source):
-                self._passed_over += 1
-            elif one.shadow is None or one.versions is None:
+    def add(self, values: Sequence[bytes | None]) -> None:
+        """Add values of `processed_transactions`, in their order."""
+        past = self._reader.read_once(values)
+        groups: defaultdict[Rivals, list[int]] = defaultdict(list)
+        for place, decision in enumerate(past.decisions):
+            shadow, versions = decision.shadow, decision.versions
+            if shadow is None or versions is None:
                 self._without += 1
             else:
-                key = (
-                    f"{one.model.name}@{one.model.version}", one.versions.rules,
-                    f"{one.shadow.model.name}@{one.shadow.model.version}", one.shadow.rules_version,
-                )  # fmt: skip
-                groups.setdefault(key, []).append(at)
-        for key, chosen in groups.items():
-            self._add(self._found.setdefault(key, _Combination()), past.some(chosen))
+                own, other = decision.model, shadow.model
+                rivals = Rivals(
+                    champion=f"{own.name}@{own.version}",
+                    rules=versions.rules,
+                    challenger=f"{other.name}@{other.version}",
+                    challenger_rules=shadow.rules_version,
+                )
+                groups[rivals].append(place)
+        for rivals, places in groups.items():
+            self._count(self._counted[rivals], past.select(places))
 
-    def _add(self, found: _Combination, past: Past) -> None:
-        pairs = [(one, one.shadow) for one in past.decisions if one.shadow is not None]
-        ours = np.array([one.outcome.severity for one, _ in pairs], np.int64)
-        theirs = np.array([shadow.outcome.severity for _, shadow in pairs], np.int64)
-        label = self._labels.of([row.event_id for row in past.rows])
-        amount = past.matrix[:, FEATURE_AT[AMOUNT]]
-        for sums, more in zip(
-            found.sums, sums_by_group(ours * 3 + theirs, 9, amount, label), strict=True
-        ):
-            sums.add(more)
-        differences = [(shadow.score or 0) - (one.score or 0) + _MOST for one, shadow in pairs]
-        found.score += np.bincount(differences, minlength=2 * _MOST + 1)
-        for one, shadow in pairs:
-            if one.rules or shadow.rules:
-                own = {(rule.id, rule.version) for rule in one.rules}
-                other = {(rule.id, rule.version) for rule in shadow.rules}
-                found.champion_rules.update(own)
-                found.challenger_rules.update(other)
-                found.both_rules.update(own & other)
-        found.first_ms = min(found.first_ms, int(past.scored_at_ms.min()))
-        found.last_ms = max(found.last_ms, int(past.scored_at_ms.max()))
-        for at in np.flatnonzero(label != UNKNOWN).tolist():
-            one, shadow = pairs[at]
-            found.entity.append(hash(past.rows[at].entity_id))
-            found.fraud.append(int(label[at] == FRAUD))
-            found.amount.append(float(amount[at]))
-            for index, decision in enumerate((one, shadow)):
-                found.probability[index].append(decision.probability or 0.0)
-                found.severity[index].append(decision.outcome.severity)
+    def _count(self, counted: _Counted, past: PastDecisions) -> None:
+        pairs = [(own, own.shadow) for own in past.decisions if own.shadow is not None]
+        champion = np.array([own.outcome.severity for own, _ in pairs], np.int64)
+        challenger = np.array([shadow.outcome.severity for _, shadow in pairs], np.int64)
+        label = self._labels.of(past.event_ids)
+        pair = np.ravel_multi_index((champion, challenger), _PAIRS_SHAPE)
+        more = sums_by_group(pair, len(_PAIRS), past.amounts, label)
+        for sums, added in zip(counted.sums, more, strict=True):
+            sums.add(added)
+        differences = [(shadow.score or 0) - (own.score or 0) + _MOST for own, shadow in pairs]
+        counted.score += np.bincount(differences, minlength=2 * _MOST + 1)
+        for own, shadow in pairs:
+            if own.rules or shadow.rules:
+                rules, shadow_rules = (
+                    {(rule.id, rule.version) for rule in side.rules} for side in (own, shadow)
+                )
+                counted.champion_rules.update(rules)
+                counted.challenger_rules.update(shadow_rules)
+                counted.both_rules.update(rules & shadow_rules)
+        counted.first_ms = min(counted.first_ms, int(past.scored_at_ms.min()))
+        counted.last_ms = max(counted.last_ms, int(past.scored_at_ms.max()))
+        for place in np.flatnonzero(label != UNKNOWN).tolist():
+            counted.entity.append(hash(past.rows[place].entity_id))
+            counted.fraud.append(int(label[place] == FRAUD))
+            counted.amount.append(float(past.amounts[place]))
+            for side, decision in enumerate(pairs[place]):
+                counted.probability[side].append(decision.probability or 0.0)
+                counted.severity[side].append(decision.outcome.severity)
 
     def report(self, *, since_ms: int) -> Comparisons:
         """Return what was found so far."""
-        latest = sorted(self._found.items(), key=lambda one: -one[1].last_ms)
+        reader = self._reader
+        latest = sorted(self._counted.items(), key=lambda item: -item[1].last_ms)
         return Comparisons(
             since=utc_text(since_ms),
-            read=self._read,
+            read=reader.total,
             without_challenger=self._without,
-            passed_over=self._passed_over,
-            unreadable=self._reader.unreadable,
-            combinations=[self._compared(key, found) for key, found in latest],
+            passed_over=reader.duplicates + reader.repeated + reader.unscored,
+            unreadable=reader.unreadable,
+            combinations=[self._compared(rivals, counted) for rivals, counted in latest],
         )
 
-    def _compared(self, key: Key, found: _Combination) -> Compared:
-        champion, rules, challenger, challenger_rules = key
-        counts = [sums.transactions for sums in found.sums]
-        decisions = sum(counts)
+    def _compared(self, rivals: Rivals, counted: _Counted) -> Compared:
+        outcomes = [
+            OutcomePair(champion=champion, challenger=challenger, transactions=sums.tally())
+            for (champion, challenger), sums in zip(_PAIRS, counted.sums, strict=True)
+        ]
+        decisions = sum(pair.transactions.transactions for pair in outcomes)
+        same = sum(
+            pair.transactions.transactions for pair in outcomes if pair.champion is pair.challenger
+        )
         return Compared(
-            champion=champion,
-            rules=rules,
-            challenger=challenger,
-            challenger_rules=challenger_rules,
-            first_scored_at=utc_text(found.first_ms),
-            last_scored_at=utc_text(found.last_ms),
+            **rivals._asdict(),
+            first_scored_at=utc_text(counted.first_ms),
+            last_scored_at=utc_text(counted.last_ms),
             decisions=decisions,
-            agreement=(counts[0] + counts[4] + counts[8]) / decisions,
-            outcomes=[
-                OutcomeChange(
-                    champion=_OUTCOMES[at // 3],
-                    challenger=_OUTCOMES[at % 3],
-                    transactions=sums.tally(),
-                )
-                for at, sums in enumerate(found.sums)
-            ],
-            score=_score(found.score),
+            agreement=same / decisions,
+            outcomes=outcomes,
+            score=_score(counted.score),
             rule_hits=sorted(
                 (
                     RuleDifference(
                         id=rule[0],
                         version=rule[1],
-                        champion=found.champion_rules[rule],
-                        challenger=found.challenger_rules[rule],
-                        both=found.both_rules[rule],
+                        champion=counted.champion_rules[rule],
+                        challenger=counted.challenger_rules[rule],
+                        both=counted.both_rules[rule],
                     )
-                    for rule in sorted({*found.champion_rules, *found.challenger_rules})
+                    for rule in sorted({*counted.champion_rules, *counted.challenger_rules})
                 ),
-                key=lambda one: 2 * one.both - one.champion - one.challenger,
+                key=lambda hits: 2 * hits.both - hits.champion - hits.challenger,
             ),
-            quality=_quality(found, self._resamples),
+            quality=_quality(counted, self._resamples),
         )
 
 
@@ -323,16 +320,16 @@ def _score(counts: NDArray[np.int64]) -> ScoreDifference:
     )
 
 
-def _quality(found: _Combination, resamples: int) -> Quality | None:
-    fraud = np.array(found.fraud, np.bool_)
+def _quality(counted: _Counted, resamples: int) -> Quality | None:
+    fraud = np.array(counted.fraud, np.bool_)
     if not len(fraud) or fraud.all() or not fraud.any():
         return None
-    entity = np.unique(np.array(found.entity, np.int64), return_inverse=True)[1]
+    entity = np.unique(np.array(counted.entity, np.int64), return_inverse=True)[1]
     entities = int(entity.max()) + 1
-    money = np.clip(np.nan_to_num(np.array(found.amount)), 0, None)
+    money = np.clip(np.nan_to_num(np.array(counted.amount)), 0, None)
     sides = [
         _Side(np.array(probability), np.array(severity), fraud, money, entity)
-        for probability, severity in zip(found.probability, found.severity, strict=True)
+        for probability, severity in zip(counted.probability, counted.severity, strict=True)
     ]
     champion, challenger = (resample(side.figures, entities, resamples) for side in sides)
     return Quality(
@@ -408,34 +405,14 @@ def _figure(
     )
 
 
-def compare_shadow(
-    settings: KafkaSettings,
-    *,
-    days: float = 30,
-    limit: int | None = None,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-    stop: Event | None = None,
-    clock: Clock = system_clock,
-) -> Comparisons:
+def compare_shadow(runner: BacktestRunner) -> Comparisons:
     """Compare champion and challenger on the decisions of the last days.
-
-    Args:
-        settings: How to reach Kafka.
-        days: How far back, by the time of publication.
-        limit: Most decisions, the latest; None is all.
-        on_progress: Called with the records read and how many there are.
-        stop: Ends it when set.
-        clock: Time now, UTC epoch milliseconds.
 
     Raises:
         CannotRead: Kafka could not be read.
-        Stopped: `stop` was set.
+        Stopped: The runner was stopped.
     """
-    since_ms = max(0, clock() - round(days * DAY_MS))
-    found = ShadowComparison(read_labels(settings, since_ms, stop))
-    with TopicSpan(
-        settings, Topic.PROCESSED, since_ms=since_ms, latest=limit, service="fraudstream_compare"
-    ) as span:
-        for values in span.values(on_progress, stop):
-            found.take(values)
-    return found.report(since_ms=since_ms)
+    comparison = runner.run(
+        lambda: ShadowComparison(runner.labels()), service="fraudstream_compare"
+    )
+    return comparison.report(since_ms=runner.since_ms)

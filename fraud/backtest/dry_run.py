@@ -1,17 +1,19 @@
 """The dry run: what a rule set would have done with past transactions, before it does anything.
 
-It judges by the very code of the stream, on the feature vectors, scores and fields that decisions
-keep: nothing is scored again.
+Rules and lists are evaluated by the code of the stream, on the feature vectors, scores and fields
+that decisions keep: nothing is scored again.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from threading import Event
+from itertools import product
+from operator import attrgetter
 from time import perf_counter
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -19,24 +21,26 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.backtest.counts import Sums, Tally, sums_by_group, total
-from fraud.backtest.past_decisions import Labels, Once, Past, PastReader, Wanted
+from fraud.backtest.past_decisions import (
+    KnownLabels,
+    PastDecisions,
+    PastReader,
+    Wanted,
+    redecide,
+)
+from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListState
 from fraud.contracts.rules import RuleSet
-from fraud.contracts.times import DAY_MS, utc_text
-from fraud.contracts.topics import Topic
+from fraud.contracts.times import utc_text
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import RuleEvaluator, Ruling
 from fraud.decision.rule_sets import CompiledRules, numbered
 from fraud.features.declaration import AMOUNT
-from fraud.features.vector import FEATURE_AT
-from fraud.kafka.range_reader import TopicSpan
 from fraud.policy.state import PolicyState
-from fraud.runtime.clock import Clock, system_clock
-from fraud.runtime.settings import KafkaSettings
 
 EXAMPLES: Final = 5
-"""Examples given of a rule, and of a change of outcome."""
+"""Most examples of a rule, and of a change of outcome."""
 
 _OUTCOMES: Final = tuple(Outcome)
 
@@ -65,7 +69,7 @@ class Overlap(_Part):
 
 
 class RuleReport(_Part):
-    """What a rule of the draft matched. Under FIRST_MATCHED only the first that matches counts."""
+    """Transactions that a rule matched. Under FIRST_MATCHED only the first that matches counts."""
 
     id: str
     version: int
@@ -95,24 +99,26 @@ class RuleReport(_Part):
 
 
 class ListReport(_Part):
-    """What a list that means something by itself holds."""
+    """Transactions on a list that acts without a rule."""
 
     name: str
     use: str
     hits: Tally
 
 
-class Change(_Part):
-    """Transactions that ended one way and end another, or the same, by the draft."""
+class OutcomeChange(_Part):
+    """Transactions by their outcome before, and by that of the draft."""
 
     before: Outcome
     after: Outcome
     transactions: Tally
-    examples: Annotated[list[Example], Field(description="The latest; none where nothing changes.")]
+    examples: Annotated[
+        list[Example], Field(description="The latest; empty where nothing changes.")
+    ]
 
 
-class Period(_Part):
-    """What was read."""
+class DryRunPeriod(_Part):
+    """The decisions that were read."""
 
     since: Annotated[str, Field(description="From when on, ISO 8601, UTC.")]
     first_scored_at: str | None
@@ -135,7 +141,7 @@ class Report(_Part):
 
     draft: Annotated[str, Field(description="Version of the draft.")]
     active: Annotated[str, Field(description="Version of the active rules.")]
-    period: Period
+    period: DryRunPeriod
     total: Tally
     decided: Annotated[dict[Outcome, Tally], Field(description="By outcome, as it was decided.")]
     by_active: Annotated[
@@ -146,10 +152,10 @@ class Report(_Part):
         dict[Outcome, Tally], Field(description="By outcome, as the draft decides.")
     ]
     against_decided: Annotated[
-        list[Change], Field(description="From what was decided to the draft.")
+        list[OutcomeChange], Field(description="From what was decided to the draft.")
     ]
     against_active: Annotated[
-        list[Change], Field(description="From the active rules to the draft.")
+        list[OutcomeChange], Field(description="From the active rules to the draft.")
     ]
     rules: Annotated[
         list[RuleReport], Field(description="Enabled rules of the draft, in its order.")
@@ -162,52 +168,86 @@ class Report(_Part):
     took_s: Annotated[float, Field(description="Time taken, s.")]
 
 
+class Combination(NamedTuple):
+    """What was decided of transactions, and what rules and lists say of them.
+
+    Attributes:
+        decided: Severity of the outcome that was decided, 0-2.
+        active: Number of the active rules' ruling.
+        draft: Number of the draft's ruling.
+    """
+
+    decided: int
+    active: int
+    draft: int
+
+
+class _Seen(NamedTuple):
+    """One transaction; they compare by time, then by place."""
+
+    scored_at_ms: int
+    topic: str
+    partition: int
+    offset: int
+    event_id: str
+    score: int
+
+
 @dataclass(slots=True)
-class _Combination:
-    """Transactions of which the same was decided and found: counted, and the latest of them."""
+class _Counted:
+    """Transactions of one combination, and the latest of them."""
 
     sums: Sums = field(default_factory=Sums)
-    latest: list[tuple[int, str, int, int, str, int]] = field(default_factory=list)
+    latest: list[_Seen] = field(default_factory=list)
 
 
-class _Found:
-    """Numbers what an evaluator finds: rulings of equal rules and lists have one number."""
+class _Rulings:
+    """The different rulings of rules and lists, numbered as they come up.
 
-    def __init__(self, evaluator: RuleEvaluator) -> None:
+    Args:
+        evaluator: The rules and lists.
+        number_of: Which number in a combination is theirs.
+    """
+
+    def __init__(self, evaluator: RuleEvaluator, number_of: Callable[[Combination], int]) -> None:
         self.evaluator = evaluator
+        self._number_of = number_of
         self._numbers: dict[bytes, int] = {}
-        self.rulings: list[Ruling] = []
+        self._rulings: list[Ruling] = []
         self._parsed: list[dict[str, Any]] = []
 
-    def of(self, past: Past) -> NDArray[np.int64]:
-        """RuleEvaluator transactions; give the number of each one's ruling."""
-        numbers = self._numbers
-        found = np.empty(len(past), np.int64)
-        for at, ruling in enumerate(self.evaluator.evaluate(past.columns(self.evaluator.lists))):
-            number = numbers.get(ruling.json)
+    def __len__(self) -> int:
+        return len(self._rulings)
+
+    def numbers(self, past: PastDecisions) -> NDArray[np.int64]:
+        """Evaluate transactions, and return the number of each one's ruling, shape (n,)."""
+        numbers = np.empty(len(past), np.int64)
+        for place, ruling in enumerate(redecide(past, self.evaluator).rulings):
+            number = self._numbers.get(ruling.json)
             if number is None:
-                number = numbers[ruling.json] = len(numbers)
-                self.rulings.append(ruling)
+                number = self._numbers[ruling.json] = len(self)
+                self._rulings.append(ruling)
                 self._parsed.append(orjson.loads(b"{%b}" % ruling.json))
-            found[at] = number
-        return found
+            numbers[place] = number
+        return numbers
 
-    def outcome(self, number: int) -> Outcome:
-        return self.rulings[number].outcome
+    def outcome(self, combination: Combination) -> Outcome:
+        return self._rulings[self._number_of(combination)].outcome
 
-    def rules(self, number: int) -> list[str]:
-        return [one["id"] for one in self._parsed[number]["rules"]]
+    def rules(self, combination: Combination) -> list[str]:
+        """Return the ids of the rules that matched and count."""
+        return [rule["id"] for rule in self._parsed[self._number_of(combination)]["rules"]]
 
-    def lists(self, number: int) -> list[str]:
-        return [one["name"] for one in self._parsed[number]["lists"]]
-
-
-Key = tuple[int, int, int]
-"""Place of the decided outcome in `Outcome`, number of the active ruling, number of the draft's."""
+    def lists(self, combination: Combination) -> list[str]:
+        return [held["name"] for held in self._parsed[self._number_of(combination)]["lists"]]
 
 
-class DryRun:
-    """Judges past transactions by two rule sets. Pure: `dry_run` reads them from Kafka.
+def _decided(combination: Combination) -> Outcome:
+    return _OUTCOMES[combination.decided]
+
+
+class RuleBacktest:
+    """Decides past transactions by two rule sets, and counts. Pure: `dry_run` reads them from Kafka.
 
     Args:
         active: The rules that decide now.
@@ -223,14 +263,12 @@ class DryRun:
         draft: CompiledRules,
         active_lists: Mapping[str, Lookup],
         draft_lists: Mapping[str, Lookup],
-        labels: Labels,
+        labels: KnownLabels,
     ) -> None:
-        self._active = _Found(RuleEvaluator(active, active_lists))
-        self._draft = _Found(RuleEvaluator(draft, draft_lists))
+        self._active = _Rulings(RuleEvaluator(active, active_lists), attrgetter("active"))
+        self._draft = _Rulings(RuleEvaluator(draft, draft_lists), attrgetter("draft"))
         self._labels = labels
-        self._found: dict[Key, _Combination] = {}
-        self._once = Once()
-        self._read = self._duplicates = self._repeated = self._unscored = 0
+        self._counted: defaultdict[Combination, _Counted] = defaultdict(_Counted)
         self._first_ms: int | None = None
         self._last_ms = 0
         lists = [*active_lists.values(), *draft_lists.values()]
@@ -238,194 +276,174 @@ class DryRun:
             Wanted.by((active, draft), lists) | Wanted(frozenset(), frozenset({AMOUNT}))
         )
 
-    def take(self, values: Sequence[bytes | None]) -> None:
-        """Take values of `processed_transactions`, in their order."""
-        self._read += len(values)
-        past = self._reader.read(values)
-        chosen = list(self._chosen(past))
-        if chosen:
-            self._evaluator(past if len(chosen) == len(past) else past.some(chosen))
-
-    def _chosen(self, past: Past) -> Iterator[int]:
-        first = self._once.first
-        for at, one in enumerate(past.decisions):
-            if one.duplicate:
-                self._duplicates += 1
-            elif not first(one.source):
-                self._repeated += 1
-            elif one.score is None:
-                self._unscored += 1
-            else:
-                yield at
-
-    def _evaluator(self, past: Past) -> None:
-        decided = np.fromiter((one.outcome.severity for one in past.decisions), np.int64, len(past))
-        active, draft = self._active.of(past), self._draft.of(past)
-        code = ((active << 31) | draft) << 2 | decided
-        codes, at = np.unique(code, return_inverse=True)
-        label = self._labels.of([row.event_id for row in past.rows])
-        sums = sums_by_group(at, len(codes), past.matrix[:, FEATURE_AT[AMOUNT]], label)
+    def add(self, values: Sequence[bytes | None]) -> None:
+        """Add values of `processed_transactions`, in their order."""
+        past = self._reader.read_once(values)
+        if not len(past):
+            return
+        decided = np.fromiter(
+            (decision.outcome.severity for decision in past.decisions), np.int64, len(past)
+        )
+        numbers = (decided, self._active.numbers(past), self._draft.numbers(past))
+        # One code for each combination, so that transactions are grouped by one sort.
+        shape = (len(Outcome), len(self._active), len(self._draft))
+        codes, group = np.unique(np.ravel_multi_index(numbers, shape), return_inverse=True)
+        combinations = zip(*(part.tolist() for part in np.unravel_index(codes, shape)), strict=True)
+        label = self._labels.of(past.event_ids)
         times = past.scored_at_ms
-        self._first_ms = min(int(times.min()), self._first_ms or int(times.max()))
+        first_ms = int(times.min())
+        self._first_ms = first_ms if self._first_ms is None else min(first_ms, self._first_ms)
         self._last_ms = max(int(times.max()), self._last_ms)
-        order = np.lexsort((times, at))
-        ends = np.searchsorted(at[order], np.arange(len(codes)), "right").tolist()
-        for number, one in enumerate(codes.tolist()):
-            key = (one & 3, one >> 33, one >> 2 & 0x7FFFFFFF)
-            known = self._found.get(key)
-            if known is None:
-                known = self._found[key] = _Combination()
-            known.sums.add(sums[number])
-            count = sums[number].transactions
-            latest = order[ends[number] - min(EXAMPLES, count) : ends[number]]
-            known.latest = heapq.nlargest(
-                EXAMPLES, [*known.latest, *(_example(past, at) for at in latest.tolist())]
+        # Within a group the latest come last.
+        order = np.lexsort((times, group))
+        ends = np.searchsorted(group[order], np.arange(len(codes)), "right").tolist()
+        for sums, end, combination in zip(
+            sums_by_group(group, len(codes), past.amounts, label), ends, combinations, strict=True
+        ):
+            counted = self._counted[Combination(*combination)]
+            counted.sums.add(sums)
+            latest = order[end - min(EXAMPLES, sums.transactions) : end].tolist()
+            counted.latest = heapq.nlargest(
+                EXAMPLES, [*counted.latest, *(_seen(past, place) for place in latest)]
             )
 
     def report(self, *, since_ms: int, took_s: float = 0.0) -> Report:
         """Return what was found so far.
 
         Args:
-            since_ms: From when on records were taken, UTC epoch milliseconds.
+            since_ms: From when on records were read, UTC epoch milliseconds.
             took_s: Time taken, s.
         """
-        everything = total(one.sums for one in self._found.values())
+        reader, everything = self._reader, self._total(self._counted)
         return Report(
             draft=self._draft.evaluator.rules.version,
             active=self._active.evaluator.rules.version,
-            period=Period(
+            period=DryRunPeriod(
                 since=utc_text(since_ms),
                 first_scored_at=None if self._first_ms is None else utc_text(self._first_ms),
                 last_scored_at=None if self._first_ms is None else utc_text(self._last_ms),
-                read=self._read,
+                read=reader.total,
                 judged=everything.transactions,
-                duplicates=self._duplicates,
-                repeated=self._repeated,
-                unscored=self._unscored,
-                unreadable=self._reader.unreadable,
+                duplicates=reader.duplicates,
+                repeated=reader.repeated,
+                unscored=reader.unscored,
+                unreadable=reader.unreadable,
             ),
             total=everything,
-            decided=self._by_outcome(lambda key: _OUTCOMES[key[0]]),
-            by_active=self._by_outcome(lambda key: self._active.outcome(key[1])),
-            by_draft=self._by_outcome(lambda key: self._draft.outcome(key[2])),
-            against_decided=self._changes(lambda key: _OUTCOMES[key[0]]),
-            against_active=self._changes(lambda key: self._active.outcome(key[1])),
-            rules=self._rules(self._draft, 2, self._active, 1, everything),
-            active_rules=self._rules(self._active, 1, self._draft, 2, everything),
+            decided=self._by_outcome(_decided),
+            by_active=self._by_outcome(self._active.outcome),
+            by_draft=self._by_outcome(self._draft.outcome),
+            against_decided=self._changes(_decided),
+            against_active=self._changes(self._active.outcome),
+            rules=self._rules(self._draft, self._active, everything),
+            active_rules=self._rules(self._active, self._draft, everything),
             lists=self._lists(),
             took_s=round(took_s, 3),
         )
 
-    def _by_outcome(self, outcome: Callable[[Key], Outcome]) -> dict[Outcome, Tally]:
+    def _total(self, combinations: Iterable[Combination]) -> Tally:
+        return total(self._counted[combination].sums for combination in combinations)
+
+    def _by_outcome(self, outcome_of: Callable[[Combination], Outcome]) -> dict[Outcome, Tally]:
         return {
-            one: total(found.sums for key, found in self._found.items() if outcome(key) is one)
-            for one in Outcome
+            outcome: self._total(key for key in self._counted if outcome_of(key) is outcome)
+            for outcome in Outcome
         }
 
-    def _changes(self, before: Callable[[Key], Outcome]) -> list[Change]:
+    def _changes(self, outcome_before: Callable[[Combination], Outcome]) -> list[OutcomeChange]:
         changes = []
-        for one in Outcome:
-            for other in Outcome:
-                keys = [
-                    key
-                    for key in self._found
-                    if before(key) is one and self._draft.outcome(key[2]) is other
-                ]
-                changes.append(
-                    Change(
-                        before=one,
-                        after=other,
-                        transactions=total(self._found[key].sums for key in keys),
-                        examples=self._examples(keys) if one is not other else [],
-                    )
+        for before, after in product(Outcome, repeat=2):
+            combinations = [
+                key
+                for key in self._counted
+                if outcome_before(key) is before and self._draft.outcome(key) is after
+            ]
+            changes.append(
+                OutcomeChange(
+                    before=before,
+                    after=after,
+                    transactions=self._total(combinations),
+                    examples=self._examples(combinations) if before is not after else [],
                 )
+            )
         return changes
 
-    def _rules(
-        self, ours: _Found, our: int, theirs: _Found, their: int, everything: Tally
-    ) -> list[RuleReport]:
+    def _rules(self, ours: _Rulings, theirs: _Rulings, everything: Tally) -> list[RuleReport]:
         reports = []
-        others = [one.rule for one in theirs.evaluator.rules]
         for compiled in ours.evaluator.rules:
             rule = compiled.rule
-            keys = [key for key in self._found if rule.id in ours.rules(key[our])]
-            hits = total(self._found[key].sums for key in keys)
-            common: dict[str, int] = {}
-            for key in keys:
-                for other in theirs.rules(key[their]):
-                    common[other] = common.get(other, 0) + self._found[key].sums.transactions
+            hit = [key for key in self._counted if rule.id in ours.rules(key)]
+            alone = [key for key in hit if len(ours.rules(key)) == 1]
             changed = [
-                key
-                for key in keys
-                if self._active.outcome(key[1]) is not self._draft.outcome(key[2])
+                key for key in hit if self._active.outcome(key) is not self._draft.outcome(key)
             ]
+            hits = self._total(hit)
+            common: Counter[str] = Counter()
+            for key in hit:
+                common.update(
+                    dict.fromkeys(theirs.rules(key), self._counted[key].sums.transactions)
+                )
             examples = self._examples(changed)
-            if len(examples) < EXAMPLES:
-                same = [key for key in keys if key not in changed]
-                examples += self._examples(same)[: EXAMPLES - len(examples)]
+            examples += self._examples(key for key in hit if key not in changed)
             reports.append(
                 RuleReport(
                     id=rule.id,
                     version=rule.version,
                     outcome=rule.outcome,
                     hits=hits,
-                    alone=sum(
-                        self._found[key].sums.transactions
-                        for key in keys
-                        if len(ours.rules(key[our])) == 1
-                    ),
-                    changed=sum(self._found[key].sums.transactions for key in changed),
+                    alone=self._total(alone).transactions,
+                    changed=self._total(changed).transactions,
                     precision=hits.precision,
                     recall=hits.fraud / everything.fraud if everything.fraud else None,
                     overlap=sorted(
                         (
-                            Overlap(id=one.id, version=one.version, transactions=common[one.id])
-                            for one in others
-                            if one.id in common
+                            Overlap(
+                                id=other.rule.id,
+                                version=other.rule.version,
+                                transactions=common[other.rule.id],
+                            )
+                            for other in theirs.evaluator.rules
+                            if other.rule.id in common
                         ),
-                        key=lambda one: -one.transactions,
+                        key=lambda overlap: -overlap.transactions,
                     ),
-                    examples=examples,
+                    examples=examples[:EXAMPLES],
                 )
             )
         return reports
 
     def _lists(self) -> list[ListReport]:
-        keys_of: dict[str, list[Key]] = {}
-        for key in self._found:
-            for name in self._draft.lists(key[2]):
-                keys_of.setdefault(name, []).append(key)
+        holding: defaultdict[str, list[Combination]] = defaultdict(list)
+        for combination in self._counted:
+            for name in self._draft.lists(combination):
+                holding[name].append(combination)
         lists = self._draft.evaluator.lists
         return [
-            ListReport(
-                name=name,
-                use=lists[name].use.value,
-                hits=total(self._found[key].sums for key in keys),
-            )
-            for name, keys in sorted(keys_of.items())
+            ListReport(name=name, use=lists[name].use.value, hits=self._total(combinations))
+            for name, combinations in sorted(holding.items())
         ]
 
-    def _examples(self, keys: Iterable[Key]) -> list[Example]:
-        found = ((one, key) for key in keys for one in self._found[key].latest)
+    def _examples(self, combinations: Iterable[Combination]) -> list[Example]:
+        found = ((seen, key) for key in combinations for seen in self._counted[key].latest)
         return [
             Example(
-                event_id=one[4],
-                scored_at=utc_text(one[0]),
-                score=one[5],
-                decided=_OUTCOMES[key[0]],
-                active=self._active.outcome(key[1]),
-                draft=self._draft.outcome(key[2]),
+                event_id=seen.event_id,
+                scored_at=utc_text(seen.scored_at_ms),
+                score=seen.score,
+                decided=_decided(key),
+                active=self._active.outcome(key),
+                draft=self._draft.outcome(key),
             )
-            for one, key in heapq.nlargest(EXAMPLES, found)
+            for seen, key in heapq.nlargest(EXAMPLES, found)
         ]
 
 
-def _example(past: Past, at: int) -> tuple[int, str, int, int, str, int]:
-    one = past.decisions[at]
-    source = one.source
-    return (
-        int(past.scored_at_ms[at]), source.topic, source.partition, source.offset,
-        past.rows[at].event_id, one.score or 0,
+def _seen(past: PastDecisions, place: int) -> _Seen:
+    decision = past.decisions[place]
+    source = decision.source
+    return _Seen(
+        int(past.scored_at_ms[place]), source.topic, source.partition, source.offset,
+        past.rows[place].event_id, decision.score or 0,
     )  # fmt: skip
 
 
@@ -435,66 +453,35 @@ def lookups(lists: Mapping[str, ListState]) -> dict[str, Lookup]:
 
 
 def dry_run(
-    settings: KafkaSettings,
+    runner: BacktestRunner,
     policy_state: PolicyState,
     rules: RuleSet,
     *,
     lists: Mapping[str, Lookup] | None = None,
-    days: float = 30,
-    limit: int | None = None,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-    stop: Event | None = None,
-    clock: Clock = system_clock,
 ) -> Report:
     """Try a rule set on the transactions of the last days.
 
-    Entries of lists that are there now count from the start, and until they expired: it is asked
-    what would have been, had they been there.
+    Entries of today's lists count from the start until they expired: the report shows what would
+    have happened, had they been there.
 
     Args:
-        settings: How to reach Kafka.
+        runner: Reads the transactions.
         policy_state: What is in force now.
         rules: The draft; versions of rules may be left out.
         lists: Lists that the draft is tried with, instead of those that there are.
-        days: How far back, by the time of publication; Kafka keeps 30 days by default.
-        limit: Most transactions, the latest; None is all.
-        on_progress: Called with the records read and how many there are, several times a second.
-        stop: Ends it when set.
-        clock: Time now, UTC epoch milliseconds.
 
     Raises:
         InvalidRules: The draft could not decide.
         CannotRead: Kafka could not be read.
-        Stopped: `stop` was set.
+        Stopped: The runner was stopped.
     """
     started = perf_counter()
     present = lookups(policy_state.lists())
     tried = present if lists is None else lists
     draft = CompiledRules(numbered(rules, policy_state.meanings()), tried)
-    since_ms = max(0, clock() - round(days * DAY_MS))
-    labels = read_labels(settings, since_ms, stop)
-    run = DryRun(CompiledRules(policy_state.active_rules), draft, present, tried, labels)
-    with TopicSpan(
-        settings, Topic.PROCESSED, since_ms=since_ms, latest=limit, service="fraudstream_dry_run"
-    ) as span:
-        for values in span.values(on_progress, stop):
-            run.take(values)
-    return run.report(since_ms=since_ms, took_s=perf_counter() - started)
-
-
-def read_labels(settings: KafkaSettings, since_ms: int, stop: Event | None = None) -> Labels:
-    """Read the labels of transactions that were decided from a time on.
-
-    A label comes after its transaction; a day before is read, too, for clocks that are not ours.
-
-    Raises:
-        CannotRead: Kafka could not be read.
-        Stopped: `stop` was set.
-    """
-    labels = Labels()
-    with TopicSpan(
-        settings, Topic.LABELS, since_ms=max(0, since_ms - DAY_MS), service="fraudstream_labels"
-    ) as span:
-        for batch in span.batches(stop):
-            labels.take([message.value() for message in batch])
-    return labels
+    active = CompiledRules(policy_state.active_rules)
+    backtest = runner.run(
+        lambda: RuleBacktest(active, draft, present, tried, runner.labels()),
+        service="fraudstream_dry_run",
+    )
+    return backtest.report(since_ms=runner.since_ms, took_s=perf_counter() - started)

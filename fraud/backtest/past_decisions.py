@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from operator import attrgetter
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,7 +21,10 @@ from fraud.contracts.label import LabelValue
 from fraud.contracts.transaction import DECISION_FIELD, FIELD_BY_NAME, event_time_to_ms
 from fraud.decision.columns import Columns, read_values
 from fraud.decision.lists import Lookup
+from fraud.decision.policy import RuleEvaluator, Ruling
 from fraud.decision.rule_sets import CompiledRules
+from fraud.decision.scorer import Scorer
+from fraud.features.declaration import AMOUNT
 from fraud.features.vector import FEATURE_AT, FEATURE_NAMES
 
 UNKNOWN, LEGITIMATE, FRAUD = 0, 1, 2
@@ -89,8 +93,10 @@ class Wanted:
     @classmethod
     def by(cls, rules: Iterable[CompiledRules], lists: Iterable[Lookup]) -> Wanted:
         """Return what rules and lists need to evaluate a decision."""
-        names = {name for one in rules for rule in one for name in rule.expression.variables}
-        names |= {one.type.field for one in lists if one.type.field is not None}
+        names = {
+            name for rule_set in rules for rule in rule_set for name in rule.expression.variables
+        }
+        names |= {lookup.type.field for lookup in lists if lookup.type.field is not None}
         return cls(
             frozenset(name for name in names if name in FIELD_BY_NAME and name not in FEATURE_AT),
             frozenset(name for name in names if name in FEATURE_AT),
@@ -100,16 +106,13 @@ class Wanted:
         return Wanted(self.fields | other.fields, self.features | other.features)
 
 
-ALL: Final = Wanted(frozenset(FIELD_BY_NAME), frozenset(FEATURE_NAMES))
-
-
 @lru_cache(maxsize=65_536)
 def _ms(text: str) -> int:
     # All decisions of a batch have the same one.
     return event_time_to_ms(text)
 
 
-class Past:
+class PastDecisions:
     """Decisions of n transactions; `PastReader` makes it.
 
     Args:
@@ -126,9 +129,14 @@ class Past:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def some(self, chosen: Sequence[int]) -> Past:
+    def select(self, chosen: Sequence[int]) -> PastDecisions:
         """Return some of them, by their places."""
-        return Past([self.rows[at] for at in chosen], self._features)
+        return PastDecisions([self.rows[place] for place in chosen], self._features)
+
+    @property
+    def event_ids(self) -> list[str]:
+        """Ids of the transactions."""
+        return [row.event_id for row in self.rows]
 
     def column(self, name: str) -> Sequence[Any]:
         """Return one field of all transactions, see `fraud.decision.columns.Fields`."""
@@ -141,47 +149,83 @@ class Past:
 
     @cached_property
     def matrix(self) -> NDArray[np.float32]:
-        """Feature vectors, shape (n, features); NaN where it is not known, or was not read.
+        """Feature vectors, shape (n, features); NaN where a feature is unknown or was not read.
 
         JSON has a float32 in as many digits as give the same bits again.
         """
         matrix = np.full((len(self), len(FEATURE_NAMES)), np.nan, np.float32)
         if self._features and len(self):
             # The struct's values are in the order of its features.
-            known = [msgspec.structs.astuple(one.features) for one in self.decisions]
+            known = [msgspec.structs.astuple(decision.features) for decision in self.decisions]
             matrix[:, [FEATURE_AT[name] for name in self._features]] = np.array(known, np.float32)
         return matrix
+
+    @property
+    def amounts(self) -> NDArray[np.float32]:
+        """Amounts in the base currency, NaN without a rate, shape (n,); the feature must be read."""
+        return self.matrix[:, FEATURE_AT[AMOUNT]]
 
     @cached_property
     def scores(self) -> list[int]:
         """Scores, 0-1000."""
-        return [one.score or 0 for one in self.decisions]
+        return [decision.score or 0 for decision in self.decisions]
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
         """Probabilities, 0-1; NaN where scoring failed."""
-        return np.array([one.probability for one in self.decisions], np.float64)
+        return np.array([decision.probability for decision in self.decisions], np.float64)
 
     @cached_property
     def scored_at_ms(self) -> NDArray[np.int64]:
-        """When rules and lists were judged, UTC epoch milliseconds."""
-        return np.array([_ms(one.scored_at) for one in self.decisions], np.int64)
+        """When rules and lists were evaluated, UTC epoch milliseconds."""
+        return np.array([_ms(decision.scored_at) for decision in self.decisions], np.int64)
 
-    def columns(self, lists: Mapping[str, Lookup]) -> Columns:
-        """Return what rules may ask of them, as it was when they were decided.
 
-        Args:
-            lists: By name; entries count that had not expired then.
-        """
-        return Columns(self.matrix, self.scores, self.probabilities, self, lists, self.scored_at_ms)
+class Redecided(NamedTuple):
+    """Decisions that were made again.
+
+    Attributes:
+        rulings: By rules and lists.
+        scores: 0-1000, high = fraud.
+        probabilities: 0-1, high = fraud, shape (n,).
+    """
+
+    rulings: list[Ruling]
+    scores: list[int]
+    probabilities: NDArray[np.float64]
+
+
+def redecide(
+    past: PastDecisions, evaluator: RuleEvaluator, scorer: Scorer | None = None
+) -> Redecided:
+    """Decide transactions again, as the stream does, on the features and fields that decisions keep.
+
+    Args:
+        past: The transactions.
+        evaluator: Rules and lists; entries count that had not expired when it was decided.
+        scorer: The model; without one the scores are those that were given.
+    """
+    scores, probabilities = past.scores, past.probabilities
+    if scorer is not None:
+        probabilities = scorer.predict(past.matrix)
+        scores = scorer.scale.score(probabilities).tolist()
+    columns = Columns(past.matrix, scores, probabilities, past, evaluator.lists, past.scored_at_ms)
+    return Redecided(evaluator.evaluate(columns), scores, probabilities)
 
 
 class PastReader:
-    """Reads values of `processed_transactions`.
+    """Reads values of `processed_transactions`, and counts them.
 
     Args:
         wanted: What is read of record and features.
         fields: Fields of the decision, read besides `ALWAYS_READ`.
+
+    Attributes:
+        total: Values read.
+        unreadable: Values that are no such records.
+        duplicates: Decisions that `read_once` passed over: their event was decided before.
+        repeated: Passed over: the same record, published again.
+        unscored: Passed over: scoring had failed.
     """
 
     def __init__(self, wanted: Wanted, fields: Sequence[str] = ()) -> None:
@@ -204,11 +248,12 @@ class PastReader:
             gc=False,
         )
         self._decode = msgspec.json.Decoder(record).decode
-        self.unreadable = 0
-        """Values that are no such records; they are passed over."""
+        self._seen = _SeenSources()
+        self.total = self.unreadable = self.duplicates = self.repeated = self.unscored = 0
 
-    def read(self, values: Iterable[bytes | None]) -> Past:
+    def read(self, values: Sequence[bytes | None]) -> PastDecisions:
         """Read values, in their order."""
+        self.total += len(values)
         rows = []
         decode = self._decode
         for value in values:
@@ -216,25 +261,45 @@ class PastReader:
                 rows.append(decode(value or b""))
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 self.unreadable += 1
-        return Past(rows, self._features)
+        return PastDecisions(rows, self._features)
+
+    def read_once(self, values: Sequence[bytes | None]) -> PastDecisions:
+        """Read values, and keep one decision of each transaction: the first, if it has a score."""
+        past = self.read(values)
+        chosen = list(self._chosen(past))
+        return past if len(chosen) == len(past) else past.select(chosen)
+
+    def _chosen(self, past: PastDecisions) -> Iterator[int]:
+        for place, decision in enumerate(past.decisions):
+            if decision.duplicate:
+                self.duplicates += 1
+            elif not self._seen.add(decision.source):
+                self.repeated += 1
+            elif decision.score is None:
+                self.unscored += 1
+            else:
+                yield place
 
 
-class Once:
-    """Tells a transaction that was seen from one that was not: by its coordinates, a bit for each."""
+_CHUNK_BYTES: Final = 4096
+
+
+class _SeenSources:
+    """The coordinates that were seen: a bit for each offset, in chunks of neighbouring offsets."""
 
     def __init__(self) -> None:
-        self._chunks: dict[tuple[str, int, int], bytearray] = {}
+        self._chunks: defaultdict[tuple[str, int, int], bytearray] = defaultdict(
+            lambda: bytearray(_CHUNK_BYTES)
+        )
 
-    def first(self, source: Source) -> bool:
-        """Return whether it is the first with these coordinates, and remember them."""
-        key = (source.topic, source.partition, source.offset >> 15)
-        chunk = self._chunks.get(key)
-        if chunk is None:
-            chunk = self._chunks[key] = bytearray(4096)
-        at, bit = (source.offset >> 3) & 4095, 1 << (source.offset & 7)
-        if chunk[at] & bit:
+    def add(self, source: Source) -> bool:
+        """Add coordinates; return whether they were not seen before."""
+        byte, bit = divmod(source.offset, 8)
+        number, place = divmod(byte, _CHUNK_BYTES)
+        chunk = self._chunks[source.topic, source.partition, number]
+        if chunk[place] & 1 << bit:
             return False
-        chunk[at] |= bit
+        chunk[place] |= 1 << bit
         return True
 
 
@@ -243,7 +308,7 @@ class _Label(msgspec.Struct, gc=False):
     label: LabelValue
 
 
-class Labels:
+class KnownLabels:
     """What transactions turned out to be; of several labels of an event the last one counts.
 
     Events are told apart by 64 bits of their ids: of ten million labels and a million transactions
@@ -255,17 +320,14 @@ class Labels:
         self._events = array("q")
         self._values = array("b")
         self._sorted: tuple[NDArray[np.int64], NDArray[np.int8]] | None = None
-        self.unreadable = 0
-        """Values that are no labels; they are passed over."""
 
-    def take(self, values: Iterable[bytes | None]) -> None:
-        """Take values of the topic `labels`, in their order."""
+    def add(self, values: Iterable[bytes | None]) -> None:
+        """Add values of the topic `labels`, in their order; those that are no labels are passed over."""
         self._sorted = None
         for value in values:
             try:
                 label = self._decode(value or b"")
             except (msgspec.MsgspecError, UnicodeDecodeError):
-                self.unreadable += 1
                 continue
             self._events.append(hash(label.event_id))
             self._values.append(FRAUD if label.label is LabelValue.FRAUD else LEGITIMATE)
@@ -274,12 +336,12 @@ class Labels:
         """Return `UNKNOWN`, `LEGITIMATE` or `FRAUD` for each event, shape (n,)."""
         if self._sorted is None:
             events = np.frombuffer(self._events, np.int64)[::-1]
-            # The first of the reversed ones is the last.
-            known, at = np.unique(events, return_index=True)
-            self._sorted = known, np.frombuffer(self._values, np.int8)[::-1][at]
+            # `unique` finds the first place of each event: reversed, that is its last label.
+            known, places = np.unique(events, return_index=True)
+            self._sorted = known, np.frombuffer(self._values, np.int8)[::-1][places]
         known, values = self._sorted
         asked = np.fromiter(map(hash, event_ids), np.int64, len(event_ids))
         if not len(known):
             return np.zeros(len(asked), np.int8)
-        at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-        return np.where(known[at] == asked, values[at], np.int8(UNKNOWN))
+        places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+        return np.where(known[places] == asked, values[places], np.int8(UNKNOWN))

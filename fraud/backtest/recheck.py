@@ -7,52 +7,47 @@ policies does not come out the same.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from threading import Event
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.backtest.past_decisions import Past, PastDecision, PastReader, Wanted, struct_of
-from fraud.contracts.control import LIST, ControlDocument, decode_control
-from fraud.contracts.decision import (
-    Decision,
-    ModelRef,
-    Outcome,
-    RuleHit,
-    Shared,
-    Source,
-    fields_of,
+from fraud.backtest.past_decisions import (
+    PastDecision,
+    PastDecisions,
+    PastReader,
+    Redecided,
+    Wanted,
+    redecide,
+    struct_of,
 )
+from fraud.backtest.runner import BacktestRunner
+from fraud.contracts.control import LIST, ControlDocument
+from fraud.contracts.decision import Decision, ModelRef, Outcome, RuleHit, Shadow, Shared, fields_of
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import ListType
-from fraud.contracts.times import DAY_MS
-from fraud.contracts.topics import Topic
-from fraud.decision.columns import Columns
 from fraud.decision.lists import Lookup
-from fraud.decision.policy import RuleEvaluator, Ruling, policy_version
+from fraud.decision.policy import RuleEvaluator, policy_version
 from fraud.decision.rule_sets import CompiledRules, InvalidRules
 from fraud.decision.scorer import Scorer
 from fraud.features.vector import FEATURE_NAMES
-from fraud.kafka.range_reader import TopicSpan
 from fraud.policy.state import PolicyState
-from fraud.runtime.clock import Clock, system_clock
-from fraud.runtime.settings import KafkaSettings
 
 SHOWN: Final = 20
-"""Differences that are told in full."""
+"""Most differences that are reported in full."""
 
 _AT_ONCE: Final = 50_000
 """Decisions held in memory while the control topic is folded once."""
 
 
 Scorers = Callable[[ModelRef], Scorer | None]
-"""Gives a model, None when it is not there."""
+"""Loads a model, None when it is missing."""
+
+ListVersions = tuple[tuple[str, str], ...]
+"""Name and version of each list, by name."""
 
 
 _RULED: Final = tuple(
@@ -64,8 +59,29 @@ _read_ruled = msgspec.json.Decoder(struct_of(PastDecision, _RULED)).decode
 _read_rules = msgspec.json.Decoder(list[struct_of(RuleHit)]).decode  # type: ignore[misc]
 
 
-class Difference(BaseModel):
-    """What a decision says, and what it should say."""
+class _DecidedBy(NamedTuple):
+    """What a decision says that it was made by.
+
+    Attributes:
+        lists: Versions of the lists.
+        model: The champion.
+        rules: Version of its rules.
+        challenger: Its model and version of its rules, None without one.
+    """
+
+    lists: ListVersions
+    model: ModelRef
+    rules: str
+    challenger: tuple[ModelRef, str] | None
+
+    @property
+    def policy_version(self) -> str:
+        pinned = {"rules": self.rules, "lists": dict(self.lists)}
+        return policy_version(pinned, self.model, self.challenger)
+
+
+class FieldDifference(BaseModel):
+    """What a decision says in a field, and what it should say."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,7 +93,7 @@ class Difference(BaseModel):
 
 
 class Rechecked(BaseModel):
-    """What computing decisions again came to."""
+    """Decisions computed again, and what differs."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -94,7 +110,7 @@ class Rechecked(BaseModel):
         int, Field(description="Decisions whose scoring had failed: they are for review.")
     ]
     policies: Annotated[dict[str, int], Field(description="Decisions of each policy_version.")]
-    examples: Annotated[list[Difference], Field(description=f"The first {SHOWN} differences.")]
+    examples: Annotated[list[FieldDifference], Field(description=f"The first {SHOWN} differences.")]
 
     @property
     def holds(self) -> bool:
@@ -106,8 +122,8 @@ class Recheck:
     """Computes decisions again. Pure: `recheck` reads them from Kafka.
 
     Args:
-        documents: Those of the control topic, all of them, in its order.
-        scorers: Gives the models.
+        documents: All documents of the control topic, in its order.
+        scorers: Loads the models.
     """
 
     def __init__(self, documents: Iterable[ControlDocument], scorers: Scorers) -> None:
@@ -117,7 +133,7 @@ class Recheck:
             if document.kind == LIST:
                 self._list_changes.append(document)
             else:
-                # What is broken is in force nowhere.
+                # A broken document is in force nowhere.
                 with suppress(InvalidMessage):
                     policy_state.apply(document)
         self._rules: dict[str, CompiledRules] = {}
@@ -125,25 +141,22 @@ class Recheck:
             with suppress(InvalidRules):
                 self._rules[kept.rules.version] = CompiledRules(kept.rules)
         self._scorers = scorers
-        self._known: dict[ModelRef, Scorer | None] = {}
-        self._reader = PastReader(self._wanted(), _COMPUTED_AGAIN)
-        self._held: list[Past] = []
-        self._decisions = self._computed = self._differing = self._failed = 0
+        self._loaded: dict[ModelRef, Scorer | None] = {}
+        of_lists = frozenset(kind.field for kind in ListType if kind.field is not None)
+        self._reader = PastReader(
+            Wanted.by(self._rules.values(), ()) | Wanted(of_lists, frozenset(FEATURE_NAMES)),
+            _COMPUTED_AGAIN,
+        )
+        self._held: list[PastDecisions] = []
+        self._computed = self._differing = self._failed = 0
         self._by_field: Counter[str] = Counter()
         self._not_computed: Counter[str] = Counter()
         self._policies: Counter[str] = Counter()
-        self._examples: list[Difference] = []
+        self._examples: list[FieldDifference] = []
 
-    def _wanted(self) -> Wanted:
-        of_lists = frozenset(kind.field for kind in ListType if kind.field is not None)
-        return Wanted.by(self._rules.values(), ()) | Wanted(of_lists, frozenset(FEATURE_NAMES))
-
-    def take(self, values: Sequence[bytes | None]) -> None:
-        """Take values of `processed_transactions`."""
-        past = self._reader.read(values)
-        if len(past):
-            self._decisions += len(past)
-            self._held.append(past)
+    def add(self, values: Sequence[bytes | None]) -> None:
+        """Add values of `processed_transactions`."""
+        self._held.append(self._reader.read(values))
         if sum(map(len, self._held)) >= _AT_ONCE:
             self._check()
 
@@ -151,7 +164,7 @@ class Recheck:
         """Return what was found."""
         self._check()
         return Rechecked(
-            decisions=self._decisions,
+            decisions=self._reader.total - self._reader.unreadable,
             computed=self._computed,
             differing=self._differing,
             by_field=dict(self._by_field.most_common()),
@@ -163,31 +176,38 @@ class Recheck:
         )
 
     def _check(self) -> None:
-        """Compute what is held, each decision with the lists as they were in the versions it names."""
+        """Compute what is held, each decision with the lists in the versions that it names."""
         held, self._held = self._held, []
-        waiting: dict[tuple[tuple[str, str], ...], list[Past]] = {}
+        waiting: defaultdict[ListVersions, list[tuple[_DecidedBy, PastDecisions]]] = defaultdict(
+            list
+        )
         for past in held:
-            groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
-            for at, one in enumerate(past.decisions):
-                self._policies[one.policy_version] += 1
-                if one.versions is None:
-                    self._not_computed["versions"] += 1
-                else:
-                    groups.setdefault(tuple(sorted(one.versions.lists.items())), []).append(at)
-            for key, chosen in groups.items():
-                waiting.setdefault(key, []).append(past.some(chosen))
-        for key, lists in self._states():
-            for past in waiting.pop(key, ()):
-                self._with_lists(past, lists())
+            for decided_by, places in self._groups(past).items():
+                waiting[decided_by.lists].append((decided_by, past.select(places)))
+        for versions, lists in self._list_states():
+            for decided_by, past in waiting.pop(versions, ()):
+                self._check_group(decided_by, past, lists())
             if not waiting:
                 break
         for missing in waiting.values():
-            self._not_computed["lists of these versions"] += sum(map(len, missing))
+            self._not_computed["lists of these versions"] += sum(len(past) for _, past in missing)
 
-    def _states(
-        self,
-    ) -> Iterator[tuple[tuple[tuple[str, str], ...], Callable[[], dict[str, Lookup]]]]:
-        """Yield all lists as they were after each change: their versions, and how to get them."""
+    def _groups(self, past: PastDecisions) -> dict[_DecidedBy, list[int]]:
+        """Group decisions, by their places, by what they were made by."""
+        groups: defaultdict[_DecidedBy, list[int]] = defaultdict(list)
+        for place, decision in enumerate(past.decisions):
+            self._policies[decision.policy_version] += 1
+            versions, shadow = decision.versions, decision.shadow
+            if versions is None:
+                self._not_computed["versions"] += 1
+                continue
+            challenger = None if shadow is None else (shadow.model, shadow.rules_version)
+            lists = tuple(sorted(versions.lists.items()))
+            groups[_DecidedBy(lists, decision.model, versions.rules, challenger)].append(place)
+        return groups
+
+    def _list_states(self) -> Iterator[tuple[ListVersions, Callable[[], dict[str, Lookup]]]]:
+        """Yield the versions of all lists as they were after each change, and how to get the lists."""
         policy_state = PolicyState()
         made: dict[str, Lookup] = {}
 
@@ -204,171 +224,100 @@ class Recheck:
                 policy_state.apply(document)
             yield tuple(sorted(policy_state.list_versions().items())), lists
 
-    def _with_lists(self, past: Past, lists: Mapping[str, Lookup]) -> None:
-        groups: dict[tuple[ModelRef, str, ModelRef | None, str], list[int]] = {}
-        for at, one in enumerate(past.decisions):
-            shadow = one.shadow
-            key = (
-                one.model,
-                one.versions.rules if one.versions is not None else "",
-                None if shadow is None else shadow.model,
-                "" if shadow is None else shadow.rules_version,
-            )
-            groups.setdefault(key, []).append(at)
-        for (model, rules, other_model, other_rules), chosen in groups.items():
-            missing = self._missing(model, rules) or (
-                None if other_model is None else self._missing(other_model, other_rules)
-            )
-            if missing is not None:
-                self._not_computed[missing] += len(chosen)
-            else:
-                self._compute(past.some(chosen), lists, rules)
-
-    def _missing(self, model: ModelRef, rules: str) -> str | None:
-        if rules not in self._rules:
-            return f"rules {rules}"
-        if self._scorer(model) is None:
-            return f"model {model.name}@{model.version}"
-        return None
-
-    def _scorer(self, model: ModelRef) -> Scorer | None:
-        if model not in self._known:
-            self._known[model] = self._scorers(ModelRef(name=model.name, version=model.version))
-        return self._known[model]
-
-    def _compute(self, past: Past, lists: Mapping[str, Lookup], rules: str) -> None:
-        """Compute decisions of one model, one rule set and one state of the lists."""
-        first = past.decisions[0]
-        rulings, scores, probabilities = self._judged(past, lists, first.model, rules)
-        shadows = None
-        if first.shadow is not None:
-            shadows = self._judged(past, lists, first.shadow.model, first.shadow.rules_version)
+    def _check_group(
+        self,
+        decided_by: _DecidedBy,
+        past: PastDecisions,
+        lists: Mapping[str, Lookup],
+    ) -> None:
+        """Compute decisions that were made by the same."""
+        sides = [(decided_by.model, decided_by.rules)]
+        if decided_by.challenger is not None:
+            sides.append(decided_by.challenger)
+        made = []
+        for model, rules in sides:
+            scorer = self._scorer(model)
+            if rules not in self._rules or scorer is None:
+                what = (
+                    f"model {model.name}@{model.version}"
+                    if rules in self._rules
+                    else f"rules {rules}"
+                )
+                self._not_computed[what] += len(past)
+                return
+            made.append(redecide(past, RuleEvaluator(self._rules[rules], lists), scorer))
         self._computed += len(past)
-        for at, one in enumerate(past.decisions):
-            versions = one.versions
-            if versions is None:
-                continue
-            shadow = one.shadow
-            pinned = {"rules": versions.rules, "lists": versions.lists}
-            challenge = None if shadow is None else (shadow.model, shadow.rules_version)
-            expected: dict[str, tuple[Any, Any]] = {
-                "policy_version": (one.policy_version, policy_version(pinned, one.model, challenge))
-            }  # fmt: skip
-            if one.score is None:
+        version = decided_by.policy_version
+        for place, decision in enumerate(past.decisions):
+            if decision.score is None:
                 self._failed += 1
                 # Neither features nor the challenger are kept of it.
-                expected = {"outcome": (one.outcome, Outcome.REVIEW)}
+                expected: _Expected = {"outcome": (decision.outcome, Outcome.REVIEW)}
             else:
-                expected |= _ruled(one, rulings[at], scores[at], probabilities[at])
-                if shadow is not None and shadows is not None:
-                    theirs, their_scores, their_probabilities = shadows
-                    expected |= {
-                        "shadow.outcome": (shadow.outcome, theirs[at].outcome),
-                        "shadow.score": (shadow.score, their_scores[at]),
-                        "shadow.probability": (shadow.probability, their_probabilities[at]),
-                        "shadow.rules": (shadow.rules, _read_rules(theirs[at].rules)),
-                    }
-            wrong = {name: pair for name, pair in expected.items() if pair[0] != pair[1]}
-            if wrong:
-                self._differing += 1
-                self._by_field.update(wrong.keys())
-                for name, (says, computed) in wrong.items():
-                    if len(self._examples) < SHOWN:
-                        self._examples.append(
-                            Difference(
-                                source=_place(one.source),
-                                event_id=str(past.rows[at].event_id),
-                                field=name,
-                                says=msgspec.to_builtins(says),
-                                computed=msgspec.to_builtins(computed),
-                            )
+                expected = {"policy_version": (decision.policy_version, version)}
+                expected |= _of_champion(decision, made[0], place)
+                if decision.shadow is not None:
+                    expected |= _of_challenger(decision.shadow, made[1], place)
+            wrong = {field: pair for field, pair in expected.items() if pair[0] != pair[1]}
+            self._differing += bool(wrong)
+            self._by_field.update(wrong.keys())
+            source = decision.source
+            for field, (says, computed) in wrong.items():
+                if len(self._examples) < SHOWN:
+                    self._examples.append(
+                        FieldDifference(
+                            source=f"{source.topic}-{source.partition}-{source.offset}",
+                            event_id=str(past.rows[place].event_id),
+                            field=field,
+                            says=msgspec.to_builtins(says),
+                            computed=msgspec.to_builtins(computed),
                         )
+                    )
 
-    def _judged(
-        self, past: Past, lists: Mapping[str, Lookup], model: ModelRef, rules: str
-    ) -> tuple[list[Ruling], list[int], list[float]]:
-        scorer = self._scorer(model)
-        if scorer is None:
-            raise AssertionError("models that are not there are sorted out before")
-        matrix: NDArray[np.float32] = np.ascontiguousarray(past.matrix)
-        probabilities = scorer.predict(matrix)
-        scores = scorer.scale.score(probabilities).tolist()
-        columns = Columns(matrix, scores, probabilities, past, lists, past.scored_at_ms)
-        rulings = RuleEvaluator(self._rules[rules], lists).evaluate(columns)
-        return rulings, scores, probabilities.tolist()
+    def _scorer(self, model: ModelRef) -> Scorer | None:
+        if model not in self._loaded:
+            self._loaded[model] = self._scorers(ModelRef(name=model.name, version=model.version))
+        return self._loaded[model]
 
 
-def _ruled(
-    one: PastDecision, ruling: Ruling, score: int, probability: float
-) -> dict[str, tuple[Any, Any]]:
-    """Return, by field, what a decision says and what it should say."""
+_Expected = dict[str, tuple[Any, Any]]
+"""By field, what a decision says and what it should say."""
+
+
+def _of_champion(decision: PastDecision, made: Redecided, place: int) -> _Expected:
+    ruling = made.rulings[place]
     ruled = _read_ruled(b"{%b}" % ruling.json)
-    reasons = [] if one.outcome is Outcome.APPROVE else list(ruling.reasons)
+    # Reasons of features follow those of rules and lists, and depend on the model alone.
+    reasons = [] if decision.outcome is Outcome.APPROVE else list(ruling.reasons)
     return {
-        **{name: (getattr(one, name), getattr(ruled, name)) for name in _RULED},
-        "score": (one.score, score),
-        "probability": (one.probability, probability),
-        # Those of features hang on the model alone, and follow those of rules and lists.
-        "reasons": (msgspec.to_builtins(one.reasons[: len(ruling.reasons)]), reasons),
+        **{field: (getattr(decision, field), getattr(ruled, field)) for field in _RULED},
+        "score": (decision.score, made.scores[place]),
+        "probability": (decision.probability, made.probabilities[place].item()),
+        "reasons": (msgspec.to_builtins(decision.reasons[: len(ruling.reasons)]), reasons),
     }
 
 
-def _place(source: Source) -> str:
-    return f"{source.topic}-{source.partition}-{source.offset}"
+def _of_challenger(shadow: Shadow, made: Redecided, place: int) -> _Expected:
+    ruling = made.rulings[place]
+    return {
+        "shadow.outcome": (shadow.outcome, ruling.outcome),
+        "shadow.score": (shadow.score, made.scores[place]),
+        "shadow.probability": (shadow.probability, made.probabilities[place].item()),
+        "shadow.rules": (shadow.rules, _read_rules(ruling.rules)),
+    }
 
 
-def recheck(
-    settings: KafkaSettings,
-    scorers: Scorers,
-    *,
-    days: float = 30,
-    limit: int | None = None,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-    stop: Event | None = None,
-    clock: Clock = system_clock,
-) -> Rechecked:
+def recheck(runner: BacktestRunner, scorers: Scorers) -> Rechecked:
     """Compute the decisions of the last days again.
 
     Args:
-        settings: How to reach Kafka.
-        scorers: Gives the models.
-        days: How far back, by the time of publication.
-        limit: Most decisions, the latest; None is all.
-        on_progress: Called with the records read and how many there are.
-        stop: Ends it when set.
-        clock: Time now, UTC epoch milliseconds.
+        runner: Reads the decisions, and the control topic.
+        scorers: Loads the models.
 
     Raises:
         CannotRead: Kafka could not be read.
-        Stopped: `stop` was set.
+        Stopped: The runner was stopped.
     """
-    since_ms = max(0, clock() - round(days * DAY_MS))
-    with TopicSpan(
-        settings, Topic.PROCESSED, since_ms=since_ms, latest=limit, service="fraudstream_recheck"
-    ) as span:
-        # The control topic is read after the end is fixed: what decided is on it by then.
-        again = Recheck(control_documents(settings, stop), scorers)
-        for values in span.values(on_progress, stop):
-            again.take(values)
-    return again.result()
-
-
-def control_documents(settings: KafkaSettings, stop: Event | None = None) -> list[ControlDocument]:
-    """Read the control topic; what is no document is passed over, as followers do.
-
-    Raises:
-        CannotRead: Kafka could not be read.
-        Stopped: `stop` was set.
-    """
-    documents = []
-    with TopicSpan(settings, Topic.CONTROL, service="fraudstream_recheck_control") as span:
-        for batch in span.batches(stop):
-            for message in batch:
-                try:
-                    key = message.key()
-                    documents.append(
-                        decode_control(key if key is None else bytes(key), message.value())
-                    )
-                except InvalidMessage:
-                    continue
-    return documents
+    return runner.run(
+        lambda: Recheck(runner.control_documents(), scorers), service="fraudstream_recheck"
+    ).result()

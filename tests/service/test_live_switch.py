@@ -24,7 +24,8 @@ import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from fraud.backtest.recheck import Recheck, Rechecked, control_documents
+from fraud.backtest.recheck import Recheck, Rechecked
+from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
 from fraud.decision.scale import ScoreScale
@@ -113,14 +114,12 @@ def models_of(decisions: Sequence[dict[str, Any]]) -> list[str]:
 def recomputed(job: Job, records: Sequence[Mapping[str, Any]]) -> Rechecked:
     """Compute decisions again from the versions that they name."""
     registry = Registry(Path(job.env["MODEL_REGISTRY"]))
-    documents = control_documents(
-        KafkaSettings(
-            kafka_bootstrap_servers=job.kafka,
-            topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"],
-        )
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=job.kafka, topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"]
     )
+    documents = BacktestRunner(settings).control_documents()
     again = Recheck(documents, lambda ref: registry.load(ref.name, ref.version))
-    again.take([orjson.dumps(record) for record in records])
+    again.add([orjson.dumps(record) for record in records])
     return again.result()
 
 

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from fraud.backtest.comparison import Comparisons, ShadowComparison
-from fraud.backtest.past_decisions import Labels
+from fraud.backtest.past_decisions import KnownLabels
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet
 from fraud.decision.engine import Engine
@@ -60,26 +60,26 @@ def is_fraud(fd: dict[str, Any]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def labels(values: list[bytes]) -> Labels:
-    labels = Labels()
+def labels(values: list[bytes]) -> KnownLabels:
+    labels = KnownLabels()
     for at, value in enumerate(values[:-1]):
         record = orjson.loads(value)
         if at % 4:
             what = "fraud" if is_fraud(record["fd"]) else "legitimate"
-            labels.take([orjson.dumps({"event_id": record["event_id"], "label": what})])
+            labels.add([orjson.dumps({"event_id": record["event_id"], "label": what})])
     return labels
 
 
-def compared(values: list[bytes], labels: Labels, size: int) -> Comparisons:
+def compared(values: list[bytes], labels: KnownLabels, size: int) -> Comparisons:
     comparison = ShadowComparison(labels, resamples=50)
     for first in range(0, len(values), size):
-        comparison.take(values[first : first + size])  # type: ignore[arg-type]
+        comparison.add(values[first : first + size])  # type: ignore[arg-type]
     return comparison.report(since_ms=START_MS)
 
 
 @pytest.mark.parametrize("size", [5, 10_000])
 def test_a_comparison_counts_what_a_plain_scan_counts(
-    values: list[bytes], labels: Labels, size: int
+    values: list[bytes], labels: KnownLabels, size: int
 ) -> None:
     """Each combination of champion, challenger and rules is told by itself."""
     found = compared(values, labels, size)
@@ -134,7 +134,7 @@ def test_a_comparison_counts_what_a_plain_scan_counts(
             assert rule.both == sum(a and b for a, b in zip(ours, theirs, strict=True))
 
 
-def test_labels_say_which_is_better(values: list[bytes], labels: Labels) -> None:
+def test_labels_say_which_is_better(values: list[bytes], labels: KnownLabels) -> None:
     """The figures are those of scikit-learn and of counting; the intervals leave no doubt here."""
     for one in compared(values, labels, 100).combinations:
         of_it = [
@@ -174,14 +174,14 @@ def test_labels_say_which_is_better(values: list[bytes], labels: Labels) -> None
         assert 0 < low <= high
 
 
-def test_equal_challengers_are_no_better(labels: Labels) -> None:
+def test_equal_challengers_are_no_better(labels: KnownLabels) -> None:
     """Only rules are tried, and they are the same: every interval holds 0."""
     (engine,) = engines(Challenge(CHAMPION.ref, shipped()))
     values = list(decided(transactions(200), lambda _: engine))
-    known = Labels()
+    known = KnownLabels()
     for at, value in enumerate(values):
         label = "fraud" if at % 5 == 0 else "legitimate"
-        known.take([orjson.dumps({"event_id": orjson.loads(value)["event_id"], "label": label})])
+        known.add([orjson.dumps({"event_id": orjson.loads(value)["event_id"], "label": label})])
     (one,) = compared(values, known, 64).combinations
     assert one.agreement == 1
     assert one.quality is not None
@@ -191,6 +191,6 @@ def test_equal_challengers_are_no_better(labels: Labels) -> None:
 
 def test_without_labels_nothing_is_said_of_quality(values: list[bytes]) -> None:
     """Agreement and differences are all there is."""
-    found = compared(values, Labels(), 100)
+    found = compared(values, KnownLabels(), 100)
     assert [one.quality for one in found.combinations] == [None, None]
     assert Comparisons.model_validate_json(found.model_dump_json()) == found

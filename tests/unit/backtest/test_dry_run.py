@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 import pytest
 
-from fraud.backtest.dry_run import DryRun, Report
-from fraud.backtest.past_decisions import Labels
+from fraud.backtest.dry_run import Report, RuleBacktest
+from fraud.backtest.past_decisions import KnownLabels
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse
 from fraud.contracts.rules import Matching, Rule, RuleSet
@@ -79,40 +79,40 @@ def values() -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def labels(values: list[bytes]) -> Labels:
-    labels = Labels()
+def labels(values: list[bytes]) -> KnownLabels:
+    labels = KnownLabels()
     for at, value in enumerate(values[:500]):
         if value and at % 2:
             event_id = orjson.loads(value)["event_id"]
             for what in ("fraud", "legitimate") if at % 3 else ("legitimate", "fraud"):
-                labels.take(
+                labels.add(
                     [
                         orjson.dumps(
                             {"event_id": event_id, "label": what, "label_time": "", "source": "x"}
                         )
                     ]
                 )
-    labels.take([b"?"])
+    labels.add([b"?"])
     return labels
 
 
-def run(values: list[bytes], labels: Labels, size: int, **changes: Any) -> Report:
+def run(values: list[bytes], labels: KnownLabels, size: int, **changes: Any) -> Report:
     parts: dict[str, Any] = {
         "active": ACTIVE,
         "draft": CompiledRules(DRAFT),
         "active_lists": LISTS,
         "draft_lists": LISTS,
     }
-    dry = DryRun(**(parts | changes), labels=labels)
+    dry = RuleBacktest(**(parts | changes), labels=labels)
     for first in range(0, len(values), size):
-        dry.take(values[first : first + size])
+        dry.add(values[first : first + size])
     return dry.report(since_ms=START_MS)
 
 
 class Naive:
     """Judges one record after the other, with the contract's own reader."""
 
-    def __init__(self, values: list[bytes], labels: Labels) -> None:
+    def __init__(self, values: list[bytes], labels: KnownLabels) -> None:
         self.rows: list[dict[str, Any]] = []
         seen = set()
         for value in values:
@@ -154,7 +154,7 @@ class Naive:
 
 
 @pytest.fixture(scope="module")
-def rows(values: list[bytes], labels: Labels) -> list[dict[str, Any]]:
+def rows(values: list[bytes], labels: KnownLabels) -> list[dict[str, Any]]:
     return Naive(values, labels).rows
 
 
@@ -181,7 +181,7 @@ def hits(row: dict[str, Any], who: str) -> set[str]:
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
 def test_a_dry_run_counts_what_a_plain_scan_counts(
-    values: list[bytes], labels: Labels, rows: list[dict[str, Any]], size: int
+    values: list[bytes], labels: KnownLabels, rows: list[dict[str, Any]], size: int
 ) -> None:
     """Whatever the batches, every figure is that of judging one transaction at a time."""
     report = run(values, labels, size)
@@ -246,7 +246,7 @@ def test_a_dry_run_counts_what_a_plain_scan_counts(
 
 
 def test_a_list_is_judged_as_of_each_decision(
-    values: list[bytes], labels: Labels, rows: list[dict[str, Any]]
+    values: list[bytes], labels: KnownLabels, rows: list[dict[str, Any]]
 ) -> None:
     """An entry counts until it expired, not until now."""
     listed = [row for row in rows if "D4" in hits(row, "draft")]
@@ -255,7 +255,7 @@ def test_a_list_is_judged_as_of_each_decision(
     assert run(values, labels, 100).rules[3].hits.transactions == len(listed)
 
 
-def test_a_draft_is_tried_with_other_lists(values: list[bytes], labels: Labels) -> None:
+def test_a_draft_is_tried_with_other_lists(values: list[bytes], labels: KnownLabels) -> None:
     """Lists that are changed for the draft leave the active rules with theirs."""
     more = {
         **LISTS,
@@ -268,14 +268,14 @@ def test_a_draft_is_tried_with_other_lists(values: list[bytes], labels: Labels) 
     assert report.by_active == report.decided
 
 
-def test_the_first_rule_that_matches_takes_all(values: list[bytes], labels: Labels) -> None:
+def test_the_first_rule_that_matches_takes_all(values: list[bytes], labels: KnownLabels) -> None:
     """Under FIRST_MATCHED hits are of the rule that counts."""
     first = DRAFT.model_copy(update={"matching": Matching.FIRST})
     report = run(values, labels, 100, draft=CompiledRules(first))
     assert all(rule.alone == rule.hits.transactions for rule in report.rules)
 
 
-def test_a_transaction_whose_scoring_failed_is_passed_over(labels: Labels) -> None:
+def test_a_transaction_whose_scoring_failed_is_passed_over(labels: KnownLabels) -> None:
     """It is for review, whatever rules say."""
     now = [START_MS]
     scorer = SpreadScorer()
@@ -286,7 +286,7 @@ def test_a_transaction_whose_scoring_failed_is_passed_over(labels: Labels) -> No
     assert report.period.first_scored_at is None
 
 
-def test_a_report_travels_as_json(values: list[bytes], labels: Labels) -> None:
+def test_a_report_travels_as_json(values: list[bytes], labels: KnownLabels) -> None:
     """What the API sends is the report."""
     report = run(values, labels, 100)
     assert Report.model_validate_json(report.model_dump_json()) == report

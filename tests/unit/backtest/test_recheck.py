@@ -81,7 +81,7 @@ def checked(
 ) -> Rechecked:
     again = Recheck(documents, models)
     for first in range(0, len(values), 37):
-        again.take(values[first : first + 37])  # type: ignore[arg-type]
+        again.add(values[first : first + 37])  # type: ignore[arg-type]
     return again.result()
 
 

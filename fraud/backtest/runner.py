@@ -1,0 +1,105 @@
+"""Runs backtests: each gets the decisions of the last days from Kafka, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Event
+from typing import Protocol, TypeVar
+
+from fraud.backtest.past_decisions import KnownLabels
+from fraud.contracts.control import ControlDocument, decode_control
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.times import DAY_MS
+from fraud.contracts.topics import Topic
+from fraud.kafka.range_reader import TopicSpan
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.settings import KafkaSettings
+
+
+class Backtest(Protocol):
+    """Looks at past decisions, and remembers what it found."""
+
+    def add(self, values: Sequence[bytes | None]) -> None:
+        """Add values of `processed_transactions`, in their order."""
+        ...
+
+
+B = TypeVar("B", bound=Backtest)
+
+
+@dataclass(frozen=True)
+class BacktestRunner:
+    """Reads what backtests look at. All its methods raise `CannotRead` and `Stopped`.
+
+    Attributes:
+        settings: How to reach Kafka.
+        days: How far back, by the time of publication; Kafka keeps 30 days by default.
+        limit: Most decisions, the latest; None is all.
+        on_progress: Called with the records read and how many there are, several times a second.
+        stop: Ends reading when set.
+        clock: Time now, UTC epoch milliseconds.
+    """
+
+    settings: KafkaSettings
+    days: float = 30
+    limit: int | None = None
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None
+    stop: Event | None = None
+    clock: Clock = system_clock
+
+    @cached_property
+    def since_ms(self) -> int:
+        """From when on decisions are read, UTC epoch milliseconds."""
+        return max(0, self.clock() - round(self.days * DAY_MS))
+
+    def run(self, make: Callable[[], B], *, service: str) -> B:
+        """Give a backtest all decisions, and return it.
+
+        Args:
+            make: Makes the backtest, when it is fixed where the decisions end: labels and control
+                documents that it reads then are at least as new as they are.
+            service: Name of the reader, for the broker's logs.
+        """
+        with TopicSpan(
+            self.settings,
+            Topic.PROCESSED,
+            since_ms=self.since_ms,
+            latest=self.limit,
+            service=service,
+        ) as span:
+            backtest = make()
+            for values in span.values(self.on_progress, self.stop):
+                backtest.add(values)
+        return backtest
+
+    def labels(self) -> KnownLabels:
+        """Read the labels of these decisions' transactions.
+
+        A label comes after its transaction; those of the day before are read, too, in case clocks
+        differ.
+        """
+        labels = KnownLabels()
+        since_ms = max(0, self.since_ms - DAY_MS)
+        with TopicSpan(
+            self.settings, Topic.LABELS, since_ms=since_ms, service="fraudstream_labels"
+        ) as span:
+            for batch in span.batches(self.stop):
+                labels.add([message.value() for message in batch])
+        return labels
+
+    def control_documents(self) -> list[ControlDocument]:
+        """Read the control topic; values that are no documents are passed over, as followers do."""
+        documents = []
+        with TopicSpan(self.settings, Topic.CONTROL, service="fraudstream_recheck_control") as span:
+            for batch in span.batches(self.stop):
+                for message in batch:
+                    key = message.key()
+                    try:
+                        documents.append(
+                            decode_control(key if key is None else bytes(key), message.value())
+                        )
+                    except InvalidMessage:
+                        continue
+        return documents
