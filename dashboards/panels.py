@@ -90,7 +90,7 @@ SCRIPTS: Final = (IS_BLOCKED, AGREES)
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Number of documents."""
+    """The number of documents."""
 
     label: str
     unit: Unit = Unit.COUNT
@@ -191,7 +191,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel.
+    """One panel of the dashboard.
 
     Attributes:
         id: Stable; part of the saved object's id.
@@ -317,7 +317,7 @@ def panel(panel_id: str) -> Panel:
     """Return the panel of an id.
 
     Raises:
-        KeyError: There is none.
+        KeyError: No panel has this id.
     """
     return _BY_ID[panel_id]
 

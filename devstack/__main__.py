@@ -1,4 +1,4 @@
-"""`python -m devstack`."""
+"""Entry point of `python -m devstack`."""
 
 from __future__ import annotations
 

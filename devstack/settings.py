@@ -127,7 +127,7 @@ class ComposeSettings(BaseSettings):
 
 
 def load() -> DevstackSettings:
-    """Read the settings.
+    """Read the settings of devstack.
 
     Raises:
         DevstackError: One is wrong; the message names it.

@@ -54,7 +54,7 @@ def expand(names: Iterable[str]) -> list[str]:
     """Turn names of services and groups into names of services, in start order.
 
     Raises:
-        DevstackError: There is no such name.
+        DevstackError: A name is unknown.
 
     Example:
         >>> expand(["flink", "mail"])
@@ -201,7 +201,7 @@ def in_foreground(settings: DevstackSettings, name: str) -> Service:
     """Declare one of Flink's processes, or the supervisor of its job, for a container of its own.
 
     Raises:
-        DevstackError: It is none of them.
+        DevstackError: The name is unknown.
     """
     env = flink_environment(_FLINK_IN_CONTAINERS, os.environ)
     jobmanager, taskmanager = _flink(settings, _FLINK_IN_CONTAINERS, env, _RPC_PORT_IN_CONTAINERS)

@@ -49,7 +49,7 @@ class ServiceRecord:
     Attributes:
         state: What it is doing.
         detail: What it waits for, or why it is not ready; may be empty.
-        identity: Its process; None when there is none.
+        identity: Its process; None when it is not running.
         since_ms: Since when it is in this state, UTC epoch milliseconds.
         ready_after_s: From the start of the stack to its first readiness; None before that.
         restarts: How often it was started again.

@@ -80,7 +80,7 @@ def address_table(record: StackRecord, extra: Mapping[str, str]) -> Table:
 
 
 def progress_line(name: str, service: ServiceRecord) -> str:
-    """Say in a line, for a log, what a service is doing."""
+    """Describe in a line, for a log, what a service is doing."""
     detail = f" ({service.detail})" if service.detail else ""
     is_up = service.state in OK_STATES and service.ready_after_s is not None
     after = f" after {service.ready_after_s:g} s" if is_up else ""

@@ -94,7 +94,7 @@ class History:
         refused: Records that no system could have scored, by reason.
         refused_why: The same by field and what was expected of it.
         other_labels: How many labels mean neither fraud nor legitimate, by their text.
-        bad_label_times: How many labels count as not known as their label_time is none, by file.
+        bad_label_times: Labels ignored because label_time could not be parsed, per file.
         without_rate: How many amounts have no exchange rate, by currency.
         data_hash: Identifies what was read, in its order.
     """
@@ -187,7 +187,7 @@ class _Reading:
 def _known_at_ms(
     fraud: bool | None, label_time: str | None, transaction: Transaction
 ) -> int | None:
-    """Return when a label became known; None when its time is none."""
+    """Return when a label became known; None when its time cannot be parsed."""
     if fraud is None:
         return 0
     if not label_time:
@@ -204,7 +204,7 @@ def read_history(
     """Read files of labelled transactions into packed history.
 
     A row that the stream would dead-letter is counted as refused, and otherwise passed over. A
-    label without a time counts as known at once, one whose time is none as not known.
+    label without a time counts as known at once, one whose time cannot be parsed as not known.
 
     Args:
         sources: The files, in any order of time.

@@ -61,7 +61,7 @@ def check_name(name: str) -> None:
     """Check a model's name before hours are spent on it.
 
     Raises:
-        ModelError: It is none.
+        ModelError: The name is malformed.
     """
     if not _NAME.fullmatch(name):
         raise ModelError(
@@ -123,7 +123,7 @@ class Champion(BaseModel):
 
     @property
     def ref(self) -> ModelRef:
-        """Name and version."""
+        """Return its name and version."""
         return ModelRef(name=self.name, version=self.version)
 
 
@@ -220,8 +220,8 @@ class Registry:
         """Read the manifest of a model, without checking its files.
 
         Raises:
-            NoSuchModel: There is none.
-            ModelAltered: Its manifest is none.
+            NoSuchModel: The registry does not have it.
+            ModelAltered: Its manifest cannot be read.
         """
         return _checked(self._manifest_bytes(name, version), f"{name}@{version}")
 
@@ -233,7 +233,7 @@ class Registry:
             return None
 
     def keep(self, name: str, version: str, file: str, content: bytes) -> Path:
-        """Keep a file of words or figures beside a model; it is no part of it."""
+        """Keep a report or figure beside a model; the version does not cover it."""
         path = self.folder / name / version / file
         making = path.with_name(f".{file}.{os.getpid()}")
         _write(making, content)
@@ -243,7 +243,7 @@ class Registry:
         """Load a model, once its files proved to be those that the version names.
 
         Raises:
-            NoSuchModel: There is none.
+            NoSuchModel: The registry does not have it.
             ModelAltered: A file was changed.
             ModelMismatch: It was trained on other features.
         """
@@ -303,7 +303,7 @@ class Registry:
         return self.load(ref.name, ref.version)
 
     def promote(self, name: str, version: str, *, force: bool = False) -> Champion:
-        """Let a model decide, once it proved to load; `model.promotion.check` says whether it should.
+        """Make a model the champion, once it proved to load; `model.promotion.check` says whether it should be.
 
         Args:
             name: Its name.
@@ -311,7 +311,7 @@ class Registry:
             force: Also when it was trained on other features: for a program that computes these.
 
         Raises:
-            NoSuchModel: There is none.
+            NoSuchModel: The registry does not have it.
             ModelAltered: A file of it was changed.
             ModelMismatch: It was trained on other features.
         """
@@ -327,7 +327,7 @@ class Registry:
         return self._point(name, version, earlier)
 
     def rollback(self) -> Champion:
-        """Let the champion before this one decide again.
+        """Make the champion before this one the champion again.
 
         Raises:
             NoSuchModel: There was none.
@@ -356,7 +356,7 @@ class Registry:
         """Return the newest model of a name by `created_at`.
 
         Raises:
-            NoSuchModel: There is none.
+            NoSuchModel: The registry does not have it.
         """
         models = [manifest for manifest in self.models() if manifest.name == name]
         if not models:
@@ -367,7 +367,7 @@ class Registry:
         """Read `NAME`, its newest version, or `NAME@VERSION`, of which a unique start is enough.
 
         Raises:
-            NoSuchModel: There is none such.
+            NoSuchModel: No model matches, or several do.
         """
         name, at, start = text.partition("@")
         if not at:

@@ -32,7 +32,7 @@ class XGBoostScorer:
 
     @property
     def ref(self) -> ModelRef:
-        """Name and version."""
+        """Return the name and version of the model."""
         return self._ref
 
     @property
@@ -65,7 +65,7 @@ class XGBoostScorer:
         return np.asarray(probabilities, np.float64)
 
     def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Give each feature's part in the log odds of fraud (TreeSHAP), without the base value.
+        """Return each feature's part in the log odds of fraud (TreeSHAP), without the base value.
 
         Returns:
             Shape (n, features).

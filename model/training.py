@@ -298,7 +298,7 @@ class _Rows:
         columns: Sequence[int] | slice = slice(None),
         weight: NDArray[np.float32] | None = None,
     ) -> _Rows:
-        """Take the examples of two periods; of those that fit the trees, fields are left out."""
+        """Build the examples of two periods; those that fit the trees have fields left out."""
 
         def examples(
             rows: Rows,
@@ -459,7 +459,7 @@ def _parameters(config: TrainingConfig) -> dict[str, Any]:
 
 
 def period_of(history: History, matrix: Matrix, rows: Rows) -> MeasuredPeriod:
-    """Take transactions of a history to measure on.
+    """Choose transactions of a history to measure on.
 
     Args:
         history: The transactions.

@@ -60,7 +60,7 @@ class SeverityRule(BaseModel):
     )
 
     def severity(self, outcome: Outcome, score: int | None, amount_usd: float | None) -> Severity:
-        """RuleEvaluator one decision.
+        """Return the severity of one decision.
 
         Args:
             outcome: What was decided.
@@ -197,7 +197,7 @@ def mask_email(address: str) -> str:
 
 
 def mask_name(name: str) -> str:
-    """Keep the initials.
+    """Reduce a name to its initials.
 
     Example:
         >>> mask_name("Ada King Example")
@@ -273,7 +273,7 @@ def read_alert(
         The alert, None when the decision asks for none: another outcome, or a duplicate.
 
     Raises:
-        InvalidMessage: The value is no such record.
+        InvalidMessage: The value is not a processed transaction.
     """
     record, decision = decode_processed(raw)
     event_id, entity_id = record.get("event_id"), record.get("entity_id")

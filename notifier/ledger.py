@@ -570,7 +570,7 @@ class Ledger:
         }
 
     def due_since(self, destination: str) -> int | None:
-        """Say since when something for a destination could have been sent.
+        """Return since when something for a destination could have been sent.
 
         Returns:
             UTC epoch milliseconds, in the future if all of it is held back until then; None when

@@ -31,7 +31,7 @@ class QuietHours:
         """Read spans such as `22:00-07:00`, comma-separated; nothing gives None.
 
         Raises:
-            ValueError: The text is no such list.
+            ValueError: The text is malformed.
 
         Example:
             >>> QuietHours.parse("22:00-07:00,12:00-13:00", UTC).ends_ms(0) // 3_600_000

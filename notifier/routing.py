@@ -120,7 +120,7 @@ class Route(BaseModel):
 
 
 class RoutesFile(BaseModel):
-    """The TOML file."""
+    """The TOML file of channels and routes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     severity: SeverityRule = SeverityRule()

@@ -92,7 +92,7 @@ def load_configuration(settings: Settings) -> tuple[Routing, Templates]:
 def transports(
     settings: Settings, routing: Routing, wording: Templates
 ) -> Iterator[tuple[Transport, list[Destination]]]:
-    """Give each way of sending, and the destinations that it serves.
+    """Yield each transport and the destinations that it serves.
 
     All mail goes through one server; every other address is a way of its own, so that one that
     hangs holds up nobody else.

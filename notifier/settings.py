@@ -18,10 +18,10 @@ NOBODY: Final = "none"
 
 
 def addresses(given: Iterable[str]) -> tuple[str, ...]:
-    """Check e-mail addresses, with or without a name, and give them without spaces around.
+    """Check e-mail addresses, with or without a name, and strip the spaces around them.
 
     Raises:
-        ValueError: One is none.
+        ValueError: One is malformed.
     """
     found = tuple(address.strip() for address in given)
     for address in found:

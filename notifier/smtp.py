@@ -78,7 +78,7 @@ class SmtpServer:
             recipient: The same.
 
         Raises:
-            Unreachable: There is no session with the server.
+            Unreachable: The session could not be opened.
             Unanswered: It has the mail, and did not say whether it takes it.
             ServerUnavailable: It takes no mail from us, or broke off.
             TryLater: This mail cannot be taken now (4xx).
@@ -158,7 +158,7 @@ class SmtpServer:
             session.close()
 
     def _verdict(self, code: int) -> ServerUnavailable | TryLater | MessageRefused:
-        """RuleEvaluator a refusal by its code."""
+        """Classify a refusal by its code."""
         if code == _CLOSING or code in _SIGN_IN_CODES:
             self._drop()
             return ServerUnavailable(str(code))

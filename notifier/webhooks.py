@@ -180,7 +180,7 @@ class HttpTransport:
                         read += len(chunk)
                         if read > _MOST_OF_AN_ANSWER:
                             break
-                _evaluator(answer.status_code, answer.headers)
+                _raise_refusal(answer.status_code, answer.headers)
         except (
             httpx.InvalidURL,
             httpx.UnsupportedProtocol,
@@ -191,7 +191,7 @@ class HttpTransport:
             raise Unreachable(type(error).__name__) from error
 
     def rest(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -205,7 +205,7 @@ class HttpTransport:
         return self._client
 
 
-def _evaluator(status: int, headers: Mapping[str, str]) -> None:
+def _raise_refusal(status: int, headers: Mapping[str, str]) -> None:
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
     code = str(status)

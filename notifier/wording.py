@@ -123,7 +123,7 @@ class Wording:
 
 
 class Templates:
-    """Writes messages.
+    """Render messages from templates.
 
     Args:
         links: Addresses that people may open.
@@ -131,7 +131,7 @@ class Templates:
         limits: Most messages in an hour by destination, for summaries to say so.
 
     Raises:
-        TemplatesError: A file there is no template, or cannot write a message.
+        TemplatesError: A file there is not a valid template, or cannot render a message.
     """
 
     def __init__(

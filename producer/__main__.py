@@ -1,4 +1,4 @@
-"""`python -m producer` tells the simulated world to Kafka; `python -m producer history` writes its past to a file."""
+"""`python -m producer` sends the transactions of the simulated world to Kafka; `python -m producer history` writes its past to a file."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 While a drift `adapting` of a live stream lasts, its producer notes how the decisions on its own
 fraud turned out. Thieves of each kind share what they learn: a block makes them ask for less, hold
 back and hide better; what passes makes them ask for more. The notes are logged with the time from
-which they were acted upon, so that the run is told again exactly without any decision.
+which they were acted upon, so that the run can be repeated exactly without any decision.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Lessons:
     _pressure: float = field(default=0.0, repr=False)
 
     def learn(self, blocked: int, decided: int) -> None:
-        """Take in some decisions.
+        """Learn from some decisions.
 
         Example:
             >>> lessons = Lessons()
@@ -196,7 +196,7 @@ def read_log(path: Path) -> LoggedInjections:
     """Read a log of injections, JSON lines.
 
     Raises:
-        ValueError: A line is none; the text names file, line and field.
+        ValueError: A line is malformed; the text names file, line and field.
     """
     found: dict[tuple[str, str], Injection] = {}
     observed: list[Observed] = []

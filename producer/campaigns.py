@@ -143,7 +143,7 @@ class Town:
         return self.leaks[era]
 
     def people(self) -> Ints:
-        """Return its customers."""
+        """Return the customers of the town."""
         return np.arange(self.first, self.first + self.residents)
 
 

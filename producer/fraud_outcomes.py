@@ -25,7 +25,7 @@ _REMEMBERED: Final = 100_000
 class FraudOutcomes:
     """Count what was blocked of the fraud that was sent; sent in one thread, followed in another.
 
-    A block is what a thief sees: a declined payment. A review that people hold later is none.
+    A block is what a thief sees: a declined payment. A review by people later does not count.
 
     Args:
         connection: Settings for confluent-kafka.
@@ -64,7 +64,7 @@ class FraudOutcomes:
                 self._expected.popitem(last=False)
 
     def decided(self, value: bytes | None) -> None:
-        """Take note of a record of `processed_transactions`."""
+        """Count the decision in a record of `processed_transactions`."""
         try:
             record = orjson.loads(value or b"null")
             event_id, outcome = record["event_id"], record["fd"]["outcome"]

@@ -78,7 +78,7 @@ class _Parquet:
 
 @dataclass(frozen=True)
 class HistorySummary:
-    """What was written.
+    """What a history file holds.
 
     Attributes:
         transactions: Rows.
@@ -133,7 +133,7 @@ def write_history(
         progress: Called with the time reached, UTC epoch milliseconds.
 
     Raises:
-        ValueError: Another kind of file.
+        ValueError: The file name has another suffix.
     """
     if path.suffix not in {".jsonl", ".parquet"}:
         raise ValueError(f"{path.name}: expected a file name ending in .jsonl or .parquet")
@@ -160,7 +160,7 @@ def write_history_shown(
     *, days: int, customers: int | None, seed: int, output: Path, prevalence: float, until: datetime | None, cache: Path,
     log: LoggedInjections = LoggedInjections(), rate: float | None = None,  # noqa: B008 - frozen
 ) -> HistorySummary:  # fmt: skip
-    """Write a history with a progress bar, and say what was written.
+    """Write a history with a progress bar, and print what was written.
 
     Args:
         days: Length.
@@ -174,7 +174,7 @@ def write_history_shown(
         rate: Transactions a second.
 
     Raises:
-        ValueError: Something asked for is not possible; the text says what.
+        ValueError: An argument is out of range; the text says which.
     """
     end = until or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     t1_ms = int(end.timestamp() * 1000)

@@ -1,7 +1,7 @@
 """What people inject into the running world: heard on `fraud_control`, kept in a log of its own.
 
 Keys are `campaign/NAME/VERSION` and `drift/NAME/VERSION`; a stop is a new version of the same
-name. The log says for each from when it took effect, so that the run can be told again exactly.
+name. The log says for each from when it took effect, so that the run can be repeated exactly.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class InjectionLog:
         self._seen = seen
 
     def take_up(self, sent_until_ms: int) -> LoggedInjections:
-        """Log what was heard and seen, in effect from `sent_until_ms` at the earliest; give all there is.
+        """Log what was heard and seen, in effect from `sent_until_ms` at the earliest; return all.
 
         Args:
             sent_until_ms: Transactions before this were sent, and that cannot be changed.

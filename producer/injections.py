@@ -1,7 +1,7 @@
 """What people inject into a running world: campaigns of fraud, and drift of the traffic.
 
-An injection is data. Together with seed and plan it says all that happens, so a run is told again
-exactly by its log of injections. Each draws from a stream of its own: it shifts nobody else's.
+An injection is data. Together with seed and plan it determines all that happens, so a run can
+be repeated exactly from its log of injections. Each draws from a stream of its own, so that it shifts no other draw.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ DRIFT_MEANINGS: Final = {
 
 @dataclass(frozen=True)
 class Injection:
-    """One thing injected.
+    """One injected campaign or drift.
 
     Attributes:
         what: `campaign` or `drift`.
@@ -137,7 +137,7 @@ class Injection:
 
 
 def injection_of(document: dict[str, Any], what: str, name: str) -> Injection:
-    """Read an injection.
+    """Parse an injection from its document.
 
     Args:
         document: Keys kind, intensity, start, minutes, and perhaps effective, stopped and learns.
@@ -145,7 +145,7 @@ def injection_of(document: dict[str, Any], what: str, name: str) -> Injection:
         name: Its name.
 
     Raises:
-        ValueError: It is none; the text names the field and what was expected.
+        ValueError: A field is missing or malformed; the text names it and what was expected.
     """
 
     def number(field: str) -> float:
@@ -248,7 +248,7 @@ def _adapting(population: Population, events: Events, strength: Floats, number: 
 def imitate(
     population: Population, events: Events, rows: Ints, near: NDArray[np.bool_], u: Floats
 ) -> None:
-    """Let thieves come near to their victims, in place.
+    """Change fraudulent events to resemble their victims', in place.
 
     Args:
         population: For what is the victims' own.

@@ -70,7 +70,7 @@ class SimulatedLabels:
 
 
 def label(draws: Draws, events: Events) -> SimulatedLabels:
-    """Label transactions."""
+    """Draw the label of each transaction, and when it becomes known."""
     ids = events["id"].astype(np.int64)
     u = draws.uniforms(Purpose.LABEL, ids[:, 0], ids[:, 1], ids[:, 2], ids[:, 3])
     campaign = events["campaign"].astype(np.int64)

@@ -1,8 +1,8 @@
-"""Legitimate life: when and where customers pay, and how much.
+"""Legitimate traffic: when and where customers pay, and how much.
 
-It is full of what looks like fraud and is none: trips, new phones, moves, bursts of shopping,
-retried payments, new merchants, the gift season. Without these, precision on simulated data
-would be worth nothing.
+It is full of payments that look like fraud and are legitimate: trips, new phones, moves, bursts of
+shopping, retried payments, new merchants, the gift season. Without these, precision on simulated
+data would be worth nothing.
 """
 
 from __future__ import annotations

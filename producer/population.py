@@ -248,7 +248,7 @@ class Pools:
 
 
 def make_pools(seed: int) -> Pools:
-    """Let Faker make the pools.
+    """Generate the pools by Faker.
 
     Args:
         seed: The same seed and Faker version give the same pools.
@@ -398,7 +398,7 @@ class Population:
         )
 
     def favourite(self, customer: Ints, rank: Ints) -> Ints:
-        """Give each customer's favourite shop of that rank, from 0, numbered within the town."""
+        """Return each customer's favourite shop of that rank, from 0, numbered within the town."""
         return self.shop_by_popularity(
             self.draws.uniforms(Purpose.SHOP, customer, index=rank, block=1)[0]
         )

@@ -1,4 +1,4 @@
-"""What the stream driver must remember: how far the world was told, and which labels are to come."""
+"""What the stream must remember across restarts: how far it was sent, and which labels are due."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DueLabel(NamedTuple):
 
 
 class StreamProgress:
-    """The producer's memory across restarts, in one SQLite file.
+    """The state of the stream, in one SQLite file.
 
     Args:
         path: The file; its folder is made.

@@ -1,9 +1,9 @@
-"""Replay: anyone's file of transactions, told to Kafka as if it happened now.
+"""Replay: anyone's file of transactions, sent to Kafka as if it happened now.
 
 By default rows go out in the order of their event times (equal times in the order of the file),
 each label at the place in that order where it became known. A row whose event time cannot be
 read stays behind the row before it. Nothing is dropped: a row that lacks a value, and a line that
-is no JSON, is sent as it is, so that the stream dead-letters and thereby accounts for it.
+is not JSON, is sent as it is, so that the stream dead-letters and thereby accounts for it.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Spool:
         self._times.append(self._last_ms if time_ms is None else time_ms)
 
     def __len__(self) -> int:
-        """Count the records."""
+        """Return the number of records."""
         return len(self._offsets)
 
     def in_order(self, *, by_time: bool) -> Iterator[Record]:

@@ -49,7 +49,7 @@ def clock_of(sent_until_ms: int, speed: float, real: Clock = system_clock) -> Cl
     """Return the world's clock. Its time never goes back: after a fast run it stays ahead.
 
     Args:
-        sent_until_ms: The world was told until here.
+        sent_until_ms: Transactions before this were sent.
         speed: 1 is the real clock, unless the world is ahead of it.
         real: The real clock.
     """

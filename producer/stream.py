@@ -1,4 +1,4 @@
-"""The stream driver: tells the simulated world to Kafka as it happens."""
+"""The live stream: sends the simulated world's transactions to Kafka as they happen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from producer.simulation import Process
 _log = structlog.get_logger()
 
 CHUNK_MS: Final = 2_000
-"""Transactions are written out this far ahead; as much may stay untold after a crash."""
+"""Transactions are written out this far ahead; as much may stay unsent after a crash."""
 SEE_MS: Final = 30_000
 """Thieves take in what became of them this often, at the speed of the clock."""
 MAX_BEHIND_MS: Final = 15 * 60_000
@@ -37,18 +37,18 @@ MAX_BEHIND_MS: Final = 15 * 60_000
 
 
 class LiveStream:
-    """Tell a world from now on, each transaction at its own time.
+    """Send a world's transactions from now on, each at its own time.
 
     Args:
         process: The world.
         name: Names the world in `progress`; another seed or plan is another world.
         writer: Where records go.
-        progress: What was told, and which labels are to come.
+        progress: How far was sent, and which labels are due.
         truth_folder: Where the truth is kept aside, a file a day of sending.
         transactions: Physical topic.
         labels: Physical topic.
         clock: Simulated time now, UTC epoch milliseconds.
-        stop: Ends the telling.
+        stop: Ends the stream.
         speed: How much faster than the real one the clock goes.
         disorder: How disorderly records are sent.
         injections: What people inject, as it is heard; None hears nothing.
@@ -89,10 +89,10 @@ class LiveStream:
         self._published: list[DueLabel] = []
         self._under_way = 0
         self.started = False
-        """Whether the world has been made and is being told."""
+        """Whether the world has been made and is being sent."""
 
     def run(self) -> None:
-        """Tell until `stop` is set. What was handed over is the writer's; flush it."""
+        """Send until `stop` is set. The caller flushes the writer."""
         self._truth_folder.mkdir(parents=True, exist_ok=True)
         sent_until_ms = max(self._clock(), self._progress.sent_until_ms(self._name))
         chunk_ms, behind_ms = round(CHUNK_MS * self._speed), round(MAX_BEHIND_MS * self._speed)
@@ -103,10 +103,10 @@ class LiveStream:
     def _send_until_injected(
         self, pool: ThreadPoolExecutor, sent_until_ms: int, chunk_ms: int, behind_ms: int
     ) -> int:
-        """Tell until something is injected, which changes what is to come.
+        """Send until something is injected, which changes what is to come.
 
         Returns:
-            The time until which was told.
+            The time until which transactions were sent.
         """
         if self._injections is not None:
             log = self._injections.take_up(sent_until_ms)
@@ -146,7 +146,7 @@ class LiveStream:
     def _hours(
         pool: ThreadPoolExecutor, delivery: ArrivalSchedule, hour: int
     ) -> Iterator[Arrivals]:
-        """Yield hours one after the other, each made while the one before is told."""
+        """Yield hours one after the other, each made while the one before is sent."""
         ahead = pool.submit(delivery.hour, hour)
         while True:
             part = ahead.result()

@@ -92,7 +92,7 @@ def auc(score: Any, fraud: NDArray[np.bool_]) -> float:
 
 
 def _rate_of(code: Any, fraud: NDArray[np.bool_], train: NDArray[np.bool_]) -> Floats:
-    """Give each row the fraud rate of its code on the training rows, drawn to the base rate."""
+    """Return for each row the fraud rate of its code on the training rows, drawn to the base rate."""
     n = int(code.max()) + 1
     seen = np.bincount(code[train], minlength=n)
     hits = np.bincount(code[train], fraud[train].astype(float), minlength=n)

@@ -38,7 +38,7 @@ def kafka(
     env: Mapping[str, str],
     heap: str = "384m",
 ) -> Service:
-    """Declare the broker.
+    """Declare the Kafka broker as a service.
 
     Args:
         jars: Its class path.

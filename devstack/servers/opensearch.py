@@ -72,7 +72,7 @@ def unprivileged_user(name: str) -> RunAs | None:
     """Return the user that OpenSearch must run as: None unless we are root, which it refuses.
 
     Raises:
-        DevstackError: There is no such user, or it is root.
+        DevstackError: The user does not exist, or is root.
     """
     if os.geteuid() != 0:
         return None
@@ -115,7 +115,7 @@ def opensearch(
     cache: Path | None = None,
     is_short_lived: bool = False,
 ) -> Service:
-    """Declare the node.
+    """Declare the OpenSearch node as a service.
 
     Args:
         archive: Its distribution, a zip.

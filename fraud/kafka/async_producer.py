@@ -62,7 +62,7 @@ class AsyncProducer:
         """Write a record; it is on the topic when this returns.
 
         Raises:
-            NotPublished: See there.
+            NotPublished: The broker did not acknowledge it.
         """
         loop = asyncio.get_running_loop()
         sent: asyncio.Future[KafkaError | None] = loop.create_future()

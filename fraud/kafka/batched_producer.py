@@ -47,7 +47,7 @@ class Writer(Protocol):
         """Hand a record over; False when `stop` ended the waiting."""
 
     def poll(self) -> None:
-        """Take note of acknowledgements."""
+        """Process the acknowledgements that have arrived."""
 
     def __len__(self) -> int:
         """Count records handed over and not acknowledged."""
@@ -85,7 +85,7 @@ class KafkaWriter:
         """Ask the brokers for a topic.
 
         Raises:
-            WriterError: No broker answers within the time, or there is no such topic.
+            WriterError: No broker answers within the time, or the topic does not exist.
         """
         try:
             known = self._producer.list_topics(topic, timeout=timeout_s).topics[topic]
@@ -142,7 +142,7 @@ class KafkaWriter:
             return True
 
     def poll(self) -> None:
-        """Take note of acknowledgements."""
+        """Process the acknowledgements that have arrived."""
         self._producer.poll(0)
         self._raise_fatal()
 
@@ -178,7 +178,7 @@ class KafkaWriter:
         _log.error("producer.record_refused", topic=topic, reason=error.name())
 
     def _on_error(self, error: KafkaError) -> None:
-        """Take note of what librdkafka says about connections; it goes on trying by itself."""
+        """Record what librdkafka reports about connections; it reconnects by itself."""
         if error.fatal():
             self._fatal = error.str()
         elif error.code() in {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION}:

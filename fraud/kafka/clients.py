@@ -60,7 +60,7 @@ def admin(connection: Options, options: Options) -> AdminClient:
 
 
 def unreachable(servers: str, code: str, *, verb: str = "reached") -> str:
-    """Say that a broker did not answer, and what to look at."""
+    """Write the error text for a broker that did not answer."""
     return (
         f"Kafka at {servers} could not be {verb} ({code}): is it running, and is "
         "KAFKA_BOOTSTRAP_SERVERS right?"
@@ -68,7 +68,7 @@ def unreachable(servers: str, code: str, *, verb: str = "reached") -> str:
 
 
 def no_topic(servers: str, topic: str) -> str:
-    """Say that a broker has no such topic, and what to look at."""
+    """Write the error text for a topic that the broker does not have."""
     return (
         f"Kafka at {servers} has no topic {topic}: is it the right one, and "
         "were the topics made (python -m fraud.kafka.topics)?"

@@ -32,7 +32,7 @@ Name = tuple[str, str]
 
 
 class Refused(Exception):
-    """Who uses a document cannot take it up; the text says why."""
+    """The user of a document cannot apply it; the text says why."""
 
 
 class Void(Exception):
@@ -167,7 +167,7 @@ class ControlFollower:
 
 
 class ControlPublisher(SyncProducer):
-    """Write control documents.
+    """Write control documents, each acknowledged.
 
     Args:
         settings: How to reach Kafka, and the topic's physical name.

@@ -106,7 +106,7 @@ def to_dead_letter(message: Message) -> DeadLetter:
 def read_all(
     feed: Feed, *, timeout_s: float = 30.0, monotonic: Callable[[], float] = time.monotonic
 ) -> Iterator[DeadLetter]:
-    """Give every dead letter that is there now, in the order of the topic.
+    """Yield every dead letter that is there now, in the order of the topic.
 
     Args:
         feed: Of the topic, at its beginning.

@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One Kafka record.
+    """One record of a Kafka topic.
 
     Attributes:
         topic: Physical name.
@@ -89,7 +89,7 @@ class BatchSource(Protocol):
         ...
 
     def put_back(self, batch: Sequence[Message]) -> None:
-        """Take the batch back and hand out nothing until `resume`."""
+        """Put the batch back and hand out nothing until `resume`."""
         ...
 
     def resume(self) -> None:

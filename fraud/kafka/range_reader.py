@@ -46,7 +46,7 @@ class TopicSpan:
         service: Name of the reader, for the broker's logs.
 
     Raises:
-        CannotRead: No broker answers, or there is no such topic.
+        CannotRead: No broker answers, or the topic does not exist.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ class MemoryTopic:
         self._committed: dict[str, dict[int, int]] = defaultdict(dict)
 
     def produce(self, value: bytes | None, *, partition: int = 0, timestamp_ms: int = 0) -> None:
-        """Append one record."""
+        """Append one record to the topic."""
         records = self._records[partition]
         records.append(Message(self.name, partition, len(records), timestamp_ms, None, value))
 

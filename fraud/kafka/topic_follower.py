@@ -50,7 +50,7 @@ class Position:
 
 
 class TopicReplaced(Exception):
-    """The position is none in the topic that is there now: what was read of it is void."""
+    """The position belongs to an earlier topic of this name: what was read of it is void."""
 
 
 class Feed(Protocol):
@@ -64,7 +64,7 @@ class Feed(Protocol):
         """Wait for records and hand them out, in the order of each partition.
 
         Raises:
-            TopicReplaced: See there; nothing more comes until `start` is called again.
+            TopicReplaced: The topic was made anew; nothing more comes until `start` is called again.
         """
         ...
 

@@ -39,7 +39,7 @@ def _masked(value: Any) -> Any:
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Take personal data out of a log line, wherever it stands (a structlog processor)."""
+    """Remove personal data from a log line, wherever it stands (a structlog processor)."""
     for key, value in event.items():
         event[key] = REDACTED if key in _SECRET_KEYS else _masked(value)
     return event

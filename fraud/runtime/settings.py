@@ -147,7 +147,7 @@ class ModelSettings(ServiceSettings):
 
 
 def complain(error: ValidationError) -> str:
-    """Say in one line per setting what is wrong, without its value (it may be a secret)."""
+    """Describe in one line per setting what is wrong, without its value (it may be a secret)."""
     return "\n".join(
         f"setting {'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
         for problem in error.errors(include_input=False, include_url=False)
