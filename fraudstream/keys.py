@@ -17,9 +17,10 @@ keys = typer.Typer(help="Make, list and revoke keys of the REST API.", no_args_i
 
 
 def _stores() -> tuple[KeyStore, AuditLog]:
+    from fraud.runtime.files import FileDamaged
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.settings import ServiceSettings
-    from fraud.security.api_keys import KeyStore, KeysUnreadable
+    from fraud.security.api_keys import KeyStore
     from fraud.security.audit import AuditLog
     from fraudstream.environment import complete_environment
 
@@ -27,7 +28,7 @@ def _stores() -> tuple[KeyStore, AuditLog]:
     settings = load_settings(ServiceSettings)
     try:
         return KeyStore(settings.state_dir), AuditLog(settings.state_dir)
-    except KeysUnreadable as problem:
+    except FileDamaged as problem:
         raise failing(str(problem)) from None
 
 
@@ -101,17 +102,18 @@ keys.add_typer(access_keys, name="aws")
 
 
 def _access_keys() -> tuple[AwsCredentials, AuditLog]:
+    from fraud.runtime.files import FileDamaged
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.settings import ServiceSettings
     from fraud.security.audit import AuditLog
-    from fraud.security.aws_credentials import AwsCredentials, CredentialsUnreadable
+    from fraud.security.aws_credentials import AwsCredentials
     from fraudstream.environment import complete_environment
 
     complete_environment()
     settings = load_settings(ServiceSettings)
     try:
         return AwsCredentials(settings.state_dir), AuditLog(settings.state_dir)
-    except CredentialsUnreadable as problem:
+    except FileDamaged as problem:
         raise failing(str(problem)) from None
 
 

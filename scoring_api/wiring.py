@@ -27,12 +27,13 @@ from fraud.kafka.topic_follower import TopicFeed
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.follower import PolicyFollower, SeenPublisher
 from fraud.runtime.clock import system_clock
+from fraud.runtime.files import FileDamaged
 from fraud.runtime.lifecycle import CannotStart
 from fraud.runtime.metrics import CONSUMER_LAG
 from fraud.runtime.opensearch import connect
-from fraud.security.api_keys import FIRST_KEY, KeyStore, KeysUnreadable
+from fraud.security.api_keys import FIRST_KEY, KeyStore
 from fraud.security.audit import AuditLog, Author
-from fraud.security.aws_credentials import FILE_NAME, AwsCredentials, CredentialsUnreadable
+from fraud.security.aws_credentials import FILE_NAME, AwsCredentials
 from fraud.security.principals import RateLimit
 from fraud.security.pseudonyms import Pseudonyms, kept_key
 from fraud.security.sealing import Seal
@@ -72,7 +73,7 @@ class Secrets:
         api_keys: Of the REST API; None when keys are switched off.
         access_keys: Of Amazon Fraud Detector's protocol, likewise.
         pseudonyms: Hashes personal values.
-        seal: Encrypts kept answers and cursors.
+        seal: Encrypts kept answers.
         session_key: Signs sessions of the live page.
     """
 
@@ -140,7 +141,7 @@ def read_secrets(settings: Settings) -> Secrets:
             access_keys = AwsCredentials(state_dir)
             if access_keys.ensure_first():
                 _log.info("scoring_api.first_access_key_made", file=str(state_dir / FILE_NAME))
-    except (KeysUnreadable, CredentialsUnreadable) as problem:
+    except FileDamaged as problem:
         raise CannotStart(str(problem)) from None
     try:
         pseudonyms = Pseudonyms.of(settings)
@@ -244,7 +245,7 @@ def _policy_routes(
 
     return [
         rule_routes(editor_of, policy_state, stack.enter_context(DryRuns())),
-        list_routes(editor_of, policy_state, secrets.seal),
+        list_routes(editor_of, policy_state),
         model_routes(registry, stream.engine.current, editor_of),
     ]
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 def replace_private(path: Path, content: bytes) -> None:
@@ -46,3 +49,61 @@ def locked(path: Path) -> Iterator[None]:
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:  # noqa: PTH123 - for its mode
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+class FileDamaged(Exception):
+    """The content of a file is not as it was written; the message names the file, and no secret."""
+
+
+class SharedFile(Generic[T]):
+    """A file that other processes replace, read again when it changed.
+
+    Args:
+        path: The file.
+        parse: Reads its content; raises `FileDamaged`.
+        missing: What there is without a file.
+    """
+
+    def __init__(self, path: Path, parse: Callable[[bytes], T], missing: T) -> None:
+        self._path = path
+        self._parse = parse
+        self._missing = missing
+        self._version: tuple[int, int, int] | None = None
+        self._content = missing
+
+    def read(self) -> T:
+        """Return what the file holds now.
+
+        Raises:
+            FileDamaged: See there.
+        """
+        version = self._version_now()
+        if version != self._version:
+            try:
+                self._content = self._parse(self._path.read_bytes())
+            except FileNotFoundError:
+                version, self._content = None, self._missing
+            self._version = version
+        return self._content
+
+    def last_good(self, damaged: Callable[[str], object]) -> T:
+        """Return what the file holds, or held before it was damaged.
+
+        Args:
+            damaged: Called once for each damaged version, with what is wrong.
+        """
+        version = self._version_now()
+        try:
+            return self.read()
+        except FileDamaged as problem:
+            self._version = version
+            damaged(str(problem))
+            return self._content
+
+    def _version_now(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        # A replaced file has another inode.
+        return found.st_ino, found.st_mtime_ns, found.st_size

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from fraud.runtime.clock import Clock, system_clock, to_datetime
-from fraud.runtime.files import locked, replace_private
+from fraud.runtime.files import FileDamaged, SharedFile, locked, replace_private
 
 FIRST_KEY: Final = "api-key"
 """File in the state folder that holds the first key, of role admin, in clear."""
@@ -111,26 +111,6 @@ class TooManyKeys(Exception):
     """There are `MAX_KEYS` already."""
 
 
-class KeysUnreadable(Exception):
-    """The file of keys is damaged; the message names it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """The file as it was read.
-
-    Attributes:
-        state: Which file it was: a replaced one has another inode.
-        by_hash: The keys by their SHA-256 in hexadecimal.
-    """
-
-    state: tuple[int, int, int] | None
-    by_hash: MappingProxyType[str, _StoredKey]
-
-
-_NOTHING: Final = _Read(None, MappingProxyType({}))
-
-
 class KeyStore:
     """The keys of a state folder; may be used by several threads and processes.
 
@@ -139,15 +119,17 @@ class KeyStore:
         clock: Time now, UTC epoch milliseconds.
 
     Raises:
-        KeysUnreadable: See there.
+        FileDamaged: The file of keys is damaged.
     """
 
     def __init__(self, folder: Path, clock: Clock = system_clock) -> None:
         self._folder = folder
         self._path = folder / _STORE
         self._clock = clock
-        self._read = _NOTHING
-        self._read = self._newest()
+        self._file: SharedFile[Mapping[str, _StoredKey]] = SharedFile(
+            self._path, self._parse, MappingProxyType({})
+        )
+        self._file.read()
 
     def find(self, token: str) -> ApiKey | None:
         """Return the key that a secret belongs to, None when there is none.
@@ -157,12 +139,12 @@ class KeyStore:
         takes the same time always.
         """
         digest = _hash(token)
-        key = self._current().by_hash.get(digest)
+        key = self._file.last_good(_report_damage).get(digest)
         return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
 
     def all_keys(self) -> list[ApiKey]:
         """Return all keys, the oldest first."""
-        return [_public(key) for key in self._current().by_hash.values()]
+        return [_public(key) for key in self._file.last_good(_report_damage).values()]
 
     def get(self, key_id: str) -> ApiKey:
         """Return the key of an id.
@@ -170,7 +152,7 @@ class KeyStore:
         Raises:
             NoSuchKey: See there.
         """
-        for key in self._current().by_hash.values():
+        for key in self._file.last_good(_report_damage).values():
             if key.id == key_id:
                 return _public(key)
         raise NoSuchKey(key_id)
@@ -195,12 +177,12 @@ class KeyStore:
             LastAdminKey: See there.
         """
         with locked(self._folder / _LOCK):
-            kept = dict(self._newest().by_hash)
-            key = next((one for one in kept.values() if one.id == key_id), None)
+            kept = dict(self._file.read())
+            key = next((key for key in kept.values() if key.id == key_id), None)
             if key is None:
                 raise NoSuchKey(key_id)
             del kept[key.sha256]
-            if key.role is Role.ADMIN and Role.ADMIN not in {one.role for one in kept.values()}:
+            if key.role is Role.ADMIN and Role.ADMIN not in {other.role for other in kept.values()}:
                 raise LastAdminKey(key_id)
             self._write(kept)
             if _hash(first_key(self._folder) or "") == key.sha256:
@@ -227,7 +209,7 @@ class KeyStore:
         return True
 
     def _add(self, name: str, role: Role, by: str, token: str) -> _StoredKey:
-        known = dict(self._newest().by_hash)
+        known = dict(self._file.read())
         if name in {key.name for key in known.values()}:
             raise KeyNameTaken(name)
         if len(known) >= MAX_KEYS:
@@ -246,41 +228,22 @@ class KeyStore:
     def _write(self, by_hash: dict[str, _StoredKey]) -> None:
         stored = _Stored(keys=list(by_hash.values()))
         replace_private(self._path, stored.model_dump_json(indent=1).encode() + b"\n")
-        self._newest()
+        self._file.read()
 
-    def _current(self) -> _Read:
-        """Return what the file says now; a damaged one is passed over, and our next change repairs it."""
+    def _parse(self, content: bytes) -> Mapping[str, _StoredKey]:
+        """Return the keys by their SHA-256 in hexadecimal."""
         try:
-            return self._newest()
-        except KeysUnreadable as problem:
-            state = self._state()
-            if self._read.state != state:
-                _log.error("api_keys.unreadable", detail=str(problem))
-                self._read = _Read(state, self._read.by_hash)
-            return self._read
-
-    def _newest(self) -> _Read:
-        state = self._state()
-        if state == self._read.state:
-            return self._read
-        if state is None:
-            self._read = _NOTHING
-            return self._read
-        try:
-            stored = _Stored.model_validate_json(self._path.read_bytes())
+            stored = _Stored.model_validate_json(content)
         except ValidationError:
-            raise KeysUnreadable(
+            raise FileDamaged(
                 f"{self._path} is damaged: restore it, or remove it and start anew"
             ) from None
-        self._read = _Read(state, MappingProxyType({key.sha256: key for key in stored.keys}))
-        return self._read
+        return MappingProxyType({key.sha256: key for key in stored.keys})
 
-    def _state(self) -> tuple[int, int, int] | None:
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+
+def _report_damage(detail: str) -> None:
+    """Log that the last good keys stay in use; our next change repairs the file."""
+    _log.error("api_keys.unreadable", detail=detail)
 
 
 def first_key(folder: Path) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import secrets
+from collections.abc import Mapping
 from configparser import Error, RawConfigParser
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from fraud.runtime.files import locked, replace_private
+from fraud.runtime.files import FileDamaged, SharedFile, locked, replace_private
 from fraud.security.api_keys import MAX_KEYS, Role
 
 FILE_NAME: Final = "aws-credentials"
@@ -51,20 +52,12 @@ class AwsCredential:
     role: Role
 
 
-class CredentialsUnreadable(Exception):
-    """The file is damaged; the message says where, and never a secret."""
-
-
 class ProfileTaken(Exception):
     """There is a profile of that name."""
 
 
 class NoSuchProfile(Exception):
     """There is no profile of that name."""
-
-
-State = tuple[int, int, int] | None
-"""Which file it was that was read: a replaced one has another inode."""
 
 
 class AwsCredentials:
@@ -76,33 +69,25 @@ class AwsCredentials:
         folder: The state folder; made when needed.
 
     Raises:
-        CredentialsUnreadable: See there.
+        FileDamaged: The file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         self._lock = folder / _LOCK
-        self._known: tuple[State, MappingProxyType[str, AwsCredential]] = (
-            None,
-            MappingProxyType({}),
+        self._file: SharedFile[Mapping[str, AwsCredential]] = SharedFile(
+            self.path, self._parse, MappingProxyType({})
         )
-        self._known = self._newest()
+        self._file.read()
 
     def find(self, access_key_id: str) -> AwsCredential | None:
         """Return the access key of that id, None when there is none."""
-        try:
-            self._known = self._newest()
-        except CredentialsUnreadable as problem:
-            # Whoever was let in by the last good file still is.
-            state = self._state()
-            if self._known[0] != state:
-                _log.error("aws_credentials.unreadable", detail=str(problem))
-                self._known = (state, self._known[1])
-        return self._known[1].get(access_key_id)
+        # Whoever was let in by the last good file still is.
+        return self._file.last_good(_report_damage).get(access_key_id)
 
     def all(self) -> list[AwsCredential]:
         """Return all of them, in the order of the file."""
-        return list(self._newest()[1].values())
+        return list(self._file.read().values())
 
     def ensure_first(self) -> bool:
         """Make the profile `default`, of role admin, if there is no file yet.
@@ -130,7 +115,7 @@ class AwsCredentials:
             raise ValueError("profile: expected up to 64 letters, digits, _, ., @ and -")
         with locked(self._lock):
             known = self.all()
-            if profile in {one.profile for one in known}:
+            if profile in {other.profile for other in known}:
                 raise ProfileTaken(profile)
             if len(known) >= MAX_KEYS:
                 raise ValueError(f"expected at most {MAX_KEYS} access keys")
@@ -146,76 +131,69 @@ class AwsCredentials:
         """
         with locked(self._lock):
             known = self.all()
-            kept = [one for one in known if one.profile != profile]
+            kept = [other for other in known if other.profile != profile]
             if len(kept) == len(known):
                 raise NoSuchProfile(profile)
             self._write(kept)
 
     def _write(self, credentials: list[AwsCredential]) -> None:
         parser = _parser()
-        for one in credentials:
-            parser[one.profile] = {
-                "aws_access_key_id": one.access_key_id,
-                "aws_secret_access_key": one.secret,
-                "role": one.role.value,
+        for credential in credentials:
+            parser[credential.profile] = {
+                "aws_access_key_id": credential.access_key_id,
+                "aws_secret_access_key": credential.secret,
+                "role": credential.role.value,
             }
         text = io.StringIO()
         parser.write(text)
         replace_private(self.path, text.getvalue().encode())
 
-    def _newest(self) -> tuple[State, MappingProxyType[str, AwsCredential]]:
-        state = self._state()
-        if state == self._known[0]:
-            return self._known
+    def _parse(self, content: bytes) -> Mapping[str, AwsCredential]:
+        """Return the access keys by their ids."""
         try:
-            text = self.path.read_text("utf-8")
-        except FileNotFoundError:
-            return (None, MappingProxyType({}))
+            text = content.decode()
         except UnicodeDecodeError:
-            raise self._unreadable("it is not UTF-8") from None
+            raise self._damaged("it is not UTF-8") from None
         parser = _parser()
         try:
             parser.read_string(text)
         except Error as error:
             # Its text would show the line, which may be a secret.
-            raise self._unreadable(
+            raise self._damaged(
                 f"{type(error).__name__}: expected [profile] and name = value"
             ) from None
         found: dict[str, AwsCredential] = {}
         for profile in parser.sections():
-            one = self._read(profile, dict(parser[profile]))
-            if one.access_key_id in found:
-                raise self._unreadable(f"[{profile}] aws_access_key_id: expected each id once")
-            found[one.access_key_id] = one
-        return (state, MappingProxyType(found))
+            credential = self._read(profile, dict(parser[profile]))
+            if credential.access_key_id in found:
+                raise self._damaged(f"[{profile}] aws_access_key_id: expected each id once")
+            found[credential.access_key_id] = credential
+        return MappingProxyType(found)
 
     def _read(self, profile: str, values: dict[str, str]) -> AwsCredential:
         key_id = values.get("aws_access_key_id", "")
         secret = values.get("aws_secret_access_key", "")
         if not _KEY_ID.fullmatch(key_id):
-            raise self._unreadable(
+            raise self._damaged(
                 f"[{profile}] aws_access_key_id: expected 16 to 128 capital letters and digits"
             )
         if len(secret) < _MIN_SECRET:
-            raise self._unreadable(
+            raise self._damaged(
                 f"[{profile}] aws_secret_access_key: expected at least {_MIN_SECRET} characters"
             )
         try:
             # The least where nothing is said, as in a profile that somebody else's tool wrote.
             role = Role(values.get("role", Role.SCORE))
         except ValueError:
-            raise self._unreadable(f"[{profile}] role: expected one of {', '.join(Role)}") from None
+            raise self._damaged(f"[{profile}] role: expected one of {', '.join(Role)}") from None
         return AwsCredential(profile, key_id, secret, role)
 
-    def _unreadable(self, why: str) -> CredentialsUnreadable:
-        return CredentialsUnreadable(f"{self.path}: {why}")
+    def _damaged(self, why: str) -> FileDamaged:
+        return FileDamaged(f"{self.path}: {why}")
 
-    def _state(self) -> State:
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+
+def _report_damage(detail: str) -> None:
+    _log.error("aws_credentials.unreadable", detail=detail)
 
 
 def _parser() -> RawConfigParser:

@@ -120,7 +120,7 @@ class AnApi:
             decision_routes(Decisions(self.search, PSEUDONYMS)),  # type: ignore[arg-type]
             label_routes(LabelSender(self.publisher, self.audit), lambda: NOW_MS),  # type: ignore[arg-type]
             rule_routes(self.editor_of, lambda: self.policy_state, self.runs),
-            list_routes(self.editor_of, lambda: self.policy_state, SEAL),
+            list_routes(self.editor_of, lambda: self.policy_state),
             model_routes(self.registry, lambda: engine, self.editor_of),
             answers=Answers(folder / "idempotency.sqlite", SEAL),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from base64 import urlsafe_b64decode
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -117,10 +116,8 @@ def test_a_list_is_made_filled_paged_and_dropped(api: AnApi) -> None:
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == values[1:]
-    ask("POST", "/v1/lists", json={"name": "other", "type": "ip"})
-    first = ask("GET", "/v1/lists/bad/entries", params={"limit": 1}).json()["next_cursor"]
-    for other in (f"/v1/lists/other/entries?cursor={first}", "/v1/lists/bad/entries?cursor=198"):
-        refused = ask("GET", other)
+    for cursor in ("198.51.100.10", "-1", "9" * 10):
+        refused = ask("GET", "/v1/lists/bad/entries", params={"cursor": cursor})
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "cursor")
     assert ask("PATCH", "/v1/lists/bad", json={"use": "watch"}).json()["use"] == "watch"
     for description, expected in (("Ours.", "Ours."), (None, "Ours."), ("", "")):
@@ -166,8 +163,7 @@ def test_no_personal_value_stands_in_an_address_or_in_a_kept_answer(
     values = [{"value": f"ada@example.com.{n}x"} for n in range(3)]
     ask("POST", "/v1/lists/ada/entries", json={"add": values}, headers={"Idempotency-Key": "k-2"})
     cursor = ask("GET", "/v1/lists/ada/entries?limit=1").json()["next_cursor"]
-    read = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-    assert b"ada" not in read
+    assert cursor == "1"
     for file in tmp_path.rglob("*"):
         if file.is_file():
             for value in (b"ada@example.com", b"Ada Example"):

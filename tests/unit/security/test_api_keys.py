@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fraud.runtime.files import FileDamaged
 from fraud.security import api_keys
 from fraud.security.api_keys import (
     FIRST_KEY,
     KeyNameTaken,
     KeyStore,
-    KeysUnreadable,
     LastAdminKey,
     NoSuchKey,
     Role,
@@ -124,7 +124,7 @@ def test_a_damaged_file_stops_a_start_and_not_who_runs(tmp_path: Path) -> None:
     (tmp_path / "api-keys.json").write_text("{")
     assert running.find(secret) is not None
     assert running.find(secret) is not None
-    with pytest.raises(KeysUnreadable, match=r"api-keys\.json"):
+    with pytest.raises(FileDamaged, match=r"api-keys\.json"):
         KeyStore(tmp_path)
     running.create("b", Role.SCORE, "ada")
     assert KeyStore(tmp_path).find(secret) is not None

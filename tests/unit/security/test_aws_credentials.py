@@ -9,11 +9,11 @@ from pathlib import Path
 import botocore.session
 import pytest
 
+from fraud.runtime.files import FileDamaged
 from fraud.security.api_keys import Role
 from fraud.security.aws_credentials import (
     FILE_NAME,
     AwsCredentials,
-    CredentialsUnreadable,
     NoSuchProfile,
     ProfileTaken,
 )
@@ -74,7 +74,7 @@ def test_a_damaged_file_is_named_and_the_last_good_one_stays(tmp_path: Path, tex
     assert credentials.find(made.access_key_id) == made
     credentials.path.write_text(text)
     assert credentials.find(made.access_key_id) == made
-    with pytest.raises(CredentialsUnreadable, match=FILE_NAME) as problem:
+    with pytest.raises(FileDamaged, match=FILE_NAME) as problem:
         AwsCredentials(tmp_path)
     assert "ssss" not in str(problem.value)
     assert "weak" not in str(problem.value)
