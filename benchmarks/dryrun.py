@@ -27,7 +27,7 @@ from fraud.contracts.rules import Rule, RuleSet
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import decode, with_decision
 from fraud.decision.columns import FieldsOfTransactions
-from fraud.decision.engine import Batch, Engine
+from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.policy import Policy
 from fraud.decision.rule_files import write_rule_file
 from fraud.decision.rule_sets import shipped
@@ -67,7 +67,9 @@ def decided(registry: Path, values: Sequence[bytes]) -> Iterator[bytes]:
             for at, _ in batch
         ]
         fields = FieldsOfTransactions(transactions)
-        decisions = engine.decide(Batch(packed, fields, rings, [False] * len(batch), sources))
+        decisions = engine.decide(
+            TransactionBatch(packed, fields, rings, [False] * len(batch), sources)
+        )
         for (_, value), one in zip(batch, decisions, strict=True):
             yield with_decision(value, one.json)
 

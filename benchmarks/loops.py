@@ -20,7 +20,7 @@ from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import Transaction, decode, with_decision
 from fraud.decision.columns import FieldsOfTransactions
-from fraud.decision.engine import Batch
+from fraud.decision.engine import TransactionBatch
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
 from fraud.features.packing import Packed, pack
@@ -88,7 +88,9 @@ class Plain:
             for message in valid
         ]
         fields = FieldsOfTransactions(transactions)
-        every = self._live.current().decide(Batch(packed, fields, rings, duplicates, sources))
+        every = self._live.current().decide(
+            TransactionBatch(packed, fields, rings, duplicates, sources)
+        )
         for message, transaction, decided in zip(valid, transactions, every, strict=True):
             value = with_decision(message.value() or b"", decided.json)
             yield self._output, transaction.entity_id.encode(), value, None

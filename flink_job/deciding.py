@@ -18,7 +18,7 @@ from pyflink.table.udf import FunctionContext, ScalarFunction
 
 from fraud.contracts.transaction import with_decision
 from fraud.decision.columns import FieldsOfRecords
-from fraud.decision.engine import Batch
+from fraud.decision.engine import TransactionBatch
 from fraud.features.catalogue import KEYS
 from fraud.features.packing import OWN_DTYPE, Packed
 from fraud.runtime.logs import configure_worker_logs
@@ -128,7 +128,7 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             rings[key.name] = chosen(ring)
         duplicates = [ring[-1] == 1 for ring in rings[KEYS[0].name]]
         raw_valid = chosen(values)
-        batch = Batch(
+        batch = TransactionBatch(
             Packed({}, records, np.frombuffer(b"".join(chosen(own)), OWN_DTYPE)),
             FieldsOfRecords.of_values(raw_valid),
             {key: [ring[:-1] for ring in column] for key, column in rings.items()},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from fraud.contracts.topics import Topic
-    from indexer.settings import Settings
+    from indexer.settings import IndexerSettings
 
 # Everything else is imported where it is used, so that `fraudstream --help` answers at once.
 
@@ -26,7 +26,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 
 
 @contextmanager
-def _opensearch() -> Iterator[tuple[Settings, OpenSearch]]:
+def _opensearch() -> Iterator[tuple[IndexerSettings, OpenSearch]]:
     """Connect; what goes wrong is said in one line (exit code 1)."""
     import logging
 
@@ -37,10 +37,10 @@ def _opensearch() -> Iterator[tuple[Settings, OpenSearch]]:
     from fraudstream.environment import complete_environment
     from indexer.bulk import connect, problem_of
     from indexer.migration import MigrationFailed
-    from indexer.settings import Settings
+    from indexer.settings import IndexerSettings
 
     complete_environment()
-    settings = load_settings(Settings)
+    settings = load_settings(IndexerSettings)
     logging.getLogger("opensearch").setLevel(logging.ERROR)
     client = connect(settings)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fraud.runtime.lifecycle import run_service
 from indexer.service import run
-from indexer.settings import Settings
+from indexer.settings import IndexerSettings
 
 if __name__ == "__main__":
-    raise SystemExit(run_service("indexer", Settings, run))
+    raise SystemExit(run_service("indexer", IndexerSettings, run))

@@ -95,7 +95,7 @@ def label_id(event_id: str) -> str:
     return hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-class Labels:
+class LabelIndex:
     """What is known of events, and its way into documents.
 
     Args:

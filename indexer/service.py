@@ -27,7 +27,7 @@ from indexer.dead_letters import to_dead_letter
 from indexer.documents import to_document
 from indexer.labels import to_label
 from indexer.retention import ClockDoubted, delete_expired
-from indexer.settings import Settings
+from indexer.settings import IndexerSettings
 from indexer.sink import Sink
 
 _SERVICE: Final = "indexer"
@@ -57,7 +57,7 @@ def _prepare(sink: Sink, stop: threading.Event, service: str) -> None:
 
 
 def sink_of(
-    settings: Settings,
+    settings: IndexerSettings,
     client: OpenSearch,
     pseudonyms: Pseudonyms,
     *,
@@ -76,7 +76,7 @@ def sink_of(
     )
 
 
-def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
+def run(settings: IndexerSettings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
     """Index until `stop` is set.
 
     Decisions in this thread, labels and dead letters each in one of their own: none waits for the
@@ -155,7 +155,7 @@ def _service(name: str) -> str:
 
 
 def _follow(
-    settings: Settings,
+    settings: IndexerSettings,
     topic: Topic,
     name: str,
     decode: Callable[[Message], T],
@@ -179,7 +179,9 @@ def _follow(
         consume(source, decode, handle, stop, service=service, max_refused_in_a_row=sys.maxsize)
 
 
-def _retain(client: OpenSearch, settings: Settings, stop: threading.Event, clock: Clock) -> None:
+def _retain(
+    client: OpenSearch, settings: IndexerSettings, stop: threading.Event, clock: Clock
+) -> None:
     while not stop.is_set():
         try:
             for expired in delete_expired(

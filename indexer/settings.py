@@ -8,7 +8,7 @@ from fraud.runtime.settings import KafkaSettings, OpenSearchSettings
 from fraud.security.pseudonyms import PersonalDataSettings
 
 
-class Settings(KafkaSettings, OpenSearchSettings, PersonalDataSettings):
+class IndexerSettings(KafkaSettings, OpenSearchSettings, PersonalDataSettings):
     """What the indexer needs."""
 
     indexer_group: str = Field("indexer", min_length=1, description="Kafka consumer group.")

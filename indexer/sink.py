@@ -22,7 +22,7 @@ from fraud.runtime.metrics import (
 from fraud.security.pseudonyms import Pseudonyms
 from indexer.bulk import Bulk, Write, reason_of
 from indexer.documents import ALIAS, DECISION_MS, LABELS, REJECTED, Document, index_name
-from indexer.labels import LABEL, KnownLabel, Labels, Target
+from indexer.labels import LABEL, KnownLabel, LabelIndex, Target
 from indexer.migration import give_up_abandoned, migrate
 from indexer.template import DEAD_LETTER_INDEX, VERSION, content_of, mapping, templates
 
@@ -58,7 +58,7 @@ class Sink:
         self._clock = clock
         self._templates = templates(shards=shards, replicas=replicas, clear=clear)
         self.bulk = Bulk(client, clock=clock, rng=rng, pause=pause)
-        self._labels = Labels(self.bulk)
+        self._labels = LabelIndex(self.bulk)
         self._decided_by: tuple[str, ...] = ()
 
     @property

@@ -29,7 +29,7 @@ from fraud.contracts.lists import ListFold
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import FIELDS, from_mapping
 from fraud.decision.columns import FieldsOfTransactions
-from fraud.decision.engine import Batch, Engine
+from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Challenge, Policy
 from fraud.decision.rule_sets import CompiledRules, InvalidRules, shipped
@@ -66,7 +66,7 @@ def warm_up(engine: Engine) -> None:
     packed = pack(transactions)
     rings = {key: [rows.tobytes()] for key, rows in packed.records.items()}
     (decided,) = engine.decide(
-        Batch(packed, FieldsOfTransactions(transactions), rings, [False], [None])
+        TransactionBatch(packed, FieldsOfTransactions(transactions), rings, [False], [None])
     )
     failed = decided.error
     if not failed:

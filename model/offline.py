@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.decision.columns import Columns
+from fraud.decision.columns import BatchColumns
 from fraud.decision.policy import RuleEvaluator
 from fraud.decision.rule_sets import shipped
 from fraud.decision.scorer import Scorer
@@ -54,7 +54,7 @@ def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -
     """
     probability = scorer.predict(matrix)
     score = scorer.scale.score(probability).tolist()
-    columns = Columns(matrix, score, probability, _NoFields(), {}, 0)
+    columns = BatchColumns(matrix, score, probability, _NoFields(), {}, 0)
     rulings = RuleEvaluator(shipped(), {}).evaluate(columns)
     return Decisions(
         history.event_ids, probability.tolist(), score, [one.outcome.value for one in rulings]

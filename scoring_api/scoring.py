@@ -20,7 +20,7 @@ from fraud.contracts.transaction import (
     parse_many,
 )
 from fraud.decision.columns import FieldsOfTransactions
-from fraud.decision.engine import Batch, Decided, Engine
+from fraud.decision.engine import Decided, Engine, TransactionBatch
 from fraud.features.packing import pack
 from fraud.runtime.metrics import SCORE_SECONDS, SHADOW_FAILED, TRANSACTIONS_SCORED
 from scoring_api.history import RecentHistory
@@ -231,7 +231,9 @@ class Scoring:
                     rings[name][at] = ring
             at += len(one.transactions)
         every = self._engine().decide(
-            Batch(packed, FieldsOfTransactions(transactions), rings, known, [None] * len(packed))
+            TransactionBatch(
+                packed, FieldsOfTransactions(transactions), rings, known, [None] * len(packed)
+            )
         )
         for decided in every:
             TRANSACTIONS_SCORED.labels(decided.outcome.value).inc()

@@ -40,7 +40,7 @@ SETTINGS: Final = (
     ("The Flink job", "flink_job.settings:JobSettings"),
     ("The REST API", "scoring_api.settings:Settings"),
     ("The notifier", "notifier.settings:Settings"),
-    ("The indexer", "indexer.settings:Settings"),
+    ("The indexer", "indexer.settings:IndexerSettings"),
     ("OpenSearch Dashboards", "dashboards.settings:Settings"),
     ("The producer of simulated transactions", "producer.settings:ProducerSettings"),
 )

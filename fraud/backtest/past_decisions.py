@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from fraud.contracts.decision import Decision, DecisionField, Source, fields_of
 from fraud.contracts.label import LabelValue
 from fraud.contracts.transaction import DECISION_FIELD, FIELD_BY_NAME, event_time_to_ms
-from fraud.decision.columns import Columns, read_values
+from fraud.decision.columns import BatchColumns, read_values
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import RuleEvaluator, Ruling
 from fraud.decision.rule_sets import CompiledRules
@@ -209,7 +209,9 @@ def redecide(
     if scorer is not None:
         probabilities = scorer.predict(past.matrix)
         scores = scorer.scale.score(probabilities).tolist()
-    columns = Columns(past.matrix, scores, probabilities, past, evaluator.lists, past.scored_at_ms)
+    columns = BatchColumns(
+        past.matrix, scores, probabilities, past, evaluator.lists, past.scored_at_ms
+    )
     return Redecided(evaluator.evaluate(columns), scores, probabilities)
 
 

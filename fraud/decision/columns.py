@@ -76,7 +76,7 @@ def _read(field: Field, value: Any) -> Any:
     return None if value is None else read_field(field, value)
 
 
-class Columns:
+class BatchColumns:
     """What a rule may ask of a batch of n transactions.
 
     Args:
@@ -110,9 +110,11 @@ class Columns:
     def __len__(self) -> int:
         return len(self._matrix)
 
-    def rescored(self, scores: Sequence[int], probabilities: Floats) -> Columns:
+    def rescored(self, scores: Sequence[int], probabilities: Floats) -> BatchColumns:
         """Return the same transactions as another model scores them; what was read stays read."""
-        other = Columns(self._matrix, scores, probabilities, self._fields, self._lists, self._at_ms)
+        other = BatchColumns(
+            self._matrix, scores, probabilities, self._fields, self._lists, self._at_ms
+        )
         other._texts, other._members = self._texts, self._members
         other._numbers = {
             name: column

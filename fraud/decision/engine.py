@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fraud.contracts.decision import Decision, Outcome, Shared, fields_of
 from fraud.contracts.times import utc_text
-from fraud.decision.columns import Columns, Fields
+from fraud.decision.columns import BatchColumns, Fields
 from fraud.decision.encoding import DECISION, SHADOW, shared_json
 from fraud.decision.policy import Policy, RuleEvaluator, Ruling
 from fraud.decision.reasons import SCORING_FAILED, top_reasons
@@ -63,7 +63,7 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TransactionBatch:
     """What the engine decides at once; all of length n.
 
     Attributes:
@@ -83,9 +83,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.packed)
 
-    def row(self, at: int) -> Batch:
+    def row(self, at: int) -> TransactionBatch:
         """Return a batch of one."""
-        return Batch(
+        return TransactionBatch(
             Packed(
                 {key: values[at : at + 1] for key, values in self.packed.keys.items()},
                 {key: rows[at : at + 1] for key, rows in self.packed.records.items()},
@@ -145,7 +145,7 @@ class Engine:
                 challenger or scorer, RuleEvaluator(policy.challenge.rules, policy.lists)
             )
 
-    def decide(self, batch: Batch) -> list[Decided]:
+    def decide(self, batch: TransactionBatch) -> list[Decided]:
         """Decide a batch, in its order.
 
         Nothing is raised for a bad row: where scoring fails the outcome is review, with the reason
@@ -158,7 +158,7 @@ class Engine:
             matrix, history = vectors(batch.packed, batch.rings)
             probabilities = self.scorer.predict(matrix)
             scores = self.scorer.scale.score(probabilities).tolist()
-            columns = Columns(
+            columns = BatchColumns(
                 matrix, scores, probabilities, batch.fields, self._evaluator.lists, started_ms
             )
             rulings = self._evaluator.evaluate(columns)
@@ -197,7 +197,7 @@ class Engine:
 
     def _shadows(
         self,
-        columns: Columns,
+        columns: BatchColumns,
         matrix: NDArray[np.float32],
         scores: Sequence[int],
         probabilities: NDArray[np.float64],
@@ -215,7 +215,7 @@ class Engine:
             return None, type(error).__name__
 
     def _unscored_fields(
-        self, batch: Batch, started_ms: int, taken_ms: float
+        self, batch: TransactionBatch, started_ms: int, taken_ms: float
     ) -> dict[str, list[bytes]]:
         """Return JSON of the fields that scoring, failed or not, has no part in."""
         count = len(batch)
@@ -245,7 +245,9 @@ class Engine:
             for row, at in enumerate(asked)
         }
 
-    def _failed(self, batch: Batch, started_ms: int, started: float, error: Exception) -> Decided:
+    def _failed(
+        self, batch: TransactionBatch, started_ms: int, started: float, error: Exception
+    ) -> Decided:
         taken_ms = (self._timer() - started) * 1000
         (json,) = DECISION.encode(
             {field.name: [field.empty] for field in fields_of(Decision)}
@@ -266,7 +268,7 @@ class _Shadow:
         self._rules_version = orjson.dumps(evaluator.rules.version)
 
     def decide(
-        self, columns: Columns, scores: Sequence[int], probabilities: NDArray[np.float64]
+        self, columns: BatchColumns, scores: Sequence[int], probabilities: NDArray[np.float64]
     ) -> list[bytes]:
         rulings = self._evaluator.evaluate(columns)
         return SHADOW.encode(

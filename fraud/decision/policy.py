@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fraud.contracts.decision import ModelRef, Outcome, Shared
 from fraud.contracts.lists import ListType, ListUse
-from fraud.decision.columns import Columns
+from fraud.decision.columns import BatchColumns
 from fraud.decision.encoding import shared_json
 from fraud.decision.lists import Lookup
 from fraud.decision.rule_sets import CompiledRule, CompiledRules
@@ -67,7 +67,7 @@ class RuleEvaluator:
         ]
         self._rulings: dict[bytes, Ruling] = {}
 
-    def evaluate(self, columns: Columns) -> list[Ruling]:
+    def evaluate(self, columns: BatchColumns) -> list[Ruling]:
         """Decide each transaction of a batch.
 
         Precedence: an allow list approves; else a block list blocks; else the rules decide, and a

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud.contracts.rules import MAX_VERSION, Matching, Rule, RuleSet
-from fraud.decision.columns import Columns
+from fraud.decision.columns import BatchColumns
 from fraud.rules import (
     Expression,
     ExpressionError,
@@ -113,7 +113,7 @@ class CompiledRules:
         """Names of the lists that the enabled rules ask for."""
         return frozenset().union(*(one.expression.lists for one in self._rules))
 
-    def match(self, columns: Columns, hits: NDArray[np.bool_]) -> None:
+    def match(self, columns: BatchColumns, hits: NDArray[np.bool_]) -> None:
         """Return which rules match and count.
 
         Args:

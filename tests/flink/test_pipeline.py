@@ -18,7 +18,7 @@ from flink_job.java_functions import build_jar, python_jar
 from flink_job.pipeline import pipeline, register_functions
 from fraud.contracts.transaction import decode
 from fraud.decision.columns import FieldsOfTransactions
-from fraud.decision.engine import Batch, Engine
+from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.policy import Policy
 from fraud.decision.rule_sets import shipped
 from fraud.features.packing import pack
@@ -157,7 +157,7 @@ def test_the_stream_decides_as_the_engine_does(table_env: TableEnvironment, regi
     expected = [
         orjson.loads(decided.json)
         for decided in engine.decide(
-            Batch(packed, FieldsOfTransactions(transactions), rings, duplicates, sources)
+            TransactionBatch(packed, FieldsOfTransactions(transactions), rings, duplicates, sources)
         )
     ]
     for decision in (*streamed, *expected):

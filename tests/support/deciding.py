@@ -12,7 +12,7 @@ from fraud.contracts.lists import ListChange, ListFold, ListUse
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.transaction import from_mapping
 from fraud.decision.columns import FieldsOfTransactions
-from fraud.decision.engine import Batch, Engine
+from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Challenge, Policy
 from fraud.decision.rule_sets import CompiledRules, shipped
@@ -89,13 +89,13 @@ def an_engine(
     )
 
 
-def a_batch(*records: dict[str, Any]) -> Batch:
+def a_batch(*records: dict[str, Any]) -> TransactionBatch:
     """Pack records as they come, remembering them."""
     transactions = [from_mapping(record) for record in records]
     packed = pack(transactions)
     rings, duplicates = Memory().remember(packed)
     source = {"topic": "transactions", "partition": 0, "offset": 7, "timestamp_ms": 1}
-    return Batch(
+    return TransactionBatch(
         packed,
         FieldsOfTransactions(transactions),
         rings,

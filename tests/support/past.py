@@ -17,7 +17,7 @@ from fraud.contracts.rules import RuleSet
 from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import decode, with_decision
 from fraud.decision.columns import FieldsOfRecords
-from fraud.decision.engine import Batch, Engine
+from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.scale import ScoreScale
 from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES
@@ -96,7 +96,9 @@ def decided(
             for at, _ in batch
         ]
         fields = FieldsOfRecords.of_values([value for _, value in batch])
-        decisions = engine(number).decide(Batch(packed, fields, rings, duplicates, sources))
+        decisions = engine(number).decide(
+            TransactionBatch(packed, fields, rings, duplicates, sources)
+        )
         for (_, value), one in zip(batch, decisions, strict=True):
             yield with_decision(value, one.json)
         number += 1

@@ -17,7 +17,7 @@ from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse
 from fraud.contracts.rules import Matching, Rule, RuleSet
 from fraud.contracts.transaction import decode
-from fraud.decision.columns import Columns, FieldsOfTransactions
+from fraud.decision.columns import BatchColumns, FieldsOfTransactions
 from fraud.decision.engine import Engine
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Policy, RuleEvaluator
@@ -129,7 +129,7 @@ class Naive:
             at_ms = round(datetime.fromisoformat(fd["scored_at"]).timestamp() * 1000)
 
             def judged(rules: CompiledRules) -> dict[str, Any]:
-                columns = Columns(
+                columns = BatchColumns(
                     np.array([features], np.float32),  # noqa: B023
                     [fd["score"]],  # noqa: B023
                     np.array([fd["probability"]]),  # noqa: B023

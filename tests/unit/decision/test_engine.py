@@ -13,7 +13,7 @@ from fraud.contracts.decision import Decision, ModelRef, Outcome
 from fraud.contracts.lists import ListUse
 from fraud.contracts.transaction import FIELDS, from_mapping
 from fraud.decision.columns import FieldsOfRecords, FieldsOfTransactions
-from fraud.decision.engine import Batch, Engine
+from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.policy import Challenge, Policy
 from fraud.decision.rule_sets import shipped
 from fraud.features.vector import FEATURE_NAMES
@@ -21,7 +21,7 @@ from tests.support.builders import a_record
 from tests.support.deciding import AMOUNT, AmountScorer, a_batch, a_list, an_engine, rules
 
 
-def decisions(batch: Batch, engine: Engine | None = None) -> list[dict[str, Any]]:
+def decisions(batch: TransactionBatch, engine: Engine | None = None) -> list[dict[str, Any]]:
     return [orjson.loads(decided.json) for decided in (engine or an_engine()).decide(batch)]
 
 

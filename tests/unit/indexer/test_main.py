@@ -8,7 +8,7 @@ import pytest
 
 from fraud.runtime.lifecycle import run_service
 from indexer.service import run
-from indexer.settings import Settings
+from indexer.settings import IndexerSettings
 
 
 def test_a_broken_key_ends_it_before_anything_is_written(
@@ -19,7 +19,7 @@ def test_a_broken_key_ends_it_before_anything_is_written(
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     # It would hold on to this test's standard output.
     monkeypatch.setattr("fraud.runtime.lifecycle.configure_logs", lambda *_: None)
-    assert run_service("indexer", Settings, run) == 1
+    assert run_service("indexer", IndexerSettings, run) == 1
     said = capsys.readouterr().err
     assert "personal-data-key: expected 64 hexadecimal digits" in said
     assert "half a key" not in said
