@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 import sys
@@ -40,11 +39,11 @@ class RunState(StrEnum):
 
 
 class NoSuchRun(LookupError):
-    """There is no such dry run, or no more."""
+    """The dry run is unknown, or its report is no longer kept."""
 
 
 class RunBusy(Exception):
-    """A dry run is going on already."""
+    """A dry run is running already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,8 @@ class Run:
     """A dry run as it is now.
 
     Attributes:
-        state: What it is doing.
-        report: What it found, as JSON has it; None until it is done.
+        state: Whether it runs, is done or failed.
+        report: The report as JSON values; None until it is done.
         detail: Why it failed, empty if it did not.
     """
 
@@ -63,9 +62,8 @@ class Run:
 
 
 def command(file: Path, days: float, limit: int | None) -> list[str]:
-    """Return the command that tries the rules of a file; services start it by name."""
-    asked = [sys.executable, "-m", "fraudstream", "rules", "test", str(file), "--json"]
-    asked += ["--days", f"{days:g}"]
+    """Return the command that tries the rules of a file."""
+    asked = [sys.executable, "-m", "fraud.backtest", str(file), "--days", f"{days:g}"]
     return asked if limit is None else [*asked, "--limit", str(limit)]
 
 
@@ -73,19 +71,16 @@ class DryRuns:
     """Starts dry runs, one at a time, and keeps the reports of the last ones; a context manager.
 
     Args:
-        env: Settings that the process is started with, besides the environment's.
-        command: Gives the command for a file, days and limit.
+        command: Returns the command for a file, days and limit.
         most_s: How long a run may take, seconds; then it is ended and has failed.
     """
 
     def __init__(
         self,
-        env: dict[str, str] | None = None,
         command: Callable[[Path, float, int | None], Sequence[str]] = command,
         *,
         most_s: float = MOST_S,
     ) -> None:
-        self._env = {**os.environ, **(env or {})}
         self._command = command
         self._most_s = most_s
         self._lock = threading.Lock()
@@ -105,10 +100,10 @@ class DryRuns:
             thread.join()
 
     def start(self, rules: RuleSet, *, days: float, limit: int | None) -> str:
-        """Start one; gives its id.
+        """Start a dry run, and return its id.
 
         Raises:
-            RunBusy: See there.
+            RunBusy: Another one is running.
         """
         with self._lock:
             if self._process is not None:
@@ -118,7 +113,6 @@ class DryRuns:
             file.write_text(write_rule_file(rules), "utf-8")
             self._process = subprocess.Popen(
                 ["nice", "-n", str(_NICE), *self._command(file, days, limit)],  # noqa: S607 - of every system
-                env=self._env,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=folder.name,
@@ -132,10 +126,10 @@ class DryRuns:
         return run_id
 
     def get(self, run_id: str) -> Run:
-        """Return one as it is now.
+        """Return a dry run as it is now.
 
         Raises:
-            NoSuchRun: See there.
+            NoSuchRun: It is unknown, or no longer kept.
         """
         with self._lock:
             if run_id not in self._runs:
