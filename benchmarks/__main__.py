@@ -32,7 +32,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="A tenth of the load: does 
 
 
 def _console() -> Console:
-    """Return standard output, wide enough for the tables where it is no terminal."""
+    """Return standard output, wide enough for the tables even without a terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 

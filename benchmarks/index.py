@@ -130,7 +130,7 @@ class Load:
 
 
 class Index:
-    """What searches find.
+    """The index of decisions, as searches see it.
 
     Args:
         url: Of OpenSearch.

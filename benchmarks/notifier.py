@@ -62,16 +62,16 @@ class Mail:
 
     @contextmanager
     def up(self) -> Iterator[None]:
-        """Run the server."""
+        """Run the mail server."""
         with running(self.service, self._folder / "logs"):
             yield
 
     def count(self) -> int:
-        """Count the mails."""
+        """Count the received mails."""
         return int(self._get("/api/v1/messages?limit=1")["total"])
 
     def mails(self) -> list[Told]:
-        """Return all mails; none may come meanwhile."""
+        """Return all mails; no mail may arrive meanwhile."""
         found = []
         for start in range(0, self.count(), _PAGE):
             for one in self._get(f"/api/v1/messages?start={start}&limit={_PAGE}")["messages"]:

@@ -30,7 +30,7 @@ _START_S: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class OwnStack:
-    """What runs.
+    """Addresses of a running stack of the benchmark.
 
     Attributes:
         bootstrap_servers: Of the broker.

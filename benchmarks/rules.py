@@ -37,7 +37,7 @@ RULES: Final = (
 
 
 class Memory:
-    """Columns that are there already."""
+    """Random columns, generated once and kept."""
 
     def __init__(self, n: int, seed: int) -> None:
         self._random = np.random.default_rng(seed)
@@ -47,7 +47,7 @@ class Memory:
         self._blocked = frozenset(f"user{at}@example.com" for at in range(100_000))
 
     def number(self, name: str) -> NDArray[np.float64]:
-        """See `Columns`."""
+        """Return random numbers, one for each row."""
         if name not in self._numbers:
             make = next((make for part, make in _NUMBERS if part in name), _gamma)
             made = make(self._random, self._n)
@@ -56,7 +56,7 @@ class Memory:
         return self._numbers[name]
 
     def text(self, name: str) -> list[str | None]:
-        """See `Columns`."""
+        """Return random texts, one for each row."""
         if name not in self._texts:
             make = _TEXTS.get(name, lambda number: f"value{number % 20}")
             numbers = self._random.integers(0, 200_000, self._n).tolist()
@@ -64,7 +64,7 @@ class Memory:
         return self._texts[name]
 
     def member(self, _name: str, values: Any, _variable: str | None) -> NDArray[np.bool_]:
-        """See `Columns`."""
+        """Return which values are blocked."""
         return np.array([value in self._blocked for value in values], np.bool_)
 
 

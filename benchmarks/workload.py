@@ -51,10 +51,10 @@ def records(path: Path, *, run: str) -> Iterator[tuple[bytes, bytes]]:
 
 
 def take(source: Iterator[tuple[bytes, bytes]], count: int) -> list[tuple[bytes, bytes]]:
-    """Take the next `count` records.
+    """Return the next `count` records.
 
     Raises:
-        ValueError: There are not so many left.
+        ValueError: Fewer are left.
     """
     taken = list(islice(source, count))
     if len(taken) < count:

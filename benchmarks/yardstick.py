@@ -87,7 +87,7 @@ class Loop:
 
     @contextmanager
     def running(self, env: Mapping[str, str], folder: Path) -> Iterator[Processes]:
-        """See `System`."""
+        """Run the loop, as `System.running` describes."""
         run_module("fraud.kafka.topics", env=env)
         log = folder / f"{self.what}.log"
         service = Service(
@@ -116,7 +116,7 @@ class Job:
 
     @contextmanager
     def running(self, env: Mapping[str, str], folder: Path) -> Iterator[Processes]:
-        """See `System`."""
+        """Run the job, as `System.running` describes."""
         web_port, ops_port = free_ports(2, "127.0.0.1")
         settings = {
             **env,
@@ -237,7 +237,7 @@ class Load:
 
     @classmethod
     def of(cls, source: Iterator[Record], *, seconds: float, backlog: int) -> Load:
-        """Take the records of a turn from a workload."""
+        """Read the records of a turn from a workload."""
         warm_up = take(source, _WARM_UP_RATE * _WARM_UP_S + backlog // 10)
         at_rate = {rate: take(source, int(rate * seconds)) for rate in RATES}
         return cls(warm_up, at_rate, take(source, backlog))
@@ -320,7 +320,7 @@ def ratios(rows: Sequence[Row], rev: str) -> list[Row]:
         rev: The revision that is compared; other revisions of the job are compared with.
 
     Returns:
-        Per pair and scenario the ratios of latencies, rate and CPU seconds; None where there is no figure.
+        Per pair and scenario the ratios of latencies, rate and CPU seconds; None where a figure is missing.
 
     Example:
         >>> at = {"scenario": "500", "p95_ms": 9, "out_per_s": 500.0}

@@ -34,7 +34,7 @@ class Job:
 
 
 class Cluster:
-    """A Flink cluster.
+    """A Flink cluster, by its REST interface.
 
     Args:
         url: Address of the JobManager's REST interface, http or https.
@@ -75,7 +75,7 @@ class Cluster:
 
         Raises:
             ClusterUnreachableError: The JobManager does not answer.
-            LookupError: There is no such job, or no checkpoint of it.
+            LookupError: The job does not exist or has no checkpoint.
         """
         job = self.active_job(name)
         latest = job and self._get(f"/jobs/{job.id}/checkpoints")["latest"]["completed"]

@@ -43,10 +43,10 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
         self._live: LiveEngine | None = None
 
     def open(self, function_context: FunctionContext) -> None:
-        """Load the champion, and follow what replaces it.
+        """Load the champion and follow the control topic.
 
         Raises:
-            ModelError: There is no champion, or it cannot be used.
+            ModelError: The champion is missing or cannot be used.
             ControlUnread: The control topic could not be read.
         """
         configure_worker_logs("flink_job")
@@ -67,7 +67,7 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
         self._refusals_told = 0
 
     def close(self) -> None:
-        """Stop following."""
+        """Stop following the control topic."""
         if self._live is not None:
             self._live.__exit__()
             self._live = None
@@ -82,7 +82,7 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
         own: pd.Series[Any],
         *records_and_rings: pd.Series[Any],
     ) -> pd.Series[Any]:
-        """Decide one batch.
+        """Decide one batch of records.
 
         Args:
             values: Raw values of the records.

@@ -198,15 +198,15 @@ def pipeline(
     dead_letters: str,
     publish_from: Mapping[int, int] = _EVERYTHING,
 ) -> Table:
-    """Make of the input table the table of all output records.
+    """Return the table of all output records of an input table.
 
     Args:
         table_env: Where the tables live.
         transactions: The input.
         output: See `route`.
         dead_letters: See `route`.
-        publish_from: First offset to be published, by input partition; 0 where there is none.
-            Records below it are remembered and nothing else.
+        publish_from: First offset to be published, by input partition (default 0).
+            Records below it are only remembered.
     """
     records = remember(table_env, read(table_env, transactions))
     decided = decide(table_env, to_publish(table_env, records, publish_from))

@@ -44,18 +44,18 @@ class ReadTransactions(ScalarFunction):  # type: ignore[misc]
     _dead_letters: Any = None
 
     def open(self, function_context: FunctionContext) -> None:
-        """Count what is refused."""
+        """Create the counter of refused records."""
         self._dead_letters = function_context.get_metric_group().counter("dead_letters")
 
     def eval(self, values: pd.Series[Any]) -> pd.DataFrame:
-        """Read one batch.
+        """Read one batch of raw records.
 
         Args:
             values: Raw values of the records, bytes or None.
 
         Returns:
             One row each, of `read_type`. An invalid record has a null record per key and one of a
-            few throw-away keys, so that it passes the history without leaving a trace there.
+            few placeholder keys, so that it passes the history without being remembered.
         """
         count = len(values)
         columns: dict[str, list[Any]] = {field.name: [None] * count for field in read_type().fields}

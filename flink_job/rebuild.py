@@ -28,10 +28,10 @@ _CALL_S: Final = 30.0
 
 
 class Line(BaseModel):
-    """Up to where an input topic was published.
+    """The offsets up to which an input topic was published.
 
     Attributes:
-        topic_id: Kafka's id of the topic; another one by the same name has another.
+        topic_id: Kafka's id of the topic; a recreated topic has another.
         offsets: First offset by partition that is to be published.
     """
 
@@ -41,11 +41,11 @@ class Line(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a submission without state begins.
+    """The start of a submission without state.
 
     Attributes:
-        from_earliest: Whether it reads all that is retained, instead of from the group's offsets.
-        publish_from: First offset by partition that is to be published; 0 where there is none.
+        from_earliest: Whether it reads everything retained instead of starting at the group's offsets.
+        publish_from: First offset by partition that is to be published (default 0).
     """
 
     from_earliest: bool
@@ -53,10 +53,10 @@ class Start:
 
 
 def draw_line_if_needed(settings: JobSettings) -> bool:
-    """Draw the line when there is state of other layouts alone.
+    """Store the published offsets if only state of other layouts exists.
 
     Returns:
-        Whether it was drawn.
+        Whether they were stored.
 
     Raises:
         KafkaException: The broker does not answer.

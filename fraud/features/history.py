@@ -124,9 +124,9 @@ class Histories:
         return known
 
     def items(self) -> ItemsView[str, bytes]:
-        """View all values and their rings, least recently used first, as for a snapshot."""
+        """Return all values and their rings, least recently used first, for a snapshot."""
         return self._rings.items()
 
     def restore(self, items: list[tuple[str, bytes]]) -> None:
-        """Take over what `items` of an earlier process gave."""
+        """Restore the rings from `items` of an earlier process."""
         self._rings = OrderedDict(items)

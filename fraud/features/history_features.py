@@ -39,7 +39,7 @@ class KeyView:
     """A batch of n transactions with the history of one key, as columns of up to `width` rows.
 
     The prior rows of each transaction come first, from the youngest to the oldest; of equal event
-    times the latest arrival first. What comes after `counts(0)` of them is none.
+    times the latest arrival first. Entries after the first `counts(0)` are padding.
 
     Args:
         key: Whose history.
@@ -170,10 +170,10 @@ class KeyView:
         return self._read("highest", window_ms, rows, np.maximum)
 
     def first_of_others(self, column: str) -> Column:
-        """Say at which places the codes stand first that the transaction itself has not.
+        """Return the first place of each code that differs from the transaction's own.
 
         Returns:
-            Places, shape (n, width) in no order, the largest number where there is none.
+            Places, shape (n, width), unordered, padded with the largest number.
         """
 
         def places() -> Column:
@@ -201,7 +201,7 @@ def _only_where(known: Mask, values: Column) -> Floats:
 
 
 def count(view: KeyView, window_ms: int) -> Column:
-    """Count the transactions."""
+    """Count transactions, the scored one included."""
     return 1 + view.count(window_ms)
 
 
@@ -216,7 +216,7 @@ def _total(view: KeyView, window_ms: int) -> Ints:
 
 
 def amount_sum(view: KeyView, window_ms: int) -> Column:
-    """Sum the amounts."""
+    """Sum the known amounts of a window."""
     return _total(view, window_ms) / MICRO
 
 
@@ -281,7 +281,7 @@ def share_below(micro: int) -> Operation:
 
 
 def distinct(column: str) -> Operation:
-    """Count the different values of a field; missing ones are none."""
+    """Count the different values of a field, without missing ones."""
 
     def number(view: KeyView, window_ms: int) -> Column:
         others = view.first_of_others(column) < view.count(window_ms)[:, None]

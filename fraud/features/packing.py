@@ -87,7 +87,7 @@ class Packed:
 
 
 def pack(transactions: Sequence[Transaction]) -> Packed:
-    """Pack transactions.
+    """Pack transactions into records per key and their own features.
 
     Example:
         >>> len(pack([]))

@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 def remembered(texts: int) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
-    """Let a pure function of a text remember what it gave.
+    """Cache the results of a pure function of a text.
 
     Args:
-        texts: How many texts are remembered, those last asked for.
+        texts: Most texts to remember; the least recently used go first.
 
     Example:
         >>> remembered(texts=10)(len)("abc")

@@ -168,7 +168,7 @@ def code(text: str) -> tuple[float]:
 
 @remembered(_TEXTS)
 def email(address: str) -> tuple[float, float, float]:
-    """Say of an e-mail address: is its domain free, disposable; share of digits before the @."""
+    """Return whether an e-mail domain is free, is disposable, and the ratio of digits before the @."""
     local, at, domain = address.rpartition("@")
     if not at or not local:
         return (math.nan, math.nan, math.nan)
@@ -179,7 +179,7 @@ def email(address: str) -> tuple[float, float, float]:
 
 @remembered(_TEXTS)
 def ip_address(text: str) -> tuple[float, float, float]:
-    """Say of an IP address: is it not public; its class; its version is 6."""
+    """Return whether an IP address is not public, its class, and whether its version is 6."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -196,7 +196,7 @@ _DESKTOP_SYSTEMS: Final = frozenset(
 
 @remembered(_TEXTS)
 def user_agent(text: str) -> tuple[float, float, float]:
-    """Say of a user agent: is it mobile; code of its family; class of the device.
+    """Return whether a user agent is mobile, the code of its family, and its device class.
 
     Only its first `LONGEST_USER_AGENT` characters are read.
     """

@@ -154,7 +154,7 @@ def test_bytes_go_back_untouched(operator: Operator) -> None:
 
 
 def test_what_was_cut_is_not_sent_back(operator: Operator) -> None:
-    """Its beginning is no record, whatever is asked."""
+    """Its beginning is not a record, whatever the options."""
     beginning = without_currency("e7")
     operator.refuse(7, "too_large", beginning, **{dead_letter.ORIGINAL_VALUE_BYTES: "5000000"})
     done = operator.run("replay", "--force", "--set", "transaction_currency=USD")

@@ -1,6 +1,6 @@
 """The notifier between a real Kafka, a real mail server and a real HTTP server.
 
-- Each blocked transaction that is no duplicate is told once to each recipient; nothing else is.
+- Each blocked transaction, except duplicates, is sent once to each recipient, and nothing else.
 - Several alerts of one entity become a digest; a flood becomes a summary; everything is accounted for.
 - Replays, restarts and kill -9 make no second mail (but for the known limit: one, same Message-ID).
 - While a server is down, reading goes on; when it is back, every message goes out.

@@ -266,7 +266,7 @@ def test_a_batch_put_back_moves_with_its_partition(kafka: str) -> None:
 
 @pytest.mark.service
 def test_offsets_of_a_lost_partition_are_passed_over(kafka: str) -> None:
-    """Done after a rebalance is no error: the new owner reads the record again."""
+    """Done after a rebalance is not an error: the new owner reads the record again."""
     world = KafkaWorld(kafka)
     for partition in (0, 1):
         world.produce(b"a", partition)

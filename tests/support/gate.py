@@ -37,7 +37,7 @@ class Gate:
         self.shut()
 
     def open(self) -> None:
-        """Let connections through."""
+        """Accept and forward connections."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))

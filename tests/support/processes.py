@@ -98,7 +98,7 @@ class ServiceProcess:
         until(lambda: self.ready() is None, "readiness")
 
     def metric(self, name: str, **labels: str) -> float:
-        """Read a metric, 0 when there is none, or none yet."""
+        """Read a metric; 0 if it does not exist, or not yet."""
         try:
             text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
         except httpx.TransportError:

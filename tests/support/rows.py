@@ -59,7 +59,7 @@ class Rows:
 def answers(
     text: str, rows: Sequence[Row], lists: Mapping[str, frozenset[str]] | None = None
 ) -> list[bool | None]:
-    """Say of each row whether the expression is true, false, or None for not known."""
+    """Return whether the expression is true of each row; None means unknown."""
     columns = Rows(rows, lists)
     true = compile_expression(text, VARIABLES).evaluate(columns, len(rows))
     false = compile_expression(f"not ({text}\n)", VARIABLES).evaluate(columns, len(rows))

@@ -249,7 +249,7 @@ def test_a_challenger_that_fails_costs_the_decision_nothing() -> None:
 
 
 def test_a_policy_is_pinned_by_all_that_it_holds() -> None:
-    """Another rule, entry, model or challenge is another version; the order of lists is none."""
+    """Another rule, entry, model or challenge is another version; the order of lists does not matter."""
     ref, other = AmountScorer.ref, ModelRef(name="amount", version="2")
     bad, seen = (a_list(name, ListUse.BLOCK, {"value": "10.0.0.1"}) for name in ("bad", "seen"))
     changed = rules(("$score >= 901", "review", ""))

@@ -161,7 +161,7 @@ def test_children_of_a_killed_service_do_not_outlive_it(tmp_path: Path) -> None:
 
 
 def _read(path: Path) -> str:
-    """Return what a file holds, nothing while there is none."""
+    """Return the content of a file, empty if it does not exist."""
     return path.read_text("utf-8") if path.exists() else ""
 
 

@@ -74,7 +74,7 @@ def records(folder: Path) -> list[AuditRecord]:
 
 
 def test_rules_are_drafted_and_activated_on_record(command: Any, tmp_path: Path) -> None:
-    """With their version and hashes of what they ask, and who it was; looking is no change."""
+    """With their version, hashes of their conditions, and the actor; reading is not recorded."""
     file = tmp_path / "rules.toml"
     file.write_text(RULES)
     command("rules", "apply", str(file))

@@ -164,7 +164,7 @@ def test_no_place_without_two_coordinates(place: tuple[Any, Any]) -> None:
     ],
 )
 def test_unusable_coordinates_are_refused(source: dict[str, Any]) -> None:
-    """Without them there is no id or no index."""
+    """Id or index derive from them."""
     whole = a_decision()["source"] | source
     with pytest.raises(InvalidMessage):
         to_document(a_processed(decision={"source": whole}), PSEUDONYMS)

@@ -68,7 +68,7 @@ def listing(number: int, *values: str, **more: Any) -> ControlDocument:
 
 
 def take(in_use: EngineInUse, *documents: ControlDocument) -> None:
-    """Take documents as the follower does: lists first, then the others, then all in force."""
+    """Apply documents as the follower does: lists first, then the others, then all in force."""
     for document in documents:
         if document.kind == "list":
             in_use.take_list(document)

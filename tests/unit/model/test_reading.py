@@ -145,7 +145,7 @@ def test_every_format_reads_the_same(tmp_path: Path, suffix: str) -> None:
 
 
 def test_labels_that_mean_nothing_are_counted() -> None:
-    """As their text; an empty one is no label."""
+    """Counted by their text; an empty cell does not count."""
     said = ["chargeback", 1, "chargeback", None, "", math.nan, 2.0, " "]
     found = read_rows(MAPPING, {"label": said}, len(said)).other_labels
     assert found == {"chargeback": 2, "2.0": 1}

@@ -174,7 +174,7 @@ def test_the_champion_is_the_model_last_promoted(
 def test_nothing_half_written_is_seen(
     registry: Registry, booster: bytes, scale: ScoreScale
 ) -> None:
-    """What a process killed while writing leaves behind is no model, and is in nobody's way."""
+    """Remains of a process killed while writing are ignored and block nothing."""
     model = add(registry, booster, scale)
     (registry.folder / "fraud" / f".{model.version}.1").mkdir()
     (registry.folder / f".{CHAMPION_FILE}.1").write_bytes(b"{")

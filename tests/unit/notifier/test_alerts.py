@@ -105,7 +105,7 @@ def test_an_id_that_is_itself_personal_is_masked(entity_id: str, shown: str) -> 
 
 
 def test_an_id_is_judged_as_it_would_be_shown() -> None:
-    """What is no card number by its letters may be one to who reads them."""
+    """An id may read as a card number although its characters differ from one."""
     assert the_alert({"entity_id": "4111\u200b1111\u200b1111\u200b1111"}).entity == "***1111"
 
 

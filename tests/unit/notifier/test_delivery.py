@@ -163,7 +163,7 @@ def test_a_message_that_is_put_off_for_days_is_given_up(pipeline: AlertPipeline)
 
 
 def hours(pipeline: AlertPipeline, delivery: Delivery, count: float, step_ms: int = 5_000) -> None:
-    """Let time go by, with deliveries all the while."""
+    """Advance the time, with deliveries at every step."""
     end_ms = pipeline.now_ms + int(count * 3_600_000)
     while pipeline.now_ms < end_ms:
         pipeline.now_ms += step_ms

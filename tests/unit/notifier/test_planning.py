@@ -83,7 +83,7 @@ def test_no_window_means_one_message_per_alert() -> None:
 
 
 def test_what_is_above_the_limit_waits_for_one_summary() -> None:
-    """All of it for the same one, and it is sent although there is no room."""
+    """All alerts wait for the same summary, which is sent although the limit is reached."""
     policy = a_policy(limit_per_hour=10)
     found = planned(*(waiting(n, str(n)) for n in range(5)), policy=policy, sent_in_hour=8)
     assert drafts(found) == [(MessageKind.ALERT, [0]), (MessageKind.ALERT, [1])]

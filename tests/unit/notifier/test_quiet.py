@@ -61,7 +61,7 @@ def test_other_text_is_refused(text: str) -> None:
 
 
 def test_nothing_means_never() -> None:
-    """An empty setting is none."""
+    """An empty setting means no quiet hours."""
     assert QuietHours.parse("", UTC) is None
 
 

@@ -225,7 +225,7 @@ def test_an_address_that_the_server_cannot_take_holds_up_nobody(script: Script) 
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
-    """Connection refused is no error of the mail."""
+    """A refused connection is not an error of the mail."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

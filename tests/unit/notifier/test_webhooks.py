@@ -91,7 +91,7 @@ def test_the_document_tells_of_each_alert_with_masked_data(
 
 
 def test_slack_gets_its_own_json(receiver: Receiver, transport: HttpTransport) -> None:
-    """A text for notifications, a header, sections; what a payer writes is no markup."""
+    """A text for notifications, a header, sections; text of a payer is escaped."""
     alert = sample_alert(merchant="<!channel> & <https://x|here>", event_id="evt-9")
     transport.send(a_message(alert), to(receiver, "slack"), now_ms=0)
     headers, body = receiver.last
