@@ -15,11 +15,11 @@ import subprocess
 import tarfile
 import tokenize
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -29,10 +29,13 @@ _DOCUMENTED: Final = (ast.Module, ast.ClassDef, *_FUNCTIONS)
 
 OPENINGS: Final = re.compile(r"(?:Give|Say|Let|Take|Make sure)\b")
 PHRASES: Final = re.compile(
-    r"\b(?:is none|are none|is no (?!longer\b|more\b)[a-z]+|what has no|see there)\b",
-    re.IGNORECASE,
+    r"\b(?:is none|are none|is no (?!longer\b|more\b)[a-z]+|[Ww]hat has no|[Ss]ee there)\b"
 )
-_LEAST_WORDS: Final = 4
+LEAST_WORDS: Final = 4
+"""Words that the first line of a docstring has at least."""
+
+# Texts that people read besides docstrings: help of options, descriptions of settings and routes.
+_TEXT_KEYWORDS: Final = frozenset({"help", "description", "summary", "meaning", "what_to_do"})
 
 # Comments that speak to a tool give no reason to a reader.
 _TO_TOOLS: Final = re.compile(r"#\s*(?:noqa|type:|fmt:|pragma)")
@@ -54,6 +57,36 @@ _DECISION: Final = frozenset(
 _DECLARES_FIELDS: Final = 7
 
 _BLOCK_LINES: Final = 6
+
+
+class Text(NamedTuple):
+    """Text for people, with its place.
+
+    Attributes:
+        place: `path:line`.
+        text: The text itself.
+    """
+
+    place: str
+    text: str
+
+    @property
+    def first_line(self) -> str:
+        """The line that a list of modules or commands shows."""
+        return self.text.partition("\n")[0]
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.first_line}"
+
+
+def _constant_text(node: ast.expr) -> str:
+    """Return a string, the constant parts of an f-string, or nothing."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    return "...".join(
+        part.value
+        for part in parts
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    )
 
 
 @dataclass(frozen=True)
@@ -82,6 +115,11 @@ class House:
         """Python files below tools; what moves there from the product counts as kept."""
         return self._python(lambda package: package == "tools")
 
+    @cached_property
+    def benchmarks(self) -> dict[str, str]:
+        """Python files below benchmarks."""
+        return self._python(lambda package: package == "benchmarks")
+
     def _python(self, chosen: Callable[[str], bool]) -> dict[str, str]:
         return {
             path: text
@@ -91,7 +129,7 @@ class House:
 
     @cached_property
     def pages(self) -> dict[str, str]:
-        """Markdown files."""
+        """Markdown files of the whole tree."""
         return {path: text for path, text in self.files.items() if path.endswith(".md")}
 
     def tree(self, path: str) -> ast.Module:
@@ -100,12 +138,29 @@ class House:
             self._trees[path] = ast.parse(self.files[path])
         return self._trees[path]
 
-    def docstrings(self, paths: Mapping[str, str]) -> Iterator[str]:
+    def docstrings(self, paths: Iterable[str]) -> Iterator[Text]:
         """Return every docstring of the files."""
         for path in paths:
             for node in ast.walk(self.tree(path)):
                 if isinstance(node, _DOCUMENTED) and (text := ast.get_docstring(node)):
-                    yield text
+                    yield Text(f"{path}:{node.body[0].lineno}", text)
+
+    def messages(self, paths: Iterable[str]) -> Iterator[Text]:
+        """Return the help texts, descriptions and error texts of the files.
+
+        They are the constant parts of `help=` and the like, and of what a raised exception is
+        called with.
+        """
+        for path in paths:
+            for node in ast.walk(self.tree(path)):
+                spoken: list[ast.expr] = []
+                if isinstance(node, ast.Call):
+                    spoken = [word.value for word in node.keywords if word.arg in _TEXT_KEYWORDS]
+                elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                    spoken = node.exc.args
+                for argument in spoken:
+                    if text := _constant_text(argument):
+                        yield Text(f"{path}:{argument.lineno}", text)
 
 
 def read_house(revision: str | None = None) -> House:
@@ -240,39 +295,54 @@ def _shapes(text: str, tree: ast.Module) -> list[str]:
     return [shape for shape in shapes if re.search("[a-z]", shape)]
 
 
-def banned_openings(house: House, files: Mapping[str, str]) -> int:
-    """Count docstrings that open with a banned verb.
+def banned_openings(texts: Iterable[Text]) -> list[Text]:
+    """Return the texts that open with a banned verb.
 
     511 was counted by a search for the verb and a space after three quotes; this finds one more,
     followed by a comma.
     """
-    return sum(bool(OPENINGS.match(text)) for text in house.docstrings(files))
+    return [text for text in texts if OPENINGS.match(text.text)]
 
 
-def banned_openings_of_pages(house: House) -> int:
-    """Count headings, paragraphs and list items of the docs that open with a banned verb."""
-    count = 0
-    for text in house.pages.values():
+def banned_phrases(texts: Iterable[Text]) -> list[Text]:
+    """Return every banned phrase, once for each time that a text has it."""
+    return [Text(text.place, phrase) for text in texts for phrase in PHRASES.findall(text.text)]
+
+
+def short_first_lines(texts: Iterable[Text]) -> list[Text]:
+    """Return the texts whose first line is too short to stand alone."""
+    return [text for text in texts if len(text.first_line.split()) < LEAST_WORDS]
+
+
+def blocks_of_pages(house: House) -> list[Text]:
+    """Return the headings, paragraphs and list items of the docs, each by its first line."""
+    blocks = []
+    for path, page in house.pages.items():
         begins = True
-        for line in text.splitlines():
-            opens = re.match(r"\s*(?:#+|[-*]|\d+\.)\s+(.*)", line)
-            if begins or opens:
-                count += bool(OPENINGS.match(opens[1] if opens else line))
+        for number, line in enumerate(page.splitlines(), 1):
+            item = re.match(r"\s*(?:#+|[-*]|\d+\.)\s+(.*)", line)
+            if item or (begins and line.strip()):
+                blocks.append(Text(f"{path}:{number}", item[1] if item else line))
             begins = not line.strip() or line.startswith("#")
-    return count
+    return blocks
 
 
-def banned_phrases(house: House) -> int:
-    """Count banned phrases in docstrings and docs."""
-    texts = [*house.docstrings(house.product), *house.docstrings(house.tests)]
-    return sum(len(PHRASES.findall(text)) for text in [*texts, *house.pages.values()])
+def lines_of_pages(house: House) -> list[Text]:
+    """Return every line of the docs."""
+    return [
+        Text(f"{path}:{number}", line)
+        for path, page in house.pages.items()
+        for number, line in enumerate(page.splitlines(), 1)
+    ]
 
 
-def short_first_lines(house: House) -> int:
-    """Count docstrings of the product whose first line has fewer than four words."""
-    return sum(
-        len(text.splitlines()[0].split()) < _LEAST_WORDS for text in house.docstrings(house.product)
-    )
+def continued_headings(house: House) -> list[Text]:
+    """Return the headings that the line below continues: it begins with a small letter."""
+    return [
+        Text(f"{path}:{page[: heading.start()].count(chr(10)) + 1}", heading[1])
+        for path, page in house.pages.items()
+        for heading in re.finditer(r"^(#+ .+)\n+[a-z]", page, re.MULTILINE)
+    ]
 
 
 def comments_per_100_lines(house: House) -> float:
@@ -314,6 +384,11 @@ def test_functions(house: House) -> int:
     )
 
 
+def _all_phrases(house: House) -> list[Text]:
+    docstrings = house.docstrings([*house.product, *house.tests])
+    return banned_phrases([*docstrings, *lines_of_pages(house)])
+
+
 ROWS: Final[Mapping[str, Callable[[House], int | float]]] = {
     "product lines": lambda house: _lines(house.product),
     "tools lines": lambda house: _lines(house.tools),
@@ -328,24 +403,32 @@ ROWS: Final[Mapping[str, Callable[[House], int | float]]] = {
     "declarations of the decision": lambda house: len(decision_declarations(house)),
     "duplicate blocks": duplicate_blocks,
     "README words": lambda house: len(house.files["README.md"].split()),
-    "banned openings, product": lambda house: banned_openings(house, house.product),
-    "banned openings, tests": lambda house: banned_openings(house, house.tests),
-    "banned openings, docs": banned_openings_of_pages,
-    "banned phrases": banned_phrases,
-    "first lines under four words": short_first_lines,
+    "banned openings, product": lambda house: len(banned_openings(house.docstrings(house.product))),
+    "banned openings, tests": lambda house: len(banned_openings(house.docstrings(house.tests))),
+    "banned openings, docs": lambda house: len(banned_openings(blocks_of_pages(house))),
+    "banned phrases": lambda house: len(_all_phrases(house)),
+    "first lines under four words": lambda house: len(
+        short_first_lines(house.docstrings(house.product))
+    ),
+    "continued headings": lambda house: len(continued_headings(house)),
     "comments per 100 lines of code": lambda house: round(comments_per_100_lines(house), 1),
 }
 
-DETAILS: Final[Mapping[str, Callable[[House], list[str]]]] = {
+DETAILS: Final[Mapping[str, Callable[[House], Iterable[object]]]] = {
     "public class names used twice": class_names_used_twice,
     "places that build a Kafka client": kafka_clients,
     "folds of the control topic": control_folds,
     "declarations of the decision": decision_declarations,
+    "banned openings, docs": lambda house: banned_openings(blocks_of_pages(house)),
+    "banned phrases": _all_phrases,
+    "first lines under four words": lambda house: short_first_lines(
+        house.docstrings(house.product)
+    ),
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the table."""
+    """Print the table of figures."""
     parser = argparse.ArgumentParser(prog="python -m tools.house", description=__doc__)
     parser.add_argument("revision", nargs="?", help="count this revision instead of the tree")
     parser.add_argument("--against", metavar="REV", help="put this revision in front")

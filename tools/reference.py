@@ -108,7 +108,7 @@ _NOUNS: Final = {"ip": "IP address"}
 
 
 def features_page() -> str:
-    """List every feature."""
+    """List every feature with unit and meaning."""
     lines = [
         "# Features",
         "",

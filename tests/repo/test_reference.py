@@ -57,15 +57,27 @@ def test_make_help_lists_every_target() -> None:
     assert sorted(targets) == sorted(described)
 
 
+def _anchors(page: Path) -> set[str]:
+    """Return the fragments that a page's headings have on the hosting platform."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in words}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    """Also those of the README."""
+    """A page and its section must exist, for the README as well."""
     for page in [
         *ROOT.glob("*.md"),
         *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "examples").glob("*.md"),
     ]:
-        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} -> {target}"
+        links = re.findall(r"\]\((?!https?:|mailto:)([^)#]*)#?([^)]*)\)", page.read_text("utf-8"))
+        for target, section in links:
+            linked = page.parent / target if target else page
+            assert linked.exists(), f"{page.relative_to(ROOT)} -> {target}"
+            assert not section or section in _anchors(linked), (
+                f"{page.relative_to(ROOT)} -> {target}#{section}"
+            )
 
 
 def test_the_index_of_docs_lists_every_page_by_its_title() -> None:

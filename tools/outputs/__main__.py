@@ -49,7 +49,7 @@ def prepare(folder: Path) -> None:
 
 
 def write(folder: Path, registry: Path) -> None:
-    """Write a snapshot."""
+    """Write a snapshot of all outputs."""
     prepare(registry)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in declared().items():
