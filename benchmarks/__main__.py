@@ -1,4 +1,4 @@
-"""`python -m benchmarks`, or `fraudstream bench`: measure the stream, REST, features, training, rules and alerts. Nothing here asserts; people read it."""
+"""`python -m benchmarks`, or `fraudstream bench`: measure the stream, REST, features, training, rules and alerts. Results are printed, not asserted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from benchmarks.workload import history_file, records, take
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
 _DATA: Final = Path(__file__).parent / "results" / "data"
 
-Quick = Annotated[bool, typer.Option("--quick", help="A tenth of the load: does it run at all?")]
+Quick = Annotated[bool, typer.Option("--quick", help="A tenth of the load, to check that it runs.")]
 
 
 def _console() -> Console:
@@ -114,10 +114,10 @@ def rest(
     rate: Annotated[list[float] | None, typer.Option(help="Requests a second; repeatable.")] = None,
     seconds: Annotated[float, typer.Option(help="Length of each scenario.")] = 30.0,
     key: Annotated[
-        str, typer.Option(envvar="FRAUDSTREAM_API_KEY", help="API key of the running one.")
+        str, typer.Option(envvar="FRAUDSTREAM_API_KEY", help="API key of the running API.")
     ] = "",
 ) -> None:
-    """One transaction at 200/s and 500/s, then what it can take, one by one and in lists."""
+    """One transaction at 200/s and 500/s, then the capacity, one by one and in lists."""
     console = _console()
     _DATA.mkdir(parents=True, exist_ok=True)
     workload = history_file(_DATA, days=60, customers=5000, seed=7)
@@ -184,7 +184,7 @@ def keys(
     quick: Quick = False,
     backend: Annotated[str, typer.Option(help="hashmap or rocksdb.")] = "hashmap",
 ) -> None:
-    """What each key costs: a backlog with one, two and three keys; and what its state weighs."""
+    """The cost of each key: a backlog with one, two and three keys, and the size of its state."""
     console = _console()
     _DATA.mkdir(parents=True, exist_ok=True)
     count = 4_000 if quick else 40_000
@@ -202,10 +202,10 @@ def keys(
 @app.command()
 def partitions(
     quick: Quick = False,
-    parallelism: Annotated[int, typer.Option(min=1, help="Of the job.")] = 2,
+    parallelism: Annotated[int, typer.Option(min=1, help="Parallelism of the job.")] = 2,
     count: Annotated[int, typer.Option(min=1, help="Partitions of the topics.")] = 4,
 ) -> None:
-    """How rarely features of IP addresses and merchants differ with several partitions."""
+    """The share of features of IP addresses and merchants that differ with several partitions."""
     console = _console()
     _DATA.mkdir(parents=True, exist_ok=True)
     workload = history_file(_DATA, days=60, customers=5000, seed=7)
@@ -277,7 +277,7 @@ def training(quick: Quick = False) -> None:
 
 @app.command()
 def simulator(quick: Quick = False) -> None:
-    """A million simulated transactions on one core: made, and made and written to Parquet."""
+    """A million simulated transactions on one core, generated, and generated and written to Parquet."""
     from benchmarks.simulator import measure as measure_simulator
 
     console = _console()
@@ -294,8 +294,8 @@ def simulator(quick: Quick = False) -> None:
 
 @app.command()
 def rules(
-    rows: Annotated[int, typer.Option(help="Transactions a batch.")] = 1000,
-    repeats: Annotated[int, typer.Option(help="Batches of each rule.")] = 1000,
+    rows: Annotated[int, typer.Option(help="Transactions per batch.")] = 1000,
+    repeats: Annotated[int, typer.Option(help="Batches per rule.")] = 1000,
 ) -> None:
     """Twenty typical rules on a batch in memory, one by one and together."""
     console = _console()
@@ -308,7 +308,7 @@ def rules(
 @app.command()
 def governance(
     quick: Quick = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns with and without.")] = 3,
 ) -> None:
     """Twenty rules and three lists of 100,000 entries against none, on the stream and over REST, in turns."""
     console = _console()
@@ -333,10 +333,10 @@ def switching(
     quick: Quick = False,
     rate: Annotated[float, typer.Option(help="Transactions a second.")] = 1000.0,
     rest_rate: Annotated[float, typer.Option(help="Requests a second.")] = 200.0,
-    seconds: Annotated[float, typer.Option(help="How long.")] = 120.0,
+    seconds: Annotated[float, typer.Option(help="Length of the measurement.")] = 120.0,
     every_s: Annotated[float, typer.Option(help="Seconds between switches.")] = 3.0,
 ) -> None:
-    """Rules, lists and models switched under load: how soon, and every decision computed again."""
+    """Rules, lists and models switched under load: the delay, and every decision computed again."""
     from benchmarks.switching import measure as measure_switching
 
     console = _console()
@@ -362,10 +362,10 @@ def switching(
 def indexer(
     quick: Quick = False,
     rate: Annotated[float, typer.Option(help="Documents a second.")] = 500.0,
-    seconds: Annotated[float, typer.Option(help="How long the latency is measured.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Length of the measurement of latency.")] = 60.0,
     outage: Annotated[float, typer.Option(help="Minutes without OpenSearch.")] = 10.0,
 ) -> None:
-    """From produced to searchable at a rate, and catching up after OpenSearch was down under it."""
+    """From produced to searchable at a rate, and the recovery from an outage of OpenSearch."""
     from benchmarks.index import measure as measure_index
 
     console = _console()
@@ -387,10 +387,10 @@ def indexer(
 def notifier(
     quick: Quick = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="stream, flood or outage; repeatable. All without.")
+        list[str] | None, typer.Option(help="stream, flood or outage; repeatable. Default: all.")
     ] = None,
     outage_s: Annotated[
-        float, typer.Option(help="How long the mail server is down, seconds.")
+        float, typer.Option(help="Length of the outage of the mail server, seconds.")
     ] = 600.0,
 ) -> None:
     """From produce to mail accepted at 500/s; 2,000 alerts in a minute; the mail server down."""
@@ -443,7 +443,7 @@ def notifier(
 
 @app.command()
 def dryrun(quick: Quick = False) -> None:
-    """Rules tried on a million past transactions, read from a broker of its own: time and memory."""
+    """Rules tried on a million past transactions from a broker of its own: time and memory."""
     from benchmarks.dryrun import dry_run_figures
 
     console = _console()

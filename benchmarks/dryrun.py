@@ -1,4 +1,4 @@
-"""How long a dry run over a million past transactions takes, from a real broker to the report."""
+"""Time of a dry run over a million past transactions, from a real broker to the report."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def decided(registry: Path, values: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def fill(settings: KafkaSettings, values: Sequence[bytes], count: int) -> int:
-    """Write decisions over and over, with other ids and offsets, and labels of half of them.
+    """Write decisions repeatedly, with other ids and offsets, and labels of half of them.
 
     Returns:
         Bytes written.
@@ -125,7 +125,7 @@ def fill(settings: KafkaSettings, values: Sequence[bytes], count: int) -> int:
 
 
 def make_list(settings: KafkaSettings) -> None:
-    """Make the list that one of the rules asks for."""
+    """Create the list that one of the rules uses."""
     with editor_of(settings) as (editor, _):
         editor.make_list("blocked_emails", ListType.EMAIL, ListUse.REFERENCE)
         entries = [ListEntry(value=f"user{at}@example.com") for at in range(_ENTRIES)]
@@ -187,7 +187,7 @@ def dry_run_figures(data: Path, count: int, console: Console) -> list[dict[str, 
 def _timed(
     arguments: Sequence[str], env: Mapping[str, str]
 ) -> tuple[dict[str, Any], float, float, float]:
-    """Run Python; give its JSON, the seconds that passed, those of its CPU, and its peak memory."""
+    """Run Python and return its JSON, elapsed seconds, CPU seconds and peak memory."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     process = subprocess.Popen(

@@ -1,9 +1,9 @@
-"""What rules and lists cost: stream and REST with them and without, in turns, on one stack.
+"""Cost of rules and lists: stream and REST with and without them, in turns, on one stack.
 
-With them: the twenty rules of `benchmarks.rules`, and three lists of 100,000 entries each, of which
-two mean something by themselves and one is asked for by a rule. Only the rule on a high score asks for
-reviews; those that match half of all traffic approve, so that rules are measured and not the reasons
-(TreeSHAP) that everything not approved costs.
+With them means the twenty rules of `benchmarks.rules` and three lists of 100,000 entries each, of which
+two decide by themselves and one is used by a rule. Only the rule on a high score asks for reviews;
+rules that match half of all traffic approve, so that rules are measured and not the reasons (TreeSHAP)
+of other outcomes.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def measure(
 
     Args:
         own: A running stack.
-        source: Records that it has not seen.
-        rounds: How often each is measured.
+        source: Records that the stack has not seen.
+        rounds: Measurements of each.
         backlog: Records of a backlog.
-        seconds: How long REST is asked each time.
-        console: Where progress goes.
+        seconds: Length of each measurement of REST.
+        console: Output of progress.
 
     Returns:
         A row for each turn.

@@ -1,9 +1,9 @@
-"""The indexer: produced to searchable at a rate, and catching up after OpenSearch was down.
+"""The indexer: produced to searchable at a rate, and the recovery from an outage of OpenSearch.
 
 Decisions are made beforehand in the form of real ones, with every feature; the load is open-loop. A
 document's latency is the moment at which a search first finds it minus the time its record was due:
-searches come every 50 ms, so that they do not take the processor from what they measure: it is known
-to that, and never too low.
+searches run every 50 ms, so that they leave the processor to the indexer. Latencies have that
+resolution and are never too low.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SEARCH_EVERY_S: Final = 0.05
 
 
 def decided(history: Path, count: int) -> list[tuple[bytes, bytes, bytes]]:
-    """Make decisions of the world's transactions: key, record, and `fd` without its source."""
+    """Generate decisions of simulated transactions: key, record, and `fd` without its source."""
     rng = random.Random(7)  # noqa: S311 - a workload
     made = []
     for key, value in take(records(history, run="bench"), count):
@@ -81,8 +81,8 @@ class Load:
     """Decisions sent on a fixed schedule in a thread, as a context manager.
 
     Args:
-        bootstrap_servers: Of the broker.
-        made: What to send, again and again; each time another input offset.
+        bootstrap_servers: Address of the broker.
+        made: Records to send repeatedly, each time with another input offset.
         rate: Records a second.
     """
 
@@ -133,14 +133,14 @@ class Index:
     """The index of decisions, as searches see it.
 
     Args:
-        url: Of OpenSearch.
+        url: Address of OpenSearch.
     """
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=30)
 
     def offsets(self, first: int) -> list[int]:
-        """Return input offsets that are found, from one on, at most a page."""
+        """Return at most a page of found input offsets, from one offset on."""
         body = {
             "size": _PAGE,
             "_source": False,
@@ -153,7 +153,7 @@ class Index:
         return [hit["sort"][0] for hit in answer.json()["hits"]["hits"]]
 
     def count(self) -> int:
-        """Return the number of documents that are found; -1 while nothing answers."""
+        """Return the number of found documents; -1 while OpenSearch does not answer."""
         try:
             answer = self._client.get(f"/{_ALIAS}/_count")
         except httpx.TransportError:
@@ -170,7 +170,7 @@ class Index:
 
 @contextmanager
 def own_index(console: Console) -> Iterator[tuple[str, Service, Path, dict[str, str]]]:
-    """Start a broker with topics; give its address, the declared OpenSearch, a folder, settings."""
+    """Start a broker with topics; yield its address, the declared OpenSearch, a folder, settings."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudstream-bench-")))
         folder.chmod(0o755)
@@ -225,7 +225,7 @@ def _indexer(env: dict[str, str], log: Path) -> Iterator[None]:
 def _watch(index: Index, load: Load, seconds: float) -> list[float]:
     """Return the latency of each record that is due within some seconds from now, milliseconds.
 
-    Searches go on until the last of them is found: what is late counts.
+    Searches go on until the last of them is found, so late ones count.
     """
     start_s = time.time()
     start = first = len(load.due_s)

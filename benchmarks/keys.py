@@ -1,4 +1,4 @@
-"""What each key costs on the stream, and what its history weighs."""
+"""Cost of each key on the stream, and the size of its history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROUNDS: Final = 3
 
 
 def without(records: Sequence[Record], fields: Sequence[str]) -> list[Record]:
-    """Leave fields out of records."""
+    """Remove fields from records."""
     kept = []
     for key, value in records:
         row = orjson.loads(value)
@@ -34,14 +34,14 @@ def without(records: Sequence[Record], fields: Sequence[str]) -> list[Record]:
 def key_figures(own: OwnStack, source: Iterator[Record], count: int) -> list[dict[str, Any]]:
     """Drain backlogs of records that have one, two and all keys, in turns.
 
-    The job is the same: what a record does not have is remembered nowhere, its ring is empty and
-    its features are NaN. Everything is approved: the model, which learned from records with all
-    keys, finds most others odd, and their reasons would be measured instead. What else runs on the
-    machine meets all of them alike.
+    The job is the same: a missing key is remembered nowhere, its ring is empty and its features are
+    NaN. Everything is approved, because the model, trained on records with all keys, finds most
+    others odd, and their reasons would be measured instead. Other work on the machine affects all
+    turns alike.
 
     Args:
         own: A running stack.
-        source: Records that it has not seen.
+        source: Records that the stack has not seen.
         count: Records of each backlog.
     """
     approve_everything(KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers))
@@ -72,7 +72,7 @@ def key_figures(own: OwnStack, source: Iterator[Record], count: int) -> list[dic
 
 
 def state_figures(own: OwnStack, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return what each key's history weighs in the last checkpoint, by Flink's own figures."""
+    """Return the size of each key's history in the last checkpoint, by Flink's own figures."""
     steps = own.cluster.state_by_step(own.job)
     values: dict[str, dict[Any, int]] = {key.name: {} for key in KEYS}
     for _, value in records:

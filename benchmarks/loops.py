@@ -1,7 +1,7 @@
-"""Bare loops from topic to topic, to measure the job against: `python -m benchmarks.loops plain|echo`.
+"""Bare loops from topic to topic, the baselines of the job: `python -m benchmarks.loops plain|echo`.
 
-`plain` decides with the job's own functions in one process, without Flink. `echo` decides nothing: it
-shows what Kafka alone costs. Both read batches, write, and commit once a second what was written.
+`plain` decides with the job's own functions in one process, without Flink. `echo` decides nothing
+and shows the cost of Kafka alone. Both read batches, write, and commit once a second.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Work = Callable[[Sequence[Message]], Iterator[Output]]
 
 
 class LoopSettings(KafkaSettings, ModelSettings):
-    """Where the loops read, write and find their model."""
+    """Topics and model of the loops."""
 
 
 class Plain:
@@ -116,7 +116,7 @@ class Plain:
 
 
 def echo(settings: LoopSettings) -> Work:
-    """Return what copies each record with 40 bytes added."""
+    """Return a function that copies each record with 40 bytes added."""
     output = settings.topic(Topic.PROCESSED)
 
     def work(messages: Sequence[Message]) -> Iterator[Output]:
@@ -127,9 +127,9 @@ def echo(settings: LoopSettings) -> Work:
 
 
 def run(settings: LoopSettings, work: Work, stop: threading.Event) -> None:
-    """Read batches, work on them and write what comes of it, at least once, until `stop` is set.
+    """Read batches, process them and write the results, at least once, until `stop` is set.
 
-    A batch is what has arrived: nothing waits for others to come.
+    A batch holds the records that have arrived; it does not wait for more.
 
     Raises:
         RuntimeError: Kafka reports an error.
@@ -178,7 +178,7 @@ def run(settings: LoopSettings, work: Work, stop: threading.Event) -> None:
 
 
 def _commit(consumer: Consumer) -> None:
-    """Commit what was read so far; all of it has been written."""
+    """Commit the offsets read so far; all results have been written."""
     positions = [one for one in consumer.position(consumer.assignment()) if one.offset >= 0]
     if positions:
         consumer.commit(offsets=positions, asynchronous=False)

@@ -43,7 +43,7 @@ _BLOCKED: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One mail as the server has it."""
+    """One mail on the server."""
 
     message_id: str
     accepted_ms: float
@@ -88,7 +88,7 @@ class Mail:
 def _notifier(
     bootstrap_servers: str, mail: Mail, folder: Path, settings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Run a notifier with a ledger of its own; gives the address of its metrics."""
+    """Run a notifier with a ledger of its own; yield the address of its metrics."""
     port = free_ports(1, _HOST)[0]
     address = f"http://{_HOST}:{port}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def _untold(address: str) -> float:
 
 
 def _until_told(address: str, alerts: int, mail: Mail) -> None:
-    """Wait until nothing is untold, with patience as long as mails go on coming."""
+    """Wait until all alerts are sent, as long as mails keep arriving."""
     last, since = -1, time.monotonic()
     while True:
         text = httpx.get(f"{address}/metrics", timeout=30).text
@@ -142,7 +142,7 @@ def _until_told(address: str, alerts: int, mail: Mail) -> None:
 
 
 def _account(expected: Sequence[str], mails: Sequence[Told]) -> dict[str, Any]:
-    """Return how often the expected events were told, each mail counted once by its Message-ID."""
+    """Return how often each expected event was sent, each mail counted once by its Message-ID."""
     by_id = {one.message_id: one.events for one in mails}
     told = Counter(event for events in by_id.values() for event in events)
     return {
@@ -165,11 +165,11 @@ def stream_figures(
     """Measure the whole path at a rate: produce, Flink, notifier, mail accepted; digests as by default.
 
     Args:
-        bootstrap_servers: Of a broker with a running job.
-        source: Records that it has not seen.
+        bootstrap_servers: Address of a broker with a running job.
+        source: Records that the job has not seen.
         rate: Transactions a second.
-        seconds: How long.
-        folder: For the state of mail server and notifier.
+        seconds: Length of the measurement.
+        folder: Folder for the state of mail server and notifier.
     """
     stream = Stream(bootstrap_servers)
     stream.at_rate(take(source, int(rate * 10)), rate)
@@ -248,7 +248,7 @@ class _Topic:
 
 
 def flood_figures(servers: str, folder: Path, *, alerts: int, seconds: float) -> dict[str, Any]:
-    """Send many alerts within a while, to a recipient who bears what it does by default.
+    """Send many alerts within a period, to a recipient with default limits.
 
     Digests and summaries are gathered for a tenth of the time that they are by default.
     """
@@ -280,7 +280,7 @@ def flood_figures(servers: str, folder: Path, *, alerts: int, seconds: float) ->
 
 
 def outage_figures(servers: str, folder: Path, *, rate: float, outage_s: float) -> dict[str, Any]:
-    """Stop the mail server for a while under load, then count; one mail for each alert.
+    """Stop the mail server under load, then count the mails; one mail per alert.
 
     Its latencies are from the server's return to the acceptance of each mail that came after.
     """

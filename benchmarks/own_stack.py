@@ -1,4 +1,4 @@
-"""Broker, Flink cluster and job of the benchmarks' own, on free ports, gone afterwards."""
+"""Starts broker, Flink cluster and job of the benchmarks' own on free ports, and removes them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OwnStack:
     """Addresses of a running stack of the benchmark.
 
     Attributes:
-        bootstrap_servers: Of the broker.
+        bootstrap_servers: Address of the broker.
         cluster: Flink's.
         job: Name of the job.
         env: Settings of our services for this stack.
@@ -49,7 +49,7 @@ def run_module(name: str, *arguments: str, env: Mapping[str, str]) -> None:
     """Run `python -m NAME` to its end.
 
     Raises:
-        RuntimeError: It failed; the message holds what it said.
+        RuntimeError: It failed; the message has its output.
     """
     result = subprocess.run(
         [sys.executable, "-m", name, *arguments],
@@ -104,7 +104,7 @@ def own_stack(
 
     Args:
         history: Its folder keeps the history that the model learns from.
-        console: Where progress goes.
+        console: Output of progress.
         settings: Of the job and the topics, by their names in the environment.
 
     Raises:

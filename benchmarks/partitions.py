@@ -1,8 +1,8 @@
-"""How rarely features of IP addresses and merchants differ where the order of arrival is not one.
+"""Differences of features of IP addresses and merchants with several partitions.
 
 An entity's records share a partition. Those of an address or merchant come through several, and
-several readers meet them in an order of their own: the job's answers are compared with a replay in
-the order in which the records were sent.
+several readers read them in different orders: the job's features are compared with a replay in the
+order in which the records were sent.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _HOUR: Final = 20_700 * 24 + 14
 
 
 def live_records(rate: float, run: str) -> list[Record]:
-    """Make an hour of a live stream: as many customers and merchants as its rate needs.
+    """Generate an hour of a live stream with as many customers and merchants as its rate needs.
 
-    A smaller world, sent faster than it lives, would meet the same merchant in every other batch.
+    A smaller world, sent faster than real time, would have the same merchant in every other batch.
     """
     process = Process(World.load(_SEED), _SEED, SimulationPlan(customers=None, rate=rate))
     events = process.hours(_HOUR, _HOUR + 1).events
@@ -52,9 +52,9 @@ def partition_figures(
     """Send records in scenarios, one after the other; compare what the job computed.
 
     Args:
-        servers: Of the broker.
+        servers: Address of the broker.
         records: In the order of their event times, not seen by the job.
-        scenarios: Name, how many records, and the rate a second; None is as fast as Kafka takes them.
+        scenarios: Name, how many records, and the rate a second; None means as fast as Kafka accepts them.
     """
     sent = list(records[: sum(count for _, count, _ in scenarios)])
     stream, at = Stream(servers), 0

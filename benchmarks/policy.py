@@ -22,7 +22,7 @@ SETTLED_S: Final = 3.0
 
 @contextmanager
 def editor_of(settings: KafkaSettings) -> Iterator[tuple[PolicyEditor, PolicyFollower]]:
-    """Yield what changes the policy, and what follows it."""
+    """Yield the editor of the policy and its follower."""
     with PolicyFollower(settings, service="benchmark", stop=threading.Event()) as policy_state:
         policy_state.wait_ready()
         yield (
@@ -39,7 +39,7 @@ def editor_of(settings: KafkaSettings) -> Iterator[tuple[PolicyEditor, PolicyFol
 
 
 def approve_everything(settings: KafkaSettings) -> None:
-    """Switch to no rules at all: nothing then asks for reasons (TreeSHAP)."""
+    """Switch to an empty rule set, which needs no reasons (TreeSHAP)."""
     with editor_of(settings) as (editor, _):
         editor.activate(editor.draft(RuleSet(rules=())).version)
     time.sleep(SETTLED_S)

@@ -227,7 +227,7 @@ class Load:
 
     Attributes:
         warm_up: Sent first, at `_WARM_UP_RATE` and then as a small backlog; not measured.
-        at_rate: Records by their rate a second.
+        at_rate: Records by rate per second.
         backlog: Records that are all there before the first is read.
     """
 
@@ -249,12 +249,12 @@ def _turn(
     """Start one system, measure all scenarios and stop it.
 
     Args:
-        system: What is measured.
-        load: What it is sent.
-        broker: Where its topics are made.
+        system: The measured system.
+        load: Records to send.
+        broker: Broker of its topics.
         name: Prefix of its topics, and name of its folder.
-        round_: Goes into the rows.
-        console: Where progress goes.
+        round_: Number of the round, for the rows.
+        console: Output of progress.
     """
     label = f"round {round_}, {system.what} {system.rev}"
     folder = broker.folder / name
@@ -313,11 +313,11 @@ def _in_words(row: Row) -> str:
 
 
 def ratios(rows: Sequence[Row], rev: str) -> list[Row]:
-    """Compare the job with everything else that was measured.
+    """Compare the job with every other measured system.
 
     Args:
         rows: Rows of `measure`; of several rounds the geometric mean counts.
-        rev: The revision that is compared; other revisions of the job are compared with.
+        rev: The compared revision; other revisions of the job are baselines.
 
     Returns:
         Per pair and scenario the ratios of latencies, rate and CPU seconds; None where a figure is missing.
@@ -365,7 +365,7 @@ def _mean(rows: Sequence[Row], metric: str) -> float | None:
 
 
 def ratio_table(compared: Sequence[Row]) -> Table:
-    """Lay ratios out for people: below 1, the job is quicker, slower at a backlog, or thriftier."""
+    """Format ratios; below 1, the job is quicker, slower at a backlog, or uses less CPU."""
     table = Table(title="ratios (geometric means of all rounds)", title_justify="left")
     for column in ("ratio", "scenario", *_METRICS):
         table.add_column(column, justify="left" if column == "ratio" else "right")
@@ -427,9 +427,9 @@ def measure(
         data: Folder of the workloads.
         seconds: Length of each scenario at a rate; latencies of its first 5 s are left out.
         backlog: Records of the backlog.
-        rounds: How often each is measured; every second time in reverse order.
+        rounds: Measurements of each; every second time in reverse order.
         against: Commit whose job is measured too; empty for none.
-        console: Where progress goes.
+        console: Output of progress.
 
     Returns:
         One row per system, scenario and round; and the revision of this checkout.

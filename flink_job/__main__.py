@@ -1,4 +1,4 @@
-"""`python -m flink_job`: submits the job, and again whenever none runs, until it is stopped."""
+"""`python -m flink_job`: submits the job and resubmits it whenever it has ended, until stopped."""
 
 from __future__ import annotations
 

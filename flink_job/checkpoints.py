@@ -1,4 +1,4 @@
-"""The retained checkpoints of the job: what a resubmission starts from."""
+"""The retained checkpoints of the job, from which a resubmission starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _METADATA = "_metadata"
 def retained(folder: Path) -> list[Path]:
     """List complete checkpoints, newest first.
 
-    Flink writes `<folder>/<job id>/chk-<n>/_metadata` last, so what has it is complete.
+    Flink writes `<folder>/<job id>/chk-<n>/_metadata` last, so a checkpoint with that file is complete.
 
     Args:
         folder: The job's checkpoint folder; it may not exist yet.
@@ -26,7 +26,7 @@ def retained(folder: Path) -> list[Path]:
 
 
 def remove_outdated(folder: Path, job_id: str) -> list[Path]:
-    """Remove what earlier submissions left, once the running job has a checkpoint of its own.
+    """Remove checkpoints of earlier submissions, once the running job has its own.
 
     Returns:
         The folders removed.

@@ -1,4 +1,4 @@
-"""What we ask of Flink's JobManager, over its REST interface."""
+"""Client of the JobManager's REST interface."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Job:
 
     Attributes:
         id: Flink's id, new with each submission.
-        state: Flink's word, such as RUNNING or RESTARTING.
+        state: Flink's state, such as RUNNING or RESTARTING.
         running: Whether all of its tasks run.
     """
 
@@ -86,7 +86,7 @@ class Cluster:
         return {steps[step]: int(task["state_size"]) for step, task in tasks.items()}
 
     def free_slots(self) -> int:
-        """Count the task slots that nobody uses.
+        """Count the unused task slots.
 
         Raises:
             ClusterUnreachableError: The JobManager does not answer.
@@ -96,11 +96,11 @@ class Cluster:
     def completed_checkpoint(
         self, name: str, *, after_ms: float, timeout_s: float = 120.0
     ) -> dict[str, Any]:
-        """Wait for a checkpoint of a job that was triggered after a time; give Flink's account of it.
+        """Wait for a checkpoint of a job triggered after a time, and return Flink's description of it.
 
         Raises:
             ClusterUnreachableError: The JobManager does not answer.
-            TimeoutError: There was none in time.
+            TimeoutError: No such checkpoint completed in time.
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

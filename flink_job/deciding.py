@@ -1,7 +1,7 @@
-"""The pandas function behind the history: packed records and their rings in, decisions out.
+"""The pandas function after the history: from packed records and their rings to decisions.
 
-It runs in a Python worker of its own, a batch at a time. It does not raise for a bad row: Flink
-would restart and meet it again.
+It runs in a Python worker of its own, a batch at a time. It does not raise for a bad row, because
+Flink would restart and read the row again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
 
     Args:
         registry: Folder of the model registry.
-        control: How to reach the topic that switches the model; None keeps the registry's champion.
+        control: Connection to the topic that switches the model; None keeps the registry's champion.
     """
 
     def __init__(self, registry: Path, control: KafkaSettings | None = None) -> None:

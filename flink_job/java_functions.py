@@ -1,4 +1,4 @@
-"""Our few lines of Java, compiled from source by Eclipse's compiler: no JDK is needed."""
+"""Compiles the Java functions from source with Eclipse's compiler, without a JDK."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def python_jar() -> Path:
 
 
 def build_jar(compiler: Path, folder: Path) -> Path:
-    """Compile the functions into a jar, unless one of the same sources is there already.
+    """Compile the functions into a jar, unless a jar of the same sources exists.
 
     Args:
         compiler: Jar of Eclipse's batch compiler (ecj).
-        folder: Where the jar goes; made when missing.
+        folder: Folder of the jar; created if missing.
 
     Returns:
-        The jar, its name a hash of what it was made from.
+        The jar, named by a hash of its sources.
 
     Raises:
-        RuntimeError: The compiler refused, with its output.
+        RuntimeError: Compilation failed; the message has the compiler's output.
     """
     digest = hashlib.sha256(f"{_JAVA_RELEASE} {flink_version}".encode())
     for source in SOURCES:

@@ -1,6 +1,6 @@
 """The pipeline, Table to Table: read, remember, decide, route.
 
-It knows no connector: the job gives it Kafka, the tests rows.
+It contains no connector: the job connects it to Kafka, tests to rows.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def register_functions(
     registry: Path,
     control: KafkaSettings | None = None,
 ) -> None:
-    """Make the Java and Python functions known by the names that the pipeline uses.
+    """Register the Java and Python functions under the names that the pipeline uses.
 
     Args:
-        table_env: Where.
+        table_env: Environment of the tables.
         java_jar: The Java functions.
         registry: Folder of the model registry.
         control: See `DecideTransactions`.
@@ -71,8 +71,8 @@ def register_functions(
 def read(table_env: TableEnvironment, transactions: Table) -> Table:
     """Read, check and pack each record; add the columns of `read_type`.
 
-    A compressed batch may hold more than the broker's limit, and more than the sink may send. What
-    goes on of such a record is its beginning, one byte too long to be decided, and `original_size`.
+    A compressed batch may hold records above the broker's limit, which the sink could not send. Of
+    such a record the beginning goes on, one byte too long to be decided, with `original_size`.
     """
     packed = [field.name for field in read_type().fields]
     most_key, most_value = dead_letter.MAX_KEY_BYTES, dead_letter.MAX_VALUE_BYTES
@@ -92,9 +92,9 @@ def read(table_env: TableEnvironment, transactions: Table) -> Table:
 def remember(table_env: TableEnvironment, records: Table) -> Table:
     """Attach to each record the ring of each of its keys, one pass of Flink's state per key.
 
-    Processing time and no lower bound: a row is emitted on arrival, none is ever late, and the
-    state of a key is its ring alone (docs/decisions/0003). The first key is the entity: what its
-    ring says is a duplicate, no other key remembers.
+    Processing time without a lower bound: a row is emitted on arrival, no row is late, and the
+    state of a key is its ring alone (docs/decisions/0003). The first key is the entity: duplicates
+    in its ring are remembered under no other key.
     """
     columns = [*_SOURCE_COLUMNS, *_ERROR_COLUMNS, "own"]
     columns += [f"{key.name}_{part}" for key in KEYS for part in ("key", "record")]
@@ -134,8 +134,8 @@ def route(table_env: TableEnvironment, decided: Table, *, output: str, dead_lett
     """Turn each row into one record of either topic, with the columns of the sink.
 
     Args:
-        table_env: Where the tables live.
-        decided: What `decide` gave.
+        table_env: Environment of the tables.
+        decided: Result of `decide`.
         output: Physical name of `processed_transactions`.
         dead_letters: Physical name of `transactions.dlq`.
     """
@@ -175,10 +175,10 @@ def route(table_env: TableEnvironment, decided: Table, *, output: str, dead_lett
 def to_publish(
     table_env: TableEnvironment, records: Table, publish_from: Mapping[int, int]
 ) -> Table:
-    """Drop what was published before; see `flink_job.rebuild`.
+    """Drop the records that were published before; see `flink_job.rebuild`.
 
-    The condition is there whatever it says, so that the job's shape, by which Flink finds the state
-    of its parts again, does not hang on it.
+    The condition is always part of the plan, because Flink finds the state of operators by the shape
+    of the job.
     """
     lines = "".join(
         f" WHEN {partition} THEN CAST({offset} AS BIGINT)"
@@ -201,7 +201,7 @@ def pipeline(
     """Return the table of all output records of an input table.
 
     Args:
-        table_env: Where the tables live.
+        table_env: Environment of the tables.
         transactions: The input.
         output: See `route`.
         dead_letters: See `route`.

@@ -1,7 +1,7 @@
-"""The pandas function in front of the history: raw records in, packed ones out.
+"""The pandas function before the history: from raw records to packed ones.
 
 It runs in a Python worker of its own, which never loads a model (docs/decisions/0004). It does not
-raise for a bad row: Flink would restart and meet it again.
+raise for a bad row, because Flink would restart and read the row again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _THROWAWAY_KEYS: Final = 16
 
 
 def read_type() -> RowType:
-    """Columns that `ReadTransactions` adds: the record packed, or why it cannot be."""
+    """Return the columns that `ReadTransactions` adds: the packed record, or its error."""
     text, data = DataTypes.STRING(), DataTypes.BYTES()
     fields = [("own", data), ("error_code", text), ("error_message", text), ("failed_at", text)]
     for key in KEYS:

@@ -1,10 +1,10 @@
-"""History in another layout: read what the input topic retains once more, publish none of it again.
+"""Rebuilds the history of another layout from the retained input, without publishing it again.
 
-State in one layout cannot be read in another. So checkpoints are kept in a folder per layout, and
-when there are some of another layout only, a *line* is drawn: the offsets that the earlier job
-committed. The job starts without state from the earliest retained record; what is below the line
-goes through the history and is published nowhere. The line is kept in a file, so that a job
-resubmitted on the way, or one of a third layout, knows it as well.
+State of one layout cannot be read in another, so checkpoints are kept in a folder per layout. If
+only checkpoints of other layouts exist, a *line* is stored: the offsets that the earlier job
+committed. The job starts without state from the earliest retained record; records below the line
+go through the history and are not published. The line is kept in a file for a job that is
+resubmitted during the rebuild, and for one of a third layout.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def draw_line_if_needed(settings: JobSettings) -> bool:
 
     Raises:
         KafkaException: The broker does not answer.
-        OSError: The line cannot be kept.
+        OSError: The line cannot be stored.
     """
     folder = settings.flink_checkpoint_dir
     if retained(settings.layout_dir) or not any(
@@ -83,7 +83,7 @@ def draw_line_if_needed(settings: JobSettings) -> bool:
 
 
 def start(settings: JobSettings) -> Start:
-    """Return how a job begins, by the line if there is one for the topic that is there now.
+    """Return the start of a job, by the line if one is stored for the present topic.
 
     Raises:
         KafkaException: The broker does not answer.

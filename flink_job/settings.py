@@ -12,7 +12,7 @@ from fraud.runtime.settings import KafkaSettings, ModelSettings
 
 
 class JobSettings(KafkaSettings, ModelSettings):
-    """Where the job runs, and how it trades latency, safety and memory."""
+    """Location of the job, and its trade-off of latency, safety and memory."""
 
     flink_url: str = Field(
         "http://127.0.0.1:8081", description="Address of Flink's JobManager (REST)."
@@ -27,23 +27,27 @@ class JobSettings(KafkaSettings, ModelSettings):
     )
     flink_delivery: Literal["at-least-once", "exactly-once"] = Field(
         "at-least-once",
-        description="exactly-once publishes with transactions: readers need read_committed, and wait for a checkpoint.",
+        description="exactly-once publishes in transactions: readers need read_committed, and wait for a checkpoint.",
     )
     flink_checkpoint_interval_s: float = Field(
-        10.0, gt=0, description="Seconds between checkpoints: what a restart repeats at most."
+        10.0,
+        gt=0,
+        description="Seconds between checkpoints, which is the most that a restart repeats.",
     )
     flink_checkpoint_dir: Path = Field(
         Path(".fraudstream/checkpoints"),
         description="Folder (or object store) of checkpoints, the same for all Flink processes.",
     )
     flink_state_ttl_days: int = Field(
-        90, ge=31, description="A key idle for so long is forgotten; above the longest window."
+        90,
+        ge=31,
+        description="Days after which an idle key is forgotten; above the longest window.",
     )
     flink_state_backend: Literal["hashmap", "rocksdb"] = Field(
         "hashmap",
         description="hashmap keeps the history in the TaskManager's memory; rocksdb on its disk, slower. A change rebuilds it.",
     )
-    flink_batch_rows: int = Field(1000, ge=1, description="Most rows handed to Python at once.")
+    flink_batch_rows: int = Field(1000, ge=1, description="Most rows passed to Python at once.")
     flink_batch_wait_ms: int = Field(
         10, ge=1, description="Longest wait for such a batch to fill, milliseconds."
     )
@@ -62,7 +66,7 @@ class JobSettings(KafkaSettings, ModelSettings):
     flink_job_ops_port: int = Field(
         9102, ge=0, le=65535, description="Metrics and health of the supervisor."
     )
-    flink_retry_s: float = Field(2.0, gt=0, description="Seconds between looks at the job.")  # fmt: skip
+    flink_retry_s: float = Field(2.0, gt=0, description="Seconds between checks of the job.")  # fmt: skip
 
     @property
     def layout_dir(self) -> Path:

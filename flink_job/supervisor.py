@@ -1,4 +1,4 @@
-"""Keeps the job running: without ZooKeeper or Kubernetes a restarted JobManager forgets it."""
+"""Keeps the job running, because a restarted JobManager without ZooKeeper or Kubernetes forgets it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Submit = Callable[[str | None], bool]
 
 
 def submit_in_process(checkpoint: str | None) -> bool:
-    """Submit the job by a process of its own, which brings its JVM and takes it away again.
+    """Submit the job in a process of its own, so that its JVM ends with it.
 
     Returns:
-        Whether Flink took the job.
+        Whether Flink accepted the job.
     """
     command = [sys.executable, "-P", "-m", "flink_job.job", *([checkpoint] if checkpoint else [])]
     try:
@@ -53,14 +53,14 @@ def submit_in_process(checkpoint: str | None) -> bool:
 
 
 class Supervisor:
-    """Looks at the job again and again, and submits it when none runs.
+    """Checks the job periodically and submits it when it does not run.
 
     Args:
-        settings: Name, folder of checkpoints, seconds between looks.
-        cluster: Where the job runs.
-        waits_for: Gives what must come before the job, in one line, or None.
-        submit: Takes the checkpoint to restore, None for a first start.
-        draw_line: Prepares a start without state when there is state of another layout.
+        settings: Name, folder of checkpoints, seconds between checks.
+        cluster: Cluster of the job.
+        waits_for: Returns the missing precondition of the job in one line, or None.
+        submit: Called with the checkpoint to restore, None for a first start.
+        draw_line: Prepares a start without state if state of another layout exists.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class Supervisor:
         self._state: str | None = "starting"
 
     def ready(self) -> str | None:
-        """Return None while the job runs, else what it waits for."""
+        """Return None while the job runs, else the missing precondition."""
         return self._state
 
     def run(self, stop: Event) -> None:
-        """Look until `stop` is set. The job itself goes on: it belongs to the cluster."""
+        """Check the job until `stop` is set; the job itself goes on in the cluster."""
         while not stop.is_set():
             state = self.look()
             if state != self._state:
@@ -100,7 +100,7 @@ class Supervisor:
             stop.wait(self._retry_s)
 
     def look(self) -> str | None:
-        """Look once, submit if needed; give None when the job runs, else what it waits for."""
+        """Check once and submit if needed; return None while the job runs, else the missing precondition."""
         try:
             job = self._cluster.active_job(self._name)
             if job is not None:
@@ -131,9 +131,9 @@ class Supervisor:
         return "submission failed, trying again"
 
     def _checkpoint(self, checkpoints: Sequence[Path]) -> str | None:
-        """Choose the newest, and an older one after several failures in a row.
+        """Choose the newest checkpoint, or an older one after several failures in a row.
 
-        With checkpoints there, none is never chosen: that would forget all history.
+        While checkpoints exist, one is always chosen: a start without would lose all history.
         """
         if not checkpoints:
             return None

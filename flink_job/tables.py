@@ -21,12 +21,12 @@ def _client(settings: JobSettings) -> dict[str, str]:
 
 
 def source_ddl(settings: JobSettings, *, from_earliest: bool = False) -> str:
-    """Declare the input: raw bytes, so that a bad record reaches us unharmed.
+    """Declare the input as raw bytes, so that a bad record arrives unchanged.
 
     Args:
-        settings: Of the job.
-        from_earliest: Whether a job without state reads all that is retained, instead of from the
-            offsets of its group.
+        settings: Settings of the job.
+        from_earliest: Whether a job without state reads everything retained instead of starting at
+            the offsets of its group.
     """
     options = _client(settings) | {
         "connector": "kafka",

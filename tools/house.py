@@ -1,4 +1,4 @@
-"""Count what the state of the code can be judged by, at this tree or at any revision.
+"""Counts figures of the code's state, of this tree or of any revision.
 
 `python -m tools.house` counts the tracked files as they are on disk, `python -m tools.house REV`
 those of a revision, `python -m tools.house --against REV` puts both side by side. Every figure
@@ -258,7 +258,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def duplicate_blocks(house: House) -> int:
-    """Count runs of six or more lines of code that were there before.
+    """Count runs of six or more lines of code that occurred before.
 
     Lines are compared without indentation, with all literals alike; imports, comments, docstrings
     and lines of brackets alone do not count.

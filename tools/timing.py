@@ -1,4 +1,4 @@
-"""Run a command and print how long it took; run it several times and print the median.
+"""Runs a command, once or several times, and prints the (median) time.
 
     python -m tools.timing --runs 3 .venv/bin/python -m pytest tests/unit
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 
 class Run(NamedTuple):
-    """How long one run of a command took.
+    """Time of one run of a command.
 
     Attributes:
         clock_s: Seconds that passed.
@@ -35,7 +35,7 @@ def timed(command: list[str]) -> tuple[int, Run]:
     """Run a command once.
 
     Returns:
-        Its exit code, and how long it took.
+        Its exit code and its time.
     """
     cpu_s, clock_s = _children_cpu_s(), time.monotonic()
     code = subprocess.run(command, check=False).returncode
@@ -53,7 +53,7 @@ def _children_cpu_s() -> float:
 
 
 def main() -> int:
-    """Run what the arguments say."""
+    """Run the command of the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--runs", type=int, default=1, help="how often to run it")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")

@@ -76,7 +76,7 @@ class Reason(_Contract):
     contribution: Annotated[
         float | None,
         Indexed.DOUBLE,
-        Field(description="Part of the feature in the log odds of fraud (TreeSHAP); above 0 raises the score. Null for a reason that is no feature."),
+        Field(description="Part of the feature in the log odds of fraud (TreeSHAP); above 0 raises the score. Null for the reason of a rule or list."),
     ]  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""What a transaction looks like to the model: one definition for stream, REST and training."""
+"""Features of a transaction: one definition for stream, REST and training."""

@@ -1,7 +1,7 @@
 """Every key and every feature, declared once.
 
-What a key remembers, the computation, the order in the vector, reason texts and docs/features.md
-all come from here; CONTRIBUTING.md says how to add one.
+Records of keys, computation, order in the vector, reason texts and docs/features.md derive from
+these declarations; CONTRIBUTING.md describes how to add one.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ _THINGS: Final = {
 
 
 def _of_key(key: Key, who: str) -> Callable[..., Feature]:
-    """Return a short way to declare a key's features; `{last}` is the window in words."""
+    """Return a function that declares features of a key; `{last}` is the window in words."""
 
     def declare(
         measure: str,

@@ -31,9 +31,9 @@ It keeps the sums and the products of up to 64 of them within an int64.
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[NDArray[np.int64], dict[str, int], NDArray[np.float64]]:
-    """Read the first milliseconds of months, the column of each currency, rates by month and column.
+    """Load the first milliseconds of months, the column of each currency, and rates by both.
 
-    The last column is that of currencies without any rate: NaN.
+    The last column is NaN, for currencies without any rate.
     """
     with EXCHANGE_RATE_FILE.open(newline="", encoding="ascii") as file:
         (_, *codes), *rows = csv.reader(file)
@@ -62,7 +62,7 @@ def rates_to_base(
         event_times_ms: UTC epoch milliseconds, shape (n,).
 
     Returns:
-        The rates, shape (n,), above 0; NaN where none was published then.
+        The rates, shape (n,), above 0; NaN without a published rate.
 
     Example:
         >>> rates_to_base(["USD", "ZZZ"], np.array([0, 0]))
@@ -79,7 +79,7 @@ def rates_to_base(
 def amounts_to_micro(
     amounts: NDArray[np.float64], currencies: Sequence[str], event_times_ms: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Turn amounts into whole millionths of the base currency.
+    """Convert amounts to whole millionths of the base currency.
 
     Returns:
         Shape (n,): the amounts, at most `MAX_AMOUNT_MICRO` in size, or `UNKNOWN_AMOUNT`.

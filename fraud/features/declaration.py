@@ -1,4 +1,4 @@
-"""How a feature and a key are declared; `fraud/features/catalogue.py` declares them."""
+"""Types of the declarations in `fraud/features/catalogue.py`: features and keys."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class Feature:
 
     Attributes:
         name: Name in the vector: `{key}_{measure}_{operation}_{window}` for one of a key's history.
-        inputs: What it is computed from: names of the record's fields, or `AMOUNT`, `EVENT_TIME`,
+        inputs: Inputs of the computation: names of the record's fields, or `AMOUNT`, `EVENT_TIME`,
             `LOCATION`. A key remembers the inputs of its features, a field as a 32-bit code of its
             text, to be compared and counted.
         unit: Unit or range of the number.
-        meaning: One sentence for docs/features.md. NaN always means not known.
-        reason: How a person reads it as a reason; `{value}` is the number.
+        meaning: One sentence for docs/features.md. NaN always means unknown.
+        reason: Text of the feature as a reason; `{value}` is the number.
         operation: Computes it for a batch: from `transaction_features.Batch` for a transaction alone, from
             `history_features.KeyView` and the window's length in milliseconds for one of history.
-        key: Name of the key whose history it tells of, empty for the transaction alone.
-        window: Suffix in `WINDOWS_MS`, empty for all that is remembered.
+        key: Name of the key whose history it describes, empty for the transaction alone.
+        window: Suffix in `WINDOWS_MS`, empty for the whole ring.
         reason_when_0: The reason where the value is 0, if that reads otherwise.
     """
 
@@ -74,7 +74,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Key:
-    """Something whose past transactions tell about its next one.
+    """A field whose past transactions describe its next one.
 
     Attributes:
         name: Prefix of its features, `entity` for `entity_amount_sum_1h`.
@@ -109,7 +109,7 @@ class Key:
         )
 
     def remembering(self, features: Iterable[Feature]) -> Key:
-        """Return the same key with what its features need remembered."""
+        """Return the same key with the columns that its features need."""
         inputs = dict.fromkeys(
             name for feature in features if feature.key == self.name for name in feature.inputs
         )

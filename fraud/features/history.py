@@ -1,4 +1,4 @@
-"""What is remembered of a key: the last records of its transactions, packed side by side.
+"""History of a key: the last records of its transactions, packed side by side.
 
 A *ring* is the records of one key, oldest arrival first, as bytes. The stream keeps it in Flink's
 state (`flink_job/java/LastN.java`), REST in `Histories`; both add and forget alike, and `replay`
@@ -25,7 +25,7 @@ class Rings:
     """The rings of n transactions, as places in one array of records.
 
     Args:
-        rows: Records, of `Key.dtype`; the last one of nothing but zeros.
+        rows: Records, of `Key.dtype`; the last one is all zeros.
         ends: Where each ring ends in `rows`, exclusive, shape (n,).
         lengths: Records of each ring, shape (n,).
     """
@@ -38,7 +38,7 @@ class Rings:
 
     @classmethod
     def of(cls, key: Key, rings: Sequence[bytes]) -> Rings:
-        """Read rings as `remember` gives them."""
+        """Read rings in the format of `remember`."""
         sizes = np.fromiter(map(len, rings), np.int64, len(rings))
         lengths = sizes // key.dtype.itemsize
         rows = np.frombuffer(b"".join([*rings, bytes(key.dtype.itemsize)]), key.dtype)
@@ -63,7 +63,7 @@ class Rings:
 
 
 def remember(ring: bytes, record: bytes, rows: int) -> tuple[bytes, bool]:
-    """Add one record to a ring, unless its event is there already.
+    """Add one record to a ring, unless the ring holds its event already.
 
     Args:
         ring: Records of one key, oldest arrival first.
@@ -71,7 +71,7 @@ def remember(ring: bytes, record: bytes, rows: int) -> tuple[bytes, bool]:
         rows: Most records to keep; the oldest arrivals are forgotten first.
 
     Returns:
-        The new ring, and whether the event was there already (then the ring is as it was).
+        The new ring, and whether it already held the event (then the ring is unchanged).
 
     Example:
         >>> ring, _ = remember(b"", b"event--1....", rows=2)
@@ -94,8 +94,8 @@ class Histories:
     """Rings of one key's values in bounded memory: the least recently used go first.
 
     Args:
-        key: Whose records these are.
-        capacity: Most values to keep a ring for, at least 1; None is without limit.
+        key: Key of the records.
+        capacity: Most values to keep a ring for, at least 1; None means unlimited.
     """
 
     def __init__(self, key: Key, capacity: int | None = None) -> None:
@@ -107,14 +107,14 @@ class Histories:
         return len(self._rings)
 
     def ring(self, value: str) -> bytes:
-        """Return the ring of a value, empty when nothing is known of it."""
+        """Return the ring of a value, empty for an unknown value."""
         return self._rings.get(value, b"")
 
     def remember(self, value: str, record: bytes) -> bool:
         """Add a record to the ring of a value; see `remember`.
 
         Returns:
-            Whether the event was there already.
+            Whether the ring already held the event.
         """
         ring, known = remember(self._rings.get(value, b""), record, self.key.rows)
         self._rings[value] = ring

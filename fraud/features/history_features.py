@@ -4,8 +4,8 @@ The window convention, for all of them: `[t - w, t]`, closed on both sides, with
 of the transaction being scored, which counts itself. History with an event time after t is not
 counted, whenever it arrived. *Prior* is the same without the transaction itself.
 
-Prior rows are put in the order of their age, so that every window is the beginning of one row: what
-adds up is added up once, and each window reads its own place of it.
+Prior rows are sorted by age, so that every window is the beginning of one row: sums are accumulated
+once, and each window reads its own place.
 
 Arithmetic is exact (int64, or one correctly rounded float64 operation on exact values), so that
 neither the order of rows nor the size of a batch can change a bit.
@@ -42,7 +42,7 @@ class KeyView:
     times the latest arrival first. Entries after the first `counts(0)` are padding.
 
     Args:
-        key: Whose history.
+        key: Key of the history.
         records: The transactions' own records, shape (n,), of `Key.dtype`.
         rings: Their rings. A ring may hold the transaction itself or a repeat of it: neither
             counts as prior.
@@ -103,7 +103,7 @@ class KeyView:
         return self._once(column, lambda: self._rings.column(column)[self._index])  # type: ignore[no-any-return]
 
     def count(self, window_ms: int) -> Ints:
-        """Count the prior rows in a window, in all that is remembered if it is 0; shape (n,)."""
+        """Count the prior rows in a window, in the whole ring if it is 0; shape (n,)."""
         longest = window_ms or _NEVER - 1
         return self._once(longest, lambda: (self.age_ms <= longest).sum(axis=1))  # type: ignore[no-any-return]
 
@@ -117,7 +117,7 @@ class KeyView:
         )
 
     def _read(self, name: str, window_ms: int, rows: Callable[[], Column], add: Any) -> Column:
-        """Accumulate rows along the ages, starting at nothing, and read each window's place."""
+        """Accumulate rows along the ages, starting at 0, and read each window's place."""
 
         def accumulate() -> Column:
             values = rows()
@@ -221,7 +221,7 @@ def amount_sum(view: KeyView, window_ms: int) -> Column:
 
 
 def amount_mean(view: KeyView, window_ms: int) -> Column:
-    """Average the amounts; NaN without any."""
+    """Average the known amounts; NaN without any."""
     known = view.amounts_known(window_ms) + view.has_amount
     return _only_where(known > 0, _total(view, window_ms) / np.maximum(known, 1) / MICRO)
 
@@ -234,7 +234,7 @@ def amount_max(view: KeyView, window_ms: int) -> Column:
 
 
 def amount_ratio(view: KeyView, window_ms: int) -> Column:
-    """Divide the amount by the mean of the prior ones."""
+    """Divide the amount by the mean of the prior amounts."""
     total = view.sum_of_amounts(window_ms)
     known = view.has_amount & (total > 0)
     mean = np.where(known, total, 1) / np.maximum(view.amounts_known(window_ms), 1)
@@ -242,7 +242,7 @@ def amount_ratio(view: KeyView, window_ms: int) -> Column:
 
 
 def amount_deviation(view: KeyView, window_ms: int) -> Column:
-    """Measure the distance from the mean of the prior ones, in their mean absolute deviations."""
+    """Compute the distance from the mean of the prior amounts, in their mean absolute deviations."""
     number = view.amounts_known(window_ms)
     total = view.sum_of_amounts(window_ms)
     # n times each distance from the mean, so that all stays in whole numbers.
@@ -255,7 +255,7 @@ def amount_deviation(view: KeyView, window_ms: int) -> Column:
 
 
 def _exact_sum(values: Ints) -> Floats:
-    """Sum whole numbers of up to 2**58 each along a row: exactly, then rounded once."""
+    """Sum whole numbers of up to 2**58 each along a row, exactly, and round once."""
     low = (values & 0xFFFFFFFF).sum(axis=1)
     high = (values >> 32).sum(axis=1)
     total: Floats = high * 4294967296.0 + low
@@ -304,12 +304,12 @@ def is_new(column: str) -> Operation:
 
 
 def seconds_since_last(view: KeyView, window_ms: int) -> Column:
-    """Measure the time since the latest prior transaction."""
+    """Compute the time since the latest prior transaction, seconds."""
     return _only_where(view.count(window_ms) > 0, view.age_ms[:, 0] / 1000)
 
 
 def distance_km(view: KeyView, window_ms: int) -> Column:
-    """Measure the straight line to the billing location of the latest prior transaction."""
+    """Compute the straight-line distance to the latest prior billing location, km."""
     square = np.zeros(view.n)
     for axis in LOCATION_COLUMNS:
         last = view.prior(axis)[:, 0].astype(np.float64)
@@ -319,6 +319,6 @@ def distance_km(view: KeyView, window_ms: int) -> Column:
 
 
 def speed_kmh(view: KeyView, window_ms: int) -> Column:
-    """Divide that distance by the time between, of at least a second."""
+    """Compute the speed over that distance, km/h, with a time of at least a second."""
     hours = np.maximum(view.age_ms[:, 0], _SHORTEST_MS) / HOUR_MS
     return distance_km(view, window_ms) / hours  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What kind of network an IP address belongs to, by tables of our own.
+"""The kind of network of an IP address, by tables of our own.
 
 Python's `ipaddress` changes its answers between patch releases, and a feature must mean the same
 wherever it is computed. Source: IANA's IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and
@@ -69,7 +69,7 @@ _NETWORKS: Final = {
 def network_class(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
     """Return the class of the network that an address belongs to.
 
-    An IPv4 address written as one of IPv6 (`::ffff:8.8.8.8`) is of the class of the former.
+    An IPv4-mapped IPv6 address (`::ffff:8.8.8.8`) has the class of its IPv4 address.
 
     Example:
         >>> [network_class(ipaddress.ip_address(text)) for text in ("8.8.8.8", "10.0.0.1", "100.64.0.1", "::1")]

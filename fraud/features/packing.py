@@ -1,4 +1,4 @@
-"""From a transaction to bytes: what each key remembers of it, and its own features."""
+"""Packs a transaction into the record of each key and its own features."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOWHERE: Final = (math.nan, math.nan, math.nan)
 
 
 def event_hash(entity_id: str, event_id: str) -> int:
-    """Identify an event within all entities, 64 bits, never 0."""
+    """Return the 64-bit hash of an event within all entities, never 0."""
     text = f"{len(entity_id)}:{entity_id}{event_id}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
 
@@ -73,8 +73,8 @@ class Packed:
     """Transactions of one batch, packed; all of length n.
 
     Attributes:
-        keys: Per key, the value of each transaction, None when it has none.
-        records: Per key, what is remembered of each, of `Key.dtype`; zeros when it has no such key.
+        keys: Per key, the value of each transaction, None if it is missing.
+        records: Per key, the record of each, of `Key.dtype`; zeros without that key.
         own: Features that need no history, of `OWN_DTYPE`.
     """
 

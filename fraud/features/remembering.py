@@ -1,4 +1,4 @@
-"""Remembering what was made of a text: the same ones come again and again."""
+"""Caches of parsed texts, because the same texts repeat."""
 
 from __future__ import annotations
 

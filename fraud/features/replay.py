@@ -1,4 +1,4 @@
-"""The rings of a whole history at once: what `remember` would give, one transaction at a time."""
+"""Computes the rings of a whole history at once, equal to `remember` one transaction at a time."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def replay(
 
     Args:
         packed: The transactions, in the order of their arrival.
-        batch_rows: Rows of each matrix but the last; no value hangs on it.
-        keys: Others than the stream's, to see what longer or shorter rings would give.
+        batch_rows: Rows of each matrix except the last; no value depends on it.
+        keys: Keys other than the stream's, to measure longer or shorter rings.
 
     Yields:
         Matrices of `fraud.features.vector.feature_matrix`, together one row per transaction.
@@ -47,7 +47,7 @@ def replay(
 
 
 def rings_of(packed: Packed, keys: Sequence[Key] = KEYS) -> tuple[dict[str, Rings], Mask]:
-    """Find each transaction's ring right after it came, per key.
+    """Find each transaction's ring right after its arrival, per key.
 
     Returns:
         The rings; and which transactions are duplicates.
@@ -70,7 +70,7 @@ def _rings_of_key(key: Key, packed: Packed, remembered: Mask) -> tuple[Rings, Ma
         remembered: Which of them may be remembered.
 
     Returns:
-        The rings; and whose event was in its ring already.
+        The rings; and which events their rings already held.
     """
     records = packed.records[key.name]
     codes: dict[str | None, int] = {None: -1}
@@ -102,7 +102,7 @@ def _rings_of_key(key: Key, packed: Packed, remembered: Mask) -> tuple[Rings, Ma
 def _known_already(
     groups: Ints, events: NDArray[np.uint64], remembered: Mask, present: Mask, rows: int
 ) -> Mask:
-    """Return which events are in their ring when they come; only few groups have any twice."""
+    """Return which events their rings already held; only few groups have any twice."""
     known = np.zeros(len(groups), np.bool_)
     order = np.lexsort((events, groups))
     again = (events[order][1:] == events[order][:-1]) & (groups[order][1:] == groups[order][:-1])

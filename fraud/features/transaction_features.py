@@ -1,7 +1,6 @@
 """Features of the transaction alone: they need no history.
 
-An operation computes a whole batch; what it parses of a text is remembered, since the same texts
-come again and again.
+An operation computes a whole batch. Parsed texts are cached, because the same texts repeat.
 """
 
 from __future__ import annotations
@@ -118,7 +117,7 @@ class Batch:
 
         Args:
             field: Its name.
-            parse: Gives the numbers of one text, always as many; kept by the caller's cache.
+            parse: Returns the numbers of one text, always as many; cached by the caller.
 
         Returns:
             Shape (numbers, n).
@@ -156,7 +155,7 @@ def weekday(batch: Batch) -> NDArray[np.int64]:
 
 
 def parsed(field: str, parse: Callable[[str], Any], position: int = 0) -> Callable[[Batch], Floats]:
-    """Return the operation that takes one of the numbers that a field's text is parsed into."""
+    """Return the operation for one of the numbers that a field's text is parsed into."""
     return lambda batch: batch.parsed(field, parse)[position]
 
 
@@ -229,7 +228,7 @@ _COUNTRIES: Final = frozenset(
 
 @remembered(_TEXTS)
 def _calling_code_regions(phone: str) -> tuple[str, ...] | None:
-    """Return the regions of a phone number's calling code, None when it has none."""
+    """Return the regions of a phone number's calling code, None without one."""
     if not phone.startswith("+"):
         return None
     digits = "".join(islice((one for one in phone if one in "0123456789"), 3))

@@ -1,4 +1,4 @@
-"""The feature vector: all features in one fixed order, as the model takes them."""
+"""The feature vector: all features in the one order that the model reads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def feature_matrix(packed: Packed, rings: Mapping[str, Sequence[bytes]]) -> NDAr
             transaction has no such key.
 
     Returns:
-        Shape (n, len(FEATURES)), C-contiguous, in the order of `FEATURES`; NaN is not known.
+        Shape (n, len(FEATURES)), C-contiguous, in the order of `FEATURES`; NaN means unknown.
     """
     return vectors(packed, rings)[0]
 
@@ -53,14 +53,14 @@ def feature_matrix(packed: Packed, rings: Mapping[str, Sequence[bytes]]) -> NDAr
 def vectors(
     packed: Packed, rings: Mapping[str, Sequence[bytes]]
 ) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
-    """Compute the vectors of a batch, and how much history is behind each.
+    """Compute the vectors of a batch and the number of known transactions of each.
 
     Args:
         packed: See `feature_matrix`.
         rings: See `feature_matrix`.
 
     Returns:
-        The matrix as `feature_matrix` gives it; and per key the rows of history that each
+        The matrix of `feature_matrix`; and per key the rows of history that each
         transaction saw, length n, itself and repeats of it not counted.
     """
     return compute(

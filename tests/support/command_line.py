@@ -15,7 +15,7 @@ from fraudstream.cli import app
 
 
 def environment(bootstrap: str, folder: Path, name: str, **more: str) -> dict[str, str]:
-    """Give each test topics of its own on the shared broker."""
+    """Return an environment with topics of the test's own on the shared broker."""
     return os.environ | {
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
         "STATE_DIR": str(folder),

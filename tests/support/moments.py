@@ -21,7 +21,7 @@ class Moment(threading.Event):
         return self.now_ms
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Let time pass."""
+        """Advance the clock by the timeout."""
         assert timeout is not None
         self.now_ms += max(1, round(timeout * 1000))
         if self.now_ms >= self.stop_ms:

@@ -1,1 +1,1 @@
-"""Snapshots of all that must stay the same while the code behind it changes."""
+"""Snapshots of all outputs, which must stay the same while the code changes."""

@@ -1,4 +1,4 @@
-"""Write and compare snapshots of what the system puts out.
+"""Writes and compares snapshots of the system's outputs.
 
 `python -m tools.outputs write FOLDER --registry FOLDER` runs the stack of this tree on the fixed
 records and the model of the registry folder, and writes what came out and what the tree declares.
@@ -33,7 +33,7 @@ _SHOWN: Final = 20
 
 
 def prepare(folder: Path) -> None:
-    """Make the records and the model of a registry folder that has none."""
+    """Create the records and the model of a registry folder if they are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     history = folder / "history.jsonl"
     environment = {**os.environ, "STATE_DIR": str(folder / "state")}

@@ -21,11 +21,11 @@ TEXTS: Final = {
 
 
 class Difference(NamedTuple):
-    """One value that is not the same.
+    """One value that differs.
 
     Attributes:
         place: File, then the keys that lead to the value.
-        before: In the first snapshot; None when it is not there.
+        before: In the first snapshot; None if it is missing there.
         after: In the second one.
         is_text: Whether it is prose.
     """
@@ -84,7 +84,7 @@ def _compared(
 def _items(
     place: str, before: list[Any], after: list[Any], *, is_text: bool
 ) -> Iterator[Difference]:
-    """Name the items of either list alone: names are lists of texts, of which some come or go."""
+    """Return the items of either list alone; names are compared as sets."""
     written = [[orjson.dumps(item) for item in items] for items in (before, after)]
     known = [set(items) for items in written]
     gone = [item for item in written[0] if item not in known[1]]

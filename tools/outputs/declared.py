@@ -1,7 +1,7 @@
-"""What the tree at hand declares: names and documents that others have come to rely on.
+"""Declarations of this tree: names and documents that users rely on.
 
-Committed files that `make docs` writes are read as they are: a test holds them to the code. The few
-things that only the code says are imported by `LOCATIONS`, which follows what moves.
+Committed files that `make docs` writes are read as they are, because a test compares them with the
+code. Declarations that only the code has are imported by `LOCATIONS`, which follows moves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOCATIONS: Final = {
     "sink_ddl": "flink_job.tables:sink_ddl",
     "commands": "fraudstream.cli:app",
 }
-"""Where the code says what no committed file does, `module:name`."""
+"""Places of declarations that no committed file has, `module:name`."""
 
 _LOG_METHODS: Final = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
 _LOG_EVENT: Final = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
@@ -160,7 +160,7 @@ def _flink_tables(house: House) -> dict[str, Any]:
 
 
 def _commands() -> Iterator[tuple[str, list[str]]]:
-    """Return each command with what it takes: names, defaults, whether required or repeatable."""
+    """Return each command with its parameters: names, defaults, whether required or repeatable."""
     app = _imported("commands")
     root = app if hasattr(app, "params") else typer.main.get_command(app)
     waiting: list[tuple[str, Any]] = [("fraudstream", root)]

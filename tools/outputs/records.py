@@ -1,4 +1,4 @@
-"""The fixed input of a snapshot: simulated transactions with everything that goes wrong in practice."""
+"""The fixed input of a snapshot: simulated transactions and the odd records of practice."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Record:
         key: Kafka's key.
         value: The raw value.
         headers: Kafka's headers.
-        codec: How its batch is compressed.
+        codec: Compression of its batch.
     """
 
     key: bytes | None
@@ -95,7 +95,7 @@ def write_records(records: Iterable[Record], path: Path) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read what `write_records` wrote."""
+    """Read the records that `write_records` wrote."""
     records = []
     for line in path.read_text("ascii").splitlines():
         key, value, headers, codec = json.loads(line)
@@ -158,7 +158,7 @@ def _values(draw: random.Random, history: list[dict[str, Any]]) -> Iterator[byte
 
 
 def _repeated(draw: random.Random, record: dict[str, Any]) -> dict[str, Any]:
-    """Repeat an event: wholly, as a retry, with other content, or under another entity."""
+    """Repeat an event: as a retry, with other content, or under another entity."""
     return record | draw.choice(
         (
             {},

@@ -1,4 +1,4 @@
-"""What the running stack makes of the fixed records, asked from outside.
+"""Outputs of the running stack for the fixed records, read from outside.
 
 The stack is started by `python -m devstack up` in a folder of its own, with one partition and one
 model, and is asked over Kafka, HTTP and OpenSearch alone: nothing here depends on where its code is.
@@ -84,7 +84,7 @@ def started(models: Path) -> Iterator[Stack]:
         models: Registry whose champion decides; it is copied.
 
     Raises:
-        RuntimeError: It did not start; the message has what it printed.
+        RuntimeError: It did not start; the message has its output.
     """
     ports = {name: str(port) for name, port in zip(_PORTS, free_ports(len(_PORTS)), strict=True)}
     # As root, OpenSearch runs as somebody else, who must get into the folder.
@@ -197,11 +197,11 @@ class Stack:
             consumer.close()
 
     def rest(self, records: Sequence[Record], processed: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Ask REST about all records, once it knows what the stream decided.
+        """Score all records over REST, once the API has read the stream's decisions.
 
         Args:
-            records: What the stream was given.
-            processed: Offsets of those that it decided, ascending.
+            records: Input of the stream.
+            processed: Offsets of the decided ones, ascending.
         """
         valid = [records[offset].value or b"" for offset in processed]
         self._wait("the history of REST", lambda: self._knows(valid[-1]))
@@ -284,7 +284,7 @@ class Stack:
                     yield {"id": hit["_id"], "document": lasting(hit["_source"])}
 
     def afd(self, processed: Sequence[bytes]) -> Iterator[dict[str, Any]]:
-        """Ask Amazon Fraud Detector's own client what it lists, predicts and refuses.
+        """Call Amazon Fraud Detector's own client: lists, predictions and errors.
 
         Predictions are of customers of their own, without an address or a merchant: an event that
         is predicted goes down the stream, and the next one would race it.
@@ -334,7 +334,7 @@ class Stack:
         return {name: part for name, part in answer.items() if name != "ResponseMetadata"}
 
     def names(self) -> dict[str, Any]:
-        """Return the names that the running stack shows to others."""
+        """Return the public names of the running stack."""
         admin = AdminClient(self._kafka)
         # It asks the brokers that it knows, and a new client knows none.
         admin.list_topics(timeout=30)
@@ -401,7 +401,7 @@ class Stack:
 
 
 def lasting(value: Any) -> Any:
-    """Leave out, at any depth, the fields of the moment."""
+    """Remove, at any depth, the fields that depend on the time."""
     if isinstance(value, dict):
         return {name: lasting(part) for name, part in value.items() if name not in OF_THE_MOMENT}
     return [lasting(part) for part in value] if isinstance(value, list) else value
