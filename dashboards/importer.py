@@ -97,8 +97,8 @@ def _send(client: httpx.Client) -> int:
         raise ImportFailed(f"the import answered {answer.status_code}: {_message(answer)}")
     result: dict[str, Any] = answer.json()
     refused = [
-        f"{one.get('type')} {one.get('id')}: {one.get('error', {}).get('type')}"
-        for one in result.get("errors", ())
+        f"{problem.get('type')} {problem.get('id')}: {problem.get('error', {}).get('type')}"
+        for problem in result.get("errors", ())
     ]
     if refused or not result.get("success"):
         raise ImportFailed(f"{len(refused)} objects were refused: {'; '.join(refused)}")

@@ -322,4 +322,4 @@ def panel(panel_id: str) -> Panel:
     return _BY_ID[panel_id]
 
 
-_BY_ID: Final = {one.id: one for one in PANELS}
+_BY_ID: Final = {panel.id: panel for panel in PANELS}

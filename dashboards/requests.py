@@ -100,9 +100,9 @@ def interval_ms(span: Span) -> int:
         60000
     """
     target_ms = (span.end - span.start) / timedelta(milliseconds=1) / _BARS
-    for at, (bound, _) in enumerate(_INTERVALS):
+    for position, (bound, _) in enumerate(_INTERVALS):
         if bound <= target_ms:
-            return _INTERVALS[max(at - 1, 0)][1]
+            return _INTERVALS[max(position - 1, 0)][1]
     return max(1, int(target_ms))
 
 
@@ -229,12 +229,12 @@ def _rows(
         yield cells
         return
     (bucket_id, bucket), *inner = buckets
-    for one in found.get(bucket_id, {}).get("buckets", ()):
-        keys: list[Cell] = [one["key"]]
+    for found_bucket in found.get(bucket_id, {}).get("buckets", ()):
+        keys: list[Cell] = [found_bucket["key"]]
         if isinstance(bucket, Places):
-            centre = one[_CENTRE]["location"]
+            centre = found_bucket[_CENTRE]["location"]
             keys = [centre["lat"], centre["lon"]]
-        yield from _rows(panel, inner, one, before + keys)
+        yield from _rows(panel, inner, found_bucket, before + keys)
 
 
 def _cells(metric: Metric, found: dict[str, Any], doc_count: int) -> list[Cell]:
@@ -281,7 +281,9 @@ def _bucket(bucket: Bucket, index: Index, span: Span, order: str | None) -> dict
 
 
 def _interval(width_ms: int) -> dict[str, str]:
-    unit_ms, unit = next((one, name) for one, name in _UNITS if width_ms % one == 0)
+    unit_ms, unit = next(
+        (length_ms, name) for length_ms, name in _UNITS if width_ms % length_ms == 0
+    )
     count = width_ms // unit_ms
     if count == 1 and unit in ("d", "h", "m"):
         return {"calendar_interval": f"1{unit}"}

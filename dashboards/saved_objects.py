@@ -88,7 +88,7 @@ def saved_objects() -> list[dict[str, Any]]:
 
 def ndjson() -> bytes:
     """Return the content of `FILE`."""
-    lines = (orjson.dumps(one, option=orjson.OPT_SORT_KEYS) for one in saved_objects())
+    lines = (orjson.dumps(saved, option=orjson.OPT_SORT_KEYS) for saved in saved_objects())
     return b"\n".join(lines) + b"\n"
 
 
@@ -427,9 +427,9 @@ def _search(listing: Listing) -> dict[str, Any]:
 def _dashboard() -> dict[str, Any]:
     panels, references = [], []
     shown: list[Panel | Listing] = [*PANELS, *LISTINGS]
-    for number, one in enumerate(shown):
+    for number, panel in enumerate(shown):
         name = f"panel_{number}"
-        place = one.place
+        place = panel.place
         panels.append(
             {
                 "panelIndex": str(number),
@@ -443,11 +443,11 @@ def _dashboard() -> dict[str, Any]:
                     "i": str(number),
                 },
                 "embeddableConfig": {},
-                "title": one.title,
+                "title": panel.title,
             }
         )
-        kind = "visualization" if isinstance(one, Panel) else "search"
-        references.append({"name": name, "type": kind, "id": _id(one.id)})
+        kind = "visualization" if isinstance(panel, Panel) else "search"
+        references.append({"name": name, "type": kind, "id": _id(panel.id)})
     attributes = {
         "title": "Fraudstream",
         "description": "What was decided, why, how fast, and what could not be read.",

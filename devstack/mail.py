@@ -160,7 +160,9 @@ class Mailbox:
         chosen = list(ids)
         with closing(self._connect()) as database, database:
             if chosen:
-                database.executemany("DELETE FROM message WHERE id = ?", [(one,) for one in chosen])
+                database.executemany(
+                    "DELETE FROM message WHERE id = ?", [(message_id,) for message_id in chosen]
+                )
             else:
                 database.execute("DELETE FROM message")
 
@@ -271,12 +273,14 @@ def _addresses(message: EmailMessage, name: str) -> list[dict[str, str]]:
     for header in message.get_all(name, []):
         if isinstance(header, AddressHeader):
             found.extend(header.addresses)
-    return [_address(one.display_name, one.addr_spec) for one in found]
+    return [_address(address.display_name, address.addr_spec) for address in found]
 
 
 def _blind(message: EmailMessage, recipients: Iterable[str]) -> list[dict[str, str]]:
     """Recipients of the envelope that no header names."""
-    named = {one["Address"].lower() for name in ("To", "Cc") for one in _addresses(message, name)}
+    named = {
+        person["Address"].lower() for name in ("To", "Cc") for person in _addresses(message, name)
+    }
     return [_address("", recipient) for recipient in recipients if recipient.lower() not in named]
 
 
@@ -338,10 +342,10 @@ border:1px solid #8884}}pre{{white-space:pre-wrap}}</style><p><a href="/">All ma
 def _index_page(mailbox: Mailbox) -> str:
     document = listing(mailbox, 0, _DEFAULT_LIMIT)
     rows = "".join(
-        f"<tr><td>{one['Created'][:19]}<td>{_shown(one['To'] + one['Cc'] + one['Bcc'])}"
-        f'<td><a href="/view/{one["ID"]}">{html.escape(one["Subject"] or "(none)")}</a>'
-        f"<br><small>{html.escape(one['Snippet'])}</small></tr>"
-        for one in document["messages"]
+        f"<tr><td>{mail['Created'][:19]}<td>{_shown(mail['To'] + mail['Cc'] + mail['Bcc'])}"
+        f'<td><a href="/view/{mail["ID"]}">{html.escape(mail["Subject"] or "(none)")}</a>'
+        f"<br><small>{html.escape(mail['Snippet'])}</small></tr>"
+        for mail in document["messages"]
     )
     return _PAGE.format(total=document["total"], rows=rows)
 
@@ -360,7 +364,7 @@ def _message_page(caught: Caught) -> str:
 
 
 def _shown(people: list[dict[str, str]]) -> str:
-    return html.escape(", ".join(one["Address"] for one in people))
+    return html.escape(", ".join(person["Address"] for person in people))
 
 
 def api_server(mailbox: Mailbox, host: str, port: int) -> ThreadingHTTPServer:

@@ -209,7 +209,7 @@ def in_foreground(settings: DevstackSettings, name: str) -> Service:
         _ours(settings, "flink_job", "FLINK_JOB_OPS_PORT", settings.flink_job_ops_port, env, needs=()),
         prepare=jobmanager.prepare,
     )  # fmt: skip
-    declared = {one.name: one for one in (jobmanager, taskmanager, supervisor)}
+    declared = {service.name: service for service in (jobmanager, taskmanager, supervisor)}
     if name not in declared:
         raise DevstackError(f"run: expected one of {', '.join(declared)}, got {name!r}")
     return declared[name]

@@ -235,7 +235,9 @@ class StackSupervisor:
     def publish(self) -> None:
         """Write the record for the other commands to read."""
         states = [service.state for service in self._record.services.values()]
-        if self._record.phase is Phase.STARTING and all(one in OK_STATES for one in states):
+        if self._record.phase is Phase.STARTING and all(
+            service_state in OK_STATES for service_state in states
+        ):
             self._record.phase = Phase.RUNNING
         state.write(self._folder, self._record)
 

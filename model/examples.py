@@ -177,8 +177,8 @@ class _Reading:
             self.campaign.append(intern(campaign))
         packed = pack(transactions)
         amounts = packed.records[KEYS[0].name]["amount_micro"]
-        for at in np.flatnonzero(amounts == UNKNOWN_AMOUNT).tolist():
-            self.without_rate[transactions[at].transaction_currency] += 1
+        for row in np.flatnonzero(amounts == UNKNOWN_AMOUNT).tolist():
+            self.without_rate[transactions[row].transaction_currency] += 1
         for values in packed.keys.values():
             values[:] = [None if value is None else intern(value) for value in values]
         self.packed.append(packed)
@@ -219,8 +219,8 @@ def read_history(
             reading.add(rows, campaigns, broken, source.dataset.path.name)
             on_rows(len(campaigns) + broken.total())
     digest = hashlib.sha256()
-    for one in reading.packed:
-        for records in (*one.records.values(), one.own):
+    for packed in reading.packed:
+        for records in (*packed.records.values(), packed.own):
             digest.update(records.tobytes())
     digest.update(np.array(reading.label, np.int8).tobytes())
     digest.update(np.array(reading.label_time_ms, np.int64).tobytes())
@@ -234,15 +234,16 @@ def _joined(parts: list[Records], dtype: np.dtype[np.void]) -> Records:
 
 def _in_event_order(reading: _Reading, has_truth: bool, data_hash: str) -> History:
     empty = pack([])
-    own = _joined([one.own for one in reading.packed], empty.own.dtype)
+    own = _joined([packed.own for packed in reading.packed], empty.own.dtype)
     records = {
-        key.name: _joined([one.records[key.name] for one in reading.packed], key.dtype)
+        key.name: _joined([packed.records[key.name] for packed in reading.packed], key.dtype)
         for key in KEYS
     }
     first = records[KEYS[0].name]
     order = np.argsort(first["event_time_ms"], kind="stable")
     keys = {
-        key.name: [value for one in reading.packed for value in one.keys[key.name]] for key in KEYS
+        key.name: [value for packed in reading.packed for value in packed.keys[key.name]]
+        for key in KEYS
     }
     positions = order.tolist()
     events = first["event"][order]
@@ -250,14 +251,14 @@ def _in_event_order(reading: _Reading, has_truth: bool, data_hash: str) -> Histo
     repeated[np.unique(events, return_index=True)[1]] = False
     return History(
         packed=Packed(
-            {name: [values[at] for at in positions] for name, values in keys.items()},
+            {name: [values[position] for position in positions] for name, values in keys.items()},
             {name: rows[order] for name, rows in records.items()},
             own[order],
         ),
-        event_ids=[reading.event_ids[at] for at in positions],
+        event_ids=[reading.event_ids[position] for position in positions],
         label=np.array(reading.label, np.int8)[order],
         label_time_ms=np.array(reading.label_time_ms, np.int64)[order],
-        campaign=[reading.campaign[at] for at in positions],
+        campaign=[reading.campaign[position] for position in positions],
         repeated=repeated,
         has_truth=has_truth,
         refused=dict(reading.refused),
@@ -282,9 +283,9 @@ def feature_rows(
         Shape (n, features), C-contiguous.
     """
     matrix = np.empty((len(history), len(FEATURES)), np.float32)
-    at = 0
+    filled = 0
     for batch in replay(history.packed):
-        matrix[at : at + len(batch)] = batch
-        at += len(batch)
+        matrix[filled : filled + len(batch)] = batch
+        filled += len(batch)
         on_rows(len(batch))
     return matrix

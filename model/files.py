@@ -101,7 +101,9 @@ def _read(sources: Sequence[MappedDataset], bars: Progress) -> History:
     reading = bars.add_task("reading", total=len(sources))
 
     def report(_rows: int) -> None:
-        shares = [one.dataset.progress.done / one.dataset.progress.total for one in sources]
+        shares = [
+            source.dataset.progress.done / source.dataset.progress.total for source in sources
+        ]
         bars.update(reading, completed=sum(shares))
 
     # Millions of rows that form no cycles: looking for some costs a quarter of the time.

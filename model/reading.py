@@ -79,7 +79,7 @@ def read_rows(mapping: ColumnMapping, columns: Mapping[str, Sequence[Any]], coun
         if name in FIELD_BY_NAME
     }
     names = [name for name in _OPTIONAL if name in read]
-    clean = all(one.clean for one in read.values())
+    clean = all(column.clean for column in read.values())
     parts: list[Iterable[Any]] = [
         read[name].values if name in read else absent for name in _REQUIRED
     ]
@@ -87,9 +87,9 @@ def read_rows(mapping: ColumnMapping, columns: Mapping[str, Sequence[Any]], coun
         zip(*(read[name].values for name in names), strict=True) if names else repeat((), count)
     )
     transactions: list[Transaction | InvalidMessage] = []
-    for at, (required, others) in enumerate(zip(zip(*parts, strict=True), optional, strict=True)):
+    for row, (required, others) in enumerate(zip(zip(*parts, strict=True), optional, strict=True)):
         if None in required or not (clean or (_ODD not in required and _ODD not in others)):
-            transactions.append(_alone(mapping, by_field, at))
+            transactions.append(_alone(mapping, by_field, row))
         else:
             event_id, entity_id, event_time_ms, amount, currency = required
             fields = {
@@ -111,10 +111,10 @@ def read_rows(mapping: ColumnMapping, columns: Mapping[str, Sequence[Any]], coun
 
 
 def _alone(
-    mapping: ColumnMapping, by_field: Mapping[str, Sequence[Any]], at: int
+    mapping: ColumnMapping, by_field: Mapping[str, Sequence[Any]], index: int
 ) -> Transaction | InvalidMessage:
     """Read one row by the contract's own parser."""
-    row = {column: by_field[target][at] for target, column in mapping.fields.items()}
+    row = {column: by_field[target][index] for target, column in mapping.fields.items()}
     record = mapping.apply(row).record
     try:
         return from_mapping(record)  # type: ignore[arg-type]  # a mapped row is never bytes

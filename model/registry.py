@@ -393,7 +393,9 @@ class Registry:
                 manifests.append(Manifest.model_validate_json(path.read_bytes()))
             except ValidationError:
                 continue
-        return sorted(manifests, key=lambda one: (one.created_at, one.name, one.version))
+        return sorted(
+            manifests, key=lambda manifest: (manifest.created_at, manifest.name, manifest.version)
+        )
 
     def _manifest_bytes(self, name: str, version: str) -> bytes:
         # Names come from files and command lines: they must not lead out of the registry.
@@ -439,7 +441,9 @@ def _checked(raw: bytes, model: str) -> Manifest:
     try:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
-        fields = sorted({".".join(str(part) for part in one["loc"]) for one in error.errors()})
+        fields = sorted(
+            {".".join(str(part) for part in problem["loc"]) for problem in error.errors()}
+        )
         raise ModelAltered(
             f"model {model}: {MANIFEST_FILE} is damaged ({', '.join(fields) or 'not JSON'})"
         ) from None

@@ -217,7 +217,7 @@ def split(history: History, config: TrainingConfig) -> Split:
             f"no transaction could be read: {why or 'there are no rows'}{'.' + hint if hint else ''}"
         )
     if not len(labelled):
-        seen = ", ".join(repr(one) for one in [*history.other_labels][:5])
+        seen = ", ".join(repr(label) for label in [*history.other_labels][:5])
         raise TooFewLabels(
             "too few labels: none of the transactions has one; "
             + (
@@ -234,12 +234,12 @@ def split(history: History, config: TrainingConfig) -> Split:
 
     trained_at_ms = start_ms(config.test_share)
     validation_ms = start_ms(config.test_share + config.validation_share)
-    at = times[labelled]
+    event_times = times[labelled]
     known = history.label_time_ms[labelled] <= trained_at_ms
-    before = at < trained_at_ms
+    before = event_times < trained_at_ms
     result = Split(
-        train=labelled[(at < validation_ms) & known],
-        validation=labelled[(at >= validation_ms) & before & known],
+        train=labelled[(event_times < validation_ms) & known],
+        validation=labelled[(event_times >= validation_ms) & before & known],
         test=labelled[~before],
         later=measurable(history, trained_at_ms),
         trained_at_ms=trained_at_ms,
@@ -404,9 +404,9 @@ def _candidates(count: int, seed: int) -> list[dict[str, Any]]:
     generator = random.Random(seed)  # noqa: S311 - a search, no secret
     candidates: list[dict[str, Any]] = [{}]
     while len(candidates) < count:
-        one = {name: generator.choice(values) for name, values in _SPACE.items()}
-        if one not in candidates:
-            candidates.append(one)
+        candidate = {name: generator.choice(values) for name, values in _SPACE.items()}
+        if candidate not in candidates:
+            candidates.append(candidate)
     return candidates
 
 
@@ -429,23 +429,25 @@ def _search(
         return {}, {"candidates": 0, "why": "too few frauds to divide the training period"}
     rows = [_Rows.of(history, matrix, fit, stop, config) for fit, stop in folds]
     tried: list[dict[str, Any]] = []
-    for at, candidate in enumerate(_candidates(config.search, config.seed)):
+    for number, candidate in enumerate(_candidates(config.search, config.seed)):
         found = []
         for fold in rows:
             stopper = _Stopper(_FOLD_LEAST, _FOLD_PATIENCE)
             _grow(fold, {**_parameters(config), **candidate}, _FOLD_ROUNDS, stopper)
             found.append(stopper.best)
         tried.append({"settings": candidate, "average_precision": found})
-        on_round(at + 1)
+        on_round(number + 1)
     shipped = np.array(tried[0]["average_precision"])
     # Better in the mean and in most folds: one lucky fold of few frauds is no reason to change.
     better = [
-        one
-        for one in tried[1:]
-        if (np.array(one["average_precision"]) > shipped).mean() > 0.5
-        and np.mean(one["average_precision"]) > shipped.mean()
+        trial
+        for trial in tried[1:]
+        if (np.array(trial["average_precision"]) > shipped).mean() > 0.5
+        and np.mean(trial["average_precision"]) > shipped.mean()
     ]
-    best = max(better, key=lambda one: float(np.mean(one["average_precision"])), default=tried[0])
+    best = max(
+        better, key=lambda trial: float(np.mean(trial["average_precision"])), default=tried[0]
+    )
     return dict(best["settings"]), {
         "candidates": len(tried),
         "folds": len(folds),
@@ -470,8 +472,8 @@ def period_of(history: History, matrix: Matrix, rows: Rows) -> MeasuredPeriod:
     micro = history.packed.records[first]["amount_micro"][rows]
     entities: dict[str | None, int] = {}
     keys = history.packed.keys[first]
-    entity = [entities.setdefault(keys[at], len(entities)) for at in rows.tolist()]
-    kinds = ("", *sorted({history.campaign[at] for at in rows.tolist()} - {""}))
+    entity = [entities.setdefault(keys[row], len(entities)) for row in rows.tolist()]
+    kinds = ("", *sorted({history.campaign[row] for row in rows.tolist()} - {""}))
     numbers = {kind: number for number, kind in enumerate(kinds)}
     simulated = history.has_truth
     return MeasuredPeriod(
@@ -481,7 +483,7 @@ def period_of(history: History, matrix: Matrix, rows: Rows) -> MeasuredPeriod:
         history.event_time_ms[rows],
         np.where(micro == UNKNOWN_AMOUNT, np.nan, micro / MICRO),
         np.array(
-            [numbers[history.campaign[at]] for at in rows.tolist()]
+            [numbers[history.campaign[row]] for row in rows.tolist()]
             if simulated
             else np.full(len(rows), -1),
             np.int16,

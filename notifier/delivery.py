@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -92,7 +93,7 @@ class Delivery:
     ) -> None:
         self._ledger = ledger
         self._transport = transport
-        self._destinations = {one.id: one for one in destinations}
+        self._destinations = {destination.id: destination for destination in destinations}
         self._stop = stop
         self.wake = wake
         self._clock = clock
@@ -120,9 +121,9 @@ class Delivery:
         Returns:
             How long to wait before the next, seconds.
         """
-        for one in self._destinations.values():
+        for destination in self._destinations.values():
             while not self._stop.is_set() and self._ledger.compose(
-                one.id, one.policy, now_ms=self._clock()
+                destination.id, destination.policy, now_ms=self._clock()
             ):
                 pass
         now_ms = self._clock()
@@ -302,8 +303,9 @@ class Housekeeping:
     def look(self) -> None:
         """Set the gauges; once an hour, forget what is old."""
         accounts = self._ledger.accounts()
-        names = {one.channel for one in self._destinations.values()} | {_GONE}
-        of_channel = {name: [0, 0, *[0] * len(Hold)] for name in names}
+        names = {destination.channel for destination in self._destinations.values()} | {_GONE}
+        queued, failed = Counter[str](), Counter[str]()
+        held = {hold: Counter[str]() for hold in Hold}
         now_ms = self._clock()
         overdue_ms = dict.fromkeys(names, 0)
         for destination, account in accounts.items():
@@ -312,17 +314,16 @@ class Housekeeping:
             since_ms = self._ledger.due_since(destination)
             if since_ms is not None:
                 overdue_ms[channel] = max(overdue_ms[channel], now_ms - since_ms)
-            sums = of_channel[channel]
-            sums[0] += account.queue
-            sums[1] += account.failed
-            for at, hold in enumerate(Hold, 2):
-                sums[at] += account.waiting.get(hold, 0)
-        for name, (queue, failed, *held) in of_channel.items():
-            ALERTS_UNTOLD.labels(name).set(queue)
+            queued[channel] += account.queue
+            failed[channel] += account.failed
+            for hold, counts in held.items():
+                counts[channel] += account.waiting.get(hold, 0)
+        for name in names:
+            ALERTS_UNTOLD.labels(name).set(queued[name])
             ALERTS_OVERDUE.labels(name).set(overdue_ms[name] / 1000)
-            DEAD_ALERTS.labels(name).set(failed)
-            for hold, count in zip(Hold, held, strict=True):
-                ALERTS_HELD.labels(name, str(hold)).set(count)
+            DEAD_ALERTS.labels(name).set(failed[name])
+            for hold, counts in held.items():
+                ALERTS_HELD.labels(name, str(hold)).set(counts[name])
         if self._swept_ms is None or now_ms - self._swept_ms >= HOUR_MS:
             self._swept_ms = now_ms
             forgotten = self._ledger.forget(

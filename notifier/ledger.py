@@ -314,8 +314,8 @@ class Ledger:
 
     def _strand(self, destination: str, now_ms: int) -> int:
         waiting = self._waiting(destination, None)
-        for at in range(0, len(waiting), _BATCH):
-            content = tuple(waiting[at : at + _BATCH])
+        for start in range(0, len(waiting), _BATCH):
+            content = tuple(waiting[start : start + _BATCH])
             kind = MessageKind.ALERT if len(content) == 1 else MessageKind.SUMMARY
             self._make(destination, Draft(kind, content), now_ms)
         count = self._db.execute(
@@ -413,8 +413,8 @@ class Ledger:
 
     def _make(self, destination: str, draft: Draft, now_ms: int) -> None:
         name = hashlib.sha256(destination.encode())
-        for one in draft.content:
-            name.update(one.key)
+        for waiting in draft.content:
+            name.update(waiting.key)
         number = self._db.execute(
             "INSERT INTO messages (destination, id, kind, state, due_ms, made_ms)"
             " VALUES (?, ?, ?, 'pending', ?, ?)",
@@ -422,7 +422,7 @@ class Ledger:
         ).lastrowid
         self._db.executemany(
             "UPDATE deliveries SET state = 'made', hold = NULL, message = ? WHERE number = ?",
-            [(number, one.number) for one in draft.content],
+            [(number, waiting.number) for waiting in draft.content],
         )
 
     # Sending

@@ -174,24 +174,24 @@ class _Planner:
     def plan(self, waiting: Sequence[Waiting]) -> MessagePlan:
         ready: dict[Hold | None, list[Waiting]] = {hold: [] for hold in (None, *Hold)}
         quiet_ends_ms = self._policy.quiet and self._policy.quiet.ends_ms(self._now_ms)
-        for one in waiting:
-            if quiet_ends_ms and not self._policy.breaks_through(one.severity):
-                self._plan.held.append(Held(one.number, Hold.QUIET, quiet_ends_ms))
+        for alert in waiting:
+            if quiet_ends_ms and not self._policy.breaks_through(alert.severity):
+                self._plan.held.append(Held(alert.number, Hold.QUIET, quiet_ends_ms))
             else:
-                ready[one.hold].append(one)
+                ready[alert.hold].append(alert)
         self._gathered(MessageKind.QUIET, ready[Hold.QUIET])
         self._gathered(MessageKind.SUMMARY, ready[Hold.LIMIT])
         by_entity: dict[bytes, list[Waiting]] = {}
-        for one in ready[Hold.ENTITY]:
-            by_entity.setdefault(one.entity, []).append(one)
+        for alert in ready[Hold.ENTITY]:
+            by_entity.setdefault(alert.entity, []).append(alert)
         for together in by_entity.values():
             self._digest(together)
-        for one in ready[None]:
-            open_until_ms = self._windows.get(one.entity, 0)
+        for alert in ready[None]:
+            open_until_ms = self._windows.get(alert.entity, 0)
             if self._policy.digest_ms and open_until_ms > self._now_ms:
-                self._plan.held.append(Held(one.number, Hold.ENTITY, open_until_ms))
+                self._plan.held.append(Held(alert.number, Hold.ENTITY, open_until_ms))
             else:
-                self._digest([one])
+                self._digest([alert])
         return self._plan
 
     def _gathered(self, kind: MessageKind, content: Sequence[Waiting]) -> None:
@@ -202,7 +202,7 @@ class _Planner:
         for part in self._parts(content):
             if self._room is not None and self._room <= 0:
                 self._plan.held += [
-                    Held(one.number, Hold.LIMIT, self._summary_due_ms) for one in part
+                    Held(alert.number, Hold.LIMIT, self._summary_due_ms) for alert in part
                 ]
                 continue
             if self._room is not None:
@@ -211,11 +211,11 @@ class _Planner:
 
     def _parts(self, content: Sequence[Waiting]) -> list[Sequence[Waiting]]:
         most = self._policy.max_alerts
-        return [content[at : at + most] for at in range(0, len(content), most)]
+        return [content[start : start + most] for start in range(0, len(content), most)]
 
     def _draft(self, kind: MessageKind, content: Sequence[Waiting]) -> None:
         self._plan.drafts.append(Draft(kind, tuple(content)))
         if self._policy.digest_ms:
-            for one in content:
+            for alert in content:
                 until_ms = self._now_ms + self._policy.digest_ms
-                self._windows[one.entity] = self._plan.windows[one.entity] = until_ms
+                self._windows[alert.entity] = self._plan.windows[alert.entity] = until_ms

@@ -60,7 +60,7 @@ def _addresses(value: Any) -> tuple[str, ...]:
     if (
         not isinstance(given, list | tuple)
         or not given
-        or not all(isinstance(one, str) for one in given)
+        or not all(isinstance(item, str) for item in given)
     ):
         raise ValueError("expected a list of e-mail addresses, as in alerts@example.com")
     return addresses(given)
@@ -155,11 +155,17 @@ class Routing:
             if alert.outcome in route.outcomes and alert.severity in route.severities
             for channel in route.channels
         }
-        return [one.id for one in self.destinations.values() if one.channel in channels]
+        return [
+            destination.id
+            for destination in self.destinations.values()
+            if destination.channel in channels
+        ]
 
     def of_kind(self, *kinds: Kind) -> list[Destination]:
         """Return the destinations that are reached in some way."""
-        return [one for one in self.destinations.values() if one.kind in kinds]
+        return [
+            destination for destination in self.destinations.values() if destination.kind in kinds
+        ]
 
 
 def load_routing(settings: Settings, environ: Mapping[str, str]) -> Routing:
@@ -184,14 +190,14 @@ def load_routing(settings: Settings, environ: Mapping[str, str]) -> Routing:
                 )
     destinations: dict[str, Destination] = {}
     for name, channel in channels.items():
-        for one in _destinations(name, channel, settings, environ):
-            known = destinations.get(one.id)
+        for destination in _destinations(name, channel, settings, environ):
+            known = destinations.get(destination.id)
             if known is not None:
                 raise RoutesError(
                     f"NOTIFIER_ROUTES: channels.{name}.to: an address is in the channel "
                     f"{known.channel}, too; each belongs to one channel, and routes may name several"
                 )
-            destinations[one.id] = one
+            destinations[destination.id] = destination
     default = (Route(channels=tuple(channels)),) if channels else ()
     return Routing(destinations, routes.routes or default, routes.severity)
 

@@ -101,8 +101,8 @@ def transports(
     if by_mail:
         server = SmtpServer(settings)
         yield MailTransport(server, wording, settings.notifier_from), by_mail
-    for one in routing.of_kind("webhook", "slack"):
-        yield HttpTransport(one.id, wording), [one]
+    for destination in routing.of_kind("webhook", "slack"):
+        yield HttpTransport(destination.id, wording), [destination]
 
 
 def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
@@ -160,7 +160,7 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
         recorder = Recorder(ledger, routing, [delivery.wake for delivery in deliveries], clock)
         _log.info(
             "notifier.started",
-            channels=sorted({one.channel for one in routing.destinations.values()}),
+            channels=sorted({destination.channel for destination in routing.destinations.values()}),
         )
         consume(source, recorder.read, recorder, stop, service=_SERVICE)
         _log.info("notifier.stopping")

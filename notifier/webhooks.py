@@ -119,8 +119,8 @@ def _sections(text: str) -> list[str]:
     for line in text.splitlines():
         # A link is as long as its letters percent-encoded. Cut short it would lead nowhere.
         whole = line if len(line) <= _SECTION_CHARACTERS else _LINK.sub(r"\1", line)
-        for at in range(0, len(whole) or 1, _SECTION_CHARACTERS):
-            piece = whole[at : at + _SECTION_CHARACTERS]
+        for start in range(0, len(whole) or 1, _SECTION_CHARACTERS):
+            piece = whole[start : start + _SECTION_CHARACTERS]
             if sections and len(sections[-1]) + len(piece) < _SECTION_CHARACTERS:
                 sections[-1] += f"\n{piece}"
             elif piece.strip():
@@ -147,7 +147,9 @@ class HttpTransport:
         """Post one message, see `notifier.channels.Transport`."""
         with writing(message):
             if destination.kind == "slack":
-                bodies = [orjson.dumps(one) for one in slack_documents(message, self._templates)]
+                bodies = [
+                    orjson.dumps(document) for document in slack_documents(message, self._templates)
+                ]
             else:
                 bodies = [orjson.dumps(webhook_document(message, self._templates))]
         for body in bodies[self._taken.get(message.id, 0) :]:

@@ -102,7 +102,9 @@ def react(
     for drift in drifts:
         if drift.learns and len(events):
             lasting = [
-                one for one in observed if drift.effective_ms <= one.effective_ms < drift.stopped_ms
+                observation
+                for observation in observed
+                if drift.effective_ms <= observation.effective_ms < drift.stopped_ms
             ]
             if lasting:
                 events = _react(population, events, drift, lasting)
@@ -116,7 +118,7 @@ def _react(
     thieves &= events["time_ms"] < drift.stopped_ms
     rows = np.flatnonzero(thieves)
     known = np.searchsorted(
-        [one.effective_ms for one in observed], events["time_ms"][rows], "right"
+        [observation.effective_ms for observation in observed], events["time_ms"][rows], "right"
     )
     rows, known = rows[known > 0], known[known > 0] - 1
     if not len(rows):
@@ -140,12 +142,12 @@ def _learnt(observed: Sequence[Observed]) -> Floats:
     """Return amount, hiding and held_back after each observation by kind, shape (n, kinds, 3)."""
     lessons = {kind: Lessons() for kind in CAMPAIGNS if kind}
     after = np.empty((len(observed), len(CAMPAIGNS), 3))
-    for at, one in enumerate(observed):
-        for kind, (blocked, decided) in one.seen.items():
+    for number, observation in enumerate(observed):
+        for kind, (blocked, decided) in observation.seen.items():
             lessons[kind].learn(blocked, decided)
-        for number, kind in enumerate(CAMPAIGNS):
+        for kind_number, kind in enumerate(CAMPAIGNS):
             now = lessons.get(kind, Lessons())
-            after[at, number] = now.amount, now.hiding, now.held_back
+            after[number, kind_number] = now.amount, now.hiding, now.held_back
     return after
 
 
@@ -174,8 +176,10 @@ def _observed_of(document: Mapping[str, Any]) -> Observed:
 def learning(drifts: Sequence[Injection], now_ms: int) -> bool:
     """Whether thieves look at decisions at that time."""
     return any(
-        one.kind == Drift.ADAPTING and one.learns and one.start_ms <= now_ms < one.stopped_ms
-        for one in drifts
+        drift.kind == Drift.ADAPTING
+        and drift.learns
+        and drift.start_ms <= now_ms < drift.stopped_ms
+        for drift in drifts
     )
 
 
@@ -210,10 +214,10 @@ def read_log(path: Path) -> LoggedInjections:
             if document.get("what") == "observed":
                 observed.append(_observed_of(document))
                 continue
-            one = injection_of(document, str(document.get("what")), str(document.get("name")))
+            injection = injection_of(document, str(document.get("what")), str(document.get("name")))
         except ValueError as problem:
             raise ValueError(f"{path.name}, line {number}: {problem}") from None
-        found[one.key] = one
+        found[injection.key] = injection
     return LoggedInjections(tuple(found.values()), tuple(observed))
 
 

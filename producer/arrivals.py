@@ -134,20 +134,20 @@ class ArrivalSchedule:
             for h in hours
         }  # fmt: skip
         start_ms = hour * HOUR_MS
-        parts = [one.between(start_ms, start_ms + HOUR_MS) for one in self._made.values()]
+        parts = [part.between(start_ms, start_ms + HOUR_MS) for part in self._made.values()]
         if len(parts) == 1:
             return parts[0]
-        sent_ms = np.concatenate([one.sent_ms for one in parts])
+        sent_ms = np.concatenate([part.sent_ms for part in parts])
         order = np.argsort(sent_ms, kind="stable")
         labels = SimulatedLabels(
             *(
-                np.concatenate([getattr(one.labels, name) for one in parts])
+                np.concatenate([getattr(part.labels, name) for part in parts])
                 for name in ("fraud", "time_ms", "source")
             )
         )
         return Arrivals(
-            np.concatenate([one.events for one in parts])[order], labels.part(order), sent_ms[order],
-            np.concatenate([one.form for one in parts])[order], np.concatenate([one.repeated for one in parts])[order],
+            np.concatenate([part.events for part in parts])[order], labels.part(order), sent_ms[order],
+            np.concatenate([part.form for part in parts])[order], np.concatenate([part.repeated for part in parts])[order],
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +60,7 @@ class InjectionLog:
         self._seen: dict[str, tuple[int, int]] = {}
         self._ahead_ms = ahead_ms
         self._path = path
-        self._known = {one.key: one for one in log.injections}
+        self._known = {injection.key: injection for injection in log.injections}
         self._waiting: list[Injection] = []
         self._lock = threading.Lock()
 
@@ -89,28 +90,32 @@ class InjectionLog:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         ahead_ms = self._ahead_ms()
-        for heard in (_shifted(one, ahead_ms) for one in waiting):
+        for heard in (_shifted(injection, ahead_ms) for injection in waiting):
             known = self._known.get(heard.key)
             if known is None:
                 begins = max(heard.start_ms, heard.effective_ms)
                 learns = self._learns and heard.kind == Drift.ADAPTING
-                one = replace(heard, effective_ms=max(begins, sent_until_ms), learns=learns)
-                over = one.stopped_ms if one.what == "drift" else min(one.end_ms, one.stopped_ms)
+                injection = replace(heard, effective_ms=max(begins, sent_until_ms), learns=learns)
+                over = (
+                    injection.stopped_ms
+                    if injection.what == "drift"
+                    else min(injection.end_ms, injection.stopped_ms)
+                )
                 if over <= sent_until_ms:
                     continue
             elif known.stopped_ms == FOREVER_MS and heard.stopped_ms != FOREVER_MS:
-                one = replace(known, stopped_ms=max(heard.stopped_ms, sent_until_ms))
+                injection = replace(known, stopped_ms=max(heard.stopped_ms, sent_until_ms))
             else:
                 continue
             with self._path.open("ab") as file:
-                file.write(log_line(one))
-            self._known[one.key] = one
+                file.write(log_line(injection))
+            self._known[injection.key] = injection
             _log.info(
                 "producer.injected",
-                what=one.what,
-                kind=str(one.kind),
-                name=one.name,
-                stopped=one.stopped_ms != FOREVER_MS,
+                what=injection.what,
+                kind=str(injection.kind),
+                name=injection.name,
+                stopped=injection.stopped_ms != FOREVER_MS,
             )
         if self._seen:
             seen, self._seen = Observed(sent_until_ms, self._seen), {}
@@ -176,7 +181,7 @@ def injections_on(settings: KafkaSettings) -> dict[tuple[str, str], Injection]:
     """
     found: dict[tuple[str, str], Injection] = {}
     with TopicSpan(settings, Topic.CONTROL, service="fraudstream") as span:
-        for message in (one for batch in span.batches() for one in batch):
+        for message in chain.from_iterable(span.batches()):
             try:
                 if read_key(message.key())[0] in KINDS:
                     injection = read_injection(decode_control(message.key(), message.value()))

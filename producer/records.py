@@ -33,7 +33,7 @@ def time_texts(time_ms: Ints) -> list[str]:
 def event_id_texts(events: Events) -> list[str]:
     """Write event ids, 32 hexadecimal digits each."""
     digits = events["id"].astype(">u4").tobytes().hex()
-    return [digits[at : at + 32] for at in range(0, len(digits), 32)]
+    return [digits[start : start + 32] for start in range(0, len(digits), 32)]
 
 
 def entity_text(customer: int) -> str:

@@ -165,12 +165,12 @@ class Spool:
             order = np.argsort(np.array(self._times, np.int64), kind="stable")
         with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
             for position in order.tolist():
-                at = self._offsets[position]
-                is_label, key_length, value_length = _HEAD.unpack_from(memory, at)
-                at += _HEAD.size
-                key = None if key_length < 0 else memory[at : at + key_length]
-                at += max(key_length, 0)
-                yield Record(is_label, key, memory[at : at + value_length])
+                offset = self._offsets[position]
+                is_label, key_length, value_length = _HEAD.unpack_from(memory, offset)
+                offset += _HEAD.size
+                key = None if key_length < 0 else memory[offset : offset + key_length]
+                offset += max(key_length, 0)
+                yield Record(is_label, key, memory[offset : offset + value_length])
 
 
 def read_into(

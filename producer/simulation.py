@@ -192,7 +192,7 @@ class Process:
         parts += self._campaigns(first * HOUR_MS, last * HOUR_MS)
         events = in_order(join(parts))
         self._turn_friendly(events)
-        drifts = [one for one in self.plan.injections if one.what == "drift"]
+        drifts = [injection for injection in self.plan.injections if injection.what == "drift"]
         apply_drift(self.population, events, drifts)
         events = react(self.population, events, drifts, self.plan.observed)
         return Slice(events, label(self.draws, events))
@@ -216,14 +216,18 @@ class Process:
     def _campaigns(self, start_ms: int, end_ms: int) -> list[Events]:
         """Return what injected campaigns do from `start_ms` to `end_ms`, exclusive."""
         parts = []
-        for one in self.plan.injections:
-            if one.what == "campaign" and one.start_ms < end_ms and one.end_ms > start_ms:
-                if one.key not in self._injected:
+        for injection in self.plan.injections:
+            if (
+                injection.what == "campaign"
+                and injection.start_ms < end_ms
+                and injection.end_ms > start_ms
+            ):
+                if injection.key not in self._injected:
                     a_ms = self.customers * self._a_day / DAY_MS
-                    self._injected[one.key] = self._fraud_traffic.injected(
-                        one, a_ms * (one.end_ms - one.start_ms), self.customers
+                    self._injected[injection.key] = self._fraud_traffic.injected(
+                        injection, a_ms * (injection.end_ms - injection.start_ms), self.customers
                     )
-                made = self._injected[one.key]
+                made = self._injected[injection.key]
                 parts.append(made[(made["time_ms"] >= start_ms) & (made["time_ms"] < end_ms)])
         return parts
 
@@ -234,12 +238,12 @@ class Process:
         channel = events["channel"]
         online = (channel == Channel.WEB) | (channel == Channel.APP)
         share = np.full(len(events), self._friendly)
-        for one in self.plan.injections:
-            if one.kind == "friendly_fraud":
-                on = (events["time_ms"] >= max(one.start_ms, one.effective_ms)) & (
-                    events["time_ms"] < min(one.end_ms, one.stopped_ms)
+        for injection in self.plan.injections:
+            if injection.kind == "friendly_fraud":
+                lasting = (events["time_ms"] >= max(injection.start_ms, injection.effective_ms)) & (
+                    events["time_ms"] < min(injection.end_ms, injection.stopped_ms)
                 )
-                share[on] += TRAFFIC_SHARE * one.intensity / _ONLINE_SHARE
+                share[lasting] += TRAFFIC_SHARE * injection.intensity / _ONLINE_SHARE
         friendly: NDArray[Any] = online & (events["campaign"] == 0) & (u < share)
         events["campaign"][friendly] = Campaign.FRIENDLY_FRAUD
 

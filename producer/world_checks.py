@@ -138,7 +138,9 @@ def raw_field_aucs(table: dict[str, list[Any]], fraud: NDArray[np.bool_]) -> dic
             texts = np.array(["" if value is None else str(value) for value in values])
             _, code = np.unique(texts, return_inverse=True)
             step = np.where(texts == "", 0, 1 + _seen_before(code))
-            ways = [auc(_rate_of(one, fraud, train)[later], fraud[later]) for one in (code, step)]
+            ways = [
+                auc(_rate_of(codes, fraud, train)[later], fraud[later]) for codes in (code, step)
+            ]
         found[name] = max(ways)
     return found
 
@@ -170,7 +172,9 @@ def periods_auc(population: Population, first: Events, second: Events, seed: int
 
     rng = np.random.default_rng(seed)
     n = min(len(first), len(second), _CLASSIFIED)
-    both = np.concatenate([one[rng.choice(len(one), n, replace=False)] for one in (first, second)])
+    both = np.concatenate(
+        [period[rng.choice(len(period), n, replace=False)] for period in (first, second)]
+    )
     is_second = np.repeat([False, True], n)
     x = _traits(population, both)
     group = (
@@ -277,8 +281,8 @@ def check_seed(world: World, seed: int, scale: WorldSize) -> Iterator[CheckResul
     found = periods_auc(process.population, training, live(), seed)
     yield CheckResult("training or live, AUC", seed, found, *INDISTINGUISHABLE)
     for drift in Drift:
-        one = Injection("drift", drift, f"check-{drift}", 1.0, t0 - DAY_MS, 60.0)
-        moved = live(one)
+        injection = Injection("drift", drift, f"check-{drift}", 1.0, t0 - DAY_MS, 60.0)
+        moved = live(injection)
         # Only thieves adapt: they are looked at alone.
         thieves = drift is Drift.ADAPTING
         before, after = (e[e["campaign"] > 0] if thieves else e for e in (training, moved))

@@ -93,7 +93,7 @@ class TopicSpan:
     @property
     def total(self) -> int:
         """Records to read, at most: marks of Kafka's transactions count, too."""
-        return sum(end - self._starts[at] for at, end in self._ends.items())
+        return sum(end - self._starts[number] for number, end in self._ends.items())
 
     def batches(self, stop: Event | None = None) -> Iterator[list[KafkaMessage]]:
         """Yield the records as confluent-kafka has them, in the order of each partition.
@@ -102,8 +102,10 @@ class TopicSpan:
             CannotRead: The broker went away.
             Stopped: `stop` was set.
         """
-        left = {at for at, end in self._ends.items() if end > self._starts[at]}
-        self._consumer.assign([TopicPartition(self._topic, at, self._starts[at]) for at in left])
+        left = {number for number, end in self._ends.items() if end > self._starts[number]}
+        self._consumer.assign(
+            [TopicPartition(self._topic, number, self._starts[number]) for number in left]
+        )
         heard_s = time.monotonic()
         while left:
             if stop is not None and stop.is_set():
@@ -160,17 +162,23 @@ class TopicSpan:
             raise CannotRead(clients.no_topic(self._servers, self._topic))
         ends: dict[int, int] = {}
         starts: dict[int, int] = {}
-        for at in found.partitions:
-            partition = TopicPartition(self._topic, at)
-            starts[at], ends[at] = self._consumer.get_watermark_offsets(partition, timeout=_CALL_S)
+        for number in found.partitions:
+            partition = TopicPartition(self._topic, number)
+            starts[number], ends[number] = self._consumer.get_watermark_offsets(
+                partition, timeout=_CALL_S
+            )
         if since_ms > 0:
-            asked = [TopicPartition(self._topic, at, since_ms) for at in ends]
-            for one in self._consumer.offsets_for_times(asked, timeout=_CALL_S):
+            asked = [TopicPartition(self._topic, number, since_ms) for number in ends]
+            for found_offset in self._consumer.offsets_for_times(asked, timeout=_CALL_S):
                 # Below 0 there is nothing that late.
-                starts[one.partition] = one.offset if one.offset >= 0 else ends[one.partition]
+                starts[found_offset.partition] = (
+                    found_offset.offset
+                    if found_offset.offset >= 0
+                    else ends[found_offset.partition]
+                )
         if latest is not None:
             share = max(1, latest // max(1, len(ends)))
-            starts = {at: max(start, ends[at] - share) for at, start in starts.items()}
+            starts = {number: max(start, ends[number] - share) for number, start in starts.items()}
         return starts, ends
 
     def _on_error(self, error: KafkaError) -> None:
