@@ -74,7 +74,7 @@ class AuditContent:
             case [*values] if name == "elements":
                 return values_on_record(self._pseudonyms, "entity_id", values)
             case [*values]:
-                return [self._one(name, one) for one in values[:MAX_HASHES]]
+                return [self._one(name, element) for element in values[:MAX_HASHES]]
             case dict():
                 return self.after(value)
         return value

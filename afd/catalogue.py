@@ -61,21 +61,19 @@ class Catalogue:
         self.policy_state = policy_state
         self.mapping = mapping
         self.chosen = chosen
-        self._variables: tuple[Mapping[str, Value] | None, EventReader] = (
-            None,
-            EventReader(mapping),
-        )
+        self._read_with: Mapping[str, Value] | None = None
+        self._reader = EventReader(mapping)
 
     def reader(self) -> EventReader:
         """Return what reads events, with the variables that there are now."""
         declared = self.declarations.all(Thing.VARIABLE)
-        if self._variables[0] is not declared:
+        if self._read_with is not declared:
             variables = {
-                name: Variable(one.get("variableType"), one.get("defaultValue"))
-                for name, one in declared.items()
+                name: Variable(members.get("variableType"), members.get("defaultValue"))
+                for name, members in declared.items()
             }
-            self._variables = (declared, EventReader(self.mapping, variables))
-        return self._variables[1]
+            self._read_with, self._reader = declared, EventReader(self.mapping, variables)
+        return self._reader
 
     def names(self) -> dict[str, str]:
         """Return our field by their variable."""
@@ -87,15 +85,19 @@ class Catalogue:
         Where detectors share a rule, by the one that decides.
         """
         found = [
-            one
-            for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
-            if one["rule_versions"].get(rule_id) == version
+            detector_version
+            for detector_version in self.declarations.all(Thing.DETECTOR_VERSION).values()
+            if detector_version["rule_versions"].get(rule_id) == version
         ]
         active = self.policy_state().active_rules.version
-        for one in sorted(found, key=lambda one: one["rules_version"] != active):
-            rule = self.declarations.get(Thing.RULE, f"{one['detectorId']}/{rule_id}")
+        for detector_version in sorted(
+            found, key=lambda detector_version: detector_version["rules_version"] != active
+        ):
+            rule = self.declarations.get(Thing.RULE, f"{detector_version['detectorId']}/{rule_id}")
             number = next(
-                rule_["ruleVersion"] for rule_ in one["rules"] if rule_["ruleId"] == rule_id
+                rule_version["ruleVersion"]
+                for rule_version in detector_version["rules"]
+                if rule_version["ruleId"] == rule_id
             )
             if rule is not None and number in rule["versions"]:
                 outcomes: Sequence[str] = rule["versions"][number]["outcomes"]
@@ -176,26 +178,27 @@ class Catalogue:
     def numbered(self) -> dict[str, RuleVersion]:
         """Return our own rule sets as versions of the detector `OURS`: 1 is the shipped one."""
         theirs = {
-            one["rules_version"] for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
+            detector_version["rules_version"]
+            for detector_version in self.declarations.all(Thing.DETECTOR_VERSION).values()
         }
         own = [
-            one
-            for one in reversed(self.policy_state().rule_versions())
-            if one.rules.version not in theirs
+            rule_set
+            for rule_set in reversed(self.policy_state().rule_versions())
+            if rule_set.rules.version not in theirs
         ]
-        return {str(number): one for number, one in enumerate(own, start=1)}
+        return {str(number): rule_set for number, rule_set in enumerate(own, start=1)}
 
     def place_of(self, rules_version: str | None) -> Place:
         """Return the detector's version that a rule set is; of several the newest."""
         found = [
-            Place(one["detectorId"], one["detectorVersionId"])
-            for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
-            if one["rules_version"] == rules_version
+            Place(detector_version["detectorId"], detector_version["detectorVersionId"])
+            for detector_version in self.declarations.all(Thing.DETECTOR_VERSION).values()
+            if detector_version["rules_version"] == rules_version
         ]
         if found:
             return max(found, key=lambda place: (int(place.number), place.detector))
-        for number, one in self.numbered().items():
-            if one.rules.version == rules_version:
+        for number, rule_set in self.numbered().items():
+            if rule_set.rules.version == rules_version:
                 return Place(OURS, number)
         return Place(OURS, "1")
 
@@ -217,9 +220,9 @@ class Catalogue:
             numbers = list(self.numbered())
         else:
             numbers = [
-                one["detectorVersionId"]
-                for one in self.declarations.all(Thing.DETECTOR_VERSION).values()
-                if one["detectorId"] == detector
+                detector_version["detectorVersionId"]
+                for detector_version in self.declarations.all(Thing.DETECTOR_VERSION).values()
+                if detector_version["detectorId"] == detector
             ]
         return [Place(detector, number) for number in sorted(numbers, key=int, reverse=True)]
 

@@ -71,7 +71,7 @@ class Declarations:
                 ErrorCode.WRONG_TYPE, "content: expected thing, key and value", "content"
             )
         before = self._things[Thing(thing)]
-        after = {name: one for name, one in before.items() if name != key}
+        after = {name: other for name, other in before.items() if name != key}
         if value is not None:
             after[key] = value
         self._things[Thing(thing)] = after

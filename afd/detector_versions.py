@@ -146,18 +146,18 @@ class DetectorVersions:
                 f"externalModelEndpoints: there are no external models, see {PAGE}"
             )
         rules = []
-        for one in request["rules"]:
-            if one["detectorId"] != request["detectorId"]:
+        for wanted in request["rules"]:
+            if wanted["detectorId"] != request["detectorId"]:
                 raise ValidationException("rules: expected rules of this detector")
-            known = self._declarations.get(Thing.RULE, f"{one['detectorId']}/{one['ruleId']}")
+            known = self._declarations.get(Thing.RULE, f"{wanted['detectorId']}/{wanted['ruleId']}")
             if known is None:
                 raise ResourceNotFoundException(
-                    f"there is no rule {one['ruleId']}: CreateRule makes it"
+                    f"there is no rule {wanted['ruleId']}: CreateRule makes it"
                 )
-            version = version_of(known, one["ruleVersion"])
+            version = version_of(known, wanted["ruleVersion"])
             rules.append(
                 rule_of(
-                    one["ruleId"],
+                    wanted["ruleId"],
                     version["expression"],
                     version["outcomes"],
                     version["description"],

@@ -60,8 +60,8 @@ class Detectors:
     def get(self, request: Request) -> Answer:
         """Return one, or a page of all."""
         known = {
-            key: without_ours(one, "detectorId", "description", "eventTypeName", *TIMES)
-            for key, one in self._declarations.all(Thing.DETECTOR).items()
+            key: without_ours(members, "detectorId", "description", "eventTypeName", *TIMES)
+            for key, members in self._declarations.all(Thing.DETECTOR).items()
         }
         ours = self._catalogue.event_type()
         known[OURS] = {
@@ -69,8 +69,8 @@ class Detectors:
             "description": "Rule sets made elsewhere.",
             "eventTypeName": ours,
         }
-        for key, one in known.items():
-            one["arn"] = arn("detector", key)
+        for key, members in known.items():
+            members["arn"] = arn("detector", key)
         return shown(known, _by_name(request, "detectorId"), "detectors", 10)
 
     def describe(self, request: Request) -> Answer:

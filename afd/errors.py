@@ -85,7 +85,7 @@ class InternalServerException(AfdError):
 def invalid(error: ValidationError) -> ValidationException:
     """Describe what one of our own contracts has against a request; no value stands in it."""
     faults = [
-        f"{'.'.join(str(part) for part in one['loc']) or 'request'}: {one['msg'].removeprefix('Value error, ')}"
-        for one in error.errors(include_url=False, include_context=False, include_input=False)
+        f"{'.'.join(str(part) for part in fault['loc']) or 'request'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     return ValidationException("; ".join(faults[:_MAX_FAULTS]))

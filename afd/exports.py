@@ -106,8 +106,8 @@ def _take(export: Export, answer: Any, file: Path) -> None:
             export.versions.append(check_shape(_VERSION, answer))
             known = True
         for member, (shape, name) in _PARTS.items():
-            for one in _list(answer, member, file):
-                value = check_shape(shape, one)
+            for element in _list(answer, member, file):
+                value = check_shape(shape, element)
                 if member == "ruleDetails":
                     export.rules.append(value)
                 else:
@@ -185,7 +185,7 @@ class Plan:
     @property
     def problems(self) -> list[Finding]:
         """What does not map, or not wholly."""
-        return [one for one in self.findings if one.problem]
+        return [finding for finding in self.findings if finding.problem]
 
 
 def plan(
@@ -223,8 +223,8 @@ def plan(
         raise ExportError(f"a detector cannot be called {OURS} here")
     findings: list[Finding] = []
     variables = {
-        name: Variable(one.get("variableType"), one.get("defaultValue"))
-        for name, one in export.things["variables"].items()
+        name: Variable(members.get("variableType"), members.get("defaultValue"))
+        for name, members in export.things["variables"].items()
     }
     reader = EventReader(mapping, variables)
     names = reader.names()
@@ -250,12 +250,12 @@ def _lists(export: Export, findings: list[Finding]) -> dict[str, tuple[ListType,
     for name in sorted({*export.things["lists"], *export.elements}):
         kind = list_type_of(export.things["lists"].get(name, {}).get("variableType"))
         values, wrong = [], []
-        for at, value in enumerate(export.elements.get(name, ()), start=1):
+        for position, value in enumerate(export.elements.get(name, ()), start=1):
             try:
                 normal(kind, value)
                 values.append(value)
             except ValueError as fault:
-                wrong.append((at, str(fault)))
+                wrong.append((position, str(fault)))
         problem = ""
         if not re.fullmatch(LIST_NAME.strip("^$"), name):
             findings.append(
@@ -263,7 +263,7 @@ def _lists(export: Export, findings: list[Finding]) -> dict[str, tuple[ListType,
             )
             continue
         if wrong:
-            places = ", ".join(str(at) for at, _ in wrong[:_SHOWN])
+            places = ", ".join(str(position) for position, _ in wrong[:_SHOWN])
             problem = (
                 f"{len(wrong)} elements are left out ({wrong[0][1]}), the first ones: {places}"
             )
@@ -277,17 +277,21 @@ def _lists(export: Export, findings: list[Finding]) -> dict[str, tuple[ListType,
 def _chosen_rules(export: Export, detector: str) -> tuple[list[Value], Matching, str]:
     """Return the rules in their order, how they match, and what had to be guessed."""
     known = {
-        (one["ruleId"], one["ruleVersion"]): one
-        for one in export.rules
-        if one["detectorId"] == detector
+        (rule["ruleId"], rule["ruleVersion"]): rule
+        for rule in export.rules
+        if rule["detectorId"] == detector
     }
-    versions = [one for one in export.versions if one["detectorId"] == detector]
+    versions = [version for version in export.versions if version["detectorId"] == detector]
     if versions:
         # The one that decides, else the newest.
         version = max(
-            versions, key=lambda one: (one.get("status") == "ACTIVE", int(one["detectorVersionId"]))
+            versions,
+            key=lambda version: (
+                version.get("status") == "ACTIVE",
+                int(version["detectorVersionId"]),
+            ),
         )
-        wanted = [(one["ruleId"], one["ruleVersion"]) for one in version["rules"]]
+        wanted = [(rule["ruleId"], rule["ruleVersion"]) for rule in version["rules"]]
         missing = [
             f"{rule}, version {number}" for rule, number in wanted if (rule, number) not in known
         ]
@@ -296,11 +300,11 @@ def _chosen_rules(export: Export, detector: str) -> tuple[list[Value], Matching,
                 f"version {version['detectorVersionId']} of the detector has rules that are not in the export: {'; '.join(missing)}"
             )
         matching = Matching(version.get("ruleExecutionMode", Matching.FIRST))
-        return [known[one] for one in wanted], matching, ""
+        return [known[key] for key in wanted], matching, ""
     newest: dict[str, Value] = {}
-    for (rule, number), one in known.items():
-        if rule not in newest or int(number) > int(newest[rule]["ruleVersion"]):
-            newest[rule] = one
+    for (rule_id, number), rule in known.items():
+        if rule_id not in newest or int(number) > int(newest[rule_id]["ruleVersion"]):
+            newest[rule_id] = rule
     guessed = "the export has no detector version: the order of rules and FIRST_MATCHED are guessed"
     return list(newest.values()), Matching.FIRST, guessed if newest else ""
 
@@ -318,14 +322,14 @@ def _rules(
         findings.append(Finding("detector", detector, matching.value, guessed))
     made: list[Rule] = []
     numbers: dict[str, str] = {}
-    for one in details:
-        rule_id, number = one["ruleId"], one["ruleVersion"]
+    for detail in details:
+        rule_id, number = detail["ruleId"], detail["ruleVersion"]
         try:
             rule = rule_of(
                 rule_id,
-                one["expression"],
-                one["outcomes"],
-                one.get("description", ""),
+                detail["expression"],
+                detail["outcomes"],
+                detail.get("description", ""),
                 names=names,
                 chosen=chosen,
                 lists=lists,
@@ -373,8 +377,8 @@ def take_over(
     """
     export, author = plan.export, editor.author.name
     for member, (thing, members) in _KEPT.items():
-        for name, one in export.things[member].items():
-            writer.put(thing, name, without_ours(one, *members), author)
+        for name, resource in export.things[member].items():
+            writer.put(thing, name, without_ours(resource, *members), author)
     for name, (kind, values) in plan.lists.items():
         metadata = export.things["lists"].get(name, {})
         description = metadata.get("description", "")
@@ -406,23 +410,23 @@ def _keep_detector(plan: Plan, drafted: RuleSet, writer: DeclarationWriter, auth
         author,
     )
     by_id: dict[str, list[Value]] = {}
-    for one in export.rules:
-        if one["detectorId"] == detector:
-            by_id.setdefault(one["ruleId"], []).append(one)
+    for rule in export.rules:
+        if rule["detectorId"] == detector:
+            by_id.setdefault(rule["ruleId"], []).append(rule)
     for rule_id, details in by_id.items():
         key = f"{detector}/{rule_id}"
         before = writer.declarations.get(Thing.RULE, key)
         versions = (before["versions"] if before else {}) | {
-            one["ruleVersion"]: {
-                "expression": one["expression"],
-                "language": one.get("language", "DETECTORPL"),
-                "outcomes": one["outcomes"],
-                "description": one.get("description", ""),
-                "createdTime": one.get("createdTime", writer.now()),
+            detail["ruleVersion"]: {
+                "expression": detail["expression"],
+                "language": detail.get("language", "DETECTORPL"),
+                "outcomes": detail["outcomes"],
+                "description": detail.get("description", ""),
+                "createdTime": detail.get("createdTime", writer.now()),
             }
-            for one in details
+            for detail in details
         }
-        newest = max(details, key=lambda one: int(one["ruleVersion"]))
+        newest = max(details, key=lambda detail: int(detail["ruleVersion"]))
         rule = {
             "detectorId": detector,
             "ruleId": rule_id,
@@ -454,15 +458,15 @@ def _keep_detector(plan: Plan, drafted: RuleSet, writer: DeclarationWriter, auth
 def _place(writer: DeclarationWriter, detector: str, rules_version: str) -> Place:
     """Return the version that has this rule set, or the next."""
     known = [
-        one
-        for one in writer.declarations.all(Thing.DETECTOR_VERSION).values()
-        if one["detectorId"] == detector
+        version
+        for version in writer.declarations.all(Thing.DETECTOR_VERSION).values()
+        if version["detectorId"] == detector
     ]
-    for one in known:
-        if one["rules_version"] == rules_version:
-            return Place(detector, one["detectorVersionId"])
+    for version in known:
+        if version["rules_version"] == rules_version:
+            return Place(detector, version["detectorVersionId"])
     return Place(detector, str(max(_numbers(known), default=0) + 1))
 
 
 def _numbers(versions: Iterable[Value]) -> list[int]:
-    return [int(one["detectorVersionId"]) for one in versions]
+    return [int(version["detectorVersionId"]) for version in versions]

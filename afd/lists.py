@@ -104,7 +104,7 @@ class Lists:
         """Return a page of the elements that count now."""
         now_ms = self._clock()
         entries = self._list(request["name"]).entries
-        values = sorted(value for value, one in entries.items() if one.counts(now_ms))
+        values = sorted(value for value, entry in entries.items() if entry.counts(now_ms))
         names, token = page(values, request.get("nextToken"), request.get("maxResults", 500))
         return {"elements": list(names)} | ({"nextToken": token} if token else {})
 

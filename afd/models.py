@@ -107,7 +107,7 @@ class ModelOperations:
 
     def describe_versions(self, request: Request, _caller: Principal) -> Answer:
         """Return versions with their figures."""
-        found = {f"{at:06d}": one for at, one in enumerate(self._versions(request))}
+        found = {f"{index:06d}": manifest for index, manifest in enumerate(self._versions(request))}
         names, token = page(
             sorted(found), request.get("nextToken"), request.get("maxResults", _PAGE)
         )
@@ -129,7 +129,9 @@ class ModelOperations:
             if member in request
         }
         return [
-            one for one in self._registry.models() if asked.items() <= self._version(one).items()
+            manifest
+            for manifest in self._registry.models()
+            if asked.items() <= self._version(manifest).items()
         ]
 
     def _version(self, manifest: Manifest) -> Answer:

@@ -74,13 +74,13 @@ class NamedResources:
         """Return one, or a page of all."""
         thing = self._kind.thing
         known = {
-            name: without_ours(one, *self._kind.members, *TIMES)
-            for name, one in self._declarations.all(thing).items()
+            name: without_ours(members, *self._kind.members, *TIMES)
+            for name, members in self._declarations.all(thing).items()
         }
         if thing is Thing.OUTCOME:
             known = {name: {"name": name} for name in OUR_OUTCOMES} | known
-        for name, one in known.items():
-            one["arn"] = arn(thing.value, name)
+        for name, members in known.items():
+            members["arn"] = arn(thing.value, name)
         return shown(known, request, self._kind.plural, self._kind.page)
 
     def drop(self, request: Request, author: str) -> Answer:
@@ -96,11 +96,13 @@ class NamedResources:
             ]
         elif thing is Thing.EVENT_TYPE:
             detectors = self._declarations.all(Thing.DETECTOR)
-            users = [key for key, one in detectors.items() if one["eventTypeName"] == name]
+            users = [
+                key for key, detector in detectors.items() if detector["eventTypeName"] == name
+            ]
         else:
             member = "labels" if thing is Thing.LABEL else "entityTypes"
             types = self._declarations.all(Thing.EVENT_TYPE)
-            users = [key for key, one in types.items() if name in one.get(member, ())]
+            users = [key for key, event_type in types.items() if name in event_type.get(member, ())]
         if users:
             raise ConflictException(f"{name} is in use by {users[0]}")
         self._writer.drop(thing, name, author)

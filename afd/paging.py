@@ -53,7 +53,7 @@ def shown(known: Mapping[str, Value], request: Request, plural: str, size: int) 
             raise ResourceNotFoundException(f"there is no {name}")
         return {plural: [known[name]]}
     names, token = page(sorted(known), request.get("nextToken"), request.get("maxResults", size))
-    return {plural: [known[one] for one in names]} | ({"nextToken": token} if token else {})
+    return {plural: [known[listed] for listed in names]} | ({"nextToken": token} if token else {})
 
 
 def _name(token: str) -> str:

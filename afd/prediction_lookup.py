@@ -87,7 +87,7 @@ class PredictionLookup:
         size = request.get("maxResults", _PAGE if request.keys() - {"nextToken"} else 1)
         found, token = self._decisions.decisions(filters, size=size, after=request.get("nextToken"))
         answer: Answer = {
-            "eventPredictionSummaries": [self._summary(one, event_type) for one in found]
+            "eventPredictionSummaries": [self._summary(document, event_type) for document in found]
         }
         # Without any filter the newest one is asked for, and no more.
         if token is not None and request.keys() - {"nextToken"}:
@@ -108,8 +108,8 @@ class PredictionLookup:
         rules = self._catalogue.rule_set(version)
         outcomes = [
             name
-            for one in predictions.rule_results(decision, self._names)
-            for name in one["outcomes"]
+            for result in predictions.rule_results(decision, self._names)
+            for name in result["outcomes"]
         ]
         return {
             "eventId": document["event_id"],
@@ -148,12 +148,12 @@ class PredictionLookup:
         detectors = [detector] if detector is not None else self._catalogue.detectors()
         places = [
             place
-            for one in detectors
-            for place in self._catalogue.versions_of(one)
+            for detector_id in detectors
+            for place in self._catalogue.versions_of(detector_id)
             if number in (None, place.number)
         ]
         found = [self._catalogue.rules_of(place) for place in places]
-        return [one.rules.version for one in found if one is not None]
+        return [rule_set.rules.version for rule_set in found if rule_set is not None]
 
     def _entity(self, document: Document) -> dict[str, str]:
         record = self._decisions.record(document) or document

@@ -86,11 +86,11 @@ def rule_results(decision: Mapping[str, Any], names: Names) -> list[dict[str, An
     """
     results: list[dict[str, Any]] = []
     ours: set[str] = set()
-    for one in decision.get("lists", ()):
-        outcome = _USES.get(one["use"])
+    for matched_list in decision.get("lists", ()):
+        outcome = _USES.get(matched_list["use"])
         if outcome is not None:
             ours.add(outcome)
-            results.append({"ruleId": LIST_RULE + one["name"], "outcomes": [outcome]})
+            results.append({"ruleId": LIST_RULE + matched_list["name"], "outcomes": [outcome]})
     for rule in decision["rules"]:
         ours.add(rule["outcome"])
         results.append(

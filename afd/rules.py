@@ -78,7 +78,7 @@ class Rules:
                 raise ConflictException(
                     f"version {place.number} of the detector {detector} has the rule {rule_id}"
                 )
-        versions = {one: value for one, value in known["versions"].items() if one != number}
+        versions = {other: value for other, value in known["versions"].items() if other != number}
         if versions:
             self._put_rule(detector, rule_id, known["description"], versions, author)
         else:
@@ -197,4 +197,4 @@ def _key(detector: str, rule_id: str) -> str:
 
 
 def _one_of(rules: Iterable[Value], rule_id: str) -> Value:
-    return next((one for one in rules if one["ruleId"] == rule_id), {})
+    return next((rule for rule in rules if rule["ruleId"] == rule_id), {})

@@ -93,8 +93,8 @@ def read_outcomes(text: str) -> dict[str, Outcome]:
         'review'
     """
     chosen: dict[str, Outcome] = {}
-    for part in filter(None, (one.strip() for one in text.split(","))):
-        name, equals, outcome = (one.strip() for one in part.partition("="))
+    for part in filter(None, (pair.strip() for pair in text.split(","))):
+        name, equals, outcome = (side.strip() for side in part.partition("="))
         if not equals or not name or outcome not in set(Outcome):
             raise ValueError(
                 f"expected name=outcome, separated by commas, each outcome one of {', '.join(Outcome)}"

@@ -67,8 +67,8 @@ class Variables:
         if self._declarations.get(Thing.VARIABLE, name) is not None:
             users = [
                 key
-                for key, one in self._declarations.all(Thing.EVENT_TYPE).items()
-                if name in one["eventVariables"]
+                for key, event_type in self._declarations.all(Thing.EVENT_TYPE).items()
+                if name in event_type["eventVariables"]
             ]
             if users:
                 raise ConflictException(f"{name} is in use by the event type {users[0]}")
@@ -93,8 +93,8 @@ class Variables:
 
     def _all(self) -> dict[str, Value]:
         return {
-            name: one | {"arn": arn("variable", name)}
-            for name, one in self._declarations.all(Thing.VARIABLE).items()
+            name: members | {"arn": arn("variable", name)}
+            for name, members in self._declarations.all(Thing.VARIABLE).items()
         }
 
     def _variable(self, request: Request) -> Value:

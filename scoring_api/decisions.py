@@ -221,7 +221,7 @@ def _read_cursor(text: str) -> list[int]:
     if (
         not isinstance(values, list)
         or len(values) != len(_SORT)
-        or any(type(one) is not int or not 0 <= one < _LARGEST for one in values)
+        or any(type(value) is not int or not 0 <= value < _LARGEST for value in values)
     ):
         raise InvalidCursor
     return values

@@ -147,7 +147,7 @@ _ALWAYS: Final = (400, 401, 403, 413, 422, 429)
 
 def problems(*status: int) -> dict[int | str, dict[str, Any]]:
     """Describe the problems that routes answer with: these, or without any those of all routes."""
-    return {one: _problem_answer(_PROBLEMS[one]) for one in status or _ALWAYS}
+    return {code: _problem_answer(_PROBLEMS[code]) for code in status or _ALWAYS}
 
 
 def answers(description: str, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:

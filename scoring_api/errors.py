@@ -37,7 +37,11 @@ from scoring_api.scoring import (
     TooManyRecords,
 )
 
-_RETRY_AFTER_S: Final = "2"
+_RETRY_LATER: Final = {"Retry-After": "2"}
+_CONTROL_AWAY: Final = (
+    "Kafka did not acknowledge the change, or it was not seen in time: look before sending it again"
+)
+_Answer = Callable[[Any], Response]
 
 _UNREADABLE: Final = frozenset({ErrorCode.NULL_VALUE, ErrorCode.EMPTY_VALUE, ErrorCode.NOT_JSON})
 
@@ -54,6 +58,24 @@ def _problem(
         **more,
     }
     return Response(orjson.dumps(body), status, headers, PROBLEM_TYPE)
+
+
+def _respond(
+    status: int,
+    code: str,
+    detail: str | Callable[[Any], str],
+    *,
+    headers: dict[str, str] | None = None,
+) -> _Answer:
+    """Make the answer to errors that need no further fields; those with 503 say when to try again."""
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = _RETRY_LATER
+    return lambda error: _problem(
+        HTTPStatus(status),
+        code,
+        detail if isinstance(detail, str) else detail(error),
+        headers=headers,
+    )
 
 
 def _fault(verdict: InvalidMessage) -> dict[str, Any]:
@@ -77,44 +99,6 @@ def _invalid_records(error: InvalidRecords) -> Response:
     )
 
 
-def _too_many(_error: TooManyRecords) -> Response:
-    return _problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "too_many_records",
-        f"expected at most {MAX_RECORDS} records, none was scored",
-    )
-
-
-def _too_large(error: TooLarge) -> Response:
-    return _problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"expected at most {error.limit} bytes"
-    )
-
-
-def _not_ready(error: NotReady) -> Response:
-    return _problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "not_ready",
-        f"waiting for {error}",
-        headers={"Retry-After": _RETRY_AFTER_S},
-    )
-
-
-def _not_authenticated(error: NotAuthenticated) -> Response:
-    return _problem(
-        HTTPStatus.UNAUTHORIZED,
-        "not_authenticated",
-        str(error),
-        headers={"WWW-Authenticate": "Bearer"},
-    )
-
-
-def _role_needed(error: RoleNeeded) -> Response:
-    return _problem(
-        HTTPStatus.FORBIDDEN, "role_needed", f"expected an API key of role {error.role} or above"
-    )
-
-
 def _rate_limited(error: RateLimited) -> Response:
     return _problem(
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -124,45 +108,13 @@ def _rate_limited(error: RateLimited) -> Response:
     )
 
 
-def _search_away(error: SearchAway) -> Response:
-    return _problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "search_away",
-        f"OpenSearch does not answer: {error}",
-        headers={"Retry-After": _RETRY_AFTER_S},
-    )
-
-
-def _foreign(_error: ForeignRequest) -> Response:
-    return _problem(
-        HTTPStatus.FORBIDDEN, "foreign_request", "expected a request of the page itself"
-    )
-
-
-def _not_published(_error: NotPublished) -> Response:
-    return _problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "not_published",
-        "Kafka did not acknowledge it: send it again",
-        headers={"Retry-After": _RETRY_AFTER_S},
-    )
-
-
-def _at_fault(field: str, code: str, detail: str) -> Callable[[Exception], Response]:
+def _at_fault(field: str, code: str, detail: str) -> _Answer:
     return lambda _error: _problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         code,
         detail,
         errors=[{"field": field, "code": code, "detail": detail}],
     )
-
-
-def _not_found(what: str) -> Callable[[Exception], Response]:
-    return lambda _error: _problem(HTTPStatus.NOT_FOUND, "not_found", f"there is no such {what}")
-
-
-def _conflict(code: str, detail: str) -> Callable[[Exception], Response]:
-    return lambda _error: _problem(HTTPStatus.CONFLICT, code, detail)
 
 
 def _invalid_rules(error: InvalidRules) -> Response:
@@ -172,27 +124,14 @@ def _invalid_rules(error: InvalidRules) -> Response:
         str(error.problems[0]),
         errors=[
             {
-                "field": f"rules.{one.rule}.{one.field}",
+                "field": f"rules.{problem.rule}.{problem.field}",
                 "code": "invalid_rule",
-                "detail": str(one),
-                "line": one.line,
-                "column": one.column,
+                "detail": str(problem),
+                "line": problem.line,
+                "column": problem.column,
             }
-            for one in error.problems
+            for problem in error.problems
         ],
-    )
-
-
-def _at_odds(error: Conflict | ModelError) -> Response:
-    return _problem(HTTPStatus.CONFLICT, "conflict", str(error))
-
-
-def _control_away(_error: Exception) -> Response:
-    return _problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "not_published",
-        "Kafka did not acknowledge the change, or it was not seen in time: look before sending it again",
-        headers={"Retry-After": _RETRY_AFTER_S},
     )
 
 
@@ -204,8 +143,8 @@ _NOT_JSON: Final = "json_invalid"
 
 
 def _invalid_request(error: RequestValidationError) -> Response:
-    found = [_request_fault(one) for one in error.errors()]
-    if any(one["type"] == _NOT_JSON for one in error.errors()):
+    found = [_request_fault(fault) for fault in error.errors()]
+    if any(fault["type"] == _NOT_JSON for fault in error.errors()):
         return _problem(HTTPStatus.BAD_REQUEST, str(ErrorCode.NOT_JSON), "expected JSON in UTF-8")
     return _problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -253,59 +192,60 @@ def _http(error: HTTPException) -> Response:
     return _problem(status, code, status.description or status.phrase, headers=error.headers)  # type: ignore[arg-type]
 
 
-def _bug(_error: Exception) -> Response:
-    # The server logs it, with its traceback.
-    return _problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "something failed that should not have"
-    )
-
-
-_ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
+_ANSWERS: Final[dict[type[Exception], _Answer]] = {
     InvalidMessage: _invalid,  # 400 when it cannot be read, 422 when a field is at fault
     InvalidRecords: _invalid_records,  # 422
-    TooManyRecords: _too_many,  # 422
-    TooLarge: _too_large,  # 413
-    NotReady: _not_ready,  # 503
-    NotAuthenticated: _not_authenticated,  # 401
-    RoleNeeded: _role_needed,  # 403
+    TooManyRecords: _respond(
+        422, "too_many_records", f"expected at most {MAX_RECORDS} records, none was scored"
+    ),
+    TooLarge: _respond(413, "too_large", lambda error: f"expected at most {error.limit} bytes"),
+    NotReady: _respond(503, "not_ready", lambda error: f"waiting for {error}"),
+    NotAuthenticated: _respond(
+        401, "not_authenticated", str, headers={"WWW-Authenticate": "Bearer"}
+    ),
+    RoleNeeded: _respond(
+        403, "role_needed", lambda error: f"expected an API key of role {error.role} or above"
+    ),
     RateLimited: _rate_limited,  # 429
     RequestValidationError: _invalid_request,  # 400 when it is not JSON, 422 when a field is at fault
     InvalidRules: _invalid_rules,  # 422
-    NoSuch: _not_found("list or version"),  # 404
-    NoSuchModel: _not_found("model"),  # 404
-    Conflict: _at_odds,  # 409
-    ModelError: _at_odds,  # 409
-    NoSuchRun: _not_found("dry run"),  # 404
-    RunBusy: _conflict("busy", "a dry run is going on: wait until it is done"),  # 409
-    CannotPublish: _control_away,  # 503
-    PolicyUnread: _control_away,  # 503
-    NoSuchKey: _not_found("key"),  # 404
-    KeyNameTaken: _conflict("name_taken", "name: expected one that no other key has"),  # 409
-    LastAdminKey: _conflict(
-        "last_admin_key", "it is the last key of role admin: make another first"
-    ),  # 409
-    NoSuchDecision: _not_found("decision in the index"),  # 404
+    NoSuch: _respond(404, "not_found", "there is no such list or version"),
+    NoSuchModel: _respond(404, "not_found", "there is no such model"),
+    Conflict: _respond(409, "conflict", str),
+    ModelError: _respond(409, "conflict", str),
+    NoSuchRun: _respond(404, "not_found", "there is no such dry run"),
+    RunBusy: _respond(409, "busy", "a dry run is going on: wait until it is done"),
+    CannotPublish: _respond(503, "not_published", _CONTROL_AWAY),
+    PolicyUnread: _respond(503, "not_published", _CONTROL_AWAY),
+    NoSuchKey: _respond(404, "not_found", "there is no such key"),
+    KeyNameTaken: _respond(409, "name_taken", "name: expected one that no other key has"),
+    LastAdminKey: _respond(
+        409, "last_admin_key", "it is the last key of role admin: make another first"
+    ),
+    NoSuchDecision: _respond(404, "not_found", "there is no such decision in the index"),
     InvalidCursor: _at_fault(
         "cursor", "out_of_range", "cursor: expected the next_cursor of a page"
-    ),  # 422
-    SearchAway: _search_away,  # 503
-    NotPublished: _not_published,  # 503
+    ),
+    SearchAway: _respond(503, "search_away", lambda error: f"OpenSearch does not answer: {error}"),
+    NotPublished: _respond(503, "not_published", "Kafka did not acknowledge it: send it again"),
     KeyReused: _at_fault(
         HEADER,
         "idempotency_key_reused",
         f"{HEADER}: expected a new one, it was used for another request",
-    ),  # 422
-    StillWorking: _conflict(
-        "still_working", "the first request of this Idempotency-Key is not answered yet"
-    ),  # 409
-    ShownOnce: _conflict(
+    ),
+    StillWorking: _respond(
+        409, "still_working", "the first request of this Idempotency-Key is not answered yet"
+    ),
+    ShownOnce: _respond(
+        409,
         "shown_once",
         "the first request of this Idempotency-Key was done, and its answer is not kept: it held a secret, or was sealed by a key that is gone",
-    ),  # 409
-    TooManyKeys: _conflict("too_many_keys", f"expected at most {MAX_KEYS} keys"),  # 409
-    ForeignRequest: _foreign,  # 403
+    ),
+    TooManyKeys: _respond(409, "too_many_keys", f"expected at most {MAX_KEYS} keys"),
+    ForeignRequest: _respond(403, "foreign_request", "expected a request of the page itself"),
     HTTPException: _http,  # 404, 405
-    Exception: _bug,  # 500
+    # The server logs it, with its traceback.
+    Exception: _respond(500, "internal_error", "something failed that should not have"),
 }
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from typing import Final
+from itertools import takewhile
+from typing import Final, NamedTuple
 
 from fraud.features.catalogue import KEYS
 from fraud.features.declaration import Key
@@ -25,6 +26,13 @@ _Place = tuple[str, str]
 """A key's name, and a value of it."""
 
 
+class _Waiting(NamedTuple):
+    """An event that is expected: until when, and where its records are."""
+
+    until_s: float
+    places: list[_Place]
+
+
 class Expected:
     """Belongs to the thread that answers requests; `came` may be called by another.
 
@@ -34,7 +42,7 @@ class Expected:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._events: OrderedDict[bytes, tuple[float, list[_Place]]] = OrderedDict()
+        self._events: OrderedDict[bytes, _Waiting] = OrderedDict()
         self._records: dict[_Place, dict[bytes, bytes]] = {}
         self._came: deque[bytes] = deque()
 
@@ -47,7 +55,7 @@ class Expected:
         for event, places in _events(packed):
             # Sent again, it keeps its place.
             if event not in self._events:
-                self._events[event] = (until_s, [place for place, _ in places])
+                self._events[event] = _Waiting(until_s, [place for place, _ in places])
                 for place, record in places:
                     self._records.setdefault(place, {})[event] = record
         while len(self._events) > _MAX_EVENTS:
@@ -72,8 +80,9 @@ class Expected:
         while self._came:
             self._forget(self._came.popleft())
         now_s = self._monotonic()
-        while self._events and (first := next(iter(self._events.items())))[1][0] <= now_s:
-            self._forget(first[0])
+        overdue = takewhile(lambda item: item[1].until_s <= now_s, self._events.items())
+        for event in [event for event, _ in overdue]:
+            self._forget(event)
 
     def behind(self, key: Key, value: str, ring: bytes) -> bytes:
         """Return a ring with what is expected at its end."""
@@ -82,8 +91,8 @@ class Expected:
         return ring
 
     def _forget(self, event: bytes) -> None:
-        _, places = self._events.pop(event, (0.0, []))
-        for place in places:
+        waiting = self._events.pop(event, None)
+        for place in waiting.places if waiting else ():
             records = self._records[place]
             del records[event]
             if not records:
@@ -95,13 +104,19 @@ def event_of(record: bytes) -> bytes:
     return record[:_EVENT_BYTES]
 
 
+def rows_of(packed: Packed, key: Key) -> Iterator[tuple[str | None, bytes]]:
+    """Yield each transaction's value of a key, None without one, and its record."""
+    records, size = packed.records[key.name].tobytes(), key.dtype.itemsize
+    for index, value in enumerate(packed.keys[key.name]):
+        yield value, records[index * size : (index + 1) * size]
+
+
 def _events(packed: Packed) -> Iterator[tuple[bytes, list[tuple[_Place, bytes]]]]:
-    """Give each transaction's event, and its record for each key that it has."""
-    rows = {key.name: packed.records[key.name].tobytes() for key in KEYS}
-    for at in range(len(packed)):
-        places = []
-        for key in KEYS:
-            value, size = packed.keys[key.name][at], key.dtype.itemsize
-            if value is not None:
-                places.append(((key.name, value), rows[key.name][at * size : at * size + size]))
+    """Yield each transaction's event, and its record for each key that it has."""
+    for rows in zip(*(rows_of(packed, key) for key in KEYS), strict=True):
+        places = [
+            ((key.name, value), record)
+            for key, (value, record) in zip(KEYS, rows, strict=True)
+            if value is not None
+        ]
         yield event_of(places[0][1]), places

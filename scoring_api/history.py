@@ -20,7 +20,7 @@ from fraud.contracts.transaction import DECISION_FIELD, Transaction, from_mappin
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories, remember
 from fraud.features.packing import Packed, pack
-from scoring_api.expected import Expected, event_of
+from scoring_api.expected import Expected, event_of, rows_of
 
 _COPIED_AT_ONCE: Final = 1000
 _MARK: Final = struct.Struct("<iqq")  # partition, offset, timestamp_ms
@@ -120,39 +120,38 @@ class RecentHistory:
         Returns:
             How many were new.
         """
-        new = [one.transaction for one in batch if self._advance(one)]
+        new = [processed.transaction for processed in batch if self._advance(processed)]
         packed = pack(new)
         known = [False] * len(new)
         for key in KEYS:
-            histories, size = self._rings[key.name], key.dtype.itemsize
-            rows = packed.records[key.name].tobytes()
-            for at, value in enumerate(packed.keys[key.name]):
-                if value is None or known[at]:
+            histories = self._rings[key.name]
+            for index, (value, row) in enumerate(rows_of(packed, key)):
+                if value is None or known[index]:
                     continue
-                was_there = histories.remember(value, rows[at * size : at * size + size])
+                was_there = histories.remember(value, row)
                 if key is KEYS[0]:
-                    known[at] = was_there
+                    known[index] = was_there
         if len(self.expected):
             for record in packed.records[KEYS[0].name]:
                 self.expected.came(event_of(record.tobytes()))
         return len(new)
 
-    def _advance(self, one: Processed) -> bool:
+    def _advance(self, processed: Processed) -> bool:
         """Move the mark of the record's entity, unless it is there or beyond already."""
-        entity = one.transaction.entity_id
+        entity = processed.transaction.entity_id
         marks = self._marks.get(entity, b"")
-        latest_ms = one.timestamp_ms
-        for at in range(0, len(marks), _MARK.size):
-            partition, offset, timestamp_ms = _MARK.unpack_from(marks, at)
-            if partition != one.partition:
+        latest_ms = processed.timestamp_ms
+        for start in range(0, len(marks), _MARK.size):
+            partition, offset, timestamp_ms = _MARK.unpack_from(marks, start)
+            if partition != processed.partition:
                 continue
             # A lower offset with a later time is no repeat: the input topic was made anew.
-            if one.offset <= offset and one.timestamp_ms <= timestamp_ms:
+            if processed.offset <= offset and processed.timestamp_ms <= timestamp_ms:
                 return False
             latest_ms = max(latest_ms, timestamp_ms)
-            marks = marks[:at] + marks[at + _MARK.size :]
+            marks = marks[:start] + marks[start + _MARK.size :]
             break
-        self._marks[entity] = marks + _MARK.pack(one.partition, one.offset, latest_ms)
+        self._marks[entity] = marks + _MARK.pack(processed.partition, processed.offset, latest_ms)
         # The same moves as those of the entity's ring, so that both forget the same entities.
         self._marks.move_to_end(entity)
         if len(self._marks) > self._capacity:
@@ -160,7 +159,7 @@ class RecentHistory:
         return True
 
     def rings_with(self, packed: Packed) -> tuple[dict[str, list[bytes]], list[bool]]:
-        """Give each transaction's rings as they would be after it came down the stream next.
+        """Return each transaction's rings as they would be after it came down the stream next.
 
         Returns:
             Per key the rings, empty where a transaction lacks the key; and whether each event is
@@ -170,19 +169,17 @@ class RecentHistory:
         known = [False] * len(packed)
         self.expected.look()
         for key in KEYS:
-            histories, size = self._rings[key.name], key.dtype.itemsize
-            rows = packed.records[key.name].tobytes()
+            histories = self._rings[key.name]
             found = rings[key.name] = []
-            for at, value in enumerate(packed.keys[key.name]):
+            for index, (value, row) in enumerate(rows_of(packed, key)):
                 if value is None:
                     found.append(b"")
                     continue
                 ring = self.expected.behind(key, value, histories.ring(value))
-                if not known[at]:
-                    record = rows[at * size : at * size + size]
-                    ring, was_there = remember(ring, record, key.rows)
+                if not known[index]:
+                    ring, was_there = remember(ring, row, key.rows)
                     if key is KEYS[0]:
-                        known[at] = was_there
+                        known[index] = was_there
                 found.append(ring)
         return rings, known
 

@@ -36,7 +36,7 @@ class LabelSender:
             by.actor,
             "labels.sent",
             "labels",
-            after={"labels": len(labels), **Counter(one.label.value for one in labels)},
+            after={"labels": len(labels), **Counter(label.label.value for label in labels)},
             request_id=by.request_id,
         ):
             from_thread.run(self._publish, labels)
@@ -44,7 +44,7 @@ class LabelSender:
     async def _publish(self, labels: Sequence[Label]) -> None:
         await asyncio.gather(
             *(
-                self._publisher.send(Topic.LABELS, one.event_id, one.model_dump_json().encode())
-                for one in labels
+                self._publisher.send(Topic.LABELS, label.event_id, label.model_dump_json().encode())
+                for label in labels
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -176,13 +177,13 @@ class Scoring:
         records = parse_many(body)
         transactions: list[Transaction] = []
         invalid: list[tuple[int, InvalidMessage]] = []
-        for at, record in enumerate(records):
-            if at % _SLICE == _SLICE - 1:
+        for index, record in enumerate(records):
+            if index % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
             try:
                 transactions.append(_checked(record))
             except InvalidMessage as verdict:
-                invalid.append((at, verdict))
+                invalid.append((index, verdict))
         if invalid:
             raise InvalidRecords(invalid)
         answers: list[bytes] = []
@@ -208,28 +209,28 @@ class Scoring:
             with SCORE_SECONDS.time():
                 every = self._decided(asked)
         except Exception as bug:
-            for one in asked:
-                if not one.decided.done():
-                    one.decided.set_exception(bug)
+            for request in asked:
+                if not request.decided.done():
+                    request.decided.set_exception(bug)
             return
-        at = 0
-        for one in asked:
-            # One who hung up has cancelled it.
-            if not one.decided.done():
-                one.decided.set_result(every[at : at + len(one.transactions)])
-            at += len(one.transactions)
+        decisions = iter(every)
+        for request in asked:
+            part = list(islice(decisions, len(request.transactions)))
+            # A client that hung up has cancelled it.
+            if not request.decided.done():
+                request.decided.set_result(part)
 
     def _decided(self, asked: Sequence[_Asked]) -> list[Decided]:
-        transactions = [transaction for one in asked for transaction in one.transactions]
+        transactions = [transaction for request in asked for transaction in request.transactions]
         packed = pack(transactions)
         rings, known = self._history.rings_with(packed)
-        at = 0
-        for one in asked:
-            if one.seen is not None:
-                of_key, (known[at],) = one.seen
-                for name, (ring,) in of_key.items():
-                    rings[name][at] = ring
-            at += len(one.transactions)
+        row = 0
+        for request in asked:
+            if request.seen is not None:
+                rings_seen, (known[row],) = request.seen
+                for name, (ring,) in rings_seen.items():
+                    rings[name][row] = ring
+            row += len(request.transactions)
         every = self._engine().decide(
             TransactionBatch(
                 packed, FieldsOfTransactions(transactions), rings, known, [None] * len(packed)

@@ -107,7 +107,7 @@ def describe() -> list[dict[str, Any]]:
             "title": panel.title,
             "text": panel.text,
             "chart": panel.chart,
-            "columns": [{"label": one.label, "unit": one.unit} for one in columns(panel)],
+            "columns": [{"label": column.label, "unit": column.unit} for column in columns(panel)],
             "over_time": any(isinstance(bucket, OverTime) for bucket in panel.buckets),
             "splits": len(panel.buckets),
             "place": {"x": panel.place.x, "y": panel.place.y, "w": panel.place.w, "h": panel.place.h},

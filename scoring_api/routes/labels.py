@@ -93,14 +93,14 @@ def label_routes(sender: LabelSender, clock: Clock = system_clock) -> APIRouter:
         now_ms = clock()
         records = [
             Label(
-                event_id=one.event_id,
-                label=one.label,
+                event_id=label.event_id,
+                label=label.label,
                 label_time=utc_text(
-                    now_ms if one.label_time is None else int(one.label_time.timestamp() * 1000)
+                    now_ms if label.label_time is None else int(label.label_time.timestamp() * 1000)
                 ),
-                source=one.source or who.name,
+                source=label.source or who.name,
             )
-            for one in (labels if isinstance(labels, list) else [labels])
+            for label in (labels if isinstance(labels, list) else [labels])
         ]
         sender.send(records, author_of(who, request))
         return Accepted(accepted=len(records))

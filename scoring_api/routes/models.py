@@ -113,12 +113,12 @@ def model_routes(
             challenger=None if policy.challenge is None else policy.challenge.model,
             items=[
                 Model(
-                    name=one.name,
-                    version=one.version,
-                    created_at=one.created_at,
-                    metrics=one.metrics,
+                    name=manifest.name,
+                    version=manifest.version,
+                    created_at=manifest.created_at,
+                    metrics=manifest.metrics,
                 )
-                for one in registry.models()
+                for manifest in registry.models()
             ],
         )
 

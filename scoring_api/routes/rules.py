@@ -113,17 +113,17 @@ def rule_routes(
         prefix="/v1/rules", tags=["rules"], route_class=OnceRoute, responses=problems()
     )
 
-    def summary(one: RuleVersion) -> RuleSetSummary:
+    def summary(version: RuleVersion) -> RuleSetSummary:
         shadow = policy_state().challenger_rules
         return RuleSetSummary(
-            version=one.rules.version,
-            status=one.status,
-            challenger=shadow is not None and shadow.version == one.rules.version,
-            author=one.author,
-            created_at=utc_text(one.created_ms) if one.created_ms else None,
-            activated_at=utc_text(one.activated_ms) if one.activated_ms else None,
-            description=one.rules.description,
-            rules=len(one.rules.rules),
+            version=version.rules.version,
+            status=version.status,
+            challenger=shadow is not None and shadow.version == version.rules.version,
+            author=version.author,
+            created_at=utc_text(version.created_ms) if version.created_ms else None,
+            activated_at=utc_text(version.activated_ms) if version.activated_ms else None,
+            description=version.rules.description,
+            rules=len(version.rules.rules),
         )
 
     def whole(version: str) -> RuleSetVersion:
@@ -135,7 +135,9 @@ def rule_routes(
     @routes.get("", summary="List the versions")
     def list_versions(_who: _Analyst) -> RuleSetVersions:
         """One is `ACTIVE`; drafts never decided."""
-        return RuleSetVersions(items=[summary(one) for one in policy_state().rule_versions()])
+        return RuleSetVersions(
+            items=[summary(version) for version in policy_state().rule_versions()]
+        )
 
     @routes.get("/active", summary="Give the rules that decide")
     def active(_who: _Analyst) -> RuleSetVersion:
