@@ -35,10 +35,10 @@ from model.datasets import DatasetError
 Ints = NDArray[np.int64]
 
 UNKNOWN: Final = -1
-"""Stands for a label that is not known."""
+"""Label of transactions that are not known to be fraud or legitimate."""
 
 FALSE_POSITIVE_RATES: Final = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06)
-"""Rates at which the recall is given."""
+"""Rates at which the recall is measured."""
 
 SCORES: Final = (950, 900)
 """Scores at which the default rules act: block from the first, review from the second."""
@@ -98,7 +98,7 @@ class MeasuredPeriod:
 
     @property
     def digest(self) -> str:
-        """Identifies the content."""
+        """Hash of the content, 16 hexadecimal digits."""
         digest = hashlib.sha256("\n".join(self.campaigns).encode())
         for values in (
             self.matrix,
@@ -116,10 +116,10 @@ class MeasuredPeriod:
         import pyarrow as pa  # half a second that nobody else need wait
         from pyarrow import parquet
 
-        names = [*_COLUMNS, *(f"f{at}" for at in range(self.matrix.shape[1]))]
+        names = [*_COLUMNS, *(f"f{feature}" for feature in range(self.matrix.shape[1]))]
         columns = [self.label, self.entity, self.event_time_ms, self.amount, self.campaign]
         table = pa.table(
-            [*columns, *(np.ascontiguousarray(self.matrix[:, at]) for at in range(self.matrix.shape[1]))],
+            [*columns, *(np.ascontiguousarray(self.matrix[:, feature]) for feature in range(self.matrix.shape[1]))],
             names,
         ).replace_schema_metadata({"campaigns": "\n".join(self.campaigns)})  # fmt: skip
         file = io.BytesIO()
@@ -131,7 +131,7 @@ class MeasuredPeriod:
         """Read what `to_bytes` wrote.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The content is not a period.
         """
         import pyarrow as pa
         from pyarrow import parquet
@@ -142,8 +142,8 @@ class MeasuredPeriod:
         except (pa.ArrowException, KeyError) as error:
             raise ValueError(str(error)) from None
         matrix = np.empty((table.num_rows, table.num_columns - len(own)), np.float32)
-        for at in range(matrix.shape[1]):
-            matrix[:, at] = table.column(f"f{at}").to_numpy()
+        for feature in range(matrix.shape[1]):
+            matrix[:, feature] = table.column(f"f{feature}").to_numpy()
         kinds = (table.schema.metadata or {}).get(b"campaigns", b"").decode()
         label, entity, event_time_ms, amount, campaign = own
         named = tuple(kinds.split("\n")) if kinds else ()
@@ -328,9 +328,9 @@ class _Reliability:
             )
         ]
         figures: dict[FigurePath, float] = {}
-        for at, (rows, predicted, observed) in enumerate(zip(*sums, strict=True)):
-            figures["reliability", str(at), "predicted"] = predicted / rows if rows else np.nan
-            figures["reliability", str(at), "observed"] = observed / rows if rows else np.nan
+        for place, (rows, predicted, observed) in enumerate(zip(*sums, strict=True)):
+            figures["reliability", str(place), "predicted"] = predicted / rows if rows else np.nan
+            figures["reliability", str(place), "observed"] = observed / rows if rows else np.nan
         return figures
 
 
@@ -371,16 +371,16 @@ def measure(
             "expected both fraud and legitimate transactions to measure on, got "
             f"{int(fraud.sum())} labelled fraud and {int((~fraud).sum())} labelled legitimate"
         )
-    judged = probability[known]
-    ranking = Ranking(judged, fraud)
-    alerts = _Alerts(labelled, judged)
+    known_probability = probability[known]
+    ranking = Ranking(known_probability, fraud)
+    alerts = _Alerts(labelled, known_probability)
     reliability = _Reliability(ranking)
     kinds = _Kinds(period, probability) if period.campaigns else None
     budgets = tuple(
         sorted({max(1, round(alerts_per_day * part)) for part in (0.1, 0.2, 0.5, 1, 2)})
     )
-    score = scale.score(judged)
-    error = (judged - fraud) ** 2
+    score = scale.score(known_probability)
+    error = (known_probability - fraud) ** 2
     asked = {str(least): score >= least for least in SCORES}
 
     # Drawn among all entities of the period, labelled or not, so that both counts are of one draw.
@@ -396,7 +396,9 @@ def measure(
         with np.errstate(invalid="ignore", divide="ignore"):
             result["brier",] = float((weight * error).sum() / total)
             result["brier_of_a_constant",] = float(true[-1] * false[-1] / total**2)
-            result["predicted_to_observed_ratio",] = float((weight * judged).sum() / true[-1])
+            result["predicted_to_observed_ratio",] = float(
+                (weight * known_probability).sum() / true[-1]
+            )
             for least, acted in asked.items():
                 caught, taken = (weight * (fraud & acted)).sum(), (weight * acted).sum()
                 result["at_score", least, "recall"] = float(caught / true[-1])
@@ -450,7 +452,7 @@ def importance(
     names: tuple[str, ...],
     resamples: int = RESAMPLES,
 ) -> list[dict[str, Any]]:
-    """Give each feature's share in how scores come about, largest first.
+    """Compute each feature's share in the scores, largest first.
 
     Args:
         period: Labelled transactions.

@@ -1,4 +1,4 @@
-"""Offline scoring: a file in, what the stream would have decided out."""
+"""Offline scoring: decide the rows of a file as the stream would have."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ COLUMNS: Final = ("event_id", "probability", "score", "outcome")
 
 
 @dataclass(frozen=True, slots=True)
-class Decisions:
-    """What was decided of each transaction, in event-time order; all of length n.
+class OfflineDecisions:
+    """Decisions on the rows of a file, in event-time order; all of length n.
 
     Attributes:
         event_id: Its id.
@@ -44,7 +44,7 @@ class Decisions:
         return zip(self.event_id, self.probability, self.score, self.outcome, strict=True)
 
 
-def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -> Decisions:
+def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -> OfflineDecisions:
     """Score a history and apply the shipped rules.
 
     Args:
@@ -56,13 +56,13 @@ def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -
     score = scorer.scale.score(probability).tolist()
     columns = BatchColumns(matrix, score, probability, _NoFields(), {}, 0)
     rulings = RuleEvaluator(shipped(), {}).evaluate(columns)
-    return Decisions(
-        history.event_ids, probability.tolist(), score, [one.outcome.value for one in rulings]
+    return OfflineDecisions(
+        history.event_ids, probability.tolist(), score, [ruling.outcome.value for ruling in rulings]
     )
 
 
 class _NoFields:
-    """The shipped rules ask for features and the score alone, and a history keeps nothing else."""
+    """No fields: a history keeps features alone, and the shipped rules need no more than these and the score."""
 
     def column(self, name: str) -> Sequence[object]:
         raise NotImplementedError(name)
@@ -79,7 +79,7 @@ def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
         DatasetError: It does not end in `.csv`, `.jsonl` or `.parquet`, its folder is missing, or it
             is one of the inputs.
     """
-    if any(path.exists() and path.samefile(one) for one in inputs if one.exists()):
+    if any(path.exists() and path.samefile(file) for file in inputs if file.exists()):
         raise DatasetError(f"{path}: is read, and would be overwritten; name another output")
     if path.suffix not in _SUFFIXES:
         raise DatasetError(f"{path.name}: expected a name ending in .csv, .jsonl or .parquet")
@@ -87,7 +87,7 @@ def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
         raise DatasetError(f"{path}: no such folder")
 
 
-def write_decisions(decisions: Decisions, path: Path) -> None:
+def write_decisions(decisions: OfflineDecisions, path: Path) -> None:
     """Write decisions to a file, which appears when it is complete.
 
     Args:

@@ -1,7 +1,7 @@
 """Champion and challenger on the same traffic: what both decided, and which is better.
 
 The challenger's decision stands beside the champion's in each record (`fd.shadow`). Figures that
-hang on labels come with an interval: entities are drawn again, the same for both (see
+depend on labels come with an interval: the same entities are drawn again for both (see
 `fraud.backtest.resampling`).
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.backtest.counts import Sums, Tally, sums_by_group
+from fraud.backtest.counts import Tally, no_sums, sums_by_group, tally
 from fraud.backtest.past_decisions import (
     FRAUD,
     UNKNOWN,
@@ -96,7 +96,7 @@ class RuleDifference(_Part):
 
 
 class FigureDifference(_Part):
-    """A figure of both. Null where there is none, as precision without alerts."""
+    """A figure of both. Null where it cannot be computed, as precision without alerts."""
 
     name: str
     champion: float | None
@@ -169,7 +169,7 @@ class Rivals(NamedTuple):
 class _Counted:
     """What is kept of one combination; of each labelled transaction a row in the arrays."""
 
-    sums: list[Sums] = field(default_factory=lambda: [Sums() for _ in _PAIRS])
+    sums: Floats = field(default_factory=lambda: np.stack([no_sums() for _ in _PAIRS]))
     score: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * _MOST + 1, np.int64))
     champion_rules: Counter[tuple[str, int]] = field(default_factory=Counter)
     challenger_rules: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -231,9 +231,7 @@ class ShadowComparison:
         challenger = np.array([shadow.outcome.severity for _, shadow in pairs], np.int64)
         label = self._labels.of(past.event_ids)
         pair = np.ravel_multi_index((champion, challenger), _PAIRS_SHAPE)
-        more = sums_by_group(pair, len(_PAIRS), past.amounts, label)
-        for sums, added in zip(counted.sums, more, strict=True):
-            sums.add(added)
+        counted.sums += sums_by_group(pair, len(_PAIRS), past.amounts, label)
         differences = [(shadow.score or 0) - (own.score or 0) + _MOST for own, shadow in pairs]
         counted.score += np.bincount(differences, minlength=2 * _MOST + 1)
         for own, shadow in pairs:
@@ -269,7 +267,7 @@ class ShadowComparison:
 
     def _compared(self, rivals: Rivals, counted: _Counted) -> Compared:
         outcomes = [
-            OutcomePair(champion=champion, challenger=challenger, transactions=sums.tally())
+            OutcomePair(champion=champion, challenger=challenger, transactions=tally(sums))
             for (champion, challenger), sums in zip(_PAIRS, counted.sums, strict=True)
         ]
         decisions = sum(pair.transactions.transactions for pair in outcomes)

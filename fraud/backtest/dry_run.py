@@ -20,7 +20,7 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.backtest.counts import Sums, Tally, sums_by_group, total
+from fraud.backtest.counts import Tally, no_sums, sums_by_group, tally
 from fraud.backtest.past_decisions import (
     KnownLabels,
     PastDecisions,
@@ -28,6 +28,7 @@ from fraud.backtest.past_decisions import (
     Wanted,
     redecide,
 )
+from fraud.backtest.resampling import Floats
 from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListState
@@ -197,7 +198,7 @@ class _Seen(NamedTuple):
 class _Counted:
     """Transactions of one combination, and the latest of them."""
 
-    sums: Sums = field(default_factory=Sums)
+    sums: Floats = field(default_factory=no_sums)
     latest: list[_Seen] = field(default_factory=list)
 
 
@@ -301,8 +302,9 @@ class RuleBacktest:
             sums_by_group(group, len(codes), past.amounts, label), ends, combinations, strict=True
         ):
             counted = self._counted[Combination(*combination)]
-            counted.sums.add(sums)
-            latest = order[end - min(EXAMPLES, sums.transactions) : end].tolist()
+            counted.sums += sums
+            # The first of the sums is their number.
+            latest = order[end - min(EXAMPLES, int(sums[0])) : end].tolist()
             counted.latest = heapq.nlargest(
                 EXAMPLES, [*counted.latest, *(_seen(past, place) for place in latest)]
             )
@@ -342,7 +344,7 @@ class RuleBacktest:
         )
 
     def _total(self, combinations: Iterable[Combination]) -> Tally:
-        return total(self._counted[combination].sums for combination in combinations)
+        return tally(*(self._counted[combination].sums for combination in combinations))
 
     def _by_outcome(self, outcome_of: Callable[[Combination], Outcome]) -> dict[Outcome, Tally]:
         return {
@@ -380,9 +382,8 @@ class RuleBacktest:
             hits = self._total(hit)
             common: Counter[str] = Counter()
             for key in hit:
-                common.update(
-                    dict.fromkeys(theirs.rules(key), self._counted[key].sums.transactions)
-                )
+                for other_id in theirs.rules(key):
+                    common[other_id] += int(self._counted[key].sums[0])
             examples = self._examples(changed)
             examples += self._examples(key for key in hit if key not in changed)
             reports.append(
