@@ -17,7 +17,7 @@ from opensearchpy.exceptions import ConnectionTimeout, TransportError
 from fraud.contracts.errors import Backpressure
 from fraud.contracts.personal import mask
 from fraud.contracts.times import utc_text
-from fraud.runtime import opensearch as kit_opensearch
+from fraud.runtime import opensearch
 from fraud.runtime.clock import Clock
 from fraud.runtime.metrics import BULK_SECONDS, DOCUMENTS_REFUSED, DOCUMENTS_RETRIED
 from fraud.runtime.settings import OpenSearchSettings
@@ -55,8 +55,8 @@ _log = structlog.get_logger("indexer")
 
 
 def connect(settings: OpenSearchSettings) -> OpenSearch:
-    """Make a client that never retries by itself: `Bulk` decides that."""
-    return kit_opensearch.connect(settings, timeout_s=_REQUEST_S)
+    """Make a client with retries off: `Bulk` decides what is sent again."""
+    return opensearch.connect(settings, timeout_s=_REQUEST_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Bulk:
         raise self.back_off(problem)
 
     def _round(self, pending: list[Write], done: Written) -> tuple[list[Write], str]:
-        """Send each item once; give those to send again, and why."""
+        """Send each item once; return those to send again, and why."""
         again: list[Write] = []
         problem = ""
         rejected: list[tuple[Write, str, str]] = []
@@ -210,7 +210,7 @@ class Bulk:
         self._max_items = max(MIN_ITEMS, self._max_items // 2)
 
     def _post(self, chunk: Sequence[Write], body: bytes) -> list[dict[str, Any]]:
-        """Send one request and give what became of each item."""
+        """Send one request and return what became of each item."""
         try:
             with BULK_SECONDS.time():
                 answer = self.client.bulk(

@@ -148,7 +148,7 @@ def to_document(raw: bytes | None, pseudonyms: Pseudonyms) -> Document:
         pseudonyms: How personal values are written.
 
     Raises:
-        InvalidMessage: The value is no such record, or lacks usable coordinates of its input.
+        InvalidMessage: The value is not such a record, or lacks usable coordinates of its input.
     """
     record, decision = decode_processed(raw)
     source = decision["source"]
@@ -279,7 +279,7 @@ def place(body: dict[str, Any], *, clear: bool) -> None:
 
 
 def _redact_reasons(reasons: list[dict[str, Any]], record: dict[str, Any]) -> None:
-    """Take out what the text of a rule may quote: the record's personal values, and their like."""
+    """Remove what the text of a rule may quote: the record's personal values, and their like."""
     told = [reason for reason in reasons if reason["text"]]
     if told:
         masked = quotes_masked(record)

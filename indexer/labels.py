@@ -68,7 +68,7 @@ def to_label(message: Message) -> KnownLabel:
     """Read one record of `labels`.
 
     Raises:
-        InvalidMessage: It is no label.
+        InvalidMessage: The record is not a label.
     """
     label = decode_label(message.value)
     body = {
@@ -227,11 +227,11 @@ class LabelIndex:
                     body={"docs": places[start : start + _PAGE]},
                     params={"_source_includes": source},
                 )
-                for one in answer["docs"]:
-                    error = one.get("error")
+                for document in answer["docs"]:
+                    error = document.get("error")
                     if error and error["type"] != "index_not_found_exception":
                         raise self._bulk.back_off(str(error["type"]))
-                    found.append(one if one.get("found") else None)
+                    found.append(document if document.get("found") else None)
         except TransportError as error:
             raise self._bulk.wait_for(error) from error
         return found

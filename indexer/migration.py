@@ -119,7 +119,7 @@ def _copies(client: OpenSearch, name: str) -> dict[str, dict[str, Any]]:
 
 
 def give_up_abandoned(client: OpenSearch, *, now_ms: int) -> list[str]:
-    """Let indexes be written again whose migration was killed.
+    """Unblock the indexes whose migration was killed.
 
     Copies stay, for nobody to see, until the next migration of their day.
 
@@ -317,7 +317,7 @@ def _batches(client: OpenSearch, index: str) -> Iterator[list[Document]]:
 
 
 def _undo(client: OpenSearch, index: str, copy: str) -> None:
-    """Let the old index be written again. Should that fail, the next migration does."""
+    """Unblock the old index. Should that fail, the next migration does it."""
     client.indices.put_settings(
         index=index, body={"index.blocks.write": None}, params={"ignore_unavailable": "true"}
     )

@@ -155,19 +155,19 @@ class _Reader(Generic[T]):
     def _to_end(
         self, progress: Callable[[int], object], *, only: Container[str] | None = None
     ) -> Iterator[str]:
-        """Write all up to the end as it is now, or of it what is named; give the names of it."""
+        """Write all up to the end as it is now, or what `only` names; yield the names."""
         heard_s = time.monotonic()
         while self._feed.waits_for() is not None:
             batch = self._feed.poll(_POLL_S)
             decoded = []
             for message in batch:
                 try:
-                    one = self._decode(message)
+                    document = self._decode(message)
                 except InvalidMessage:
                     self._refused += 1
                     continue
-                if only is None or self._identify(one) in only:
-                    decoded.append(one)
+                if only is None or self._identify(document) in only:
+                    decoded.append(document)
             self._write_all(decoded)
             yield from map(self._identify, decoded)
             self._records += len(batch)

@@ -52,7 +52,7 @@ class Expired:
 
 
 def doubt(names: Iterable[str], *, today: date, keep_days: int) -> str | None:
-    """Say why what is too old may be so by the clock only; None when nothing speaks for that.
+    """Return why the clock may be wrong, judged by what is too old; None without such a sign.
 
     Args:
         names: Names of indexes.
@@ -136,13 +136,13 @@ def delete_expired(
         reason = doubt((row["index"] for row in rows), today=today, keep_days=keep_days)
         if reason:
             raise ClockDoubted(reason)
-    for one in expired:
-        if one.size_bytes is not None:
-            client.indices.delete(index=one.name, params={"ignore_unavailable": "true"})
+    for entry in expired:
+        if entry.size_bytes is not None:
+            client.indices.delete(index=entry.name, params={"ignore_unavailable": "true"})
         else:
             client.delete_by_query(
-                index=one.name,
-                body={"query": _over(one.name, today, keep_days)},
+                index=entry.name,
+                body={"query": _over(entry.name, today, keep_days)},
                 params={
                     "conflicts": "proceed",
                     "ignore_unavailable": "true",

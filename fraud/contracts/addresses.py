@@ -1,7 +1,7 @@
 """IP addresses and networks in the one form in which lists, rules and look-ups compare them.
 
-An IPv4 address in IPv6's clothes (`::ffff:203.0.113.7`) is that IPv4 address, and a network of such
-addresses the IPv4 network. A zone (`fe80::1%eth0`) says where an address was seen and is no part of it.
+An IPv4-mapped IPv6 address (`::ffff:203.0.113.7`) is read as that IPv4 address, a network of such
+addresses as the IPv4 network. Zones (`fe80::1%eth0`) say where an address was seen, and are dropped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Network(NamedTuple):
 
     @property
     def bits(self) -> int:
-        """How many bits of an address are free in it."""
+        """Bits of an address that the prefix leaves free."""
         return (32 if self.version == 4 else 128) - self.length
 
     @property
@@ -45,7 +45,7 @@ class Network(NamedTuple):
 
 
 def address_of(text: str) -> Address | None:
-    """Read an address, None when it is none.
+    """Read an address; return None for any other text.
 
     Example:
         >>> address_of("::ffff:203.0.113.7").text, address_of("2001:DB8:0::1%eth0").text

@@ -84,10 +84,10 @@ class ControlDocument(_Body):
 
     @property
     def key(self) -> bytes:
-        """The record's key.
+        """The record's key: kind/name/version, and @change where there is one.
 
         Raises:
-            InvalidMessage: A part of it is no such.
+            InvalidMessage: A part of it may not stand in a key.
         """
         change = "" if self.change is None else f"@{self.change}"
         key = f"{self.kind}/{self.name}/{self.version}{change}".encode()
@@ -111,7 +111,7 @@ def read_key(key: bytes | None) -> tuple[str, str, str]:
     """Return kind, name and version, with the id of the change where there is one.
 
     Raises:
-        InvalidMessage: The key is none of a control document.
+        InvalidMessage: The key is not that of a control document.
     """
     match = _KEY.fullmatch((key or b"").decode("utf-8", "replace"))
     if match is None:
@@ -125,11 +125,11 @@ def read_key(key: bytes | None) -> tuple[str, str, str]:
 
 
 def decode_control(key: bytes | None, value: bytes | None) -> ControlDocument:
-    """Read a record.
+    """Read one record of the control topic.
 
     Raises:
-        InvalidMessage: It is no control document. A null value is none, either: a document is
-            replaced, never taken away.
+        InvalidMessage: It is not a control document. Null values are refused as well: documents are
+            replaced, never deleted.
     """
     kind, name, version = read_key(key)
     if value is None:

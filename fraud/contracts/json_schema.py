@@ -79,7 +79,7 @@ def processed_schema() -> dict[str, Any]:
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Give every committed schema by its file name."""
+    """Return every committed schema by its file name."""
     return {
         "transaction.json": transaction_schema(),
         "decision.json": decision_schema(),

@@ -47,7 +47,7 @@ def decode_label(raw: bytes | None) -> Label:
     """Read and check one record of the topic `labels`.
 
     Raises:
-        InvalidMessage: The value is no such record.
+        InvalidMessage: The value is not a label.
 
     Example:
         >>> decode_label(b'{"event_id":"e1","label":"fraud","label_time":"2026-03-01T00:00:00Z","source":"chargeback"}').label_time_ms

@@ -152,8 +152,8 @@ class ListChange(_Contract):
             added.append(entry)
         close()
         return [
-            one.model_copy(update={"part": at, "parts": len(parts)})
-            for at, one in enumerate(parts, start=1)
+            part.model_copy(update={"part": number, "parts": len(parts)})
+            for number, part in enumerate(parts, start=1)
         ]
 
 
@@ -167,7 +167,7 @@ def normal(kind: ListType, value: str) -> str:
     """Write a value as lists of this type compare it.
 
     Raises:
-        ValueError: It is no such value; the text says what was expected, and not the value.
+        ValueError: The value is not of this type; the text says what was expected, without the value.
 
     Example:
         >>> normal(ListType.EMAIL, " Ada@Example.com"), normal(ListType.IP, "10.1.2.3/8")
@@ -291,10 +291,10 @@ class ListState:
         return len(self.entries)
 
     def with_entries(self, entries: Sequence[ListEntry]) -> ListState:
-        """Return the list as it would be with more entries, which nobody has put there yet.
+        """Return the list as it would be with more entries.
 
         Raises:
-            InvalidMessage: A value is none of the list's type; names its place.
+            InvalidMessage: A value is not of the list's type; names its place.
         """
         more = {value: _kept(entry, "", 0) for value, entry in _entries(self.type, entries)}
         version = f"{self.version} and more"
@@ -329,34 +329,34 @@ class ListFold:
             return {name: self._given(name) for name in self._folded}
 
     def state(self, name: str) -> ListState | None:
-        """Return one list, None when there is none."""
+        """Return one list; None when it is unknown."""
         with self._lock:
             return self._given(name) if name in self._folded else None
 
     def versions(self) -> dict[str, str]:
         """Return the versions of all lists by name."""
         with self._lock:
-            return {name: one.version for name, one in self._folded.items()}
+            return {name: folded.version for name, folded in self._folded.items()}
 
     def _given(self, name: str) -> ListState:
-        one = self._folded[name]
-        if one.given is None:
-            one.given = ListState(
+        folded = self._folded[name]
+        if folded.given is None:
+            folded.given = ListState(
                 name,
-                one.type,
-                one.use,
-                one.description,
-                one.version,
-                one.entries,
-                one.since,
-                frozenset(one.changed),
+                folded.type,
+                folded.use,
+                folded.description,
+                folded.version,
+                folded.entries,
+                folded.since,
+                frozenset(folded.changed),
             )
-        return one.given
+        return folded.given
 
     def take(
         self, name: str, change_id: str, change: ListChange, author: str, time_ms: int
     ) -> None:
-        """Take the next change, or the next part of one. It counts once its last part is there.
+        """Apply the next change, or the next part of one. It counts once its last part is there.
 
         A list is copied only if its state was given away since the change before: thousands of
         changes in a row cost what they hold.
@@ -369,7 +369,7 @@ class ListFold:
             time_ms: When, UTC epoch milliseconds.
 
         Raises:
-            InvalidMessage: A value is none of the list's type, or the type is another than before
+            InvalidMessage: A value is not of the list's type, or the type is another than before
                 of a list that is not replaced whole; then nothing changes.
         """
         if change.parts > 1:
@@ -413,17 +413,17 @@ class ListFold:
             self._folded[name] = after
 
     @staticmethod
-    def _opened(one: _Folded, change: ListChange) -> _Folded:
-        """Make a list ready to be changed: what was given away stays as it is."""
-        if one.given is not None:
-            one.since, one.changed = one.given.version, set()
+    def _opened(folded: _Folded, change: ListChange) -> _Folded:
+        """Make a list ready to be changed: the state that was given away stays as it is."""
+        if folded.given is not None:
+            folded.since, folded.changed = folded.given.version, set()
             if not change.replace:
-                one.entries = dict(one.entries)
-            one.given = None
+                folded.entries = dict(folded.entries)
+            folded.given = None
         if change.replace:
-            one.entries, one.since, one.changed = {}, None, set()
-        one.type, one.use = change.type, change.use
-        return one
+            folded.entries, folded.since, folded.changed = {}, None, set()
+        folded.type, folded.use = change.type, change.use
+        return folded
 
 
 def _entries(kind: ListType, entries: Sequence[ListEntry]) -> list[tuple[str, ListEntry]]:
@@ -435,10 +435,12 @@ def _kept(entry: ListEntry, author: str, added_ms: int) -> KeptEntry:
 
 
 def _values(kind: ListType, values: Iterable[str]) -> Iterator[str]:
-    for at, value in enumerate(values):
+    for position, value in enumerate(values):
         try:
             yield normal(kind, value)
         except ValueError as problem:
             raise InvalidMessage(
-                ErrorCode.WRONG_TYPE, f"entry {at} of a list of type {kind}: {problem}", "value"
+                ErrorCode.WRONG_TYPE,
+                f"entry {position} of a list of type {kind}: {problem}",
+                "value",
             ) from None

@@ -209,7 +209,7 @@ def event_time_to_ms(text: str) -> int:
         Milliseconds since 1970-01-01T00:00:00Z, fractions of one dropped.
 
     Raises:
-        ValueError: `text` is no such time, or has no time of day.
+        ValueError: `text` is not such a time, or has no time of day.
         OverflowError: The time in UTC is before year 1 or after year 9999.
 
     Example:
@@ -338,7 +338,7 @@ def _quotes(record: dict[str, Any]) -> int:
 
 
 def _load(raw: bytes, expected: str) -> Any:
-    """Read JSON, or give the verdict; `expected` is the word for what should be there."""
+    """Read JSON, or raise the verdict; `expected` is the word for what should be there."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:

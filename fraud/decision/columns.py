@@ -26,22 +26,22 @@ class Fields(Protocol):
 
 
 class FieldsOfTransactions:
-    """Of transactions that were read already, as over REST."""
+    """Fields of transactions that were read already, as over REST."""
 
     def __init__(self, transactions: Sequence[Transaction]) -> None:
         self._transactions = transactions
 
     def column(self, name: str) -> Sequence[Any]:
-        """See `Fields`."""
+        """Return one field of all transactions, see `Fields`."""
         field = FIELD_BY_NAME[name]
         if field.required:
             attribute = "event_time_ms" if field.kind is Kind.TIME else name
-            return [getattr(one, attribute) for one in self._transactions]
-        return [one.fields.get(name) for one in self._transactions]
+            return [getattr(transaction, attribute) for transaction in self._transactions]
+        return [transaction.fields.get(name) for transaction in self._transactions]
 
 
 class FieldsOfRecords:
-    """Of valid records as JSON, as on the stream: parsed once, and only if a rule or list asks.
+    """Fields of valid records, as on the stream: parsed once, and only if a rule or list asks.
 
     Args:
         records: Gives each record's fields as JSON has them.
@@ -60,7 +60,7 @@ class FieldsOfRecords:
         return self._make()
 
     def column(self, name: str) -> Sequence[Any]:
-        """See `Fields`."""
+        """Return one field of all records, see `Fields`."""
         return read_values(FIELD_BY_NAME[name], [record.get(name) for record in self._records])
 
 

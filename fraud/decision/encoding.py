@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -20,19 +21,19 @@ class Encoder:
 
     def __init__(self, declaration: type[BaseModel]) -> None:
         places = dict.fromkeys(field.shared or field.name for field in fields_of(declaration))
-        self._places = tuple(places)
+        self._in_order = itemgetter(*places)
         members = (
             b"%b" if isinstance(place, Shared) else b'"%b":%%b' % place.encode() for place in places
         )
         self._template = b"{%b}" % b",".join(members)
 
     def encode(self, columns: Mapping[str, Iterable[bytes]]) -> list[bytes]:
-        """Return n objects.
+        """Return the n objects, as JSON.
 
         Args:
             columns: JSON of the n values of each field; of shared ones see `shared_json`.
         """
-        rows = zip(*(columns[place] for place in self._places), strict=True)
+        rows = zip(*self._in_order(columns), strict=True)
         return [self._template % row for row in rows]
 
 

@@ -47,7 +47,7 @@ _FAILED_REASONS: Final = orjson.dumps(
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """One decision.
+    """One decision, and what failed on the way to it.
 
     Attributes:
         outcome: The outcome that won.
@@ -115,7 +115,7 @@ class Engine:
         policy: Rules, lists and models.
         clock: Time now, UTC epoch milliseconds.
         timer: Monotonic seconds, for `frauddetector_time`.
-        challenger: The model of the policy's challenge; None when it is the same, or there is none.
+        challenger: The challenging model; None without a challenge, or when it is the same model.
     """
 
     def __init__(
@@ -166,10 +166,11 @@ class Engine:
         except Exception as error:
             if len(batch) > 1:
                 return [
-                    decided for at in range(len(batch)) for decided in self.decide(batch.row(at))
+                    decided for row in range(len(batch)) for decided in self.decide(batch.row(row))
                 ]
             return [self._failed(batch, started_ms, started, error)]
         shadows, shadow_error = self._shadows(columns, matrix, scores, probabilities)
+        # `[[1.0,null],[2.0,3.0]]`: the rows without the brackets around them.
         features = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
         taken_ms = (self._timer() - started) * 1000
         json = DECISION.encode(
@@ -179,8 +180,8 @@ class Engine:
                 "score": _items(orjson.dumps(scores)),
                 "probability": _items(orjson.dumps(probabilities.tolist())),
                 "reasons": [
-                    orjson.dumps(reasons[at]) if at in reasons else b"[]"
-                    for at in range(len(batch))
+                    orjson.dumps(reasons[row]) if row in reasons else b"[]"
+                    for row in range(len(batch))
                 ],
                 "features": [_FEATURES_JSON % tuple(row.split(b",")) for row in features],
                 "history": [
@@ -225,7 +226,7 @@ class Engine:
             Shared.BY_POLICY: [self._pinned] * count,
             "duplicate": [b"true" if duplicate else b"false" for duplicate in batch.duplicates],
             # The time that rules and lists were judged at, so that they can be again.
-            "scored_at": [orjson.dumps(utc_text(started_ms))] * count,
+            "scored_at": [b'"%b"' % utc_text(started_ms).encode()] * count,
             "frauddetector_time": [b"%.3f" % taken_ms] * count,
             "proc_time": [b"%d" % (started_ms - event_time_ms) for event_time_ms in event_times],
             "ttdf": [b"%d" % (now_ms - event_time_ms) for event_time_ms in event_times],
@@ -235,14 +236,16 @@ class Engine:
     def _reasons(
         self, matrix: NDArray[np.float32], rulings: Sequence[Ruling]
     ) -> dict[int, list[dict[str, Any]]]:
-        asked = [at for at, one in enumerate(rulings) if one.outcome is not Outcome.APPROVE]
-        if not asked:
+        """Return the reasons of each row that is not approved."""
+        rows = [row for row, ruling in enumerate(rulings) if ruling.outcome is not Outcome.APPROVE]
+        if not rows:
             return {}
-        chosen = np.ascontiguousarray(matrix[asked])
-        contributions = self.scorer.contributions(chosen)
+        # Computing contributions takes time, and approved rows show no reasons.
+        explained = np.ascontiguousarray(matrix[rows])
+        contributions = self.scorer.contributions(explained)
         return {
-            at: [*rulings[at].reasons, *top_reasons(chosen[row], contributions[row])]
-            for row, at in enumerate(asked)
+            row: [*rulings[row].reasons, *top_reasons(vector, parts)]
+            for row, vector, parts in zip(rows, explained, contributions, strict=True)
         }
 
     def _failed(
@@ -259,7 +262,7 @@ class Engine:
 
 
 class _Shadow:
-    """A challenger: decides beside, for the record."""
+    """A challenger: decides in shadow, for the record."""
 
     def __init__(self, scorer: Scorer, evaluator: RuleEvaluator) -> None:
         self.scorer = scorer

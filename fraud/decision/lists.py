@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fraud.contracts.addresses import address_of, network_of
 from fraud.contracts.lists import KeptEntry, ListState, ListType, digits_of, mailbox_of
+
+
+class _Size(NamedTuple):
+    """Networks of one size: 4 or 6, and how many bits of an address the prefix leaves free."""
+
+    version: int
+    free_bits: int
+
 
 _FOR_EVER: Final = 0
 _ABSENT: Final = -1
@@ -121,36 +129,36 @@ class _Ip:
         self, entries: Entries, before: _Ip | None = None, changed: Iterable[str] = ()
     ) -> None:
         self._entries = entries
-        # By version and free bits, the ends of the networks there; shared with the state before,
+        # Ends of the networks of each size by their first address; shared with the state before,
         # where nothing changed.
-        self._networks: dict[tuple[int, int], dict[int, int]] = (
+        self._networks: dict[_Size, dict[int, int]] = (
             {} if before is None else dict(before._networks)
         )
-        own: set[tuple[int, int]] = set()
+        own: set[_Size] = set()
         for text in entries if before is None else changed:
             if "/" not in text:
                 continue
             network = _network(text)
-            kind = (network.version, network.bits)
-            if kind not in own:
-                own.add(kind)
-                self._networks[kind] = dict(self._networks.get(kind, {}))
+            size = _Size(network.version, network.bits)
+            if size not in own:
+                own.add(size)
+                self._networks[size] = dict(self._networks.get(size, {}))
             end = _end(entries.get(text))
             if end is None:
-                self._networks[kind].pop(network.first, None)
+                self._networks[size].pop(network.first, None)
             else:
-                self._networks[kind][network.first] = end
+                self._networks[size][network.first] = end
 
     def __call__(self, value: str) -> int | None:
         address = address_of(value)
         if address is None:
             return None
-        version, number, text = address
         return _last(
-            _end(self._entries.get(text)),
+            _end(self._entries.get(address.text)),
             *(
-                ends.get(number >> bits << bits)
-                for (of, bits), ends in self._networks.items()
-                if of == version
+                # The free bits cleared: the first address of the only network that can hold it.
+                ends.get(address.number >> size.free_bits << size.free_bits)
+                for size, ends in self._networks.items()
+                if size.version == address.version
             ),
         )

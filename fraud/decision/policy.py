@@ -61,9 +61,9 @@ class RuleEvaluator:
         self.rules = rules
         self.lists = dict(sorted(lists.items()))
         self._acting = [
-            one
-            for one in self.lists.values()
-            if one.use is not ListUse.REFERENCE and one.type.field
+            lookup
+            for lookup in self.lists.values()
+            if lookup.use is not ListUse.REFERENCE and lookup.type.field
         ]
         self._rulings: dict[bytes, Ruling] = {}
 
@@ -74,14 +74,16 @@ class RuleEvaluator:
         watch list asks for review besides.
         """
         count = len(columns)
+        # A row for each rule, then for each list; a column for each transaction.
         hits = np.zeros((len(self.rules) + len(self._acting), count), np.bool_)
         self.rules.match(columns, hits[: len(self.rules)])
-        for at, one in enumerate(self._acting, start=len(self.rules)):
-            hits[at] = columns.on_list(one)
+        for row, lookup in enumerate(self._acting, start=len(self.rules)):
+            hits[row] = columns.on_list(lookup)
         rulings = [self._ruling(b"", hits[:, :0].any(axis=1))] * count
-        packed = np.packbits(hits, axis=0).T
-        for at in np.flatnonzero(hits.any(axis=0)).tolist():
-            rulings[at] = self._ruling(packed[at].tobytes(), hits[:, at])
+        # The bits of a column are the key of its ruling: equal hits share one.
+        keys = np.packbits(hits, axis=0).T
+        for column in np.flatnonzero(hits.any(axis=0)).tolist():
+            rulings[column] = self._ruling(keys[column].tobytes(), hits[:, column])
         return rulings
 
     def _ruling(self, key: bytes, hits: NDArray[np.bool_]) -> Ruling:
@@ -92,14 +94,14 @@ class RuleEvaluator:
             of_rules, of_lists = hits[: len(self.rules)], hits[len(self.rules) :]
             ruling = self._rulings[key] = _rule(
                 [rule for rule, hit in zip(self.rules, of_rules, strict=True) if hit],
-                [one for one, hit in zip(self._acting, of_lists, strict=True) if hit],
+                [lookup for lookup, hit in zip(self._acting, of_lists, strict=True) if hit],
             )
         return ruling
 
 
 def _rule(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling:
-    asked = [one.rule.outcome for one in rules]
-    uses = {one.use for one in lists}
+    asked = [compiled.rule.outcome for compiled in rules]
+    uses = {lookup.use for lookup in lists}
     if ListUse.ALLOW in uses:
         outcome = Outcome.APPROVE
     elif ListUse.BLOCK in uses:
@@ -108,21 +110,23 @@ def _rule(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling:
         outcome = most_severe([*asked, *([Outcome.REVIEW] if ListUse.WATCH in uses else [])])
     named = [
         {"id": rule.id, "version": rule.version, "outcome": rule.outcome}
-        for rule in (one.rule for one in rules)
+        for rule in (compiled.rule for compiled in rules)
     ]
     matched = {
         "outcome": outcome,
         "outcomes": asked or [outcome],
         "rules": named,
-        "lists": [{"name": one.name, "use": one.use, "field": one.type.field} for one in lists],
+        "lists": [
+            {"name": lookup.name, "use": lookup.use, "field": lookup.type.field} for lookup in lists
+        ],
     }
     reasons = [
-        {"code": f"LIST_{one.name.upper()}", "text": f"The {_THINGS[one.type]} is on the {one.use} list {one.name}.", "contribution": None}
-        for one in lists
+        {"code": f"LIST_{lookup.name.upper()}", "text": f"The {_THINGS[lookup.type]} is on the {lookup.use} list {lookup.name}.", "contribution": None}
+        for lookup in lists
     ]  # fmt: skip
     reasons += [
         {"code": rule.id, "text": rule.reason, "contribution": None}
-        for rule in (one.rule for one in rules)
+        for rule in (compiled.rule for compiled in rules)
         if rule.reason and rule.outcome is not Outcome.APPROVE
     ]
     return Ruling(
@@ -162,7 +166,7 @@ class Policy:
     @cached_property
     def versions(self) -> dict[str, Any]:
         """What is pinned besides the models: the decision's `versions`."""
-        lists = {name: one.version for name, one in sorted(self.lists.items())}
+        lists = {name: lookup.version for name, lookup in sorted(self.lists.items())}
         return {"rules": self.rules.version, "lists": lists}
 
     @cached_property
@@ -193,7 +197,7 @@ def policy_version(
 
 
 def most_severe(outcomes: Iterable[Outcome]) -> Outcome:
-    """Return the outcome that wins, approve when there is none.
+    """Return the outcome that wins; approve without any.
 
     Example:
         >>> most_severe([Outcome.REVIEW, Outcome.BLOCK]).value

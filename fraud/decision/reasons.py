@@ -16,11 +16,11 @@ _CODES: Final = tuple(feature.name.upper() for feature in FEATURES)
 
 
 def reason_text(feature: int, value: float) -> str:
-    """Say a feature's value as a reason.
+    """Write a feature's value as a reason.
 
     Args:
         feature: Position in `FEATURES`.
-        value: Its value; NaN is said to be not known.
+        value: Its value; NaN is written as not known.
     """
     declared = FEATURES[feature]
     if np.isnan(value):

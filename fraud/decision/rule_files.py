@@ -12,14 +12,14 @@ from fraud.contracts.rules import RuleSet
 
 
 class RuleFileError(ValueError):
-    """A file is no rule set; the text names line or field and what was expected."""
+    """A file does not hold a rule set; the text names line or field and what was expected."""
 
 
 def read_rule_file(text: str) -> RuleSet:
     r"""Read a rule set from TOML: `matching`, `description`, and a `[[rules]]` table per rule.
 
     Raises:
-        RuleFileError: It is none.
+        RuleFileError: It does not hold a rule set.
 
     Example:
         >>> rules = read_rule_file("[[rules]]\nid='R1'\nwhen='$score > 900'\noutcome='review'")
@@ -37,14 +37,14 @@ def rule_set_of(loaded: dict[str, Any]) -> RuleSet:
     """Check a rule set that was read from TOML or JSON.
 
     Raises:
-        RuleFileError: It is none.
+        RuleFileError: It does not hold a rule set.
     """
     try:
         return RuleSet.model_validate(loaded)
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         raise RuleFileError(
-            "; ".join(f"{_place(loaded, one['loc'])}: {one['msg']}" for one in problems[:10])
+            "; ".join(f"{_place(loaded, found['loc'])}: {found['msg']}" for found in problems[:10])
         ) from None
 
 

@@ -72,7 +72,7 @@ class CompiledRules:
             nothing.
 
     Raises:
-        InvalidRules: An expression is none, is of the wrong type, or asks for what is not there.
+        InvalidRules: An expression cannot be read, is of the wrong type, or asks for what is not there.
     """
 
     def __init__(self, rules: RuleSet, lists: Collection[str] | None = None) -> None:
@@ -111,28 +111,27 @@ class CompiledRules:
     @property
     def lists(self) -> frozenset[str]:
         """Names of the lists that the enabled rules ask for."""
-        return frozenset().union(*(one.expression.lists for one in self._rules))
+        return frozenset().union(*(compiled.expression.lists for compiled in self._rules))
 
     def match(self, columns: BatchColumns, hits: NDArray[np.bool_]) -> None:
-        """Return which rules match and count.
+        """Write into `hits` which rules match and count.
 
         Args:
             columns: What rules may ask for of n transactions.
-            hits: Where to say it, shape (rules, n): under `FIRST_MATCHED` one at most of each
-                transaction.
+            hits: Shape (rules, n); under `FIRST_MATCHED` at most one rule of each transaction.
         """
         first_only = self.set.matching is Matching.FIRST
         taken = np.zeros(len(columns), np.bool_)
-        for at, one in enumerate(self._rules):
-            matched = one.expression.evaluate(columns, len(columns))
+        for row, compiled in enumerate(self._rules):
+            matched = compiled.expression.evaluate(columns, len(columns))
             if first_only:
                 matched = matched & ~taken
                 taken |= matched
-            hits[at] = matched
+            hits[row] = matched
 
 
 def numbered(rules: RuleSet, known: Iterable[RuleSet]) -> RuleSet:
-    """Give each rule its version: that of an equal rule that is known, or the next.
+    """Number the rules: each gets the version of an equal rule that is known, or the next.
 
     Args:
         rules: The set as it was written; versions may be left out.
@@ -143,14 +142,14 @@ def numbered(rules: RuleSet, known: Iterable[RuleSet]) -> RuleSet:
         InvalidRules: A version is written that stands for something else, or none is left.
     """
     by_id: dict[str, dict[int, Rule]] = {}
-    for one in known:
-        for rule in one.rules:
+    for earlier_set in known:
+        for rule in earlier_set.rules:
             by_id.setdefault(rule.id, {}).setdefault(rule.version, rule)
     problems = []
     given: list[Rule] = []
     for rule in rules.rules:
         earlier = by_id.get(rule.id, {})
-        same = [one.version for one in earlier.values() if _same(one, rule)]
+        same = [before.version for before in earlier.values() if _same(before, rule)]
         if "version" in rule.model_fields_set:
             before = earlier.get(rule.version)
             if before is not None and not _same(before, rule):

@@ -16,7 +16,7 @@ class Scorer(Protocol):
 
     @property
     def ref(self) -> ModelRef:
-        """Name and version."""
+        """Name and version of the model."""
 
     @property
     def scale(self) -> ScoreScale:
@@ -33,7 +33,7 @@ class Scorer(Protocol):
         """
 
     def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Give each feature's part in the log odds of fraud (TreeSHAP), without the base value.
+        """Return each feature's part in the log odds of fraud (TreeSHAP), without the base value.
 
         Returns:
             Shape (n, features).
