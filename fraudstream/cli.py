@@ -13,11 +13,11 @@ from fraudstream import (
     challenge,
     dlq,
     dryrun,
+    injections,
     lists,
     models,
+    replay,
     rules,
-    transactions,
-    world,
 )
 from fraudstream.environment import complete_environment
 from fraudstream.index import index
@@ -33,13 +33,13 @@ app.command()(devstack_cli.up)
 app.command()(devstack_cli.down)
 app.command()(devstack_cli.status)
 app.command()(devstack_cli.logs)
-app.command("replay")(transactions.replay)
+app.command("replay")(replay.replay)
 simulated = typer.Typer(invoke_without_command=True)
-simulated.callback()(transactions.simulate)
-simulated.command("check")(world.check)
+simulated.callback()(replay.simulate)
+simulated.command("check")(injections.check)
 app.add_typer(simulated, name="simulate")
-app.add_typer(world.campaign, name="campaign")
-app.add_typer(world.drift, name="drift")
+app.add_typer(injections.campaign, name="campaign")
+app.add_typer(injections.drift, name="drift")
 app.add_typer(dashboards_app, name="dashboards", callback=complete_environment)
 app.add_typer(index, name="index")
 app.add_typer(dlq.app, name="dlq")
