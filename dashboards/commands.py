@@ -10,6 +10,12 @@ import sys
 
 import typer
 
+from dashboards.importer import ImportFailed, import_saved_objects
+from dashboards.saved_objects import ndjson
+from dashboards.settings import Settings
+from fraud.runtime.lifecycle import load_settings
+from fraud.runtime.logs import configure_logs
+
 app = typer.Typer(
     help="The dashboards of OpenSearch Dashboards.",
     no_args_is_help=True,
@@ -24,11 +30,6 @@ def import_() -> None:
 
     What was changed by hand in objects of ours is overwritten; all others stay.
     """
-    from dashboards.importer import ImportFailed, import_saved_objects
-    from dashboards.settings import Settings
-    from fraud.runtime.lifecycle import load_settings
-    from fraud.runtime.logs import configure_logs
-
     settings = load_settings(Settings)
     configure_logs(settings, "dashboards")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -43,6 +44,4 @@ def import_() -> None:
 @app.command()
 def write() -> None:
     """Write the saved objects to standard output, to be imported by hand."""
-    from dashboards.saved_objects import ndjson
-
     sys.stdout.buffer.write(ndjson())

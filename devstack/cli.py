@@ -12,6 +12,7 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from rich.console import Console
 
+from devstack import artifacts, commands, settings
 from devstack.errors import DevstackError
 
 P = ParamSpec("P")
@@ -32,16 +33,13 @@ def console() -> Console:
 
 
 def plainly(command: Callable[P, Any]) -> Callable[P, None]:
-    """Turn a command's result into the exit code, and a `DevstackError` into one line and exit 1.
-
-    So is a missing package: the image `services` has the commands without what they run.
-    """
+    """Turn a command's result into the exit code, and a `DevstackError` into one line and exit 1."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             code = command(*args, **kwargs)
-        except (DevstackError, ModuleNotFoundError) as error:
+        except DevstackError as error:
             Console(stderr=True, soft_wrap=True).print(
                 f"fraudstream: {error}", style="red", markup=False, highlight=False
             )
@@ -60,8 +58,6 @@ def up(
     ] = None,
 ) -> int:
     """Start the stack in the background and wait until it works."""
-    from devstack import commands, settings
-
     return commands.up(settings.load(), only or [], console())
 
 
@@ -69,8 +65,6 @@ def up(
 @plainly
 def down() -> int:
     """Stop the stack; its state stays."""
-    from devstack import commands, settings
-
     return commands.down(settings.load(), console())
 
 
@@ -78,8 +72,6 @@ def down() -> int:
 @plainly
 def status() -> int:
     """Show what runs, since when, and where."""
-    from devstack import commands, settings
-
     return commands.status(settings.load(), console())
 
 
@@ -92,8 +84,6 @@ def logs(
     follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = True,
 ) -> int:
     """Show the end of the logs and what is added."""
-    from devstack import commands, settings
-
     return commands.logs(settings.load(), services or [], follow=follow)
 
 
@@ -101,8 +91,6 @@ def logs(
 @plainly
 def clean() -> int:
     """Stop the stack and remove its state: data, models, logs."""
-    from devstack import commands, settings
-
     return commands.clean(settings.load(), console())
 
 
@@ -110,8 +98,6 @@ def clean() -> int:
 @plainly
 def supervise(services: list[str]) -> int:
     """Run services in the foreground until SIGTERM; `up` starts this in the background."""
-    from devstack import commands, settings
-
     return commands.supervise(settings.load(), services)
 
 
@@ -121,8 +107,6 @@ def run(
     service: Annotated[str, typer.Argument(help="jobmanager, taskmanager or flink_job.")],
 ) -> None:
     """Run one of Flink's processes in the foreground, as its container does."""
-    from devstack import commands, settings
-
     commands.run(settings.load(), service)
 
 
@@ -130,8 +114,6 @@ def run(
 @plainly
 def lock_artifacts() -> None:
     """Resolve the JVM parts anew into artifacts.lock."""
-    from devstack import artifacts, settings
-
     path = Path(artifacts.__file__).with_name(artifacts.LOCK_NAME)
     mirror = settings.load().maven_repository_url
     path.write_text(artifacts.lock(path.read_text("utf-8"), console(), mirror=mirror), "utf-8")
@@ -148,8 +130,6 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch and verify the JVM parts, without starting anything."""
-    from devstack import artifacts, settings
-
     mirror = settings.load().maven_repository_url
     for name in names or artifacts.read_lock():
         for path in artifacts.ensure(name, console(), mirror=mirror):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -279,8 +280,6 @@ def _end_supervisor(
 
 def supervise(settings: DevstackSettings, names: Sequence[str]) -> int:
     """Be the supervisor; give the exit code."""
-    import asyncio
-
     services = stack.build(settings, stack.expand(names))
     try:
         with state.exclusive(settings.state_dir / SUPERVISOR_LOCK):

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from threading import Event
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from afd.declarations import KIND, Declarations, DeclarationWriter
+from afd.exports import ExportError, Plan, plan, read_export, take_over
+from afd.translation import read_outcomes
+from fraud.contracts.errors import InvalidMessage
+from fraud.decision.rule_files import write_rule_file
+from fraud.decision.rule_sets import InvalidRules
+from fraud.kafka.control import ControlPublisher
+from fraud.kafka.sync_producer import CannotPublish
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
 from fraud.runtime.command_line import failing
-
-if TYPE_CHECKING:
-    from afd.exports import Plan
-    from scoring_api.settings import Settings
+from fraud.runtime.lifecycle import load_settings
+from fraud.security.audit import AuditLog, Author, at_the_command_line
+from fraudstream.policy_session import pseudonyms
+from model.datasets import ColumnMapping, DatasetError
+from scoring_api.settings import Settings
 
 
 def import_afd(
@@ -24,15 +38,6 @@ def import_afd(
     rules: Annotated[Path | None, typer.Option(help="Also write the rule set to this file, to be kept in git.")] = None,
 ) -> None:  # fmt: skip
     """Show what an export of Amazon Fraud Detector becomes here, and make it with --apply."""
-    from afd.exports import ExportError, plan, read_export
-    from afd.translation import read_outcomes
-    from fraud.decision.rule_files import write_rule_file
-    from fraud.runtime.lifecycle import load_settings
-    from fraudstream.environment import complete_environment
-    from model.datasets import ColumnMapping, DatasetError
-    from scoring_api.settings import Settings
-
-    complete_environment()
     settings = load_settings(Settings)
     mapping = mapping or settings.afd_mapping
     try:
@@ -67,8 +72,6 @@ def import_afd(
 
 
 def _show(found: Plan) -> None:
-    from rich.console import Console
-    from rich.table import Table
 
     table = Table("what", "there", "here", "but")
     for one in found.findings:
@@ -77,18 +80,6 @@ def _show(found: Plan) -> None:
 
 
 def _make(settings: Settings, found: Plan) -> str | None:
-    from threading import Event
-
-    from afd.declarations import KIND, Declarations, DeclarationWriter
-    from afd.exports import take_over
-    from fraud.contracts.errors import InvalidMessage
-    from fraud.decision.rule_sets import InvalidRules
-    from fraud.kafka.control import ControlPublisher
-    from fraud.kafka.sync_producer import CannotPublish
-    from fraud.policy.editor import PolicyEditor
-    from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
-    from fraud.security.audit import AuditLog, Author, at_the_command_line
-    from fraudstream.policy_session import pseudonyms
 
     who = at_the_command_line()
     declarations = Declarations()

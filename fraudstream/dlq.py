@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import sys
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
+import orjson
 import typer
+from confluent_kafka import KafkaException
+from prometheus_client import Gauge
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.times import utc_text
+from fraud.contracts.topics import Topic
+from fraud.contracts.transaction import decode, event_time_to_ms, parse
+from fraud.kafka.batched_producer import KafkaWriter, WriterError
+from fraud.kafka.dead_letters import UNKNOWN, DeadLetter, ReplayedLetters, read_all
+from fraud.kafka.topic_follower import TopicFeed, TopicReplaced
+from fraud.runtime.clock import system_clock
 from fraud.runtime.command_line import failing, print_json
-
-if TYPE_CHECKING:
-    from fraud.kafka.dead_letters import DeadLetter
-    from fraud.kafka.topic_follower import TopicFeed
-    from fraud.runtime.settings import KafkaSettings
-
-# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
+from fraud.runtime.files import locked
+from fraud.runtime.lifecycle import load_settings, stop_event
+from fraud.runtime.logs import configure_command_logs, redact
+from fraud.runtime.settings import KafkaSettings
+from fraud.security.audit import AuditLog, at_the_command_line
 
 app = typer.Typer(
     help="Dead letters: records that could not be decided, with the reason.", no_args_is_help=True
@@ -53,8 +66,6 @@ class _Filter:
 
 
 def _filter(codes: list[str] | None, since: str, places: list[str] | None = None) -> _Filter:
-    from fraud.contracts.errors import ErrorCode
-    from fraud.kafka.dead_letters import UNKNOWN
 
     known = {*ErrorCode, UNKNOWN}
     for code in codes or ():
@@ -65,9 +76,6 @@ def _filter(codes: list[str] | None, since: str, places: list[str] | None = None
 
 def _since_ms(text: str) -> int:
     """Read a time, or a time ago, as UTC epoch milliseconds; 0 for an empty text."""
-    from fraud.contracts.transaction import event_time_to_ms
-    from fraud.runtime.clock import system_clock
-
     if not text:
         return 0
     number, unit = text[:-1], text[-1:]
@@ -93,17 +101,6 @@ def _place(text: str) -> tuple[int, int]:
 @contextmanager
 def _topic() -> Iterator[tuple[KafkaSettings, TopicFeed]]:
     """Open the topic; what goes wrong is said in one line (exit code 1)."""
-    from confluent_kafka import KafkaException
-    from prometheus_client import Gauge
-
-    from fraud.contracts.topics import Topic
-    from fraud.kafka.topic_follower import TopicFeed, TopicReplaced
-    from fraud.runtime.lifecycle import load_settings
-    from fraud.runtime.logs import configure_command_logs
-    from fraud.runtime.settings import KafkaSettings
-    from fraudstream.environment import complete_environment
-
-    complete_environment()
     configure_command_logs()
     settings = load_settings(KafkaSettings)
     lag = Gauge("fraudstream_dlq_lag", "Records not yet read.", registry=None)
@@ -129,7 +126,6 @@ def _printable(text: str) -> str:
 
 
 def _row(letter: DeadLetter, replayed_at_ms: int | None) -> dict[str, Any]:
-    from fraud.contracts.times import utc_text
 
     place = letter.place
     value = letter.message.value
@@ -152,10 +148,6 @@ def list_letters(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List dead letters, the newest first, and count them by error code."""
-    from collections import deque
-
-    from fraud.kafka.dead_letters import ReplayedLetters, read_all
-
     wanted = _filter(code, since)
     newest: deque[dict[str, Any]] = deque(maxlen=limit)
     counts: Counter[str] = Counter()
@@ -171,9 +163,6 @@ def list_letters(
     if not rows:
         typer.echo("There are none.")
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for title in _EXPORT_KEYS:
@@ -200,10 +189,6 @@ def show(
     ] = False,
 ) -> None:
     """Show one dead letter; values that may be personal are redacted."""
-    import sys
-
-    from fraud.kafka.dead_letters import ReplayedLetters, read_all
-
     wanted = _Filter(frozenset(), 0, frozenset({_place(place)}))
     with _topic() as (settings, feed), ReplayedLetters(settings.state_dir) as replayed:
         letter = next(filter(wanted.takes, read_all(feed)), None)
@@ -221,10 +206,6 @@ def show(
 
 def _redacted(value: bytes | None) -> str:
     """Write a value as JSON without what may be personal."""
-    import orjson
-
-    from fraud.runtime.logs import redact
-
     if value is None:
         return "the value is null"
     try:
@@ -260,13 +241,6 @@ def replay(
     Each is checked first as the job would: what it would refuse again stays where it is. A dead
     letter is sent back once, however often this is run. Null values are never sent back.
     """
-    from contextlib import nullcontext
-
-    from fraud.contracts.topics import Topic
-    from fraud.kafka.batched_producer import KafkaWriter, WriterError
-    from fraud.runtime.files import locked
-    from fraud.security.audit import AuditLog, at_the_command_line
-
     wanted = _filter(code, since, places)
     edits = dict(map(_edit, changes or ()))
     with _topic() as (settings, feed):
@@ -314,7 +288,6 @@ def replay(
 
 
 def _edit(text: str) -> tuple[str, Any]:
-    import orjson
 
     field, equals, value = text.partition("=")
     if not (field and equals):
@@ -339,12 +312,6 @@ def _replay(
     dry_run: bool,
 ) -> Counter[str]:
     """Send back what is wanted; give how many, and why others were not."""
-    from fraud.contracts.errors import InvalidMessage
-    from fraud.contracts.transaction import decode
-    from fraud.kafka.dead_letters import ReplayedLetters, read_all
-    from fraud.runtime.clock import system_clock
-    from fraud.runtime.lifecycle import stop_event
-
     stop = stop_event()
     done: Counter[str] = Counter(sent=0)
     seen: set[str] = set()
@@ -394,10 +361,6 @@ def _edited(key: bytes | None, value: bytes, edits: dict[str, Any]) -> tuple[byt
     Raises:
         InvalidMessage: The value is no JSON object, or has a key twice.
     """
-    import orjson
-
-    from fraud.contracts.transaction import parse
-
     record = parse(value) | edits
     if isinstance(entity := edits.get("entity_id"), str):
         key = entity.encode()

@@ -54,8 +54,7 @@ def try_rules(
     from fraud.backtest.dry_run import dry_run
     from fraud.runtime.lifecycle import load_settings
     from fraud.runtime.settings import KafkaSettings
-    from fraudstream.policy_session import policy_session
-    from fraudstream.rules import read_file
+    from fraudstream.policy_session import policy_session, read_file
 
     with policy_session() as at:
         path = Path(file)

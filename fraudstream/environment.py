@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from devstack.errors import DevstackError
+from devstack.settings import env_file_values, load
+
 
 def complete_environment() -> None:
     """Complete the environment as devstack does for the services it starts.
@@ -12,9 +15,6 @@ def complete_environment() -> None:
     What is set stays. `.env` in the current folder comes next; then what follows from STATE_DIR,
     BIND_HOST and the ports.
     """
-    from devstack.errors import DevstackError
-    from devstack.settings import env_file_values, load
-
     try:
         settings = load()
     except DevstackError as error:

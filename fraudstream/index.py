@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
+from fraud.contracts.errors import Backpressure
+from fraud.contracts.topics import Topic
+from fraud.runtime.clock import system_clock
 from fraud.runtime.command_line import failing
+from fraud.runtime.lifecycle import load_settings
+from fraud.security.pseudonyms import Pseudonyms
+from indexer import migration
+from indexer.bulk import connect, problem_of
+from indexer.migration import MigrationFailed
+from indexer.rebuild import delete_all
+from indexer.rebuild import rebuild as rebuild_all
+from indexer.retention import delete_expired, find_expired
+from indexer.service import sink_of
+from indexer.settings import IndexerSettings
+from indexer.template import VERSION
 
-if TYPE_CHECKING:
-    from opensearchpy import OpenSearch
-    from rich.progress import TaskID
-
-    from fraud.contracts.topics import Topic
-    from indexer.settings import IndexerSettings
-
-# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
-
-index = typer.Typer(help="Look after the index of decisions in OpenSearch.", no_args_is_help=True)
+app = typer.Typer(help="Look after the index of decisions in OpenSearch.", no_args_is_help=True)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
@@ -28,18 +37,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 @contextmanager
 def _opensearch() -> Iterator[tuple[IndexerSettings, OpenSearch]]:
     """Connect; what goes wrong is said in one line (exit code 1)."""
-    import logging
-
-    from opensearchpy.exceptions import TransportError
-
-    from fraud.contracts.errors import Backpressure
-    from fraud.runtime.lifecycle import load_settings
-    from fraudstream.environment import complete_environment
-    from indexer.bulk import connect, problem_of
-    from indexer.migration import MigrationFailed
-    from indexer.settings import IndexerSettings
-
-    complete_environment()
     settings = load_settings(IndexerSettings)
     logging.getLogger("opensearch").setLevel(logging.ERROR)
     client = connect(settings)
@@ -55,7 +52,7 @@ def _opensearch() -> Iterator[tuple[IndexerSettings, OpenSearch]]:
         client.close()
 
 
-@index.command("migrate")
+@app.command("migrate")
 def migrate(
     dry_run: DryRun = False,
     everything: Annotated[
@@ -67,13 +64,6 @@ def migrate(
     Nothing is lost when it is interrupted; run it again. The indexer waits while the index that it
     writes to is copied.
     """
-    from rich.progress import Progress
-
-    from fraud.security.pseudonyms import Pseudonyms
-    from indexer import migration
-    from indexer.service import sink_of
-    from indexer.template import VERSION
-
     with _opensearch() as (settings, client):
         pseudonyms = Pseudonyms.of(settings)
         due = migration.due(client, clear=pseudonyms.clear, everything=everything)
@@ -95,7 +85,7 @@ def migrate(
                 progress.console.print(f"{one.name} is now {copy}", soft_wrap=True)
 
 
-@index.command("retention")
+@app.command("retention")
 def retention(
     dry_run: DryRun = False,
     days: Annotated[
@@ -108,9 +98,6 @@ def retention(
     The running indexer does so every hour, but not when something is over its age by more than a
     week, or the newest documents are older than a week: then the clock may be wrong. This does it.
     """
-    from fraud.runtime.clock import system_clock
-    from indexer.retention import delete_expired, find_expired
-
     with _opensearch() as (settings, client):
         keep_days = settings.indexer_retention_days if days is None else days
         act = find_expired if dry_run else delete_expired
@@ -123,7 +110,7 @@ def retention(
             typer.echo(f"Nothing is older than {keep_days} days.")
 
 
-@index.command("rebuild")
+@app.command("rebuild")
 def rebuild(
     delete: Annotated[
         bool,
@@ -139,13 +126,6 @@ def rebuild(
     The running indexer need not be stopped. Without --delete, documents that are older than the
     topics remember stay as they are.
     """
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
-    from fraud.security.pseudonyms import Pseudonyms
-    from indexer.rebuild import delete_all
-    from indexer.rebuild import rebuild as rebuild_all
-    from indexer.service import sink_of
-
     with _opensearch() as (settings, client):
         if delete:
             if not yes:

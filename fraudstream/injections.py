@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.times import utc_text
+from fraud.kafka.control import ControlPublisher
+from fraud.kafka.range_reader import CannotRead
+from fraud.kafka.sync_producer import CannotPublish
 from fraud.runtime.command_line import failing
-
-if TYPE_CHECKING:
-    from fraud.runtime.settings import KafkaSettings
-
-# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
+from fraud.runtime.lifecycle import load_settings, user_name
+from fraud.runtime.logs import configure_command_logs
+from fraud.runtime.settings import KafkaSettings
+from producer.injection_log import control_document, injections_on
+from producer.injections import CAMPAIGN_MEANINGS, DRIFT_MEANINGS, FOREVER_MS, Injection
 
 campaign = typer.Typer(
     help="Inject campaigns of fraud into the running producer.", no_args_is_help=True
@@ -29,12 +36,7 @@ Name = Annotated[str | None, typer.Option(help="Its own name (default: kind and 
 
 
 def _settings() -> KafkaSettings:
-    from fraud.runtime.lifecycle import load_settings
-    from fraud.runtime.logs import configure_command_logs
-    from fraud.runtime.settings import KafkaSettings
-    from fraudstream.environment import complete_environment
 
-    complete_environment()
     configure_command_logs()
     return load_settings(KafkaSettings)
 
@@ -42,10 +44,6 @@ def _settings() -> KafkaSettings:
 @contextmanager
 def _in_one_line() -> Iterator[None]:
     """Say in one line what is not as needed (exit code 2), or that Kafka does not answer (1)."""
-    from fraud.contracts.errors import InvalidMessage
-    from fraud.kafka.range_reader import CannotRead
-    from fraud.kafka.sync_producer import CannotPublish
-
     try:
         yield
     except ValueError as problem:
@@ -57,10 +55,6 @@ def _in_one_line() -> Iterator[None]:
 
 
 def _start(what: str, kind: str, intensity: float, minutes: float, name: str | None) -> None:
-    from fraud.kafka.control import ControlPublisher
-    from fraud.runtime.lifecycle import user_name
-    from producer.injection_log import control_document, injections_on
-    from producer.injections import Injection
 
     now = datetime.now(UTC)
     name = name or f"{kind}-{now:%Y%m%dT%H%M%S}"
@@ -74,11 +68,6 @@ def _start(what: str, kind: str, intensity: float, minutes: float, name: str | N
 
 
 def _stop(what: str, name: str) -> None:
-    from dataclasses import replace
-
-    from fraud.kafka.control import ControlPublisher
-    from fraud.runtime.lifecycle import user_name
-    from producer.injection_log import control_document, injections_on
 
     now = datetime.now(UTC)
     with _in_one_line():
@@ -92,13 +81,6 @@ def _stop(what: str, name: str) -> None:
 
 
 def _show(what: str, meanings: dict[str, str], note: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from fraud.contracts.times import utc_text
-    from fraud.kafka.range_reader import CannotRead
-    from producer.injection_log import injections_on
-    from producer.injections import FOREVER_MS
 
     console = Console()
     kinds = Table("kind", "meaning")
@@ -143,8 +125,6 @@ def stop_campaign(name: Annotated[str, typer.Argument(help="As `list` shows it."
 @campaign.command("list")
 def list_campaigns() -> None:
     """List the kinds of fraud, and what was injected."""
-    from producer.injections import CAMPAIGN_MEANINGS
-
     _show(
         "campaign", CAMPAIGN_MEANINGS,
         "Intensity 1 adds fraud of 1 % of the transactions while the campaign lasts, 5 of 5 %.",
@@ -168,58 +148,7 @@ def stop_drift(name: Annotated[str, typer.Argument(help="As `list` shows it.")])
 @drift.command("list")
 def list_drifts() -> None:
     """List the kinds of drift, and what was injected."""
-    from producer.injections import DRIFT_MEANINGS
-
     _show(
         "drift", {str(kind): text for kind, text in DRIFT_MEANINGS.items()},
         "That is at intensity 1, once it has grown over its minutes.",
     )  # fmt: skip
-
-
-def check(
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds that the world was not tuned on.")] = 10,
-    customers: Annotated[int, typer.Option(min=500, help="Customers of each world.")] = 5_000,
-    days: Annotated[int, typer.Option(min=14, help="Length of each history.")] = 45,
-    json: Annotated[Path | None, typer.Option(help="File to write the findings to.")] = None,
-) -> None:
-    """Measure whether the simulated world is fit to learn from; exit code 1 when a check fails.
-
-    The figures say something about the simulator, and predict nobody's traffic.
-    """
-    import importlib.util
-    import statistics
-
-    import orjson
-    from rich.console import Console
-    from rich.table import Table
-
-    from producer.world_checks import FIRST_SEED, CheckResult, WorldSize
-    from producer.world_checks import check as check_seeds
-
-    progress = Console(stderr=True)
-    said: Callable[[CheckResult], None] = lambda one: (  # noqa: E731
-        progress.print(
-            f"seed {one.seed}  {one.check}: {one.value:.3f} {one.detail}", highlight=False
-        )
-    )
-    if importlib.util.find_spec("sklearn") is None:
-        raise failing("simulate check needs scikit-learn, which is not installed here")
-    findings = check_seeds(range(FIRST_SEED, FIRST_SEED + seeds), WorldSize(customers, days), said)
-    table = Table("check", "median", "least", "most", "accepted", "passed")
-    for name in dict.fromkeys(one.check for one in findings):
-        rows = [one for one in findings if one.check == name]
-        values = [one.value for one in rows]
-        bounds = {(round(one.low, 3), round(one.high, 3)) for one in rows}
-        accepted = "{:g} to {:g}".format(*bounds.pop()) if len(bounds) == 1 else "by its size"
-        passed = sum(one.passed for one in rows)
-        table.add_row(
-            name, f"{statistics.median(values):.3f}", f"{min(values):.3f}", f"{max(values):.3f}", accepted, f"{passed} of {len(rows)}"
-        )  # fmt: skip
-    Console().print(table)
-    if json is not None:
-        rows_ = [vars(one) | {"passed": bool(one.passed)} for one in findings]
-        json.write_bytes(
-            orjson.dumps(rows_, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
-        )
-    if not all(one.passed for one in findings):
-        raise typer.Exit(1)

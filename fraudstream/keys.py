@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import re
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from fraud.runtime.command_line import failing
+from fraud.runtime.files import FileDamaged
+from fraud.runtime.lifecycle import load_settings
+from fraud.runtime.settings import ServiceSettings
+from fraud.security.api_keys import (
+    MAX_KEYS,
+    NAME_PATTERN,
+    KeyNameTaken,
+    KeyStore,
+    LastAdminKey,
+    NoSuchKey,
+    Role,
+    TooManyKeys,
+)
+from fraud.security.audit import AuditLog, at_the_command_line
+from fraud.security.aws_credentials import (
+    AwsCredentials,
+    NoSuchProfile,
+    ProfileTaken,
+)
 
-if TYPE_CHECKING:
-    from fraud.security.api_keys import KeyStore
-    from fraud.security.audit import AuditLog
-    from fraud.security.aws_credentials import AwsCredentials
-
-keys = typer.Typer(help="Make, list and revoke keys of the REST API.", no_args_is_help=True)
+app = typer.Typer(help="Make, list and revoke keys of the REST API.", no_args_is_help=True)
 
 
 def _stores() -> tuple[KeyStore, AuditLog]:
-    from fraud.runtime.files import FileDamaged
-    from fraud.runtime.lifecycle import load_settings
-    from fraud.runtime.settings import ServiceSettings
-    from fraud.security.api_keys import KeyStore
-    from fraud.security.audit import AuditLog
-    from fraudstream.environment import complete_environment
 
-    complete_environment()
     settings = load_settings(ServiceSettings)
     try:
         return KeyStore(settings.state_dir), AuditLog(settings.state_dir)
@@ -32,17 +42,12 @@ def _stores() -> tuple[KeyStore, AuditLog]:
         raise failing(str(problem)) from None
 
 
-@keys.command("create")
+@app.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="Who will use it.")],
     role: Annotated[str, typer.Option(help="score, analyst or admin.")] = "score",
 ) -> None:
     """Make a key and print it: the only time that it is shown."""
-    import re
-
-    from fraud.security.api_keys import MAX_KEYS, NAME_PATTERN, KeyNameTaken, Role, TooManyKeys
-    from fraud.security.audit import at_the_command_line
-
     if role not in set(Role):
         raise failing(f"--role: expected one of {', '.join(Role)}")
     if not re.fullmatch(NAME_PATTERN, name, re.ASCII):
@@ -61,12 +66,9 @@ def create(
     typer.echo(secret)
 
 
-@keys.command("list")
+@app.command("list")
 def list_keys() -> None:
     """Show the keys there are, never their secrets."""
-    from rich.console import Console
-    from rich.table import Table
-
     store, _ = _stores()
     table = Table("id", "name", "role", "made at", "made by")
     for key in store.all_keys():
@@ -76,12 +78,9 @@ def list_keys() -> None:
     Console().print(table)
 
 
-@keys.command("revoke")
+@app.command("revoke")
 def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
     """Take a key away; running APIs refuse it from the next request on."""
-    from fraud.security.api_keys import LastAdminKey, NoSuchKey
-    from fraud.security.audit import at_the_command_line
-
     store, audit = _stores()
     try:
         key = store.get(key_id)
@@ -98,18 +97,11 @@ def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -
 access_keys = typer.Typer(
     help="Access keys of clients of Amazon Fraud Detector.", no_args_is_help=True
 )
-keys.add_typer(access_keys, name="aws")
+app.add_typer(access_keys, name="aws")
 
 
 def _access_keys() -> tuple[AwsCredentials, AuditLog]:
-    from fraud.runtime.files import FileDamaged
-    from fraud.runtime.lifecycle import load_settings
-    from fraud.runtime.settings import ServiceSettings
-    from fraud.security.audit import AuditLog
-    from fraud.security.aws_credentials import AwsCredentials
-    from fraudstream.environment import complete_environment
 
-    complete_environment()
     settings = load_settings(ServiceSettings)
     try:
         return AwsCredentials(settings.state_dir), AuditLog(settings.state_dir)
@@ -123,10 +115,6 @@ def create_access_key(
     role: Annotated[str, typer.Option(help="score, analyst or admin.")] = "score",
 ) -> None:
     """Make an access key and say in which file its profile is."""
-    from fraud.security.api_keys import Role
-    from fraud.security.audit import at_the_command_line
-    from fraud.security.aws_credentials import ProfileTaken
-
     if role not in set(Role):
         raise failing(f"--role: expected one of {', '.join(Role)}")
     store, audit = _access_keys()
@@ -146,9 +134,6 @@ def create_access_key(
 @access_keys.command("list")
 def list_access_keys() -> None:
     """Show the access keys there are, without their secrets."""
-    from rich.console import Console
-    from rich.table import Table
-
     store, _ = _access_keys()
     table = Table("profile", "access key id", "role")
     for one in store.all():
@@ -159,9 +144,6 @@ def list_access_keys() -> None:
 @access_keys.command("revoke")
 def revoke_access_key(profile: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
     """Take an access key away; running APIs refuse it from the next request on."""
-    from fraud.security.audit import at_the_command_line
-    from fraud.security.aws_credentials import NoSuchProfile
-
     store, audit = _access_keys()
     try:
         with audit.change(at_the_command_line(), "access_key.revoked", f"access_key/{profile}"):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from fraud.contracts.lists import ListType, ListUse
+from fraud.contracts.lists import ListEntry, ListType, ListUse
+from fraud.policy.editor import NoSuch
+from fraud.policy.entry_files import EntryFileError, read_entries, write_entries
 from fraud.runtime.command_line import JsonOption, print_json
+from fraudstream.policy_session import policy_session
 
-lists = typer.Typer(
+app = typer.Typer(
     help="Lists of entities, addresses, networks and the like; changed while everything runs.",
     no_args_is_help=True,
 )
@@ -20,7 +25,7 @@ Name = Annotated[str, typer.Argument(help="Name of the list.")]
 Values = Annotated[list[str], typer.Argument(help="Values, such as 203.0.113.0/24.")]
 
 
-@lists.command("create")
+@app.command("create")
 def create(
     name: Name,
     kind: Annotated[ListType, typer.Option("--type", help="What it is of.")],
@@ -31,20 +36,16 @@ def create(
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
     """Make an empty list."""
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         at.editor.make_list(name, kind, use, description=description)
     typer.echo(f"list {name} made: {kind}, {use}")
 
 
-@lists.command("list")
+@app.command("list")
 def list_lists(
     as_json: JsonOption = False,
 ) -> None:
     """List the lists."""
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         states = sorted(at.policy_state.lists().values(), key=lambda one: one.name)
     rows = [
@@ -61,8 +62,6 @@ def list_lists(
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
-    from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for title in ("name", "type", "use", "entries", "version", "description"):
@@ -74,7 +73,7 @@ def list_lists(
     Console().print(table)
 
 
-@lists.command("add")
+@app.command("add")
 def add(
     name: Name,
     values: Values,
@@ -88,11 +87,6 @@ def add(
     ] = None,
 ) -> None:
     """Put values on a list, or put them anew."""
-    from datetime import UTC
-
-    from fraud.contracts.lists import ListEntry
-    from fraudstream.policy_session import policy_session
-
     ends = expires and (expires if expires.tzinfo else expires.replace(tzinfo=UTC))
     with policy_session() as at:
         entries = [
@@ -103,17 +97,15 @@ def add(
     typer.echo(f"{count:,} put on {name}")
 
 
-@lists.command("remove")
+@app.command("remove")
 def remove(name: Name, values: Values) -> None:
     """Take values off a list."""
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         at.editor.change_list(name, remove=values)
     typer.echo(f"{len(values):,} taken off {name}")
 
 
-@lists.command("import")
+@app.command("import")
 def import_entries(
     name: Name,
     file: Annotated[
@@ -127,9 +119,6 @@ def import_entries(
     ] = False,
 ) -> None:
     """Put the entries of a file on a list: all at once, or none."""
-    from fraud.policy.entry_files import EntryFileError, read_entries
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         try:
             entries = read_entries(file.read_text("utf-8"))
@@ -140,16 +129,12 @@ def import_entries(
     typer.echo(f"{count:,} put on {name}")
 
 
-@lists.command("export")
+@app.command("export")
 def export_entries(
     name: Name,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
     """Write a list's entries as CSV, with who added each and when."""
-    from fraud.policy.editor import NoSuch
-    from fraud.policy.entry_files import write_entries
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         state = at.policy_state.lists().get(name)
         if state is None:
@@ -161,23 +146,19 @@ def export_entries(
         output.write_text(text, "utf-8")
 
 
-@lists.command("use")
+@app.command("use")
 def use_as(
     name: Name, use: Annotated[ListUse, typer.Argument(help="What being on it means.")]
 ) -> None:
     """Describe what being on a list means from now on."""
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         at.editor.change_list(name, use=use)
     typer.echo(f"list {name}: {use}")
 
 
-@lists.command("drop")
+@app.command("drop")
 def drop(name: Name) -> None:
     """Take a list away; refused while rules that decide ask for it."""
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         at.editor.drop_list(name)
     typer.echo(f"list {name} dropped")

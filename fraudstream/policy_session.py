@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.rules import RuleSet
+from fraud.decision.rule_files import RuleFileError, read_rule_file
+from fraud.decision.rule_sets import InvalidRules
+from fraud.kafka.control import ControlPublisher
+from fraud.kafka.sync_producer import CannotPublish
+from fraud.policy.editor import Conflict, NoSuch, PolicyEditor
+from fraud.policy.entry_files import EntryFileError
+from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
+from fraud.policy.state import PolicyState
 from fraud.runtime.command_line import failing
-
-if TYPE_CHECKING:
-    from fraud.policy.editor import PolicyEditor
-    from fraud.policy.state import PolicyState
-    from fraud.security.pseudonyms import Pseudonyms
+from fraud.runtime.lifecycle import load_settings
+from fraud.runtime.logs import configure_command_logs
+from fraud.runtime.settings import KafkaSettings
+from fraud.security.audit import AuditLog, Author, at_the_command_line
+from fraud.security.pseudonyms import PersonalDataSettings, Pseudonyms
 
 
 @dataclass(frozen=True)
@@ -30,35 +41,24 @@ class PolicySession:
 
 def pseudonyms() -> Pseudonyms:
     """Return what hashes personal values of a change."""
-    from fraud.runtime.lifecycle import load_settings
-    from fraud.security.pseudonyms import PersonalDataSettings, Pseudonyms
-
     try:
         return Pseudonyms.of(load_settings(PersonalDataSettings))
     except ValueError as problem:
         raise failing(f"the key of personal data cannot be used: {problem}") from None
 
 
+def read_file(path: Path) -> RuleSet:
+    """Read a rule set, or end with one clear line."""
+    try:
+        return read_rule_file(path.read_text("utf-8"))
+    except (OSError, RuleFileError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise failing(f"{path}: {said}") from None
+
+
 @contextmanager
 def policy_session() -> Iterator[PolicySession]:
     """Open the editor; end with one clear line and exit code 2 when something is not as needed."""
-    import threading
-
-    from fraud.contracts.errors import InvalidMessage
-    from fraud.decision.rule_files import RuleFileError
-    from fraud.decision.rule_sets import InvalidRules
-    from fraud.kafka.control import ControlPublisher
-    from fraud.kafka.sync_producer import CannotPublish
-    from fraud.policy.editor import Conflict, NoSuch, PolicyEditor
-    from fraud.policy.entry_files import EntryFileError
-    from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
-    from fraud.runtime.lifecycle import load_settings
-    from fraud.runtime.logs import configure_command_logs
-    from fraud.runtime.settings import KafkaSettings
-    from fraud.security.audit import AuditLog, Author, at_the_command_line
-    from fraudstream.environment import complete_environment
-
-    complete_environment()
     configure_command_logs()
     settings = load_settings(KafkaSettings)
     try:

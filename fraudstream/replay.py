@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from fraud.contracts.topics import Topic
+from fraud.kafka.batched_producer import KafkaWriter, WriterError
 from fraud.runtime.command_line import failing
-
-# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
+from fraud.runtime.lifecycle import load_settings, stop_event
+from fraud.runtime.settings import KafkaSettings
+from model.datasets import ColumnMapping, Dataset, DatasetError
+from producer.replay import Spool, read_into, send_all
 
 
 class Order(StrEnum):
@@ -52,20 +57,8 @@ def replay(
     Every row is sent, also one that our contract refuses: it comes out as a dead letter, so that
     rows = processed + dead letters.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from fraud.contracts.topics import Topic
-    from fraud.kafka.batched_producer import KafkaWriter, WriterError
-    from fraud.runtime.lifecycle import load_settings, stop_event
-    from fraud.runtime.settings import KafkaSettings
-    from fraudstream.environment import complete_environment
-    from model.datasets import ColumnMapping, Dataset, DatasetError
-    from producer.replay import Spool, read_into, send_all
-
     console = Console(stderr=True, soft_wrap=True)
 
-    complete_environment()
     settings = load_settings(KafkaSettings)
     transactions = topic or settings.topic(Topic.TRANSACTIONS)
     label_topic = settings.topic(Topic.LABELS)
@@ -142,64 +135,3 @@ def replay(
         say(f"refused by Kafka {count:>10,}  {reason}")
     if acknowledged < summary.rows or writer.acknowledged[label_topic] < summary.labels:
         raise typer.Exit(1)
-
-
-def simulate(
-    context: typer.Context,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="File to write, ending in .jsonl or .parquet."),
-    ] = None,
-    days: Annotated[int, typer.Option(min=1, help="Length of the history.")] = 60,
-    customers: Annotated[
-        int, typer.Option(min=1, help="Customers, the first of the population.")
-    ] = 2_000,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the world (default: PRODUCER_SEED).")
-    ] = None,
-    prevalence: Annotated[
-        str,
-        typer.Option(help="Fraudulent share: low, default, high, extreme, or a number below 0.5."),
-    ] = "default",
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            help="Transactions a second, as the producer has them; instead of --customers.",
-        ),
-    ] = None,
-    injections: Annotated[
-        Path | None, typer.Option(help="A producer's injections.jsonl, to tell its run again.")
-    ] = None,
-    until: Annotated[
-        datetime | None, typer.Option(help="End, UTC (default: the last midnight).")
-    ] = None,
-) -> None:
-    """Write simulated history: transactions, their labels as known by its end, and the truth."""
-    from fraud.runtime.lifecycle import load_settings
-    from fraudstream.environment import complete_environment
-    from producer.adaptation import LoggedInjections, read_log
-    from producer.history import write_history_shown
-    from producer.settings import ProducerSettings
-    from producer.simulation import prevalence_of
-
-    if context.invoked_subcommand is not None:
-        return
-    complete_environment()
-    settings = load_settings(ProducerSettings)
-    try:
-        if output is None:
-            raise ValueError("--output: expected a file to write")
-        write_history_shown(
-            days=days,
-            customers=customers if rate is None else None,
-            rate=rate,
-            seed=settings.producer_seed if seed is None else seed,
-            output=output,
-            prevalence=prevalence_of(prevalence),
-            log=LoggedInjections() if injections is None else read_log(injections),
-            until=None if until is None else until.replace(tzinfo=until.tzinfo or UTC),
-            cache=settings.state_dir / "population",
-        )
-    except (ValueError, OSError) as error:
-        raise failing(error) from None

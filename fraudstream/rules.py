@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from fraud.runtime.command_line import JsonOption, failing, print_json
+from fraud.contracts.rules import RuleSet
+from fraud.contracts.times import utc_text
+from fraud.decision.rule_files import write_rule_file
+from fraud.policy.editor import NoSuch
+from fraud.policy.state import PolicyState
+from fraud.runtime.command_line import JsonOption, print_json
+from fraudstream.dryrun import try_rules
+from fraudstream.policy_session import policy_session, read_file
 
-if TYPE_CHECKING:
-    from fraud.contracts.rules import RuleSet
-    from fraud.policy.state import PolicyState
-
-# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
-
-rules = typer.Typer(
+app = typer.Typer(
     help="Rules: read them, try them, switch them while everything runs.", no_args_is_help=True
 )
 
@@ -23,18 +27,7 @@ RuleFile = Annotated[Path, typer.Argument(help="Rule set in TOML; `export` write
 Version = Annotated[str, typer.Argument(help="Version of the rule set, as `list` shows it.")]
 
 
-def read_file(path: Path) -> RuleSet:
-    """Read a rule set, or end with one clear line."""
-    from fraud.decision.rule_files import RuleFileError, read_rule_file
-
-    try:
-        return read_rule_file(path.read_text("utf-8"))
-    except (OSError, RuleFileError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise failing(f"{path}: {said}") from None
-
-
-@rules.command("apply")
+@app.command("apply")
 def apply(
     file: RuleFile,
     draft: Annotated[
@@ -46,8 +39,6 @@ def apply(
     ] = None,
 ) -> None:
     """Check a rule set and let it decide: the running job and API switch at once."""
-    from fraudstream.policy_session import policy_session
-
     wanted = read_file(file)
     with policy_session() as at:
         before = at.policy_state.active_rules
@@ -60,7 +51,7 @@ def apply(
     typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, {state}")
 
 
-@rules.command("activate")
+@app.command("activate")
 def activate(
     version: Version,
     expect: Annotated[
@@ -69,8 +60,6 @@ def activate(
     ] = None,
 ) -> None:
     """Let a version decide that is kept: a draft, or one that decided before."""
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         before = at.policy_state.active_rules
         kept = at.editor.activate(version, expected=expect)
@@ -79,12 +68,9 @@ def activate(
     typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, active")
 
 
-@rules.command("list")
+@app.command("list")
 def list_versions(json: JsonOption = False) -> None:
     """List the versions of the rule set, and who made them."""
-    from fraud.contracts.times import utc_text
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         versions = at.policy_state.rule_versions()
         shadow = at.policy_state.challenger_rules
@@ -104,8 +90,6 @@ def list_versions(json: JsonOption = False) -> None:
     if json:
         print_json(rows)
         return
-    from rich.console import Console
-    from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for title in ("version", "status", "rules", "author", "created", "activated", "description"):
@@ -124,15 +108,12 @@ def list_versions(json: JsonOption = False) -> None:
     Console().print(table)
 
 
-@rules.command("export")
+@app.command("export")
 def export(
     version: Annotated[str | None, typer.Argument(help="Version; without, the active one.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
     """Write a version as a file that `apply` reads."""
-    from fraud.decision.rule_files import write_rule_file
-    from fraudstream.policy_session import policy_session
-
     with policy_session() as at:
         text = write_rule_file(_version(at.policy_state, version))
     if output is None:
@@ -141,14 +122,12 @@ def export(
         output.write_text(text, "utf-8")
 
 
-@rules.command("diff")
+@app.command("diff")
 def diff(
     file: RuleFile,
     against: Annotated[str | None, typer.Option(help="Version; without, the active one.")] = None,
 ) -> None:
     """Show what a file would change; exit code 1 when it would change something."""
-    from fraudstream.policy_session import policy_session
-
     wanted = read_file(file)
     with policy_session() as at:
         checked = at.policy_state.checked(wanted)
@@ -163,7 +142,6 @@ def diff(
 
 
 def _version(policy_state: PolicyState, version: str | None) -> RuleSet:
-    from fraud.policy.editor import NoSuch
 
     if version is None:
         return policy_state.active_rules
@@ -175,11 +153,10 @@ def _version(policy_state: PolicyState, version: str | None) -> RuleSet:
 
 def _differences(before: RuleSet, after: RuleSet) -> list[str]:
     """Say line by line what is another in the second set; versions follow from the rest."""
-    import difflib
-
-    from fraud.decision.rule_files import write_rule_file
-
     if before.version == after.version:
         return []
     old, new = (write_rule_file(one).splitlines() for one in (before, after))
     return list(difflib.unified_diff(old, new, before.version, after.version, lineterm="", n=2))
+
+
+app.command("test")(try_rules)

@@ -5,19 +5,45 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
+from fraud.contracts.decision import ModelRef
+from fraud.kafka.sync_producer import CannotPublish
 from fraud.runtime.command_line import JsonOption, RegistryOption, failing, print_json
+from fraud.runtime.lifecycle import load_settings
 
-# All else is imported where it is used, so that `fraudstream --help` answers at once.
-if TYPE_CHECKING:
-    from model.registry import Registry
-    from model.settings import TrainSettings
+# Read once, when XGBoost loads its threads: waiting by spinning, their default, makes training
+# six times slower beside other work on the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from model.champion import champion_editor, promoting
+from model.datasets import DatasetError
+from model.evaluation import measure
+from model.files import period_to_measure, sources_of, vectors
+from model.first_model import usable_champion
+from model.offline import check_output, decide_rows, write_decisions
+from model.printing import (
+    print_models,
+    print_tables,
+    print_trained,
+    print_warnings,
+    progress_bars,
+    wide_console,
+)
+from model.promotion import check, learnt_until_ms, refusal_of
+from model.registry import ModelError, NoSuchModel, Registry, check_name
+from model.report import check_page, data_warnings, html_page, keep_reports, write_page
+from model.settings import TrainSettings
+from model.training import FIRST_LEGITIMATE, SEARCH, TrainingConfig
+from model.training import train as train_model
 
 DEFAULT_NAME: Final = "fraud"
 
@@ -105,39 +131,16 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on labelled transactions, and measure it on the latest of them."""
-    import os
-    import time
-
-    from rich.console import Console
-
-    from fraud.contracts.decision import ModelRef
-
-    # Read once, when XGBoost loads its threads: waiting by spinning, their default, makes training
-    # six times slower beside other work on the same cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from model.first_model import usable_champion
-    from model.registry import NoSuchModel, check_name
-
     settings, models = _open(registry)
     console = Console(stderr=True, soft_wrap=True)
     with _user_errors():
         if if_missing and (usable := usable_champion(models, console)):
             console.print(f"champion {usable} is there; nothing to train", highlight=False)
             return
-        from model.champion import champion_editor, promoting
-        from model.files import sources_of, vectors
-
         # The first champion needs no telling: without a document services take the registry's.
         editor = champion_editor(settings, offline=offline or not promote)
         # The simulator is above this package: programs that have it hand in how a history is made.
         sources = sources_of(settings, data or [], mapping, encoding, make_history=context.obj)
-        # Training needs half a second of imports that the lines above need not wait for.
-        from model.printing import print_trained, progress_bars
-        from model.promotion import refusal_of
-        from model.report import check_page, keep_reports
-        from model.training import FIRST_LEGITIMATE, SEARCH, TrainingConfig
-        from model.training import train as train_model
-
         check_name(name)
         check_page(report)
         models.make()
@@ -214,20 +217,12 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model on files of labelled transactions. They should be later than what it learnt from."""
-    from rich.console import Console
-
-    from model.report import check_page, html_page, write_page
-
     settings, models = _open(registry)
     console = Console(stderr=True, soft_wrap=True)
     with _user_errors():
         check_page(report)
         ref = models.champion_ref() if model is None else models.find(model)
         scorer = models.load(ref.name, ref.version)
-        from model.evaluation import measure
-        from model.files import period_to_measure
-        from model.printing import print_tables, wide_console
-        from model.promotion import learnt_until_ms
 
         period, read = period_to_measure(settings, data, mapping, encoding, console)
         until_ms = learnt_until_ms(models.manifest(ref.name, ref.version), period)
@@ -260,9 +255,6 @@ def evaluate(
 @app.command("models")
 def list_models(registry: RegistryOption = None, as_json: JsonOption = False) -> None:
     """List the models of the registry, oldest first."""
-    from model.printing import print_models, wide_console
-    from model.registry import NoSuchModel
-
     _, models = _open(registry)
     with _user_errors():
         known = models.models()
@@ -304,17 +296,11 @@ def score(
     The outcome is that of the shipped rules, whatever rules are active. Labels are not needed. A row
     that the stream would refuse has no line in the output; how many there are is said.
     """
-    from rich.console import Console
-
     settings, models = _open(registry)
     console = Console(stderr=True, soft_wrap=True)
     with _user_errors():
         ref = models.champion_ref() if model is None else models.find(model)
         scorer = models.load(ref.name, ref.version)
-        from model.files import sources_of, vectors
-        from model.offline import check_output, decide_rows, write_decisions
-        from model.printing import print_warnings, progress_bars
-        from model.report import data_warnings
 
         check_output(output, [*data, *([mapping] if mapping else [])])
         sources = sources_of(settings, data, mapping, encoding, labels=False)
@@ -356,18 +342,11 @@ def promote(
     offline: OfflineOption = False,
 ) -> None:
     """Let a model decide, unless it is worse than the champion: the running job and API switch at once."""
-    from rich.console import Console
-
-    from model.champion import champion_editor, promoting
-
     settings, models = _open(registry)
     with _user_errors():
         ref = models.find(model)
         editor = champion_editor(settings, offline=offline)
         if not force:
-            from model.files import period_to_measure
-            from model.promotion import check
-
             console = Console(stderr=True, soft_wrap=True)
             period = (
                 period_to_measure(settings, data, mapping, encoding, console)[0] if data else None
@@ -384,8 +363,6 @@ def promote(
 @app.command()
 def rollback(registry: RegistryOption = None, offline: OfflineOption = False) -> None:
     """Let the champion before this one decide again: the running job and API switch at once."""
-    from model.champion import champion_editor, promoting
-
     settings, models = _open(registry)
     with _user_errors():
         editor = champion_editor(settings, offline=offline)
@@ -397,9 +374,6 @@ def rollback(registry: RegistryOption = None, offline: OfflineOption = False) ->
 
 
 def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:
-    from fraud.runtime.lifecycle import load_settings
-    from model.registry import Registry
-    from model.settings import TrainSettings
 
     settings = load_settings(TrainSettings)
     return settings, Registry(folder or settings.model_registry)
@@ -408,10 +382,6 @@ def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:
 @contextmanager
 def _user_errors() -> Iterator[None]:
     """End with one clear line, exit code 2, when files, labels or models are not as needed."""
-    from fraud.kafka.sync_producer import CannotPublish
-    from model.datasets import DatasetError
-    from model.registry import ModelError
-
     try:
         yield
     except (CannotPublish, DatasetError, ModelError) as error:

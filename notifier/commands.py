@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +22,11 @@ from notifier.settings import Settings
 from notifier.wording import Templates, sample_alert
 
 _WIDE = 160
+
+app = typer.Typer(
+    help="Who is told of decisions, what waits, and what was refused for good.",
+    no_args_is_help=True,
+)
 
 
 def load() -> tuple[Settings, Routing, Templates]:
@@ -47,6 +53,7 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_WIDE)
 
 
+@app.command()
 def status() -> None:
     """Show per recipient how many alerts were told, wait, or were refused for good."""
     settings = load_settings(Settings)
@@ -77,8 +84,9 @@ def status() -> None:
     _console().print(table)
 
 
+@app.command()
 def failed() -> None:
-    """List the messages that were refused for good (dead letters), with the events they tell of."""
+    """List the messages that were refused for good, with the events they tell of."""
     settings = load_settings(Settings)
     with _ledger(settings) as ledger:
         letters = ledger.dead_letters()
@@ -95,14 +103,20 @@ def failed() -> None:
     _console().print(table if letters else "no message was refused for good")
 
 
-def retry(number: int | None) -> None:
-    """Make messages that were refused for good due again, one or all."""
+@app.command()
+def retry(
+    number: Annotated[
+        int | None, typer.Argument(help="Of one message, as `failed` lists it; all without.")
+    ] = None,
+) -> None:
+    """Make messages that were refused for good due again, once the cause is gone."""
     settings = load_settings(Settings)
     with _ledger(settings) as ledger:
         count = ledger.retry_failed(now_ms=system_clock(), message=number)
     typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} due again")
 
 
+@app.command()
 def routes() -> None:
     """Check settings, routes and templates, and show who is told what."""
     _, routing, _ = load()
@@ -133,15 +147,11 @@ def routes() -> None:
     console.print(limits)
 
 
-def send_sample(channel: str) -> int:
-    """Send a sample alert to every recipient now, past the ledger, and say what came of it.
-
-    Args:
-        channel: Only this one; empty = all.
-
-    Returns:
-        How many did not take it.
-    """
+@app.command("test")
+def send_sample(
+    channel: Annotated[str, typer.Argument(help="Only this channel; all without.")] = "",
+) -> None:
+    """Send a sample alert to every recipient now, and say what came of it."""
     settings, routing, wording = load()
     now_ms = system_clock()
     wrong = 0
@@ -161,4 +171,5 @@ def send_sample(channel: str) -> int:
                 wrong += 1
                 typer.echo(f"{one.id}: {type(verdict).__name__} ({verdict})", err=True)
         transport.rest()
-    return wrong
+    if wrong:
+        raise typer.Exit(1)

@@ -9,11 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fraud.contracts.control import ControlDocument, decode_control
-from fraud.kafka import control
-from fraud.policy import follower as following
 from fraud.policy.state import PolicyState
 from fraud.security.audit import AuditLog, AuditRecord
 from fraud.security.pseudonyms import KEY_FILE, Pseudonyms, kept_key
+from fraudstream import policy_session
 from fraudstream.cli import app
 
 RULES = """
@@ -57,8 +56,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     topic = Topic()
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(control, "ControlPublisher", lambda _settings: topic)
-    monkeypatch.setattr(following, "PolicyFollower", lambda *_, **__: topic)
+    monkeypatch.setattr(policy_session, "ControlPublisher", lambda _settings: topic)
+    monkeypatch.setattr(policy_session, "PolicyFollower", lambda *_, **__: topic)
 
     def run(*arguments: str, code: int = 0) -> str:
         made = CliRunner().invoke(app, arguments)
