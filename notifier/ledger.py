@@ -283,12 +283,6 @@ class Ledger:
             [(alert, destination, now_ms) for destination in ids],
         )
 
-    def _close(self, alert: int, now_ms: int) -> None:
-        self._db.execute(
-            "UPDATE alerts SET alert = NULL, entity = NULL, closed_ms = ? WHERE number = ?",
-            (now_ms, alert),
-        )
-
     def abandon(self, known: Sequence[str], *, now_ms: int) -> int:
         """Make dead letters of what is open for destinations that are there no more.
 
@@ -309,10 +303,10 @@ class Ledger:
             ).fetchall()
             count = 0
             for (destination,) in gone:
-                count += self._strand(destination, now_ms)
+                count += self._fail_all(destination, now_ms)
         return count
 
-    def _strand(self, destination: str, now_ms: int) -> int:
+    def _fail_all(self, destination: str, now_ms: int) -> int:
         waiting = self._waiting(destination, None)
         for start in range(0, len(waiting), _BATCH):
             content = tuple(waiting[start : start + _BATCH])

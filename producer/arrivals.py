@@ -137,18 +137,14 @@ class ArrivalSchedule:
         parts = [part.between(start_ms, start_ms + HOUR_MS) for part in self._made.values()]
         if len(parts) == 1:
             return parts[0]
-        sent_ms = np.concatenate([part.sent_ms for part in parts])
-        order = np.argsort(sent_ms, kind="stable")
-        labels = SimulatedLabels(
-            *(
-                np.concatenate([getattr(part.labels, name) for part in parts])
-                for name in ("fraud", "time_ms", "source")
-            )
+        joined = Arrivals(
+            np.concatenate([part.events for part in parts]),
+            SimulatedLabels.joined([part.labels for part in parts]),
+            np.concatenate([part.sent_ms for part in parts]),
+            np.concatenate([part.form for part in parts]),
+            np.concatenate([part.repeated for part in parts]),
         )
-        return Arrivals(
-            np.concatenate([part.events for part in parts])[order], labels.part(order), sent_ms[order],
-            np.concatenate([part.form for part in parts])[order], np.concatenate([part.repeated for part in parts])[order],
-        )  # fmt: skip
+        return joined.part(np.argsort(joined.sent_ms, kind="stable"))
 
 
 def written(row: dict[str, Any], form: int) -> bytes:

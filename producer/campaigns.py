@@ -545,6 +545,7 @@ class FraudTraffic:
         done["id"] = event_ids(
             self._draws, Purpose.CAMPAIGN_EVENT_ID, town, begun_d, numbers, (self._salt << 8) + attempts["nth"]
         )  # fmt: skip
+        # 14 bits number a kind's campaigns of a day, 4 more name the kind, 17 count days.
         done["campaign_id"] = (town << 35) | (begun_d << 18) | numbers
         ends: Any = np.cumsum([len(plan) for plan in plans])[:-1] if plans else []
         played |= zip(begun, np.split(done, ends), strict=False)
@@ -592,6 +593,7 @@ class FraudTraffic:
         events["id"] = event_ids(
             self._draws, Purpose.INJECTION_EVENT_ID, number, attempts["which"], 0, attempts["nth"]
         )
+        # Bit 62 tells injected campaigns from those of towns, whose numbers are smaller.
         events["campaign_id"] = (1 << 62) | (number << 20) | attempts["which"]
         on = (events["time_ms"] >= injection.effective_ms) & (
             events["time_ms"] < injection.stopped_ms

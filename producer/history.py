@@ -18,6 +18,7 @@ from fraud.contracts.transaction import EVENT_TIME_END_MS, EVENT_TIME_FIRST_MS
 from model.datasets import MADE_BY, SIMULATOR
 from producer.adaptation import LoggedInjections
 from producer.events import Campaign
+from producer.labels import SimulatedLabels
 from producer.population import Population
 from producer.randomness import Draws
 from producer.records import COLUMNS, campaign_texts, columns, rows, time_texts
@@ -230,9 +231,5 @@ def _gather(slices: Iterable[Slice], at_least: int = 20_000) -> Iterable[Slice]:
 
 
 def _joined(parts: list[Slice]) -> Slice:
-    labels = type(parts[0].labels)(
-        np.concatenate([part.labels.fraud for part in parts]),
-        np.concatenate([part.labels.time_ms for part in parts]),
-        np.concatenate([part.labels.source for part in parts]),
-    )
+    labels = SimulatedLabels.joined([part.labels for part in parts])
     return Slice(np.concatenate([part.events for part in parts]), labels)

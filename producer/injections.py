@@ -20,6 +20,7 @@ from fraud.contracts.times import HOUR_MS, utc_text
 from fraud.contracts.transaction import event_time_to_ms
 from producer.events import CAMPAIGNS, Campaign, Events
 from producer.population import (
+    AGENT_KIND,
     CATEGORY_ONLINE,
     NEW_AGENT_KINDS,
     NEW_CATEGORIES,
@@ -224,8 +225,11 @@ def _new_devices(population: Population, events: Events, strength: Floats, numbe
     own = (events["campaign"] == 0) | (events["campaign"] == Campaign.FRIENDLY_FRAUD)
     turned = own & (events["device"] >= 0) & (u[0] < 0.3 * strength)
     kind = NEW_AGENT_KINDS[(u[1] * len(NEW_AGENT_KINDS)).astype(np.int64)]
+    # An odd mask maps devices one to one, and none to itself.
     events["device"] = np.where(turned, events["device"] ^ (number | 1), events["device"])
-    events["agent"] = np.where(turned, kind * 100_000 + events["agent"] % 100_000, events["agent"])
+    events["agent"] = np.where(
+        turned, kind * AGENT_KIND + events["agent"] % AGENT_KIND, events["agent"]
+    )
 
 
 def _adapting(population: Population, events: Events, strength: Floats, number: int) -> None:

@@ -5,7 +5,7 @@ They are not the truth. Some fraud is never reported, and a few honest payments 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -63,6 +63,15 @@ class SimulatedLabels:
     fraud: NDArray[np.bool_]
     time_ms: Ints
     source: Ints
+
+    @classmethod
+    def joined(cls, parts: Sequence[SimulatedLabels]) -> SimulatedLabels:
+        """Concatenate labels, in their order."""
+        return cls(
+            np.concatenate([part.fraud for part in parts]),
+            np.concatenate([part.time_ms for part in parts]),
+            np.concatenate([part.source for part in parts]),
+        )
 
     def part(self, rows: Any) -> SimulatedLabels:
         """Return some of the rows."""

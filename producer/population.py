@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -204,6 +204,9 @@ AGENT_KINDS: Final[tuple[tuple[str, float], ...]] = (
     ("Mozilla/5.0 (SMART-TV; Linux; Tizen 8.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chrome}.0.0.0 Safari/537.36 Edg/{chrome}.0.0.0", 0.0),
 )  # fmt: skip
 """User agents with their share of devices. The first two are phones."""
+AGENT_KIND: Final = 100_000
+AGENT_VARIANT: Final = 10_000
+"""A user agent's number is decimal: its kind, one digit of variant, four digits of release."""
 NEW_AGENT_KINDS: Final = np.flatnonzero([share == 0 for _, share in AGENT_KINDS])
 """Kinds of user agents that only drift brings."""
 _MODELS: Final = ("Pixel 7", "Pixel 8", "SM-S911B", "SM-A546B", "SM-G991U", "moto g power", "Redmi Note 12", "CPH2449")  # fmt: skip
@@ -296,6 +299,24 @@ def _mailbox(name: str) -> str:
     return "".join(letter for letter in plain.lower() if letter.isalnum())
 
 
+class Habits(NamedTuple):
+    """What customers are like, each of shape (n,).
+
+    Attributes:
+        spending: Spending level, 1 = as most; it hangs on the income.
+        online: Share of the payments made online.
+        loyal: Share of the payments at favourite merchants.
+        at_home: Share of the online payments made from home.
+        abroad: Share of the online payments at merchants abroad.
+    """
+
+    spending: Floats
+    online: Floats
+    loyal: Floats
+    at_home: Floats
+    abroad: Floats
+
+
 @dataclass(frozen=True)
 class Population:
     """All customers and merchants of a seed.
@@ -373,13 +394,8 @@ class Population:
         u = self.draws.uniforms(Purpose.HOME, house, self.residence(customer, hour))
         return (u[1] - 0.5) * 0.3, (u[2] - 0.5) * 0.3
 
-    def habits(self, customer: Ints) -> Floats:
-        """Draw what each customer is like, shape (5, n).
-
-        Rows: spending level (1 = as most), which hangs on the income; share of payments online,
-        share of payments at favourite merchants, share of online payments made from home, share
-        of online payments at merchants abroad.
-        """
+    def habits(self, customer: Ints) -> Habits:
+        """Draw what each customer is like."""
         u = self.draws.uniforms(Purpose.HABITS, customer)
         w = self.draws.uniforms(Purpose.HABITS, customer, block=1)
         segment = self.segment(customer)
@@ -387,9 +403,8 @@ class Population:
         online = np.minimum((0.15 + 0.7 * u[1] ** 1.5) * _SEGMENT_ONLINE[segment], 0.95)
         # Few buy abroad all the time: they came from there, or collect something.
         abroad = np.where(w[2] < 0.1, 0.4, 0.04)
-        return np.stack(
-            [(income / _USUAL_INCOME) ** 0.75, online, 0.6 + 0.35 * u[2], 0.3 + 0.6 * u[3], abroad]
-        )
+        spending = (income / _USUAL_INCOME) ** 0.75
+        return Habits(spending, online, 0.6 + 0.35 * u[2], 0.3 + 0.6 * u[3], abroad)
 
     def other_country(self, customer: Ints) -> Ints:
         """Return the country abroad from which each customer buys most, an index into `COUNTRIES`."""
@@ -455,8 +470,8 @@ class Population:
     def work_ip(self, customer: Ints) -> Ints:
         """Return the address of each customer's employer, shared by about twenty of the town."""
         u = self.draws.uniforms(Purpose.NETWORK, customer, index=2)
-        policy_session = (u[0] * (TOWN_SIZE // 20)).astype(np.int64)
-        return self.public_ip(Purpose.NETWORK, customer // TOWN_SIZE, policy_session, 3)
+        employer = (u[0] * (TOWN_SIZE // 20)).astype(np.int64)
+        return self.public_ip(Purpose.NETWORK, customer // TOWN_SIZE, employer, 3)
 
     def carrier_ip(self, town: Ints, u: Floats) -> Ints:
         """Return one of the addresses behind which a town's phones hide."""
@@ -466,6 +481,7 @@ class Population:
         """Draw an IPv4 address, as an integer, that is neither private nor reserved."""
         words = self.draws.words(purpose, who, when, index, block=9)
         first = _PUBLIC_FIRST[(words[0] % np.uint64(len(_PUBLIC_FIRST))).astype(np.int64)]
+        # The first of the four bytes decides what an address is for; the other three are free.
         rest = (words[1] & np.uint64(0xFFFFFF)).astype(np.int64)
         return np.asarray((first << 24) | rest)
 
@@ -489,6 +505,7 @@ class Population:
     def device_of(self, who: Any, generation: Any, slot: Any, hour: Any) -> tuple[Ints, Ints]:
         """Return a device by its owner, generation and slot: its number, and its user agent's."""
         words = self.draws.words(Purpose.DEVICE, who, generation, slot, block=1)
+        # 63 bits: a device's number is never negative, as -1 stands for no device.
         number = ((words[0] << np.uint64(31)) ^ words[1]).astype(np.int64)
         u = (words[2].astype(np.float64) + 0.5) * 2.0**-32
         kind = pick(_AGENT_CUMULATIVE, u)
@@ -499,7 +516,7 @@ class Population:
         # Software is updated every four weeks, each device on a day of its own.
         phase = (words[3] >> np.uint64(8)).astype(np.int64) % 28
         release = (np.asarray(hour, np.int64) // 24 + phase) // 28
-        return number, kind * 100_000 + variant * 10_000 + release % 10_000
+        return number, kind * AGENT_KIND + variant * AGENT_VARIANT + release % AGENT_VARIANT
 
     # Merchants
 
@@ -556,6 +573,7 @@ class Population:
         # A household's name is common.
         family = draws.words(Purpose.IDENTITY, self.household(customer), block=3).astype(np.int64)
         lasts = _take(pools.last_names, family[0])
+        # A contact's number has 64 bits, a coordinate of a draw 32.
         other = draws.words(Purpose.CONTACT, contact & 0xFFFFFFFF, contact >> 32).astype(np.int64)
         own = contact == 0
         free = (more[1] % 10 < 7, other[1] % 10 < 6)
@@ -638,8 +656,8 @@ class Population:
 
 def agent_text(agent: int) -> str:
     """Write a user agent by its number."""
-    kind, rest = divmod(agent, 100_000)
-    variant, release = divmod(rest, 10_000)
+    kind, rest = divmod(agent, AGENT_KIND)
+    variant, release = divmod(rest, AGENT_VARIANT)
     # Chrome 120 came out in the four weeks numbered 703 since 1970.
     chrome = max(release - 703 + 120, 60)
     major = max(17 + (release - 703) // 13, 12)

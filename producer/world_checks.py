@@ -18,7 +18,13 @@ from fraud.contracts.transaction import from_mapping
 from fraud.features.packing import pack
 from producer.events import CAMPAIGNS, Campaign, Channel, Events
 from producer.injections import Drift, Injection
-from producer.population import CURRENCY_LEVEL, TOWN_MERCHANTS, Population
+from producer.population import (
+    AGENT_KIND,
+    AGENT_VARIANT,
+    CURRENCY_LEVEL,
+    TOWN_MERCHANTS,
+    Population,
+)
 from producer.randomness import Floats, Purpose
 from producer.records import columns, rows
 from producer.simulation import Process, SimulationPlan, World, simulate
@@ -160,7 +166,7 @@ def _traits(population: Population, events: Events) -> NDArray[np.float64]:
     return np.column_stack(
         [
             np.log1p(usd), events["currency"], events["category"], events["channel"], hour % 24, merchant,
-            population.merchant_country(events["merchant"]), events["card"], place, events["place"] >= 0, events["agent"] // 100_000, events["agent"] // 10_000 % 10,
+            population.merchant_country(events["merchant"]), events["card"], place, events["place"] >= 0, events["agent"] // AGENT_KIND, events["agent"] // AGENT_VARIANT % 10,
             events["ip"] >> 24, events["contact"] != 0,
         ]
     ).astype(np.float64)  # fmt: skip
