@@ -11,6 +11,7 @@ from afd.errors import ResourceNotFoundException, ValidationException
 from afd.events import EventReader, Variable
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.policy.history import PolicyHistory
 from fraud.policy.state import PolicyState, RuleVersion
 from model.datasets import ColumnMapping
 
@@ -46,6 +47,7 @@ class Catalogue:
     Args:
         declarations: What clients declared.
         policy_state: Gives what decides, and what did.
+        history: Who changed what of it, when.
         mapping: The mapping file, if there is one.
         chosen: What outcomes mean, set by hand.
     """
@@ -54,11 +56,13 @@ class Catalogue:
         self,
         declarations: Declarations,
         policy_state: Callable[[], PolicyState],
+        history: PolicyHistory,
         mapping: ColumnMapping | None,
         chosen: Mapping[str, Outcome],
     ) -> None:
         self.declarations = declarations
         self.policy_state = policy_state
+        self.history = history
         self.mapping = mapping
         self.chosen = chosen
         self._read_with: Mapping[str, Value] | None = None

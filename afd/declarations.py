@@ -18,6 +18,7 @@ import orjson
 from fraud.contracts.control import MAX_DOCUMENT_BYTES, ControlDocument
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.times import utc_text
+from fraud.policy.follower import Listener
 from fraud.runtime.clock import Clock, system_clock, to_datetime
 
 KIND: Final = "afd"
@@ -49,8 +50,10 @@ class Thing(StrEnum):
     """Under detector/number."""
 
 
-class Declarations:
+class Declarations(Listener):
     """All of it, folded from the control topic. One thread takes while others look."""
+
+    kinds = (KIND,)
 
     def __init__(self) -> None:
         self._things: dict[Thing, dict[str, Value]] = {thing: {} for thing in Thing}
@@ -59,7 +62,7 @@ class Declarations:
         """Forget everything: the topic was made anew."""
         self._things = {thing: {} for thing in Thing}
 
-    def take(self, document: ControlDocument) -> None:
+    def apply(self, document: ControlDocument) -> None:
         """Take the next document.
 
         Raises:

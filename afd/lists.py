@@ -13,6 +13,7 @@ from afd.operations import Answer, Request
 from afd.paging import page, shown
 from afd.translation import list_type_of
 from afd.variables import VARIABLE_TYPE
+from fraud.contracts.control import LIST
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse
 from fraud.contracts.times import utc_text
 from fraud.policy.editor import PolicyEditor
@@ -87,7 +88,7 @@ class Lists:
         known = {}
         for name, state in self._catalogue.policy_state().lists().items():
             declared = self._declarations.get(Thing.LIST, name) or {}
-            changes = list(self._catalogue.policy_state().changes("list", name))
+            changes = list(self._catalogue.history.changes(LIST, name))
             known[name] = {
                 "name": name,
                 "createdTime": declared.get(CREATED) or utc_text(changes[-1].time_ms),

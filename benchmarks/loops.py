@@ -24,9 +24,10 @@ from fraud.decision.engine import TransactionBatch
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories
 from fraud.features.packing import Packed, pack
+from fraud.policy.follower import follow_policy
 from fraud.runtime.lifecycle import load_settings, stop_event
 from fraud.runtime.settings import KafkaSettings, ModelSettings
-from model.live import LiveEngine
+from model.live import EngineInUse
 from model.registry import Registry
 
 READY: Final = "ready"
@@ -53,13 +54,13 @@ class Plain:
 
     Args:
         settings: Names of the topics.
-        live: The engine, following the control topic as in the job.
+        engine: Follows the control topic as in the job.
     """
 
-    def __init__(self, settings: LoopSettings, live: LiveEngine) -> None:
+    def __init__(self, settings: LoopSettings, engine: EngineInUse) -> None:
         self._output = settings.topic(Topic.PROCESSED)
         self._dead_letters = settings.topic(Topic.DEAD_LETTERS)
-        self._live = live
+        self._engine = engine
         self._histories = {key.name: Histories(key) for key in KEYS}
 
     def __call__(self, messages: Sequence[Message]) -> Iterator[Output]:
@@ -88,7 +89,7 @@ class Plain:
             for message in valid
         ]
         fields = FieldsOfTransactions(transactions)
-        every = self._live.current().decide(
+        every = self._engine.current.decide(
             TransactionBatch(packed, fields, rings, duplicates, sources)
         )
         for message, transaction, decided in zip(valid, transactions, every, strict=True):
@@ -190,13 +191,12 @@ def main() -> None:
     stop = stop_event()
     with ExitStack() as stack:
         if sys.argv[1] == "plain":
-            live = stack.enter_context(
-                LiveEngine(
-                    Registry(settings.model_registry), settings, service="benchmark", stop=stop
-                )
+            engine = EngineInUse(Registry(settings.model_registry), service="benchmark")
+            follower = stack.enter_context(
+                follow_policy(settings, service="benchmark", stop=stop, listeners=[engine])
             )
-            live.wait_ready()
-            run(settings, Plain(settings, live), stop)
+            follower.wait_ready(60)
+            run(settings, Plain(settings, engine), stop)
         else:
             run(settings, echo(settings), stop)
 

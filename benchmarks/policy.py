@@ -11,7 +11,7 @@ from typing import Final
 from fraud.contracts.rules import RuleSet
 from fraud.kafka.control import ControlPublisher
 from fraud.policy.editor import PolicyEditor
-from fraud.policy.follower import PolicyFollower, SeenPublisher
+from fraud.policy.follower import PolicyFollower, SeenPublisher, follow_policy
 from fraud.runtime.settings import KafkaSettings
 from fraud.security.audit import Actor, Author, RecordedChange
 from fraud.security.pseudonyms import Pseudonyms
@@ -23,7 +23,7 @@ SETTLED_S: Final = 3.0
 @contextmanager
 def editor_of(settings: KafkaSettings) -> Iterator[tuple[PolicyEditor, PolicyFollower]]:
     """Yield the editor of the policy and its follower."""
-    with PolicyFollower(settings, service="benchmark", stop=threading.Event()) as policy_state:
+    with follow_policy(settings, service="benchmark", stop=threading.Event()) as policy_state:
         policy_state.wait_ready()
         yield (
             PolicyEditor(

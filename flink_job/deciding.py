@@ -7,9 +7,10 @@ Flink would restart and read the row again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,14 @@ from fraud.decision.columns import FieldsOfRecords
 from fraud.decision.engine import TransactionBatch
 from fraud.features.catalogue import KEYS
 from fraud.features.packing import OWN_DTYPE, Packed
+from fraud.policy.follower import PolicyFollower, follow_policy
 from fraud.runtime.logs import configure_worker_logs
 from fraud.runtime.settings import KafkaSettings
-from model.live import LiveEngine
+from model.live import EngineInUse
 from model.registry import Registry
+
+READY_S: Final = 60.0
+"""How long a worker that starts waits for the control topic before it gives up."""
 
 log = structlog.get_logger()
 
@@ -40,26 +45,31 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
     def __init__(self, registry: Path, control: KafkaSettings | None = None) -> None:
         self._registry = registry
         self._control = control
-        self._live: LiveEngine | None = None
+        self._engine: EngineInUse | None = None
+        self._follower: PolicyFollower | None = None
+        self._stack = ExitStack()
 
     def open(self, function_context: FunctionContext) -> None:
         """Load the champion and follow the control topic.
 
         Raises:
             ModelError: The champion is missing or cannot be used.
-            ControlUnread: The control topic could not be read.
+            PolicyUnread: The control topic could not be read.
         """
         configure_worker_logs("flink_job")
         self._stop = Event()
-        self._live = LiveEngine(
-            Registry(self._registry), self._control, service="flink_job", stop=self._stop
-        )
-        self._live.__enter__()
-        try:
-            self._live.wait_ready()
-        except BaseException:
-            self._live.__exit__()
-            raise
+        engine = EngineInUse(Registry(self._registry), service="flink_job")
+        if self._control is not None:
+            with ExitStack() as stack:
+                follower = stack.enter_context(
+                    follow_policy(
+                        self._control, service="flink_job", stop=self._stop, listeners=[engine]
+                    )
+                )
+                follower.wait_ready(READY_S)
+                self._stack = stack.pop_all()
+            self._follower = follower
+        self._engine = engine
         metrics = function_context.get_metric_group()
         self._failures = metrics.counter("scoring_failed")
         self._shadow_failures = metrics.counter("shadow_failed")
@@ -68,9 +78,8 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
 
     def close(self) -> None:
         """Stop following the control topic."""
-        if self._live is not None:
-            self._live.__exit__()
-            self._live = None
+        self._stack.close()
+        self._engine = None
 
     def eval(
         self,
@@ -96,15 +105,15 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
         Returns:
             The output's values, null where the record is invalid.
         """
-        if self._live is None:
+        if self._engine is None:
             raise RuntimeError("open was not called")
         if self._stop.is_set():
             # Nothing is lost: Flink starts the job again from its checkpoint, following anew.
             raise RuntimeError("following the control topic ended; the log says why")
         # Taken once: the whole batch is decided by one model and policy.
-        engine = self._live.current()
+        engine = self._engine.current
         # Flink counts in this thread only; by 0, too, as in ReadTransactions.
-        refused = self._live.refused
+        refused = self._follower.refused if self._follower else 0
         self._refusals.inc(refused - self._refusals_told)
         self._refusals_told = refused
         mine = own.to_numpy()

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from afd.declarations import KIND, Declarations, DeclarationWriter
+from afd.declarations import Declarations, DeclarationWriter
 from afd.exports import ExportError, Plan, plan, read_export, take_over
 from afd.translation import read_outcomes
 from fraud.contracts.errors import InvalidMessage
@@ -19,7 +19,7 @@ from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.sync_producer import CannotPublish
 from fraud.policy.editor import PolicyEditor
-from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
+from fraud.policy.follower import PolicyUnread, SeenPublisher, follow_policy
 from fraud.runtime.command_line import failing
 from fraud.runtime.lifecycle import load_settings
 from fraud.security.audit import AuditLog, Author, at_the_command_line
@@ -86,8 +86,8 @@ def _make(settings: Settings, found: Plan) -> str | None:
     publisher = ControlPublisher(settings)
     try:
         publisher.check()
-        with PolicyFollower(
-            settings, service="fraudstream", stop=Event(), beside={KIND: declarations}
+        with follow_policy(
+            settings, service="fraudstream", stop=Event(), listeners=[declarations]
         ) as live:
             live.wait_ready()
             documents = SeenPublisher(publisher, live)

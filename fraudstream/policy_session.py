@@ -16,7 +16,7 @@ from fraud.kafka.control import ControlPublisher
 from fraud.kafka.sync_producer import CannotPublish
 from fraud.policy.editor import Conflict, NoSuch, PolicyEditor
 from fraud.policy.entry_files import EntryFileError
-from fraud.policy.follower import PolicyFollower, PolicyUnread, SeenPublisher
+from fraud.policy.follower import PolicyUnread, SeenPublisher, follow_policy
 from fraud.policy.state import PolicyState
 from fraud.runtime.command_line import failing
 from fraud.runtime.lifecycle import load_settings
@@ -64,7 +64,7 @@ def policy_session() -> Iterator[PolicySession]:
     try:
         publisher = ControlPublisher(settings)
         publisher.check()
-        with PolicyFollower(settings, service="fraudstream", stop=threading.Event()) as live:
+        with follow_policy(settings, service="fraudstream", stop=threading.Event()) as live:
             policy_state = live.wait_ready()
             editor = PolicyEditor(
                 SeenPublisher(publisher, live),

@@ -58,7 +58,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             stream = follow_stream(settings, registry, stop, stack)
         except ModelError as problem:
             raise CannotStart(str(problem)) from None
-        backends = open_backends(settings, stop, stack)
+        backends = open_backends(settings, stream.policy, stack)
         app = compose_app(settings, registry, secrets, stream, backends, stack)
         server = uvicorn.Server(
             uvicorn.Config(
@@ -84,7 +84,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         stack.enter_context(Background("follower", follow, stop))
         # What lives from now on to the end is no garbage: collections need not look at it.
         gc.freeze()
-        model = stream.engine.current().scorer.ref
+        model = stream.engine.current.scorer.ref
         _log.info(
             "scoring_api.started",
             address=f"{settings.bind_host}:{listener.getsockname()[1]}",

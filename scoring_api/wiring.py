@@ -13,7 +13,7 @@ from opensearchpy import OpenSearch
 from afd.administration import Administration
 from afd.catalogue import Catalogue
 from afd.decision_search import DecisionSearch
-from afd.declarations import KIND, Declarations, DeclarationWriter
+from afd.declarations import Declarations, DeclarationWriter
 from afd.event_operations import EventOperations
 from afd.models import ModelNumbers, ModelOperations
 from afd.prediction_lookup import PredictionLookup
@@ -25,7 +25,8 @@ from fraud.kafka.async_producer import AsyncProducer
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.topic_follower import TopicFeed
 from fraud.policy.editor import PolicyEditor
-from fraud.policy.follower import PolicyFollower, SeenPublisher
+from fraud.policy.follower import PolicyFollower, SeenPublisher, follow_policy
+from fraud.policy.history import PolicyHistory
 from fraud.runtime.clock import system_clock
 from fraud.runtime.files import FileDamaged
 from fraud.runtime.lifecycle import CannotStart
@@ -38,7 +39,7 @@ from fraud.security.principals import RateLimit
 from fraud.security.pseudonyms import Pseudonyms, kept_key
 from fraud.security.sealing import Seal
 from model.datasets import ColumnMapping, DatasetError
-from model.live import LiveEngine
+from model.live import EngineInUse
 from model.registry import Registry
 from scoring_api.access import Access
 from scoring_api.app import create_app
@@ -89,12 +90,18 @@ class Stream:
     """The state that follows the stream, and the scoring by it.
 
     Attributes:
-        engine: Decides; follows the control topic.
-        follower: Reads decisions into the history.
-        scoring: Scores requests by both.
+        policy: Follows the control topic; the next three listen to it.
+        engine: Decides.
+        history: Keeps who changed what.
+        declarations: What clients of Amazon Fraud Detector's protocol declared.
+        follower: Reads decisions into the history of transactions.
+        scoring: Scores requests by the engine and that history.
     """
 
-    engine: LiveEngine
+    policy: PolicyFollower
+    engine: EngineInUse
+    history: PolicyHistory
+    declarations: Declarations
     follower: Follower
     scoring: Scoring
 
@@ -107,16 +114,12 @@ class Backends:
         records: Writes events and labels to Kafka.
         search: OpenSearch.
         audit: Records who changed what.
-        declarations: What clients of Amazon Fraud Detector's protocol declared.
-        policy: Follows the control topic.
         documents: Writes control documents; returns once policy state and declarations have them.
     """
 
     records: AsyncProducer
     search: OpenSearch
     audit: AuditLog
-    declarations: Declarations
-    policy: PolicyFollower
     documents: SeenPublisher
 
 
@@ -163,31 +166,36 @@ def follow_stream(
     Raises:
         ModelError: There is no champion, or it cannot be used.
     """
-    engine = stack.enter_context(LiveEngine(registry, settings, service=SERVICE, stop=stop))
+    engine, changes, declarations = (
+        EngineInUse(registry, service=SERVICE),
+        PolicyHistory(),
+        Declarations(),
+    )
+    policy = stack.enter_context(
+        follow_policy(
+            settings, service=SERVICE, stop=stop, listeners=[engine, changes, declarations]
+        )
+    )
     history = RecentHistory(settings.api_history_keys)
     feed = stack.enter_context(
         TopicFeed(settings, Topic.PROCESSED, service=SERVICE, lag=CONSUMER_LAG.labels(SERVICE))
     )
     snapshot = SnapshotFile(settings.state_dir / SERVICE / "history.snapshot")
     follower = Follower(feed, history, snapshot, snapshot_s=settings.api_snapshot_s)
-    scoring = Scoring(engine.current, history, lambda: engine.waits_for() or follower.waits_for())
-    return Stream(engine, follower, scoring)
+    scoring = Scoring(
+        lambda: engine.current, history, lambda: policy.waits_for() or follower.waits_for()
+    )
+    return Stream(policy, engine, changes, declarations, follower, scoring)
 
 
-def open_backends(settings: Settings, stop: threading.Event, stack: ExitStack) -> Backends:
+def open_backends(settings: Settings, policy: PolicyFollower, stack: ExitStack) -> Backends:
     """Connect to Kafka and OpenSearch; the stack closes the connections."""
-    declarations = Declarations()
     records = stack.enter_context(AsyncProducer(settings))
     search = stack.enter_context(closing(connect(settings, timeout_s=REQUEST_S)))
-    policy = stack.enter_context(
-        PolicyFollower(settings, service=SERVICE, stop=stop, beside={KIND: declarations})
-    )
     return Backends(
         records,
         search,
         AuditLog(settings.state_dir),
-        declarations,
-        policy,
         SeenPublisher(ControlPublisher(settings), policy),
     )
 
@@ -236,7 +244,7 @@ def _policy_routes(
     registry: Registry, secrets: Secrets, stream: Stream, backends: Backends, stack: ExitStack
 ) -> list[APIRouter]:
     """Make the routes of rules, lists and models."""
-    policy_state = backends.policy.current
+    policy_state = stream.policy.current
 
     def editor_of(author: Author) -> PolicyEditor:
         return PolicyEditor(
@@ -246,7 +254,7 @@ def _policy_routes(
     return [
         rule_routes(editor_of, policy_state, stack.enter_context(DryRuns())),
         list_routes(editor_of, policy_state),
-        model_routes(registry, stream.engine.current, editor_of),
+        model_routes(registry, lambda: stream.engine.current, editor_of),
     ]
 
 
@@ -264,7 +272,7 @@ def _protocol_route(
     Raises:
         CannotStart: A setting of the protocol cannot be used.
     """
-    catalogue = _catalogue(settings, backends)
+    catalogue = _catalogue(settings, stream)
     names = Names(settings.afd_model_id, ModelNumbers(registry).number, catalogue.outcomes)
     events = EventOperations(
         stream.scoring,
@@ -275,10 +283,10 @@ def _protocol_route(
         publishes_events=settings.afd_publish_events,
     )
     predictions = PredictionLookup(DecisionSearch(backends.search, settings), catalogue, names)
-    models = ModelOperations(registry, names, catalogue, lambda: stream.engine.current().scorer.ref)
+    models = ModelOperations(registry, names, catalogue, lambda: stream.engine.current.scorer.ref)
     administration = Administration(
         catalogue,
-        DeclarationWriter(backends.declarations, backends.documents),
+        DeclarationWriter(stream.declarations, backends.documents),
         backends.documents,
         backends.audit,
         secrets.pseudonyms,
@@ -292,7 +300,7 @@ def _protocol_route(
     return afd_routes(CallDispatcher(operations, secrets.access_keys, limit))
 
 
-def _catalogue(settings: Settings, backends: Backends) -> Catalogue:
+def _catalogue(settings: Settings, stream: Stream) -> Catalogue:
     """Make the protocol's catalogue by the settings of its variables, labels and outcomes."""
     try:
         mapping = ColumnMapping.read(settings.afd_mapping) if settings.afd_mapping else None
@@ -302,4 +310,4 @@ def _catalogue(settings: Settings, backends: Backends) -> Catalogue:
         outcomes = read_outcomes(settings.afd_outcomes)
     except ValueError as problem:
         raise CannotStart(f"AFD_OUTCOMES: {problem}") from None
-    return Catalogue(backends.declarations, backends.policy.current, mapping, outcomes)
+    return Catalogue(stream.declarations, stream.policy.current, stream.history, mapping, outcomes)

@@ -83,6 +83,11 @@ class ControlDocument(_Body):
     change: str | None = None
 
     @property
+    def time_ms(self) -> int:
+        """When, UTC epoch milliseconds."""
+        return int(self.time.timestamp() * 1000)
+
+    @property
     def key(self) -> bytes:
         """The record's key: kind/name/version, and @change where there is one.
 

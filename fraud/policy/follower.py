@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final, Protocol, Self
+from typing import Final
 
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.topics import Topic
-from fraud.kafka.control import ControlFollower, ControlPublisher
-from fraud.kafka.topic_follower import TopicFeed
+from fraud.kafka.control import ControlFollower, ControlPublisher, Name, Void
+from fraud.kafka.topic_follower import Feed, TopicFeed
 from fraud.policy.state import KINDS, PolicyState
 from fraud.runtime.background import Background
 from fraud.runtime.metrics import CONTROL_LAG
@@ -26,98 +26,105 @@ class PolicyUnread(Exception):
     """The control topic could not be read to its end; the text says what it waits for."""
 
 
-class Keeper(Protocol):
-    """Keeps what documents of a kind say, as the policy state does for its own."""
+class Listener:
+    """What else a process keeps of the control topic. Called in the follower's thread."""
 
-    def take(self, document: ControlDocument) -> None:
-        """Take the next document; raises `InvalidMessage` for a broken one."""
-        ...
+    kinds: Collection[str] = ()
+    """Kinds of documents that `apply` is called with."""
+
+    takes: Mapping[Name, Callable[[ControlDocument], None]] = MappingProxyType({})
+    """By kind and name, what takes the newest document up; see `ControlFollower`."""
+
+    def apply(self, document: ControlDocument) -> None:
+        """Take the next document into account, after the policy state did.
+
+        Raises:
+            InvalidMessage: It is broken; then nothing changes.
+        """
+
+    def settle(self, policy_state: PolicyState) -> None:
+        """Put in force what was taken up, all at once."""
 
     def clear(self) -> None:
-        """Forget everything: the topic was made anew."""
-        ...
+        """Forget what was applied: the topic was made anew."""
 
 
 class PolicyFollower:
-    """A policy state that follows `fraud_control` in a thread of its own, as a context manager.
+    """Follows the control topic, once in a process: the policy state first, then who listens.
 
     Args:
-        settings: How to reach Kafka.
+        feed: The topic, read from its start.
         service: Label of the metrics.
-        stop: Set when following ends, by leaving or because it failed.
-        beside: By further kinds, who keeps their documents; told of each, and when all is void.
+        stop: Set when following ends.
+        listeners: What else follows the topic.
     """
 
     def __init__(
         self,
-        settings: KafkaSettings,
+        feed: Feed,
         *,
         service: str,
         stop: threading.Event,
-        beside: Mapping[str, Keeper] = MappingProxyType({}),
+        listeners: Sequence[Listener] = (),
     ) -> None:
-        self._settings = settings
-        self._service = service
         self._stop = stop
-        self._stack = ExitStack()
+        self._listeners = listeners
         self._policy_state = PolicyState()
         self._seen: dict[bytes, datetime] = {}
-        self._beside = beside
-        self._follower: ControlFollower | None = None
+        self._takes = {name: take for one in listeners for name, take in one.takes.items()}
+        kinds = {*KINDS, *(kind for one in listeners for kind in one.kinds)}
+        self._follower = ControlFollower(
+            feed,
+            dict.fromkeys(self._takes, self._take),
+            fold=dict.fromkeys(kinds, self._apply),
+            settle=self._settle,
+            restart=self._restart,
+            service=service,
+        )
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            feed = stack.enter_context(
-                TopicFeed(
-                    self._settings,
-                    Topic.CONTROL,
-                    service=self._service,
-                    lag=CONTROL_LAG.labels(f"{self._service}_book"),
-                )
-            )
-            follower = ControlFollower(
-                feed,
-                {},
-                fold=dict.fromkeys((*KINDS, *self._beside), self._take),
-                restart=self._restart,
-                service=f"{self._service}_book",
-            )
-            stack.enter_context(
-                Background("book", lambda: follower.run(self._stop), self._stop, daemon=True)
-            )
-            self._follower = follower
-            self._stack = stack.pop_all()
-        return self
+    def run(self) -> None:
+        """Follow until `stop` is set."""
+        self._follower.run(self._stop)
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def _apply(self, document: ControlDocument) -> None:
+        if document.kind not in KINDS or self._policy_state.apply(document):
+            for listener in self._listeners:
+                if document.kind in listener.kinds:
+                    listener.apply(document)
+        self._seen[document.key] = document.time
 
     def _take(self, document: ControlDocument) -> None:
-        keeper = self._beside.get(document.kind)
-        if keeper is None:
-            self._policy_state.apply(document)
-        else:
-            keeper.take(document)
-        self._seen[document.key] = document.time
+        if self._policy_state.activations.void(document):
+            raise Void(f"expected {document.expected} to be active, by then another one was")
+        self._takes[document.kind, document.name](document)
+
+    def _settle(self) -> None:
+        for listener in self._listeners:
+            listener.settle(self._policy_state)
 
     def _restart(self) -> None:
         self._policy_state, self._seen = PolicyState(), {}
-        for keeper in self._beside.values():
-            keeper.clear()
+        for listener in self._listeners:
+            listener.clear()
 
     def current(self) -> PolicyState:
         """Return the policy state as far as it was read."""
         return self._policy_state
 
+    @property
+    def refused(self) -> int:
+        """Control documents refused so far."""
+        return self._follower.refused
+
     def waits_for(self) -> str | None:
-        """Describe in a line what is missing before the policy state is that of the topic, None when nothing."""
-        return self._follower.waits_for() if self._follower else "the control topic"
+        """Describe in a line what is missing before what the topic says is in force, None when nothing."""
+        return self._follower.waits_for()
 
     def wait_ready(self, timeout_s: float = 30.0) -> PolicyState:
-        """Wait until the topic was read to the end it had at the start.
+        """Wait until what the topic said at the start is in force.
 
         Raises:
-            PolicyUnread: It could not be read in time.
+            PolicyUnread: It could not be read in time, or following it failed.
         """
         self._wait(lambda: self.waits_for() is None, timeout_s)
         return self._policy_state
@@ -140,17 +147,40 @@ class PolicyFollower:
             self._stop.wait(_LOOK_S)
 
 
+@contextmanager
+def follow_policy(
+    settings: KafkaSettings,
+    *,
+    service: str,
+    stop: threading.Event,
+    listeners: Sequence[Listener] = (),
+) -> Iterator[PolicyFollower]:
+    """Follow `fraud_control` in a thread of its own.
+
+    Args:
+        settings: How to reach Kafka.
+        service: Label of the metrics.
+        stop: Set when following ends, by leaving or because it failed.
+        listeners: What else follows the topic.
+    """
+    lag = CONTROL_LAG.labels(service)
+    with TopicFeed(settings, Topic.CONTROL, service=service, lag=lag) as feed:
+        follower = PolicyFollower(feed, service=service, stop=stop, listeners=listeners)
+        with Background("control", follower.run, stop, daemon=True):
+            yield follower
+
+
 class SeenPublisher:
     """Publishes, and returns once the policy state shows it: who changes something reads it afterwards.
 
     Args:
         publisher: Writes to Kafka.
-        policy_state: Follows the topic.
+        follower: Follows the topic.
     """
 
-    def __init__(self, publisher: ControlPublisher, policy_state: PolicyFollower) -> None:
+    def __init__(self, publisher: ControlPublisher, follower: PolicyFollower) -> None:
         self._publisher = publisher
-        self._policy_state = policy_state
+        self._follower = follower
 
     def publish(self, document: ControlDocument) -> None:
         """Write a document.
@@ -160,4 +190,4 @@ class SeenPublisher:
             PolicyUnread: It is on the topic, and was not read from there in time.
         """
         self._publisher.publish(document)
-        self._policy_state.wait_for(document)
+        self._follower.wait_for(document)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -50,27 +49,8 @@ class RuleVersion:
     activated_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One document, as history shows it.
-
-    Attributes:
-        kind: model, rules or list.
-        name: Which one of that kind.
-        version: Its version.
-        author: Who changed it.
-        time_ms: When, UTC epoch milliseconds.
-    """
-
-    kind: str
-    name: str
-    version: str
-    author: str
-    time_ms: int
-
-
 class PolicyState:
-    """What is in force and what was, folded from the control topic in its order.
+    """What is in force and what was, folded from the control topic in its order: it alone folds it.
 
     It reads as the job's workers do: rules that cannot decide are refused, and those that another
     change came before are passed over. One thing is not known here: whether a model can be loaded.
@@ -83,7 +63,6 @@ class PolicyState:
         self._challenger_rules: str | None = None
         self._models: dict[str, ModelRef] = {}
         self._lists = ListFold()
-        self._changes: list[Change] = []
         self.activations = Activations()
         """Which rule documents are void, and which was the last that is not."""
         self._rules_read: set[str] = set()
@@ -99,25 +78,21 @@ class PolicyState:
         """
         if document.kind not in KINDS:
             return False
-        time_ms = int(document.time.timestamp() * 1000)
         if document.kind == LIST:
             change_id, change = read_list_change(document)
-            self._lists.take(document.name, change_id, change, document.author, time_ms)
+            self._lists.take(document.name, change_id, change, document.author, document.time_ms)
         elif document.kind == RULES:
             self.activations.take(document)
             if self.activations.void(document):
                 return False
-            self._apply_rules(document, time_ms)
+            self._apply_rules(document)
         elif document.version == NONE and document.name == CHALLENGER:
             self._models.pop(CHALLENGER, None)
         else:
             self._models[document.name] = read_model(document)
-        self._changes.append(
-            Change(document.kind, document.name, document.version, document.author, time_ms)
-        )
         return True
 
-    def _apply_rules(self, document: ControlDocument, time_ms: int) -> None:
+    def _apply_rules(self, document: ControlDocument) -> None:
         if document.name == CHALLENGER and document.version == NONE:
             self._challenger_rules = None
             return
@@ -127,7 +102,7 @@ class PolicyState:
         if document.name != DRAFT:
             self._compile(rules)
         known = self._versions.get(rules.version) or RuleVersion(
-            rules, RuleStatus.DRAFT, document.author, time_ms, None
+            rules, RuleStatus.DRAFT, document.author, document.time_ms, None
         )
         self._versions[rules.version] = known
         if document.name == CHALLENGER:
@@ -137,7 +112,7 @@ class PolicyState:
             self._versions[self._active] = replace(before, status=RuleStatus.INACTIVE)
             self._active = rules.version
             self._versions[rules.version] = replace(
-                known, status=RuleStatus.ACTIVE, activated_ms=time_ms
+                known, status=RuleStatus.ACTIVE, activated_ms=document.time_ms
             )
 
     def _compile(self, rules: RuleSet) -> None:
@@ -218,11 +193,3 @@ class PolicyState:
     def list_versions(self) -> dict[str, str]:
         """Return the versions of all lists by name."""
         return self._lists.versions()
-
-    def changes(self, kind: str | None = None, name: str | None = None) -> Iterable[Change]:
-        """Return the changes, the newest first."""
-        return (
-            one
-            for one in reversed(self._changes)
-            if kind in (None, one.kind) and name in (None, one.name)
-        )

@@ -31,7 +31,7 @@ from fraud.contracts.rules import RuleSet
 from fraud.decision.scale import ScoreScale
 from fraud.kafka.control import ControlPublisher
 from fraud.policy.editor import PolicyEditor
-from fraud.policy.follower import PolicyFollower, SeenPublisher
+from fraud.policy.follower import SeenPublisher, follow_policy
 from fraud.runtime.settings import KafkaSettings
 from model.registry import Registry
 from tests.support.api_processes import Api, api, until
@@ -128,7 +128,7 @@ def an_open_editor(job: Job) -> Iterator[PolicyEditor]:
     settings = KafkaSettings(
         kafka_bootstrap_servers=job.kafka, topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"]
     )
-    with PolicyFollower(settings, service="test", stop=threading.Event()) as policy_state:
+    with follow_policy(settings, service="test", stop=threading.Event()) as policy_state:
         policy_state.wait_ready()
         yield an_editor(
             SeenPublisher(ControlPublisher(settings), policy_state), policy_state.current

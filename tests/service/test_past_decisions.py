@@ -99,7 +99,7 @@ def test_an_analyst_looks_at_past_decisions(kafka: str, tmp_path: Path) -> None:
     published: list[ControlDocument] = []
 
     def follow(world: World) -> None:
-        for document in world.documents[len(published) :]:
+        for document in world.topic.documents[len(published) :]:
             publisher.publish(document)
             published.append(document)
 

@@ -11,7 +11,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.times import utc_text
@@ -22,9 +21,9 @@ from fraud.decision.scale import ScoreScale
 from fraud.features.packing import pack
 from fraud.features.vector import FEATURE_NAMES
 from fraud.policy.editor import PolicyEditor
-from fraud.policy.state import PolicyState
 from model.live import EngineInUse
 from tests.support.builders import START_MS, Memory, a_record
+from tests.support.control_topic import ControlTopic
 from tests.support.editing import an_editor
 
 AMOUNT = FEATURE_NAMES.index("amount_base")
@@ -123,24 +122,15 @@ class World:
 
     def __init__(self, registry: Any) -> None:
         self.now_ms = START_MS
-        self.policy_state = PolicyState()
-        self.documents: list[ControlDocument] = []
+        self.in_use = EngineInUse(registry, service="test", clock=lambda: self.now_ms)
+        self.topic = ControlTopic(self.in_use)
         ids = count()
         self.editor = an_editor(
-            self, lambda: self.policy_state, clock=lambda: self.now_ms, ids=lambda: f"c{next(ids)}"
+            self.topic,
+            lambda: self.topic.policy_state,
+            clock=lambda: self.now_ms,
+            ids=lambda: f"c{next(ids)}",
         )
-        self.in_use = EngineInUse(registry, service="test", clock=lambda: self.now_ms)
-
-    def publish(self, document: ControlDocument) -> None:
-        """See `Publisher`."""
-        document = decode_control(document.key, document.value)
-        self.documents.append(document)
-        self.policy_state.apply(document)
-        if document.kind == "list":
-            self.in_use.take_list(document)
-        elif take := self.in_use.takes.get((document.kind, document.name)):
-            take(document)
-        self.in_use.settle()
 
     def engine(
         self, changes: Mapping[int, Callable[[PolicyEditor], Any]]

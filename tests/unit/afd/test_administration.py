@@ -14,16 +14,17 @@ from afd import declarations
 from afd.administration import Administration
 from afd.catalogue import Catalogue
 from afd.decision_search import _place
-from afd.declarations import KIND, Declarations, DeclarationWriter
+from afd.declarations import Declarations, DeclarationWriter
 from afd.errors import ValidationException
 from afd.protocol import check_request
-from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.lists import ListType
+from fraud.policy.history import PolicyHistory
 from fraud.policy.state import PolicyState
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog
 from fraud.security.principals import Principal
-from tests.support.an_api import PSEUDONYMS
+from tests.support.control_topic import ControlTopic
+from tests.support.editing import PSEUDONYMS
 
 ADA = Principal("ada", Role.ANALYST, "AKIA1")
 
@@ -32,26 +33,24 @@ class Client:
     """Calls operations, whose documents a policy state and declarations read by way of their bytes."""
 
     def __init__(self, folder: Path) -> None:
-        self.policy_state = PolicyState()
         self.audit = AuditLog(folder)
-        self.published = 0
-        things = Declarations()
-        self._declarations = things
+        history, declarations = PolicyHistory(), Declarations()
+        self.topic = ControlTopic(history, declarations)
         self._operations = Administration(
-            Catalogue(things, lambda: self.policy_state, None, {}),
-            DeclarationWriter(things, self),
-            self,
+            Catalogue(declarations, lambda: self.policy_state, history, None, {}),
+            DeclarationWriter(declarations, self.topic),
+            self.topic,
             self.audit,
             PSEUDONYMS,
         ).operations()
 
-    def publish(self, document: ControlDocument) -> None:
-        self.published += 1
-        read = decode_control(document.key, document.value)
-        if read.kind == KIND:
-            self._declarations.take(read)
-        else:
-            self.policy_state.apply(read)
+    @property
+    def policy_state(self) -> PolicyState:
+        return self.topic.policy_state
+
+    @property
+    def published(self) -> int:
+        return len(self.topic.documents)
 
     def __call__(self, operation: str, **request: Any) -> dict[str, Any]:
         checked = check_request(operation, request)

@@ -15,6 +15,7 @@ from afd.errors import InternalServerException
 from afd.event_operations import EventOperations
 from afd.predictions import Names
 from fraud.contracts.topics import Topic
+from fraud.policy.history import PolicyHistory
 from fraud.policy.state import PolicyState
 from fraud.security.api_keys import Role
 from fraud.security.audit import AuditLog, Result
@@ -37,7 +38,7 @@ class Service:
         history = RecentHistory(100)
         engine = an_engine()
         policy_state = PolicyState()
-        catalogue = Catalogue(Declarations(), lambda: policy_state, None, {})
+        catalogue = Catalogue(Declarations(), lambda: policy_state, PolicyHistory(), None, {})
         self.operations = EventOperations(
             Scoring(lambda: engine, history, lambda: None),
             catalogue,

@@ -69,7 +69,7 @@ CHANGES: dict[int, Callable[[PolicyEditor], Any]] = {
 def switched() -> tuple[list[ControlDocument], list[bytes]]:
     world = World(FakeRegistry())
     values = list(decided(transactions(480), world.engine(CHANGES)))
-    return world.documents, values
+    return world.topic.documents, values
 
 
 def scorers(ref: ModelRef) -> Scorer | None:

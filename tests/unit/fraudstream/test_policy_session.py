@@ -57,7 +57,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(policy_session, "ControlPublisher", lambda _settings: topic)
-    monkeypatch.setattr(policy_session, "PolicyFollower", lambda *_, **__: topic)
+    monkeypatch.setattr(policy_session, "follow_policy", lambda *_, **__: topic)
 
     def run(*arguments: str, code: int = 0) -> str:
         made = CliRunner().invoke(app, arguments)

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from fraud.contracts.control import ControlDocument
-from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import ListState
 from fraud.contracts.rules import RuleSet
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import Challenge
 from fraud.decision.rule_sets import default_rules
 from fraud.decision.scale import ScoreScale
-from fraud.kafka.control import Refused, Void
+from fraud.kafka.control import Refused
+from fraud.policy.state import PolicyState
 from model.live import EngineInUse
 from model.registry import BOOSTER_FILE, Registry
+from tests.support.control_topic import ControlTopic
 
 
 def fails(*_: Any) -> Any:
@@ -67,14 +69,10 @@ def listing(number: int, *values: str, **more: Any) -> ControlDocument:
     return a_document("list", "bad", f"c{number}.1", content | more)
 
 
-def take(in_use: EngineInUse, *documents: ControlDocument) -> None:
-    """Apply documents as the follower does: lists first, then the others, then all in force."""
-    for document in documents:
-        if document.kind == "list":
-            in_use.take_list(document)
-        else:
-            in_use.takes[document.kind, document.name](document)
-    in_use.settle()
+def followed(registry: Registry) -> tuple[EngineInUse, ControlTopic]:
+    """Make an engine, and the topic that it follows."""
+    in_use = EngineInUse(registry, service="test")
+    return in_use, ControlTopic(in_use)
 
 
 RULES = RuleSet.model_validate(
@@ -85,18 +83,18 @@ RULES = RuleSet.model_validate(
 def test_it_starts_with_the_registrys_champion_and_switches(registry: Registry) -> None:
     """One who took the engine for a batch keeps it to the end of the batch."""
     first, second = versions(registry)
-    in_use = EngineInUse(registry, service="test")
+    in_use, topic = followed(registry)
     taken = in_use.current
-    take(in_use, naming(second))
+    topic.publish(naming(second))
     assert taken.scorer.ref.version == first
     assert in_use.current.scorer.ref.version == second
     assert in_use.current.policy.version != taken.policy.version
 
 
 def test_what_changes_nothing_makes_no_new_engine(registry: Registry) -> None:
-    in_use = EngineInUse(registry, service="test")
+    in_use, topic = followed(registry)
     before = in_use.current
-    take(in_use, naming(versions(registry)[0]), holding(default_rules()))
+    topic.publish(naming(versions(registry)[0]), holding(default_rules()))
     assert in_use.current is before
 
 
@@ -106,7 +104,7 @@ def test_a_model_that_cannot_decide_is_refused(
 ) -> None:
     """The one before goes on."""
     _, second = versions(registry)
-    in_use = EngineInUse(registry, service="test")
+    in_use, topic = followed(registry)
     before = in_use.current
     if cause == "missing":
         second = "abc123"
@@ -116,8 +114,9 @@ def test_a_model_that_cannot_decide_is_refused(
     else:
         monkeypatch.setattr("model.registry.FEATURES_HASH", "another program")
     with pytest.raises(Refused, match=f"model fraud@{second}"):
-        take(in_use, naming(second))
-    in_use.settle()
+        in_use.takes["model", "champion"](naming(second))
+    topic.publish(naming(second))
+    assert topic.follower.refused == 1
     assert in_use.current is before
 
 
@@ -127,7 +126,7 @@ def test_a_model_that_fails_when_it_decides_is_refused(
 ) -> None:
     """It can be read, and no more: what follows the topic must not end by it."""
     _, second = versions(registry)
-    in_use = EngineInUse(registry, service="test")
+    in_use, topic = followed(registry)
     before = in_use.current
     load = registry.load
 
@@ -139,9 +138,10 @@ def test_a_model_that_fails_when_it_decides_is_refused(
     monkeypatch.setattr(registry, "load", broken)
     for part in ("champion", "challenger"):
         with pytest.raises(Refused, match=f"model fraud@{second} cannot decide: ValueError"):
-            take(in_use, naming(second, part))
-        in_use.settle()
+            in_use.takes["model", part](naming(second, part))
+        topic.publish(naming(second, part))
         assert in_use.current is before
+    assert topic.follower.refused == 2
 
 
 def test_a_start_makes_one_lookup_of_a_list_whatever_its_changes(
@@ -156,12 +156,12 @@ def test_a_start_makes_one_lookup_of_a_list_whatever_its_changes(
             super().__init__(state, before)
 
     monkeypatch.setattr("model.live.Lookup", Counted)
-    in_use = EngineInUse(registry, service="test")
+    in_use, topic = followed(registry)
     other = {"type": "ip", "use": "block", "add": [{"value": "192.0.2.0/24"}]}
     additions = [listing(number, f"cust-{number}") for number in range(2_000)]
-    take(in_use, a_document("list", "worse", "c0.1", other), *additions)
+    topic.publish(a_document("list", "worse", "c0.1", other), *additions)
     assert sorted(made) == ["bad", "worse"]
-    take(in_use, listing(2_000, "another"))
+    topic.publish(listing(2_000, "another"))
     assert sorted(made) == ["bad", "bad", "worse"]
     lists = in_use.current.policy.lists
     assert lists["bad"].members(["cust-7", "another", "x"], 0).tolist() == [True, True, False]
@@ -170,12 +170,13 @@ def test_a_start_makes_one_lookup_of_a_list_whatever_its_changes(
 
 def test_rules_and_lists_are_in_force_together(registry: Registry) -> None:
     """Not before all that came is taken."""
-    in_use = EngineInUse(registry, service="test")
+    in_use, _ = followed(registry)
     before = in_use.current
-    in_use.take_list(listing(1, "a", "b"))
+    policy_state = PolicyState()
+    policy_state.apply(listing(1, "a", "b"))
     in_use.takes["rules", "active"](holding(RULES))
     assert in_use.current is before
-    in_use.settle()
+    in_use.settle(policy_state)
     policy = in_use.current.policy
     assert policy.rules.version == RULES.version
     assert policy.lists["bad"].members(["a", "c"], 0).tolist() == [True, False]
@@ -189,67 +190,77 @@ def test_rules_that_another_change_came_before_are_passed_over(registry: Registr
     )
     shipped = default_rules().version
     documents = [activating(RULES, "c1", shipped), activating(other, "c2", shipped)]
-    in_use = EngineInUse(registry, service="test")
-    for document in documents:
-        in_use.follow_rules(document)
-    with pytest.raises(Void, match=f"expected {shipped} to be active"):
-        in_use.takes["rules", "active"](documents[1])
-    take(in_use, documents[0])
+    in_use, topic = followed(registry)
+    with structlog.testing.capture_logs() as logs:
+        topic.publish(*documents)
+    assert f"expected {shipped} to be active" in "".join(
+        one["detail"] for one in logs if one["event"] == "control.document_void"
+    )
+    assert topic.follower.refused == 0
     assert in_use.current.policy.rules.version == RULES.version
-    in_use.forget()
-    take(in_use, documents[1])
+    running, topic = followed(registry)
+    for document in documents:
+        topic.publish(document)
+    assert running.current.policy.version == in_use.current.policy.version
+    topic.replace()
+    assert running.current.policy.rules.version == RULES.version
+    in_use = running
+    topic.publish(documents[1])
     assert in_use.current.policy.rules.version == other.version
 
 
 def test_rules_that_are_none_are_refused(registry: Registry) -> None:
     """As when another version of the program wrote them."""
-    in_use = EngineInUse(registry, service="test")
+    in_use, topic = followed(registry)
     before = in_use.current
     broken = RuleSet.model_validate(
         {"rules": [{"id": "R1", "when": "$no_such_feature > 1", "outcome": "review"}]}
     )
-    with pytest.raises(Refused, match="rule R1, when, line 1, column 1: unknown variable"):
-        in_use.takes["rules", "active"](holding(broken))
-    in_use.settle()
+    with structlog.testing.capture_logs() as logs:
+        topic.publish(holding(broken))
+    (refused,) = (one for one in logs if one["event"] == "control.document_refused")
+    assert "rule R1, when, line 1, column 1: unknown variable" in refused["detail"]
+    assert topic.follower.refused == 1
     assert in_use.current is before
 
 
 def test_a_challenger_comes_and_goes(registry: Registry) -> None:
     """A model, rules or both; what decides stays the same."""
     first, second = versions(registry)
-    in_use = EngineInUse(registry, service="test")
+    in_use, topic = followed(registry)
     alone = in_use.current.policy.version
-    take(in_use, naming(second, "challenger"))
+    topic.publish(naming(second, "challenger"))
     policy = in_use.current.policy
     assert policy.challenge == Challenge(policy.challenge.model, policy.rules)  # type: ignore[union-attr]
     assert policy.challenge.model.version == second  # type: ignore[union-attr]
-    take(in_use, holding(RULES, "challenger"))
+    topic.publish(holding(RULES, "challenger"))
     assert in_use.current.policy.challenge.rules.version == RULES.version  # type: ignore[union-attr]
-    take(in_use, a_document("model", "challenger", "none", {}))
+    topic.publish(a_document("model", "challenger", "none", {}))
     assert in_use.current.policy.challenge.model.version == first  # type: ignore[union-attr]
-    take(in_use, a_document("rules", "challenger", "none", {}))
+    topic.publish(a_document("rules", "challenger", "none", {}))
     assert in_use.current.policy.challenge is None
     assert in_use.current.policy.version == alone
 
 
 def test_a_list_follows_its_changes_to_its_end(registry: Registry) -> None:
-    in_use = EngineInUse(registry, service="test")
+    in_use, topic = followed(registry)
     alone = in_use.current.policy.version
-    take(in_use, listing(1, "a"))
-    take(in_use, listing(2, "b", remove=["a"]))
+    topic.publish(listing(1, "a"))
+    topic.publish(listing(2, "b", remove=["a"]))
     assert in_use.current.policy.lists["bad"].members(["a", "b"], 0).tolist() == [False, True]
-    with pytest.raises(InvalidMessage, match="type: expected entity"):
-        take(in_use, listing(3, "10.0.0.1", type="ip"))
-    take(in_use, listing(4, dropped=True))
+    with structlog.testing.capture_logs() as logs:
+        topic.publish(listing(3, "10.0.0.1", type="ip"))
+    assert any(one.get("detail", "").startswith("type: expected entity") for one in logs)
+    topic.publish(listing(4, dropped=True))
     assert in_use.current.policy.version == alone
 
 
 def test_a_topic_made_anew_begins_the_lists_anew(registry: Registry) -> None:
     """What was in force stays so until the new topic says something."""
-    in_use = EngineInUse(registry, service="test")
-    take(in_use, listing(1, "a"))
+    in_use, topic = followed(registry)
+    topic.publish(listing(1, "a"))
     before = in_use.current
-    in_use.forget()
+    topic.replace()
     assert in_use.current is before
-    take(in_use, listing(2, "b"))
+    topic.publish(listing(2, "b"))
     assert in_use.current.policy.lists["bad"].members(["a", "b"], 0).tolist() == [False, True]

@@ -16,9 +16,11 @@ from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import MAX_VERSION, RuleSet, RuleStatus
 from fraud.decision.rule_sets import InvalidRules, default_rules
 from fraud.policy.editor import Conflict, NoSuch, PolicyEditor
+from fraud.policy.history import PolicyHistory
 from fraud.policy.state import PolicyState
 from fraud.runtime.clock import to_datetime
 from fraud.security.audit import AuditLog, RecordedChange
+from tests.support.control_topic import ControlTopic
 from tests.support.editing import PSEUDONYMS, an_author, an_editor, promote
 
 NOW_MS = 1_772_323_200_000
@@ -29,6 +31,7 @@ class PolicySession:
 
     def __init__(self) -> None:
         self.policy_state = PolicyState()
+        self.history = PolicyHistory()
         self.published: list[ControlDocument] = []
         self._numbers = count()
         self.editor = self.by("ada")
@@ -44,7 +47,9 @@ class PolicySession:
 
     def publish(self, document: ControlDocument) -> None:
         self.published.append(document)
-        self.policy_state.apply(decode_control(document.key, document.value))
+        read = decode_control(document.key, document.value)
+        if self.policy_state.apply(read):
+            self.history.apply(read)
 
     def entries(self, name: str) -> set[str]:
         return set(self.policy_state.lists()[name].entries)
@@ -118,7 +123,7 @@ def test_history_says_who_changed_what(policy_session: PolicySession) -> None:
     drafted = policy_session.editor.draft(rules({}))
     policy_session.by("bo").activate(drafted.version)
     changes = [
-        (one.name, one.version, one.author) for one in policy_session.policy_state.changes("rules")
+        (one.name, one.version, one.author) for one in policy_session.history.changes("rules")
     ]
     assert changes == [("active", drafted.version, "bo"), ("draft", drafted.version, "ada")]
     (kept,) = (one for one in policy_session.policy_state.rule_versions() if one.author == "ada")
@@ -189,7 +194,7 @@ def test_of_two_who_expect_the_same_one_is_refused(policy_session: PolicySession
     with pytest.raises(Conflict, match="another version came to be meanwhile"):
         late.activate(other.version, expected=shipped)
     assert policy_session.policy_state.active_rules == one
-    assert [change.author for change in policy_session.policy_state.changes("rules", "active")] == [
+    assert [change.author for change in policy_session.history.changes("rules", "active")] == [
         "ada"
     ]
     # Whoever looks again succeeds, also without expecting anything.
@@ -237,12 +242,12 @@ def test_compaction_keeps_who_activated_what(policy_session: PolicySession) -> N
         policy_session.by(author).challenge_model(ModelRef(name="m", version="a1"))
         policy_session.by(author).challenge_model(None)
     last = {document.key: at for at, document in enumerate(policy_session.published)}
-    compacted = PolicyState()
-    for at in sorted(last.values()):
-        compacted.apply(policy_session.published[at])
-    assert list(compacted.changes()) == list(policy_session.policy_state.changes())
-    assert compacted.active_rules == policy_session.policy_state.active_rules == one
-    assert len(list(policy_session.policy_state.changes("model"))) == 6
+    history = PolicyHistory()
+    compacted = ControlTopic(history)
+    compacted.publish(*(policy_session.published[at] for at in sorted(last.values())))
+    assert list(history.changes()) == list(policy_session.history.changes())
+    assert compacted.policy_state.active_rules == policy_session.policy_state.active_rules == one
+    assert len(list(policy_session.history.changes("model"))) == 6
 
 
 def test_of_two_drafts_with_the_same_versions_one_can_decide(policy_session: PolicySession) -> None:

@@ -1,0 +1,98 @@
+"""One follower of the control topic, and who listens to it."""
+
+from __future__ import annotations
+
+from threading import Event
+
+import pytest
+
+from fraud.contracts.control import ControlDocument
+from fraud.contracts.lists import ListType, ListUse
+from fraud.contracts.rules import RuleSet
+from fraud.decision.rule_sets import default_rules
+from fraud.policy.follower import Listener, PolicyFollower, PolicyUnread
+from fraud.policy.history import PolicyHistory
+from fraud.runtime.clock import to_datetime
+from tests.support.builders import START_MS
+from tests.support.control_topic import ControlTopic
+from tests.support.editing import an_editor
+
+RULES = RuleSet.model_validate({"rules": [{"id": "R1", "when": "$score > 1", "outcome": "review"}]})
+
+
+class Heard(Listener):
+    """Writes down what it is told, and what the policy state was by then."""
+
+    kinds = ("list", "campaign")
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+        self.takes = {("rules", "active"): lambda one: self.told.append(f"take {one.version}")}
+
+    def apply(self, document: ControlDocument) -> None:
+        self.told.append(f"apply {document.kind}/{document.name}")
+
+    def settle(self, policy_state: object) -> None:
+        self.told.append("settle")
+
+    def clear(self) -> None:
+        self.told.append("clear")
+
+
+def a_document(kind: str, name: str = "x", **more: object) -> ControlDocument:
+    parts = {"version": "1", "author": "ada", "time": to_datetime(START_MS), "content": {}}
+    return ControlDocument.model_validate({"kind": kind, "name": name} | parts | more)
+
+
+def activating(rules: RuleSet, change: str, expected: str) -> ControlDocument:
+    content = rules.model_dump(mode="json")
+    return a_document(
+        "rules", "active", version=rules.version, content=content, change=change, expected=expected
+    )
+
+
+def test_listeners_hear_the_kinds_they_keep_and_settle_together() -> None:
+    told: list[str] = []
+    topic = ControlTopic(Heard(told))
+    content = {"type": "ip", "use": "block"}
+    topic.publish(
+        a_document("list", "bad", version="c1.1", content=content),
+        a_document("campaign"),
+        a_document("nobodys"),
+        activating(RULES, "c2", default_rules().version),
+    )
+    assert told == ["apply list/bad", "apply campaign/x", f"take {RULES.version}", "settle"]
+    topic.replace()
+    assert told[4:] == ["clear"]
+    assert topic.policy_state.lists() == {}
+
+
+def test_what_is_void_or_broken_is_heard_by_nobody() -> None:
+    """The editor learns of it all the same."""
+    history, told = PolicyHistory(), list[str]()
+    topic = ControlTopic(history, Heard(told))
+    shipped = default_rules().version
+    late = activating(RuleSet(rules=()), "c2", shipped)
+    topic.publish(activating(RULES, "c1", shipped), late, a_document("list", "bad"))
+    assert [change.version for change in history.changes()] == [RULES.version]
+    assert told == [f"take {RULES.version}", "settle"]
+    topic.follower.wait_for(late, 0)
+    assert topic.policy_state.activations.void(late)
+    assert topic.follower.refused == 1
+
+
+def test_a_change_is_read_when_its_publisher_returns() -> None:
+    topic = ControlTopic()
+    an_editor(topic, lambda: topic.policy_state).make_list("bad", ListType.IP, ListUse.BLOCK)
+    topic.follower.wait_for(topic.documents[0], 0)
+    assert set(topic.follower.wait_ready(0).lists()) == {"bad"}
+
+
+def test_a_topic_that_cannot_be_read_is_not_waited_for_for_ever() -> None:
+    stop = Event()
+    follower = PolicyFollower(ControlTopic(), service="test", stop=stop)
+    with pytest.raises(PolicyUnread, match="waited 0 s for control documents"):
+        follower.wait_ready(0)
+    stop.set()
+    with pytest.raises(PolicyUnread, match="following the control topic failed"):
+        follower.wait_ready()
