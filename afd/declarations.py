@@ -11,13 +11,14 @@ import hashlib
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
 from fraud.contracts.control import MAX_DOCUMENT_BYTES, ControlDocument
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.times import utc_text
+from fraud.policy.editor import Publisher
 from fraud.policy.follower import Listener
 from fraud.runtime.clock import Clock, system_clock, to_datetime
 
@@ -88,20 +89,12 @@ class Declarations(Listener):
         return self._things[thing]
 
 
-class Publisher(Protocol):
-    """Puts control documents on the topic; returns once they can be read from the declarations."""
-
-    def publish(self, document: ControlDocument) -> None:
-        """Write one."""
-        ...
-
-
 class DeclarationWriter:
     """Puts things among the declarations and takes them off.
 
     Args:
         declarations: See there.
-        publisher: Writes the documents.
+        publisher: Writes documents; returns once they can be read from the declarations.
         clock: Time now, UTC epoch milliseconds.
     """
 

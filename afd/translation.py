@@ -13,7 +13,8 @@ from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListType
 from fraud.contracts.rules import RULE_ID, Rule
 from fraud.decision.policy import most_severe
-from fraud.rules import ExpressionError, compile_expression, standard_variables
+from fraud.decision.variables import standard_variables
+from fraud.rules import ExpressionError, compile_expression
 
 WORDS: Final[Sequence[Mapping[Outcome, frozenset[str]]]] = (
     {

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud.rules import Expression, compile_expression, standard_variables
+from fraud.decision.variables import standard_variables
+from fraud.rules import Expression, compile_expression
 
 RULES: Final = (
     ("score", "$score >= 950"),

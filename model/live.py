@@ -20,7 +20,7 @@ from fraud.contracts.transaction import FIELDS, from_mapping
 from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.lists import Lookup
-from fraud.decision.policy import Challenge, Policy
+from fraud.decision.policy import Policy, ShadowPolicy
 from fraud.decision.rule_sets import CompiledRules, shipped
 from fraud.decision.scorer import Scorer
 from fraud.features.packing import pack
@@ -140,7 +140,7 @@ class EngineInUse(Listener):
     def _engine(self) -> Engine:
         challenge = None
         if self._challenger is not None or self._challenger_rules is not None:
-            challenge = Challenge(
+            challenge = ShadowPolicy(
                 (self._challenger or self._scorer).ref, self._challenger_rules or self._rules
             )
         policy = Policy(self._rules, self._scorer.ref, dict(self._lists), challenge)

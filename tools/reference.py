@@ -18,9 +18,10 @@ from fraud.contracts.dead_letter import CUT_HEADERS, HEADERS
 from fraud.contracts.decision import Decision, DecisionField, Outcome, fields_of
 from fraud.contracts.topics import TOPICS
 from fraud.contracts.transaction import FIELDS
+from fraud.decision.variables import standard_variables
 from fraud.features.catalogue import FEATURES, KEYS
 from fraud.rules.functions import FUNCTIONS
-from fraud.rules.variables import RESULTS, standard_variables
+from fraud.rules.variables import RESULTS
 from tools import monitoring
 
 SETTINGS: Final = (

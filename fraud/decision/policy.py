@@ -135,7 +135,7 @@ def _rule(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling:
 
 
 @dataclass(frozen=True)
-class Challenge:
+class ShadowPolicy:
     """What decides in shadow: another model, other rules, or both.
 
     Attributes:
@@ -161,7 +161,7 @@ class Policy:
     rules: CompiledRules
     model: ModelRef
     lists: Mapping[str, Lookup] = field(default_factory=dict)
-    challenge: Challenge | None = None
+    challenge: ShadowPolicy | None = None
 
     @cached_property
     def versions(self) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fraud.contracts.rules import MAX_VERSION, Matching, Rule, RuleSet
 from fraud.decision.columns import BatchColumns
+from fraud.decision.variables import standard_variables
 from fraud.rules import (
     Expression,
     ExpressionError,
     compile_expression,
-    standard_variables,
 )
 
 

@@ -3,7 +3,7 @@
 from fraud.rules.errors import ExpressionError
 from fraud.rules.expression import Expression, compile_expression
 from fraud.rules.plan import Columns
-from fraud.rules.variables import SCORED_AT, Type, standard_variables
+from fraud.rules.variables import SCORED_AT, Type
 
 __all__ = [
     "SCORED_AT",
@@ -12,5 +12,4 @@ __all__ = [
     "ExpressionError",
     "Type",
     "compile_expression",
-    "standard_variables",
 ]

@@ -23,8 +23,8 @@ from fraud.rules.tree import (
     Arithmetic,
     At,
     Boolean,
-    Call,
     Compare,
+    FunctionCall,
     Junction,
     Node,
     Not,
@@ -32,7 +32,7 @@ from fraud.rules.tree import (
     Number,
     Sign,
     Text,
-    Variable,
+    VariableNode,
     Within,
     Word,
     number_text,
@@ -100,9 +100,9 @@ class Checker:
                 return _Typed(Type.TEXT, plan.TextConstant(value), node)
             case Boolean(value):
                 return _Typed(Type.BOOLEAN, plan.TruthConstant(value), node)
-            case Variable(name):
+            case VariableNode(name):
                 return self._variable(name, node)
-            case Call():
+            case FunctionCall():
                 return self._call(node)
             case Arithmetic():
                 return self._arithmetic(node)
@@ -273,7 +273,7 @@ class Checker:
             numbers = plan.single(numbers)
         return plan.NumberWithin(operand.plan, np.unique(numbers))
 
-    def _call(self, node: Call) -> _Typed:
+    def _call(self, node: FunctionCall) -> _Typed:
         function = FUNCTION_BY_NAME.get(node.name)
         if function is None:
             raise ExpressionError(
@@ -425,5 +425,6 @@ def _nearest(name: str, names: Iterable[str], prefix: str) -> str:
         (difflib.SequenceMatcher(None, one, searched).ratio(), prefix + one)
         for one in difflib.get_close_matches(searched, names, n=3, cutoff=0.7)
     ]
-    best = [one for ratio, one in near if ratio > near[0][0] - 0.02]
+    nearest = max((ratio for ratio, _ in near), default=0.0)
+    best = [one for ratio, one in near if ratio > nearest - 0.02]
     return f": did you mean {' or '.join(best)}?" if best else ""

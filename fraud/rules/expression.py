@@ -9,7 +9,7 @@ import numpy as np
 from fraud.rules.checking import Checker
 from fraud.rules.errors import ExpressionError
 from fraud.rules.parsing import parse
-from fraud.rules.plan import Batch, Columns, Mask, Truth
+from fraud.rules.plan import Columns, Mask, Rows, Truth
 from fraud.rules.tree import text_of
 from fraud.rules.variables import Type
 
@@ -55,7 +55,7 @@ class Expression:
         hits = np.empty(n, np.bool_)
         if n:
             with np.errstate(all="ignore"):
-                hits[:] = self._condition.true(Batch(columns, n))
+                hits[:] = self._condition.true(Rows(columns, n))
         return hits
 
 
@@ -66,7 +66,7 @@ def compile_expression(
 
     Args:
         text: In the rule language, see docs/rules.md.
-        variables: Types of the variables there are; `standard_variables` has those of transactions.
+        variables: Types of the variables there are; `fraud.decision.variables` has those of transactions.
         lists: Names of the lists there are; None takes any name.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from fraud.contracts.addresses import address_of, network_of
+from fraud.contracts.addresses import Network, address_of, network_of
 
 
 class Networks:
@@ -26,21 +26,21 @@ class Networks:
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
-        spans: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        networks: dict[int, list[Network]] = {4: [], 6: []}
         for entry in entries:
             network = network_of(entry)
-            spans[network.version].append((network.first, network.last))
+            networks[network.version].append(network)
         # Networks are nested or apart: once those within others are gone, only the last that
         # begins at or before an address can hold it.
         self._first: dict[int, list[int]] = {}
         self._last: dict[int, list[int]] = {}
-        for version, of_version in spans.items():
-            outer: list[tuple[int, int]] = []
-            for first, last in sorted(of_version, key=lambda span: (span[0], -span[1])):
-                if not outer or last > outer[-1][1]:
-                    outer.append((first, last))
-            self._first[version] = [first for first, _ in outer]
-            self._last[version] = [last for _, last in outer]
+        for version, of_version in networks.items():
+            outer: list[Network] = []
+            for network in sorted(of_version, key=lambda network: (network.first, -network.last)):
+                if not outer or network.last > outer[-1].last:
+                    outer.append(network)
+            self._first[version] = [network.first for network in outer]
+            self._last[version] = [network.last for network in outer]
 
     def __contains__(self, text: str) -> bool:
         """Return whether a text is an address among these; a text that is no address is not."""

@@ -19,8 +19,8 @@ from fraud.rules.tree import (
     Arithmetic,
     At,
     Boolean,
-    Call,
     Compare,
+    FunctionCall,
     Junction,
     Node,
     Not,
@@ -28,7 +28,7 @@ from fraud.rules.tree import (
     Number,
     Sign,
     Text,
-    Variable,
+    VariableNode,
     Within,
     Word,
 )
@@ -76,16 +76,16 @@ class _Builder(Transformer[Token, Node]):
     def null(self, children: list[Token]) -> Null:
         return Null(_at(children[0]))
 
-    def variable(self, children: list[Token]) -> Variable:
-        return Variable(str(children[0][1:]), _at(children[0]))
+    def variable(self, children: list[Token]) -> VariableNode:
+        return VariableNode(str(children[0][1:]), _at(children[0]))
 
     def word(self, children: list[Token]) -> Word:
         return Word(str(children[0]), _at(children[0]))
 
-    def call(self, children: list[Any]) -> Call:
+    def call(self, children: list[Any]) -> FunctionCall:
         at = _at(children[0])
         arguments = tuple(child for child in children[1:] if child is not None)
-        return Call(children[0].lower(), arguments, at, _depth(arguments, at))
+        return FunctionCall(children[0].lower(), arguments, at, _depth(arguments, at))
 
     def sign(self, children: list[Any]) -> Node:
         at = _at(children[0])

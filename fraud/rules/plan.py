@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class Columns(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Rows:
     """What an expression is evaluated on."""
 
     columns: Columns
@@ -51,27 +51,34 @@ class Batch:
 class Numeric(Protocol):
     """Yields numbers or times."""
 
-    def values(self, batch: Batch) -> Any:
+    def values(self, rows: Rows) -> Any:
         """Return float64, shape (n,) or a scalar, finite or NaN."""
 
 
 class Textual(Protocol):
     """Yields texts."""
 
-    def values(self, batch: Batch) -> Texts:
+    def values(self, rows: Rows) -> Texts:
         """Return texts, length n."""
+
+
+class Sides(NamedTuple):
+    """Where something is true, and where it is false; in neither it is not known."""
+
+    true: Any
+    false: Any
 
 
 class Truth(Protocol):
     """Yields truths; masks have the shape (n,) or are scalars."""
 
-    def true(self, batch: Batch) -> Any:
+    def true(self, rows: Rows) -> Any:
         """Say where it is true."""
 
-    def false(self, batch: Batch) -> Any:
+    def false(self, rows: Rows) -> Any:
         """Say where it is false."""
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
+    def both(self, rows: Rows) -> Sides:
         """Say where it is true and where it is false; each part of it is evaluated once."""
 
 
@@ -95,8 +102,8 @@ class NumberColumn:
 
     name: str
 
-    def values(self, batch: Batch) -> Any:
-        return batch.columns.number(self.name)
+    def values(self, rows: Rows) -> Any:
+        return rows.columns.number(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ class Constant:
 
     value: np.float64
 
-    def values(self, batch: Batch) -> Any:
+    def values(self, rows: Rows) -> Any:
         return self.value
 
 
@@ -116,10 +123,10 @@ class Calculation:
     first: Numeric
     rest: tuple[tuple[Callable[[Any, Any], Any], Numeric], ...]
 
-    def values(self, batch: Batch) -> Any:
-        result = self.first.values(batch)
+    def values(self, rows: Rows) -> Any:
+        result = self.first.values(rows)
         for operation, operand in self.rest:
-            result = _finite(operation(result, operand.values(batch)))
+            result = _finite(operation(result, operand.values(rows)))
         return result
 
 
@@ -130,8 +137,8 @@ class Mapped:
     function: Callable[[Any], Any]
     operand: Numeric
 
-    def values(self, batch: Batch) -> Any:
-        return self.function(self.operand.values(batch))
+    def values(self, rows: Rows) -> Any:
+        return self.function(self.operand.values(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +148,10 @@ class Folded:
     function: Callable[[Any, Any], Any]
     operands: tuple[Numeric, ...]
 
-    def values(self, batch: Batch) -> Any:
-        result = self.operands[0].values(batch)
+    def values(self, rows: Rows) -> Any:
+        result = self.operands[0].values(rows)
         for operand in self.operands[1:]:
-            result = self.function(result, operand.values(batch))
+            result = self.function(result, operand.values(rows))
         return result
 
 
@@ -155,10 +162,10 @@ class NumberOfText:
     function: Callable[[str], float]
     operand: Textual
 
-    def values(self, batch: Batch) -> Any:
+    def values(self, rows: Rows) -> Any:
         function = self.function
         return np.array(
-            [np.nan if one is None else function(one) for one in self.operand.values(batch)],
+            [np.nan if one is None else function(one) for one in self.operand.values(rows)],
             np.float64,
         )
 
@@ -178,8 +185,8 @@ class TextColumn:
 
     name: str
 
-    def values(self, batch: Batch) -> Texts:
-        return batch.columns.text(self.name)
+    def values(self, rows: Rows) -> Texts:
+        return rows.columns.text(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +195,8 @@ class TextConstant:
 
     value: str
 
-    def values(self, batch: Batch) -> Texts:
-        return [self.value] * batch.n
+    def values(self, rows: Rows) -> Texts:
+        return [self.value] * rows.n
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +206,9 @@ class TextOfText:
     function: Callable[[str], str | None]
     operand: Textual
 
-    def values(self, batch: Batch) -> Texts:
+    def values(self, rows: Rows) -> Texts:
         function = self.function
-        return [None if one is None else function(one) for one in self.operand.values(batch)]
+        return [None if one is None else function(one) for one in self.operand.values(rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +218,9 @@ class TextOfNumber:
     function: Callable[[float], str]
     operand: Numeric
 
-    def values(self, batch: Batch) -> Texts:
+    def values(self, rows: Rows) -> Texts:
         function = self.function
-        values = np.broadcast_to(self.operand.values(batch), batch.n)
+        values = np.broadcast_to(self.operand.values(rows), rows.n)
         return [None if one != one else function(one) for one in values.tolist()]
 
 
@@ -223,10 +230,10 @@ class FirstText:
 
     operands: tuple[Textual, ...]
 
-    def values(self, batch: Batch) -> Texts:
-        result = self.operands[0].values(batch)
+    def values(self, rows: Rows) -> Texts:
+        result = self.operands[0].values(rows)
         for operand in self.operands[1:]:
-            others = operand.values(batch)
+            others = operand.values(rows)
             result = [
                 other if one is None else one for one, other in zip(result, others, strict=True)
             ]
@@ -243,14 +250,14 @@ class _InTwo:
 
     __slots__ = ()
 
-    def true(self, batch: Batch) -> Any:
+    def true(self, rows: Rows) -> Any:
         raise NotImplementedError
 
-    def false(self, batch: Batch) -> Any:
+    def false(self, rows: Rows) -> Any:
         raise NotImplementedError
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        return self.true(batch), self.false(batch)
+    def both(self, rows: Rows) -> Sides:
+        return Sides(self.true(rows), self.false(rows))
 
 
 class _AtOnce:
@@ -258,13 +265,13 @@ class _AtOnce:
 
     __slots__ = ()
 
-    def true(self, batch: Batch) -> Any:
-        return self.both(batch)[0]
+    def true(self, rows: Rows) -> Any:
+        return self.both(rows).true
 
-    def false(self, batch: Batch) -> Any:
-        return self.both(batch)[1]
+    def false(self, rows: Rows) -> Any:
+        return self.both(rows).false
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
+    def both(self, rows: Rows) -> Sides:
         raise NotImplementedError
 
 
@@ -274,10 +281,10 @@ class TruthConstant(_InTwo):
 
     value: bool
 
-    def true(self, batch: Batch) -> Any:
+    def true(self, rows: Rows) -> Any:
         return np.bool_(self.value)
 
-    def false(self, batch: Batch) -> Any:
+    def false(self, rows: Rows) -> Any:
         return np.bool_(not self.value)
 
 
@@ -287,11 +294,11 @@ class TruthColumn(_InTwo):
 
     name: str
 
-    def true(self, batch: Batch) -> Any:
-        return batch.columns.number(self.name) == 1
+    def true(self, rows: Rows) -> Any:
+        return rows.columns.number(self.name) == 1
 
-    def false(self, batch: Batch) -> Any:
-        return batch.columns.number(self.name) == 0
+    def false(self, rows: Rows) -> Any:
+        return rows.columns.number(self.name) == 0
 
 
 def _apart(one: Any, other: Any) -> Any:
@@ -299,15 +306,22 @@ def _apart(one: Any, other: Any) -> Any:
     return (one < other) | (one > other)
 
 
-COMPARISONS: Final[dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]]] = {
-    "==": (np.equal, _apart),
-    "!=": (_apart, np.equal),
-    "<": (np.less, np.greater_equal),
-    "<=": (np.less_equal, np.greater),
-    ">": (np.greater, np.less_equal),
-    ">=": (np.greater_equal, np.less),
+class Comparator(NamedTuple):
+    """Where a comparison is true, and where it is false; NaN is in neither."""
+
+    true: Callable[[Any, Any], Any]
+    false: Callable[[Any, Any], Any]
+
+
+COMPARISONS: Final = {
+    "==": Comparator(np.equal, _apart),
+    "!=": Comparator(_apart, np.equal),
+    "<": Comparator(np.less, np.greater_equal),
+    "<=": Comparator(np.less_equal, np.greater),
+    ">": Comparator(np.greater, np.less_equal),
+    ">=": Comparator(np.greater_equal, np.less),
 }
-"""By operator: where a comparison is true, and where it is false; NaN is in neither."""
+"""By operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,16 +332,16 @@ class Comparison:
     left: Numeric
     right: Numeric
 
-    def true(self, batch: Batch) -> Any:
-        return COMPARISONS[self.operator][0](self.left.values(batch), self.right.values(batch))
+    def true(self, rows: Rows) -> Any:
+        return COMPARISONS[self.operator].true(self.left.values(rows), self.right.values(rows))
 
-    def false(self, batch: Batch) -> Any:
-        return COMPARISONS[self.operator][1](self.left.values(batch), self.right.values(batch))
+    def false(self, rows: Rows) -> Any:
+        return COMPARISONS[self.operator].false(self.left.values(rows), self.right.values(rows))
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        true, false = COMPARISONS[self.operator]
-        left, right = self.left.values(batch), self.right.values(batch)
-        return true(left, right), false(left, right)
+    def both(self, rows: Rows) -> Sides:
+        comparator = COMPARISONS[self.operator]
+        left, right = self.left.values(rows), self.right.values(rows)
+        return Sides(comparator.true(left, right), comparator.false(left, right))
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,16 +351,16 @@ class NumberWithin:
     operand: Numeric
     items: NDArray[np.float64]
 
-    def true(self, batch: Batch) -> Any:
-        return self._within(self.operand.values(batch))
+    def true(self, rows: Rows) -> Any:
+        return self._within(self.operand.values(rows))
 
-    def false(self, batch: Batch) -> Any:
-        return self.both(batch)[1]
+    def false(self, rows: Rows) -> Any:
+        return self.both(rows).false
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        values = self.operand.values(batch)
+    def both(self, rows: Rows) -> Sides:
+        values = self.operand.values(rows)
         true = self._within(values)
-        return true, ~(true | np.isnan(values))
+        return Sides(true, ~(true | np.isnan(values)))
 
     def _within(self, values: Any) -> Any:
         at = np.minimum(np.searchsorted(self.items, values), len(self.items) - 1)
@@ -364,16 +378,16 @@ class TextWithin:
     operand: Textual
     items: frozenset[str]
 
-    def true(self, batch: Batch) -> Any:
-        return self._within(self.operand.values(batch))
+    def true(self, rows: Rows) -> Any:
+        return self._within(self.operand.values(rows))
 
-    def false(self, batch: Batch) -> Any:
-        return self.both(batch)[1]
+    def false(self, rows: Rows) -> Any:
+        return self.both(rows).false
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        values = self.operand.values(batch)
+    def both(self, rows: Rows) -> Sides:
+        values = self.operand.values(rows)
         true = self._within(values)
-        return true, ~true & _known(values)
+        return Sides(true, ~true & _known(values))
 
     def _within(self, values: Texts) -> Mask:
         return np.array(list(map(self.items.__contains__, values)), np.bool_)
@@ -386,21 +400,21 @@ class TextTest:
     operand: Textual
     test: Callable[[str], bool | None]
 
-    def true(self, batch: Batch) -> Any:
+    def true(self, rows: Rows) -> Any:
         test = self.test
         return np.array(
-            [one is not None and test(one) is True for one in self.operand.values(batch)], np.bool_
+            [one is not None and test(one) is True for one in self.operand.values(rows)], np.bool_
         )
 
-    def false(self, batch: Batch) -> Any:
+    def false(self, rows: Rows) -> Any:
         test = self.test
         return np.array(
-            [one is not None and test(one) is False for one in self.operand.values(batch)], np.bool_
+            [one is not None and test(one) is False for one in self.operand.values(rows)], np.bool_
         )
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
+    def both(self, rows: Rows) -> Sides:
         test = self.test
-        return _sides([None if one is None else test(one) for one in self.operand.values(batch)])
+        return _sides([None if one is None else test(one) for one in self.operand.values(rows)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,22 +425,20 @@ class TwoTexts(_AtOnce):
     right: Textual
     test: Callable[[str, str], bool]
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
+    def both(self, rows: Rows) -> Sides:
         test = self.test
         return _sides(
             [
                 None if one is None or other is None else test(one, other)
-                for one, other in zip(
-                    self.left.values(batch), self.right.values(batch), strict=True
-                )
+                for one, other in zip(self.left.values(rows), self.right.values(rows), strict=True)
             ]
         )
 
 
-def _sides(answers: list[bool | None]) -> tuple[Mask, Mask]:
-    return (
-        np.array([one is True for one in answers], np.bool_),
-        np.array([one is False for one in answers], np.bool_),
+def _sides(answers: list[bool | None]) -> Sides:
+    return Sides(
+        np.array([answer is True for answer in answers], np.bool_),
+        np.array([answer is False for answer in answers], np.bool_),
     )
 
 
@@ -438,11 +450,11 @@ class OnList(_AtOnce):
     operand: Textual
     variable: str | None
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        values = self.operand.values(batch)
-        member = batch.columns.member(self.name, values, self.variable)
+    def both(self, rows: Rows) -> Sides:
+        values = self.operand.values(rows)
+        member = rows.columns.member(self.name, values, self.variable)
         known = _known(values)
-        return member & known, ~member & known
+        return Sides(member & known, ~member & known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,11 +463,11 @@ class NumberUnknown(_InTwo):
 
     operand: Numeric
 
-    def true(self, batch: Batch) -> Any:
-        return np.isnan(self.operand.values(batch))
+    def true(self, rows: Rows) -> Any:
+        return np.isnan(self.operand.values(rows))
 
-    def false(self, batch: Batch) -> Any:
-        return ~np.isnan(self.operand.values(batch))
+    def false(self, rows: Rows) -> Any:
+        return ~np.isnan(self.operand.values(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,11 +476,11 @@ class TextUnknown(_InTwo):
 
     operand: Textual
 
-    def true(self, batch: Batch) -> Any:
-        return ~_known(self.operand.values(batch))
+    def true(self, rows: Rows) -> Any:
+        return ~_known(self.operand.values(rows))
 
-    def false(self, batch: Batch) -> Any:
-        return _known(self.operand.values(batch))
+    def false(self, rows: Rows) -> Any:
+        return _known(self.operand.values(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,10 +489,10 @@ class TruthUnknown(_AtOnce):
 
     operand: Truth
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        true, false = self.operand.both(batch)
+    def both(self, rows: Rows) -> Sides:
+        true, false = self.operand.both(rows)
         known = true | false
-        return ~known, known
+        return Sides(~known, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,10 +502,10 @@ class Same(_AtOnce):
     left: Truth
     right: Truth
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        true, false = self.left.both(batch)
-        other_true, other_false = self.right.both(batch)
-        return (
+    def both(self, rows: Rows) -> Sides:
+        true, false = self.left.both(rows)
+        other_true, other_false = self.right.both(rows)
+        return Sides(
             (true & other_true) | (false & other_false),
             (true & other_false) | (false & other_true),
         )
@@ -505,13 +517,13 @@ class FirstTruth(_AtOnce):
 
     operands: tuple[Truth, ...]
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        true, false = self.operands[0].both(batch)
+    def both(self, rows: Rows) -> Sides:
+        true, false = self.operands[0].both(rows)
         for operand in self.operands[1:]:
-            other_true, other_false = operand.both(batch)
+            other_true, other_false = operand.both(rows)
             unknown = ~(true | false)
             true, false = true | (unknown & other_true), false | (unknown & other_false)
-        return true, false
+        return Sides(true, false)
 
 
 @dataclass(frozen=True, slots=True)
@@ -520,15 +532,15 @@ class Opposite:
 
     operand: Truth
 
-    def true(self, batch: Batch) -> Any:
-        return self.operand.false(batch)
+    def true(self, rows: Rows) -> Any:
+        return self.operand.false(rows)
 
-    def false(self, batch: Batch) -> Any:
-        return self.operand.true(batch)
+    def false(self, rows: Rows) -> Any:
+        return self.operand.true(rows)
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        true, false = self.operand.both(batch)
-        return false, true
+    def both(self, rows: Rows) -> Sides:
+        true, false = self.operand.both(rows)
+        return Sides(false, true)
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,27 +549,27 @@ class All:
 
     operands: tuple[Truth, ...]
 
-    def true(self, batch: Batch) -> Any:
-        result = self.operands[0].true(batch)
+    def true(self, rows: Rows) -> Any:
+        result = self.operands[0].true(rows)
         for operand in self.operands[1:]:
             if not result.any():
                 break
-            result = result & operand.true(batch)
+            result = result & operand.true(rows)
         return result
 
-    def false(self, batch: Batch) -> Any:
-        result = self.operands[0].false(batch)
+    def false(self, rows: Rows) -> Any:
+        result = self.operands[0].false(rows)
         for operand in self.operands[1:]:
             if result.all():
                 break
-            result = result | operand.false(batch)
+            result = result | operand.false(rows)
         return result
 
-    def both(self, batch: Batch) -> tuple[Any, Any]:
-        true, false = self.operands[0].both(batch)
+    def both(self, rows: Rows) -> Sides:
+        true, false = self.operands[0].both(rows)
         for operand in self.operands[1:]:
             if false.all():
                 break
-            also_true, also_false = operand.both(batch)
+            also_true, also_false = operand.both(rows)
             true, false = true & also_true, false | also_false
-        return true, false
+        return Sides(true, false)

@@ -52,7 +52,7 @@ class Null:
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
+class VariableNode:
     """A variable, its name without the dollar."""
 
     name: str
@@ -70,7 +70,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class FunctionCall:
     """A function's name, in lower case, and what it is given."""
 
     name: str
@@ -142,7 +142,7 @@ class Junction:
 
 
 Node: TypeAlias = (
-    Number | Text | Boolean | Null | Variable | Word | Call | Arithmetic | Sign | Compare | Within
+    Number | Text | Boolean | Null | VariableNode | Word | FunctionCall | Arithmetic | Sign | Compare | Within
     | Not | Junction
 )  # fmt: skip
 
@@ -172,11 +172,11 @@ def _written(node: Node) -> tuple[int, str]:
             return _VALUE, "true" if value else "false"
         case Null():
             return _VALUE, "null"
-        case Variable(name):
+        case VariableNode(name):
             return _VALUE, f"${name}"
         case Word(name):
             return _VALUE, name
-        case Call(name, arguments):
+        case FunctionCall(name, arguments):
             return _VALUE, f"{name}({', '.join(_text(one, _OR) for one in arguments)})"
         case Arithmetic(operands, operators):
             binds = _SUM if operators[0] in "+-" else _PRODUCT

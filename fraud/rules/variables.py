@@ -8,9 +8,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from fraud.contracts.transaction import FIELDS, Kind
-from fraud.features.catalogue import FEATURES
-
 
 class Type(StrEnum):
     """What a variable or a part of an expression is."""
@@ -66,33 +63,6 @@ RESULTS: Final = MappingProxyType(
     }
 )
 """What the model and the engine add to a transaction, and what each is."""
-
-_OF_KIND: Final = MappingProxyType(
-    {
-        Kind.ID: Type.TEXT,
-        Kind.TEXT: Type.TEXT,
-        Kind.NUMBER: Type.NUMBER,
-        Kind.TIME: Type.TIME,
-        Kind.CURRENCY: Type.TEXT,
-    }
-)
-
-
-def standard_variables() -> dict[str, Type]:
-    """Return what a rule on transactions may use: every field, every feature, and the model's result.
-
-    Example:
-        >>> variables = standard_variables()
-        >>> variables["transaction_amt"].value, variables["score"].value
-        ('number', 'number')
-    """
-    variables = {field.name: _OF_KIND[field.kind] for field in FIELDS}
-    variables["ip_address"] = Type.IP
-    variables |= {feature.name: Type.SINGLE for feature in FEATURES}
-    variables |= dict.fromkeys(RESULTS, Type.NUMBER)
-    variables[SCORED_AT] = Type.TIME
-    return variables
-
 
 _INSIGHTSCORE: Final = re.compile(r"[A-Za-z0-9_]+_insightscore")
 

@@ -14,7 +14,7 @@ from fraud.contracts.transaction import from_mapping
 from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.lists import Lookup
-from fraud.decision.policy import Challenge, Policy
+from fraud.decision.policy import Policy, ShadowPolicy
 from fraud.decision.rule_sets import CompiledRules, shipped
 from fraud.decision.scale import ScoreScale
 from fraud.features.packing import pack
@@ -78,7 +78,7 @@ def an_engine(
         rules or shipped(),
         scorer.ref,
         {one.name: one for one in lists},
-        shadow and Challenge((challenger or scorer).ref, shadow),
+        shadow and ShadowPolicy((challenger or scorer).ref, shadow),
     )
     return Engine(
         scorer,

@@ -15,7 +15,7 @@ from fraud.backtest.past_decisions import KnownLabels
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet
 from fraud.decision.engine import Engine
-from fraud.decision.policy import Challenge, Policy
+from fraud.decision.policy import Policy, ShadowPolicy
 from fraud.decision.rule_sets import CompiledRules, shipped
 from tests.support.builders import START_MS
 from tests.support.past import SpreadScorer, decided, transactions
@@ -31,7 +31,7 @@ RULES = CompiledRules(
 )  # fmt: skip
 
 
-def engines(*challenges: Challenge | None) -> list[Engine]:
+def engines(*challenges: ShadowPolicy | None) -> list[Engine]:
     return [
         Engine(
             CHAMPION,
@@ -47,7 +47,9 @@ def engines(*challenges: Challenge | None) -> list[Engine]:
 @pytest.fixture(scope="module")
 def values() -> list[bytes]:
     """A quarter without a challenger, one with another model, the rest with other rules, too."""
-    made = engines(None, Challenge(CHALLENGER.ref, shipped()), Challenge(CHALLENGER.ref, RULES))
+    made = engines(
+        None, ShadowPolicy(CHALLENGER.ref, shipped()), ShadowPolicy(CHALLENGER.ref, RULES)
+    )
     sent = transactions(800)
     sent[500:500] = sent[490:500]
     values = list(decided(sent, lambda batch: made[min(batch // 12, 2)]))
@@ -176,7 +178,7 @@ def test_labels_say_which_is_better(values: list[bytes], labels: KnownLabels) ->
 
 def test_equal_challengers_are_no_better(labels: KnownLabels) -> None:
     """Only rules are tried, and they are the same: every interval holds 0."""
-    (engine,) = engines(Challenge(CHAMPION.ref, shipped()))
+    (engine,) = engines(ShadowPolicy(CHAMPION.ref, shipped()))
     values = list(decided(transactions(200), lambda _: engine))
     known = KnownLabels()
     for at, value in enumerate(values):

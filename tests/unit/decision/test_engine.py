@@ -14,7 +14,7 @@ from fraud.contracts.lists import ListUse
 from fraud.contracts.transaction import FIELDS, from_mapping
 from fraud.decision.columns import FieldsOfRecords, FieldsOfTransactions
 from fraud.decision.engine import Engine, TransactionBatch
-from fraud.decision.policy import Challenge, Policy
+from fraud.decision.policy import Policy, ShadowPolicy
 from fraud.decision.rule_sets import shipped
 from fraud.features.vector import FEATURE_NAMES
 from tests.support.builders import a_record
@@ -259,8 +259,8 @@ def test_a_policy_is_pinned_by_all_that_it_holds() -> None:
         Policy(shipped(), other),
         Policy(shipped(), ref, {"bad": bad}),
         Policy(shipped(), ref, {"bad": bad, "seen": seen}),
-        Policy(shipped(), ref, {}, Challenge(other, shipped())),
-        Policy(shipped(), ref, {}, Challenge(ref, changed)),
+        Policy(shipped(), ref, {}, ShadowPolicy(other, shipped())),
+        Policy(shipped(), ref, {}, ShadowPolicy(ref, changed)),
     ]
     versions = {one.version for one in policies}
     assert len(versions) == len(policies)

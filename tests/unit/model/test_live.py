@@ -13,7 +13,7 @@ from fraud.contracts.control import ControlDocument
 from fraud.contracts.lists import ListState
 from fraud.contracts.rules import RuleSet
 from fraud.decision.lists import Lookup
-from fraud.decision.policy import Challenge
+from fraud.decision.policy import ShadowPolicy
 from fraud.decision.rule_sets import default_rules
 from fraud.decision.scale import ScoreScale
 from fraud.kafka.control import Refused
@@ -231,7 +231,7 @@ def test_a_challenger_comes_and_goes(registry: Registry) -> None:
     alone = in_use.current.policy.version
     topic.publish(naming(second, "challenger"))
     policy = in_use.current.policy
-    assert policy.challenge == Challenge(policy.challenge.model, policy.rules)  # type: ignore[union-attr]
+    assert policy.challenge == ShadowPolicy(policy.challenge.model, policy.rules)  # type: ignore[union-attr]
     assert policy.challenge.model.version == second  # type: ignore[union-attr]
     topic.publish(holding(RULES, "challenger"))
     assert in_use.current.policy.challenge.rules.version == RULES.version  # type: ignore[union-attr]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fraud.rules import ExpressionError, compile_expression, standard_variables
+from fraud.decision.variables import standard_variables
+from fraud.rules import ExpressionError, compile_expression
 
 PAGE = Path(__file__).parents[3] / "docs" / "rules.md"
 BLOCKS = re.findall(r"```detectorpl\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)

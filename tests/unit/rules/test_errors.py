@@ -7,11 +7,11 @@ import pickle
 import pytest
 
 from fraud.contracts.rules import MAX_EXPRESSION
+from fraud.decision.variables import standard_variables
 from fraud.rules import (
     ExpressionError,
     Type,
     compile_expression,
-    standard_variables,
 )
 from fraud.rules.tree import MAX_DEPTH
 from tests.support.rows import VARIABLES

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fraud.rules import compile_expression, standard_variables
+from fraud.decision.variables import standard_variables
+from fraud.rules import compile_expression
 from fraud.rules.functions import FUNCTIONS, Function
 
 NOW_MS = 1_772_323_200_000.0
