@@ -72,7 +72,6 @@ def import_afd(
 
 
 def _show(found: Plan) -> None:
-
     table = Table("what", "there", "here", "but")
     for one in found.findings:
         table.add_row(one.kind, one.name, one.ours or "[red]-[/red]", one.problem)
@@ -80,7 +79,6 @@ def _show(found: Plan) -> None:
 
 
 def _make(settings: Settings, found: Plan) -> str | None:
-
     who = at_the_command_line()
     declarations = Declarations()
     publisher = ControlPublisher(settings)

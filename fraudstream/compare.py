@@ -42,7 +42,6 @@ def compare(
 
 
 def _print_compared(one: Compared) -> None:
-
     console = wide_console()
     console.print()
     console.print(
@@ -87,7 +86,6 @@ def _print_compared(one: Compared) -> None:
 
 
 def _quality_table(quality: Quality) -> object:
-
     table = Table(
         title=f"where labels are known: {quality.labelled:,} transactions of {quality.entities:,} "
         f"entities, {quality.fraud:,} of them fraud",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 import orjson
@@ -17,27 +16,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.errors import ErrorCode
 from fraud.contracts.times import utc_text
 from fraud.contracts.topics import Topic
-from fraud.contracts.transaction import decode, event_time_to_ms, parse
-from fraud.kafka.batched_producer import KafkaWriter, WriterError
+from fraud.contracts.transaction import event_time_to_ms
+from fraud.kafka.batched_producer import WriterError
+from fraud.kafka.dead_letter_replay import LetterFilter, ReplayRequest, topic_id
+from fraud.kafka.dead_letter_replay import replay as send_back
 from fraud.kafka.dead_letters import UNKNOWN, DeadLetter, ReplayedLetters, read_all
 from fraud.kafka.topic_follower import TopicFeed, TopicReplaced
 from fraud.runtime.clock import system_clock
 from fraud.runtime.command_line import failing, print_json
-from fraud.runtime.files import locked
 from fraud.runtime.lifecycle import load_settings, stop_event
 from fraud.runtime.logs import configure_command_logs, redact
 from fraud.runtime.settings import KafkaSettings
-from fraud.security.audit import AuditLog, at_the_command_line
 
 app = typer.Typer(
     help="Dead letters: records that could not be decided, with the reason.", no_args_is_help=True
 )
-
-REPLAYED_FROM: Final = "replayed_from"
-"""Header of a record that was sent back: the place of its dead letter."""
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EXPORT_KEYS: Final = ("place", "failed_at", "error_code", "source", "bytes", "replayed_at", "error_message")  # fmt: skip
@@ -50,28 +46,14 @@ Since = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Filter:
-    codes: frozenset[str]
-    since_ms: int
-    places: frozenset[tuple[int, int]]
-
-    def takes(self, letter: DeadLetter) -> bool:
-        place = letter.place
-        return (
-            (not self.codes or letter.error_code in self.codes)
-            and letter.message.timestamp_ms >= self.since_ms
-            and (not self.places or (place.partition, place.offset) in self.places)
-        )
-
-
-def _filter(codes: list[str] | None, since: str, places: list[str] | None = None) -> _Filter:
-
+def _filter(codes: list[str] | None, since: str, places: list[str] | None = None) -> LetterFilter:
     known = {*ErrorCode, UNKNOWN}
     for code in codes or ():
         if code not in known:
             raise failing(f"--code: expected one of {', '.join(sorted(known))}, got {code!r}")
-    return _Filter(frozenset(codes or ()), _since_ms(since), frozenset(map(_place, places or ())))
+    return LetterFilter(
+        frozenset(codes or ()), _since_ms(since), frozenset(map(_place, places or ()))
+    )
 
 
 def _since_ms(text: str) -> int:
@@ -116,17 +98,11 @@ def _topic() -> Iterator[tuple[KafkaSettings, TopicFeed]]:
         raise failing(f"Kafka: {error.args[0].str()}", code=1) from None
 
 
-def _topic_id(feed: TopicFeed) -> str:
-    position = feed.position()
-    return position.topic_id if position else ""
-
-
 def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _row(letter: DeadLetter, replayed_at_ms: int | None) -> dict[str, Any]:
-
     place = letter.place
     value = letter.message.value
     return {
@@ -153,9 +129,9 @@ def list_letters(
     counts: Counter[str] = Counter()
     with _topic() as (settings, feed), ReplayedLetters(settings.state_dir) as replayed:
         for letter in read_all(feed):
-            if wanted.takes(letter):
+            if wanted.matches(letter):
                 counts[letter.error_code] += 1
-                newest.append(_row(letter, replayed.replayed_at_ms(_topic_id(feed), letter)))
+                newest.append(_row(letter, replayed.replayed_at_ms(topic_id(feed), letter)))
     rows = list(reversed(newest))
     if json:
         print_json(rows)
@@ -189,12 +165,12 @@ def show(
     ] = False,
 ) -> None:
     """Show one dead letter; values that may be personal are redacted."""
-    wanted = _Filter(frozenset(), 0, frozenset({_place(place)}))
+    wanted = LetterFilter(positions=frozenset({_place(place)}))
     with _topic() as (settings, feed), ReplayedLetters(settings.state_dir) as replayed:
-        letter = next(filter(wanted.takes, read_all(feed)), None)
+        letter = next(filter(wanted.matches, read_all(feed)), None)
         if letter is None:
             raise failing(f"there is no dead letter at {place}", code=1)
-        row = _row(letter, replayed.replayed_at_ms(_topic_id(feed), letter))
+        row = _row(letter, replayed.replayed_at_ms(topic_id(feed), letter))
     if clear:
         sys.stdout.buffer.write(letter.message.value or b"")
         sys.stdout.flush()
@@ -241,54 +217,32 @@ def replay(
     Each is checked first as the job would: what it would refuse again stays where it is. A dead
     letter is sent back once, however often this is run. Null values are never sent back.
     """
-    wanted = _filter(code, since, places)
-    edits = dict(map(_edit, changes or ()))
-    with _topic() as (settings, feed):
-        target = settings.topic(Topic.TRANSACTIONS)
-        writer = KafkaWriter(settings.librdkafka())
-        said = {
-            "codes": sorted(wanted.codes),
-            "since_ms": wanted.since_ms,
-            "places": sorted(places or ()),
-            "fields_set": sorted(edits),
-        }
-        change = AuditLog(settings.state_dir).change(
-            at_the_command_line(), "dlq.replayed", settings.topic(Topic.DEAD_LETTERS), after=said
-        )
-        try:
-            writer.check(target, timeout_s=10)
-            with (
-                locked(settings.state_dir / "dlq-replay.lock"),
-                nullcontext() if dry_run else change,
-            ):
-                done = _replay(
-                    settings,
-                    feed,
-                    writer,
-                    target,
-                    wanted,
-                    edits,
-                    limit,
-                    force=force,
-                    again=again,
-                    dry_run=dry_run,
-                )
-        except WriterError as error:
-            raise failing(f"Kafka refuses to go on: {error}", code=1) from None
+    request = ReplayRequest(
+        _filter(code, since, places),
+        dict(map(_edit, changes or ())),
+        limit,
+        force=force,
+        again=again,
+        dry_run=dry_run,
+    )
+    try:
+        with _topic() as (settings, feed):
+            result = send_back(settings, feed, request, stop_event())
+    except WriterError as error:
+        raise failing(f"Kafka refuses to go on: {error}", code=1) from None
     verb = "would be sent back" if dry_run else "sent back"
-    typer.echo(f"{done['sent']:>10,} {verb} to {target}")
-    for what, count in done.items():
-        if what != "sent" and count:
-            typer.echo(f"{count:>10,} {what}")
-    lost = 0 if dry_run else done["sent"] - writer.acknowledged[target]
-    for reason, count in sorted(writer.refused.items()):
+    typer.echo(f"{result.sent:>10,} {verb} to {result.target}")
+    for reason, count in result.kept.items():
+        typer.echo(f"{count:>10,} {reason}")
+    for reason, count in sorted(result.refused.items()):
         typer.echo(f"{count:>10,} refused by Kafka: {reason}")
-    if lost:
-        raise failing(f"{lost:,} of them were not acknowledged; run this again", code=1)
+    if result.unacknowledged:
+        raise failing(
+            f"{result.unacknowledged:,} of them were not acknowledged; run this again", code=1
+        )
 
 
 def _edit(text: str) -> tuple[str, Any]:
-
     field, equals, value = text.partition("=")
     if not (field and equals):
         raise failing("--set: expected FIELD=VALUE, such as transaction_currency=USD")
@@ -296,72 +250,3 @@ def _edit(text: str) -> tuple[str, Any]:
         return field, orjson.loads(value)
     except orjson.JSONDecodeError:
         return field, value
-
-
-def _replay(
-    settings: KafkaSettings,
-    feed: TopicFeed,
-    writer: Any,
-    target: str,
-    wanted: _Filter,
-    edits: dict[str, Any],
-    limit: int | None,
-    *,
-    force: bool,
-    again: bool,
-    dry_run: bool,
-) -> Counter[str]:
-    """Send back what is wanted; give how many, and why others were not."""
-    stop = stop_event()
-    done: Counter[str] = Counter(sent=0)
-    seen: set[str] = set()
-    with ReplayedLetters(settings.state_dir) as replayed:
-
-        def noted(letter: DeadLetter) -> Callable[[], None]:
-            topic_id = _topic_id(feed)
-            return lambda: replayed.add(topic_id, letter, now_ms=system_clock())
-
-        for letter in filter(wanted.takes, read_all(feed)):
-            if stop.is_set() or done["sent"] == limit:
-                break
-            if letter.id in seen:
-                continue  # the same input, refused twice
-            seen.add(letter.id)
-            if not again and replayed.replayed_at_ms(_topic_id(feed), letter) is not None:
-                done["sent back before, and not again"] += 1
-                continue
-            key, value = letter.message.key, letter.message.value
-            if letter.is_cut:
-                done["cut to what the topic takes: nothing whole to send back"] += 1
-                continue
-            if value is None:
-                done["without a value: nothing to send back"] += 1
-                continue
-            try:
-                if edits:
-                    key, value = _edited(key, value, edits)
-                if not force:
-                    decode(value)
-            except InvalidMessage as verdict:
-                done[f"would be dead letters again: {verdict.reason}"] += 1
-                continue
-            if not dry_run and not writer.send(
-                target, key, value, stop, noted(letter),
-                headers=[(REPLAYED_FROM, str(letter.place).encode())],
-            ):  # fmt: skip
-                break
-            done["sent"] += 1
-        writer.drain(stop)
-    return done
-
-
-def _edited(key: bytes | None, value: bytes, edits: dict[str, Any]) -> tuple[bytes | None, bytes]:
-    """Set fields of a record; the key follows its entity.
-
-    Raises:
-        InvalidMessage: The value is no JSON object, or has a key twice.
-    """
-    record = parse(value) | edits
-    if isinstance(entity := edits.get("entity_id"), str):
-        key = entity.encode()
-    return key, orjson.dumps(record)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
+from fraud.backtest.counts import Tally
+from fraud.backtest.dry_run import OutcomeChange, Report, RuleReport, dry_run, lookups
+from fraud.backtest.runner import BacktestRunner
+from fraud.decision.lists import Lookup
+from fraud.kafka.range_reader import CannotRead, Stopped
+from fraud.policy.editor import NoSuch
+from fraud.policy.entry_files import EntryFileError, read_entries
+from fraud.policy.state import PolicyState
 from fraud.runtime.command_line import JsonOption
-
-# Everything else is imported where it is used, so that `fraudstream --help` answers at once.
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from fraud.backtest.counts import Tally
-    from fraud.backtest.dry_run import OutcomeChange, Report, RuleReport
-    from fraud.backtest.runner import BacktestRunner
-    from fraud.decision.lists import Lookup
-    from fraud.policy.state import PolicyState
-    from fraud.runtime.settings import KafkaSettings
+from fraud.runtime.lifecycle import load_settings, stop_event
+from fraud.runtime.settings import KafkaSettings
+from fraudstream.policy_session import policy_session, read_file
 
 DAYS: Final = 30
 """How far back past decisions are looked at: Kafka keeps them as long by default."""
@@ -51,11 +56,6 @@ def try_rules(
 
     They are asked as the stream asks, on the features, scores and fields that past decisions keep.
     """
-    from fraud.backtest.dry_run import dry_run
-    from fraud.runtime.lifecycle import load_settings
-    from fraud.runtime.settings import KafkaSettings
-    from fraudstream.policy_session import policy_session, read_file
-
     with policy_session() as at:
         path = Path(file)
         known = at.policy_state.rule_version(file) if not path.exists() else None
@@ -71,10 +71,6 @@ def try_rules(
 
 def _tried_lists(policy_state: PolicyState, options: Sequence[str]) -> dict[str, Lookup] | None:
     """Read the lists that a draft is tried with."""
-    from fraud.backtest.dry_run import lookups
-    from fraud.policy.editor import NoSuch
-    from fraud.policy.entry_files import EntryFileError, read_entries
-
     if not options:
         return None
     lists = policy_state.lists()
@@ -98,15 +94,6 @@ def backtesting(
     settings: KafkaSettings, days: float, limit: int | None
 ) -> Iterator[BacktestRunner]:
     """Show how far reading is, end it on Ctrl-C, and print one line when it fails."""
-    import signal
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from fraud.backtest.runner import BacktestRunner
-    from fraud.kafka.range_reader import CannotRead, Stopped
-    from fraud.runtime.lifecycle import stop_event
-
     console = Console(stderr=True, soft_wrap=True)
     # Ctrl-C ends the reading, and is the ordinary one again afterwards.
     before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -134,8 +121,6 @@ def backtesting(
 
 def wide_console() -> Console:
     """Return standard output, wide enough for the tables where it is no terminal."""
-    from rich.console import Console
-
     console = Console(highlight=False)
     return console if console.is_terminal else Console(width=160, highlight=False)
 
@@ -146,9 +131,6 @@ def percent(part: float | None) -> str:
 
 
 def _print_report(report: Report) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     console = wide_console()
     period, total = report.period, report.total
     console.print(
@@ -219,9 +201,6 @@ def _row(tally: Tally, *, acted: bool) -> tuple[str, ...]:
 
 
 def _print_changes(console: Console, title: str, changes: Sequence[OutcomeChange]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     changed = [one for one in changes if one.before != one.after and one.transactions.transactions]
     if not changed:
         console.print(f"{title}: none")
@@ -239,9 +218,6 @@ def _print_changes(console: Console, title: str, changes: Sequence[OutcomeChange
 
 
 def _print_rules(console: Console, title: str, rules: Sequence[RuleReport], overlap: str) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in (
         "rule",

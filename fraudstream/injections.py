@@ -36,7 +36,6 @@ Name = Annotated[str | None, typer.Option(help="Its own name (default: kind and 
 
 
 def _settings() -> KafkaSettings:
-
     configure_command_logs()
     return load_settings(KafkaSettings)
 
@@ -55,7 +54,6 @@ def _in_one_line() -> Iterator[None]:
 
 
 def _start(what: str, kind: str, intensity: float, minutes: float, name: str | None) -> None:
-
     now = datetime.now(UTC)
     name = name or f"{kind}-{now:%Y%m%dT%H%M%S}"
     with _in_one_line():
@@ -68,7 +66,6 @@ def _start(what: str, kind: str, intensity: float, minutes: float, name: str | N
 
 
 def _stop(what: str, name: str) -> None:
-
     now = datetime.now(UTC)
     with _in_one_line():
         settings = _settings()
@@ -81,7 +78,6 @@ def _stop(what: str, name: str) -> None:
 
 
 def _show(what: str, meanings: dict[str, str], note: str) -> None:
-
     console = Console()
     kinds = Table("kind", "meaning")
     for kind, meaning in meanings.items():

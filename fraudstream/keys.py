@@ -34,7 +34,6 @@ app = typer.Typer(help="Make, list and revoke keys of the REST API.", no_args_is
 
 
 def _stores() -> tuple[KeyStore, AuditLog]:
-
     settings = load_settings(ServiceSettings)
     try:
         return KeyStore(settings.state_dir), AuditLog(settings.state_dir)
@@ -101,7 +100,6 @@ app.add_typer(access_keys, name="aws")
 
 
 def _access_keys() -> tuple[AwsCredentials, AuditLog]:
-
     settings = load_settings(ServiceSettings)
     try:
         return AwsCredentials(settings.state_dir), AuditLog(settings.state_dir)

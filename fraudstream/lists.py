@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from fraud.contracts.lists import ListEntry, ListType, ListUse
-from fraud.policy.editor import NoSuch
 from fraud.policy.entry_files import EntryFileError, read_entries, write_entries
 from fraud.runtime.command_line import JsonOption, print_json
 from fraudstream.policy_session import policy_session
@@ -136,10 +135,7 @@ def export_entries(
 ) -> None:
     """Write a list's entries as CSV, with who added each and when."""
     with policy_session() as at:
-        state = at.policy_state.lists().get(name)
-        if state is None:
-            raise NoSuch(f"there is no list {name}")
-        text = write_entries(state.entries.values())
+        text = write_entries(at.editor.list_state(name).entries.values())
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +11,10 @@ from rich.table import Table
 
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.times import utc_text
-from fraud.decision.rule_files import write_rule_file
-from fraud.policy.editor import NoSuch
-from fraud.policy.state import PolicyState
+from fraud.decision.rule_files import rule_differences, write_rule_file
 from fraud.runtime.command_line import JsonOption, print_json
 from fraudstream.dryrun import try_rules
-from fraudstream.policy_session import policy_session, read_file
+from fraudstream.policy_session import PolicySession, policy_session, read_file
 
 app = typer.Typer(
     help="Rules: read them, try them, switch them while everything runs.", no_args_is_help=True
@@ -45,7 +42,7 @@ def apply(
         kept = at.editor.draft(wanted)
         if not draft:
             at.editor.activate(kept.version, expected=expect)
-    for line in _differences(before, kept):
+    for line in rule_differences(before, kept):
         typer.echo(line)
     state = "kept as a draft" if draft else "active"
     typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, {state}")
@@ -63,7 +60,7 @@ def activate(
     with policy_session() as at:
         before = at.policy_state.active_rules
         kept = at.editor.activate(version, expected=expect)
-    for line in _differences(before, kept):
+    for line in rule_differences(before, kept):
         typer.echo(line)
     typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, active")
 
@@ -115,7 +112,7 @@ def export(
 ) -> None:
     """Write a version as a file that `apply` reads."""
     with policy_session() as at:
-        text = write_rule_file(_version(at.policy_state, version))
+        text = write_rule_file(_kept(at, version))
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -131,8 +128,8 @@ def diff(
     wanted = read_file(file)
     with policy_session() as at:
         checked = at.policy_state.checked(wanted)
-        before = _version(at.policy_state, against)
-    lines = _differences(before, checked)
+        before = _kept(at, against)
+    lines = rule_differences(before, checked)
     for line in lines:
         typer.echo(line)
     if not lines:
@@ -141,22 +138,10 @@ def diff(
     raise typer.Exit(1)
 
 
-def _version(policy_state: PolicyState, version: str | None) -> RuleSet:
-
-    if version is None:
-        return policy_state.active_rules
-    found = policy_state.rule_version(version)
-    if found is None:
-        raise NoSuch(f"there is no version {version} of the rules")
-    return found.rules
-
-
-def _differences(before: RuleSet, after: RuleSet) -> list[str]:
-    """Say line by line what is another in the second set; versions follow from the rest."""
-    if before.version == after.version:
-        return []
-    old, new = (write_rule_file(one).splitlines() for one in (before, after))
-    return list(difflib.unified_diff(old, new, before.version, after.version, lineterm="", n=2))
+def _kept(at: PolicySession, version: str | None) -> RuleSet:
+    return (
+        at.policy_state.active_rules if version is None else at.editor.rule_version(version).rules
+    )
 
 
 app.command("test")(try_rules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from typing import Any
 
@@ -75,3 +76,11 @@ def write_rule_file(rules: RuleSet) -> str:
     content["matching"] = rules.matching.value
     content["rules"] = [{name: rule[name] for name in order if name in rule} for rule in written]
     return tomli_w.dumps(content, multiline_strings=True)
+
+
+def rule_differences(before: RuleSet, after: RuleSet) -> list[str]:
+    """Return the lines of a unified diff of two rule sets as files; none when they are the same."""
+    if before.version == after.version:
+        return []
+    old, new = (write_rule_file(rules).splitlines() for rules in (before, after))
+    return list(difflib.unified_diff(old, new, before.version, after.version, lineterm="", n=2))

@@ -1,0 +1,198 @@
+"""Sending dead letters back to the topic of transactions, each once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import Any, Final
+
+import orjson
+
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.topics import Topic
+from fraud.contracts.transaction import decode, parse
+from fraud.kafka.batched_producer import KafkaWriter
+from fraud.kafka.dead_letters import DeadLetter, ReplayedLetters, read_all
+from fraud.kafka.topic_follower import TopicFeed
+from fraud.runtime.clock import system_clock
+from fraud.runtime.files import locked
+from fraud.runtime.settings import KafkaSettings
+from fraud.security.audit import AuditLog, at_the_command_line
+
+REPLAYED_FROM: Final = "replayed_from"
+"""Header of a record that was sent back: the position of its dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters are meant; an empty set means any.
+
+    Attributes:
+        codes: Error codes.
+        since_ms: Earliest time of the letter, UTC epoch milliseconds.
+        positions: Partition and offset of each.
+    """
+
+    codes: frozenset[str] = frozenset()
+    since_ms: int = 0
+    positions: frozenset[tuple[int, int]] = frozenset()
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Check a dead letter."""
+        place = letter.place
+        return (
+            (not self.codes or letter.error_code in self.codes)
+            and letter.message.timestamp_ms >= self.since_ms
+            and (not self.positions or (place.partition, place.offset) in self.positions)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """What is to be sent back.
+
+    Attributes:
+        wanted: Which dead letters.
+        edits: Fields to set first.
+        limit: How many at most.
+        force: Also those that would be dead letters again.
+        again: Also those that were sent back before.
+        dry_run: Only count.
+    """
+
+    wanted: LetterFilter
+    edits: Mapping[str, Any]
+    limit: int | None = None
+    force: bool = False
+    again: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What became of a request.
+
+    Attributes:
+        target: Physical topic.
+        sent: Records sent back, or that would be.
+        kept: Letters that were not, by reason.
+        refused: Records that Kafka refused, by reason.
+        unacknowledged: Records that Kafka may not have.
+    """
+
+    target: str
+    sent: int
+    kept: Counter[str]
+    refused: Counter[str]
+    unacknowledged: int
+
+
+def topic_id(feed: TopicFeed) -> str:
+    """Return Kafka's id of the topic that is read."""
+    position = feed.position()
+    return position.topic_id if position else ""
+
+
+def replay(
+    settings: KafkaSettings, feed: TopicFeed, request: ReplayRequest, stop: Event
+) -> ReplayResult:
+    """Send dead letters back, on record. Each is checked first as the job would.
+
+    Args:
+        settings: Kafka, and the folder of state.
+        feed: Of the dead letters, at the beginning.
+        request: Which, and how.
+        stop: Ends it early; what was sent by then stays so.
+
+    Raises:
+        WriterError: Kafka refuses to go on.
+    """
+    wanted, target = request.wanted, settings.topic(Topic.TRANSACTIONS)
+    writer = KafkaWriter(settings.librdkafka())
+    change = AuditLog(settings.state_dir).change(
+        at_the_command_line(),
+        "dlq.replayed",
+        settings.topic(Topic.DEAD_LETTERS),
+        after={
+            "codes": sorted(wanted.codes),
+            "since_ms": wanted.since_ms,
+            "places": sorted(f"{partition}-{offset}" for partition, offset in wanted.positions),
+            "fields_set": sorted(request.edits),
+        },
+    )
+    writer.check(target, timeout_s=10)
+    with (
+        locked(settings.state_dir / "dlq-replay.lock"),
+        nullcontext() if request.dry_run else change,
+        ReplayedLetters(settings.state_dir) as replayed,
+    ):
+        sent, kept = _send(feed, writer, target, replayed, request, stop)
+    lost = 0 if request.dry_run else sent - writer.acknowledged[target]
+    return ReplayResult(target, sent, kept, writer.refused, lost)
+
+
+def _send(
+    feed: TopicFeed,
+    writer: KafkaWriter,
+    target: str,
+    replayed: ReplayedLetters,
+    request: ReplayRequest,
+    stop: Event,
+) -> tuple[int, Counter[str]]:
+    sent = 0
+    kept: Counter[str] = Counter()
+    seen: set[str] = set()
+    for letter in filter(request.wanted.matches, read_all(feed)):
+        if stop.is_set() or sent == request.limit:
+            break
+        if letter.id in seen:
+            continue  # the same input, refused twice
+        seen.add(letter.id)
+        if not request.again and replayed.replayed_at_ms(topic_id(feed), letter) is not None:
+            kept["sent back before, and not again"] += 1
+            continue
+        if letter.is_cut:
+            kept["cut to what the topic takes: nothing whole to send back"] += 1
+            continue
+        key, value = letter.message.key, letter.message.value
+        if value is None:
+            kept["without a value: nothing to send back"] += 1
+            continue
+        try:
+            if request.edits:
+                key, value = _edited(key, value, request.edits)
+            if not request.force:
+                decode(value)
+        except InvalidMessage as verdict:
+            kept[f"would be dead letters again: {verdict.reason}"] += 1
+            continue
+        if not request.dry_run and not writer.send(
+            target, key, value, stop, partial(_note, replayed, topic_id(feed), letter),
+            headers=[(REPLAYED_FROM, str(letter.place).encode())],
+        ):  # fmt: skip
+            break
+        sent += 1
+    writer.drain(stop)
+    return sent, kept
+
+
+def _note(replayed: ReplayedLetters, topic: str, letter: DeadLetter) -> None:
+    replayed.add(topic, letter, now_ms=system_clock())
+
+
+def _edited(
+    key: bytes | None, value: bytes, edits: Mapping[str, Any]
+) -> tuple[bytes | None, bytes]:
+    """Set fields of a record; the key follows its entity.
+
+    Raises:
+        InvalidMessage: The value is no JSON object, or has a key twice.
+    """
+    record = parse(value) | dict(edits)
+    if isinstance(entity := edits.get("entity_id"), str):
+        key = entity.encode()
+    return key, orjson.dumps(record)
