@@ -15,7 +15,6 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from fraud.contracts.decision import ModelRef
 from fraud.kafka.sync_producer import CannotPublish
 from fraud.runtime.command_line import JsonOption, RegistryOption, failing, print_json
 from fraud.runtime.lifecycle import load_settings
@@ -38,12 +37,12 @@ from model.printing import (
     progress_bars,
     wide_console,
 )
-from model.promotion import check, learnt_until_ms, refusal_of
+from model.promotion import check, learnt_until_ms
 from model.registry import ModelError, NoSuchModel, Registry, check_name
-from model.report import check_page, data_warnings, html_page, keep_reports, write_page
+from model.report import check_page, data_warnings, html_page, write_page
 from model.settings import TrainSettings
+from model.train_run import promote_trained, train_and_keep
 from model.training import FIRST_LEGITIMATE, SEARCH, TrainingConfig
-from model.training import train as train_model
 
 DEFAULT_NAME: Final = "fraud"
 
@@ -152,55 +151,26 @@ def train(
             alerts_per_day=alerts_per_day,
         )
         started = time.monotonic()
-        with progress_bars(console) as bars:
-            history, matrix = vectors(sources, bars)
-            vectors_s = time.monotonic() - started
-            searching = bars.add_task("search", total=config.search, visible=config.search > 1)
-            growing = bars.add_task("trees", total=config.max_rounds)
-            trained = train_model(
-                history,
-                matrix,
-                config,
-                lambda trees: bars.update(growing, completed=trees),
-                lambda tried: bars.update(searching, completed=tried),
-            )
-            bars.update(growing, completed=config.max_rounds)
-        manifest = models.add(
-            name,
-            trained.booster,
-            trained.scale,
-            metrics=trained.metrics,
-            training={**trained.training, "simulated": not data},
-            later=trained.later.to_bytes(),
+        run = train_and_keep(
+            models, name, sources, config, console, simulated=not data, report=report
         )
-        page = keep_reports(models, manifest, trained.curves, report)
-    refusal = ""
-    with _user_errors():
-        try:
-            decides = models.champion_ref().version == manifest.version
-            first = False
-        except NoSuchModel:
-            decides, first = False, True
-        if promote or first or if_missing:
-            # What cannot be used is replaced without a comparison, and so is nothing.
-            refusal = "" if force else refusal_of(models, manifest)
-            if not refusal:
-                made = ModelRef(name=manifest.name, version=manifest.version)
-                with promoting(editor, models, made) as tell:
-                    models.promote(manifest.name, manifest.version)
-                    tell()
-                decides = True
+        decides, refusal = promote_trained(
+            editor, models, run.manifest, wanted=promote or if_missing, force=force
+        )
     took_s = time.monotonic() - started
     if as_json:
-        told = {
-            **manifest.model_dump(),
-            "champion": decides,
-            "took_s": round(took_s, 3),
-            "vectors_s": round(vectors_s, 3),
-        }
-        print_json({**told, "report": str(page), "refused": refusal or None})
+        print_json(
+            {
+                **run.manifest.model_dump(),
+                "champion": decides,
+                "took_s": round(took_s, 3),
+                "vectors_s": round(run.vectors_s, 3),
+                "report": str(run.page),
+                "refused": refusal or None,
+            }
+        )
     else:
-        print_trained(manifest, decides=decides, took_s=took_s, page=page)
+        print_trained(run.manifest, decides=decides, took_s=took_s, page=run.page)
     if refusal:
         raise failing(f"not promoted: {refusal}")
 

@@ -1,0 +1,113 @@
+"""One training from files to the registry, and on to the champion's place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from fraud.contracts.decision import ModelRef
+from fraud.policy.editor import PolicyEditor
+from model.champion import promoting
+from model.examples import MappedDataset
+from model.files import vectors
+from model.printing import progress_bars
+from model.promotion import refusal_of
+from model.registry import Manifest, NoSuchModel, Registry
+from model.report import keep_reports
+from model.training import TrainingConfig, train
+
+
+class TrainRun(NamedTuple):
+    """What a training left behind.
+
+    Attributes:
+        manifest: Of the model, which is in the registry.
+        page: Its report.
+        vectors_s: How long reading and computing the features took.
+    """
+
+    manifest: Manifest
+    page: Path
+    vectors_s: float
+
+
+def train_and_keep(
+    models: Registry,
+    name: str,
+    sources: Sequence[MappedDataset],
+    config: TrainingConfig,
+    console: Console,
+    *,
+    simulated: bool,
+    report: Path | None,
+) -> TrainRun:
+    """Train a model and put it with its report into the registry.
+
+    Args:
+        models: Where it is kept.
+        name: Of the model.
+        sources: Files of labelled transactions.
+        config: How to train.
+        console: Shows how far it is.
+        simulated: Whether the transactions are, which the manifest says.
+        report: Where a second copy of the report goes.
+    """
+    started = time.monotonic()
+    with progress_bars(console) as bars:
+        history, matrix = vectors(sources, bars)
+        vectors_s = time.monotonic() - started
+        searching = bars.add_task("search", total=config.search, visible=config.search > 1)
+        growing = bars.add_task("trees", total=config.max_rounds)
+        trained = train(
+            history,
+            matrix,
+            config,
+            lambda trees: bars.update(growing, completed=trees),
+            lambda tried: bars.update(searching, completed=tried),
+        )
+        bars.update(growing, completed=config.max_rounds)
+    manifest = models.add(
+        name,
+        trained.booster,
+        trained.scale,
+        metrics=trained.metrics,
+        training={**trained.training, "simulated": simulated},
+        later=trained.later.to_bytes(),
+    )
+    return TrainRun(manifest, keep_reports(models, manifest, trained.curves, report), vectors_s)
+
+
+def promote_trained(
+    editor: PolicyEditor, models: Registry, manifest: Manifest, *, wanted: bool, force: bool
+) -> tuple[bool, str]:
+    """Make a trained model the champion if that is wanted, or if there is none.
+
+    Args:
+        editor: Records it and tells running services.
+        models: The registry.
+        manifest: Of the model.
+        wanted: Whether it is to replace a champion.
+        force: Also when it is worse.
+
+    Returns:
+        Whether it is the champion now, and why it was not promoted (empty when it was, or when
+        nobody asked).
+    """
+    try:
+        decides, first = models.champion_ref().version == manifest.version, False
+    except NoSuchModel:
+        decides, first = False, True
+    if not (wanted or first):
+        return decides, ""
+    # A champion that cannot be used is replaced without a comparison, and so is a missing one.
+    if not force and (refusal := refusal_of(models, manifest)):
+        return decides, refusal
+    ref = ModelRef(name=manifest.name, version=manifest.version)
+    with promoting(editor, models, ref) as tell:
+        models.promote(ref.name, ref.version)
+        tell()
+    return True, ""
