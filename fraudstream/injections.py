@@ -1,10 +1,9 @@
-"""Commands on the simulated world: inject campaigns of fraud and drift, and check it."""
+"""Commands that inject campaigns of fraud and drift into the running producer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -14,14 +13,13 @@ from rich.table import Table
 
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.times import utc_text
-from fraud.kafka.control import ControlPublisher
 from fraud.kafka.range_reader import CannotRead
 from fraud.kafka.sync_producer import CannotPublish
 from fraud.runtime.command_line import failing
 from fraud.runtime.lifecycle import load_settings, user_name
 from fraud.runtime.logs import configure_command_logs
 from fraud.runtime.settings import KafkaSettings
-from producer.injection_log import control_document, injections_on
+from producer.injection_log import injections_on, start_injection, stop_injection
 from producer.injections import CAMPAIGN_MEANINGS, DRIFT_MEANINGS, FOREVER_MS, Injection
 
 campaign = typer.Typer(
@@ -57,23 +55,14 @@ def _start(what: str, kind: str, intensity: float, minutes: float, name: str | N
     now = datetime.now(UTC)
     name = name or f"{kind}-{now:%Y%m%dT%H%M%S}"
     with _in_one_line():
-        one = Injection(what, kind, name, intensity, int(now.timestamp() * 1000), minutes)
-        settings = _settings()
-        if one.key in injections_on(settings):
-            raise ValueError(f"name: {name} was used before, expected a new one")
-        ControlPublisher(settings).publish(control_document(one, user_name(), now))
+        injection = Injection(what, kind, name, intensity, int(now.timestamp() * 1000), minutes)
+        start_injection(_settings(), injection, user_name(), now)
     typer.echo(f"{name} started: {kind}, intensity {intensity:g}, {minutes:g} simulated minutes.")
 
 
 def _stop(what: str, name: str) -> None:
-    now = datetime.now(UTC)
     with _in_one_line():
-        settings = _settings()
-        known = injections_on(settings).get((what, name))
-        if known is None:
-            raise ValueError(f"name: expected a {what} that was started, got {name}")
-        stopped = replace(known, stopped_ms=int(now.timestamp() * 1000))
-        ControlPublisher(settings).publish(control_document(stopped, user_name(), now))
+        stop_injection(_settings(), what, name, user_name(), datetime.now(UTC))
     typer.echo(f"{name} stopped.")
 
 

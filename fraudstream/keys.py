@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -30,13 +32,15 @@ from fraud.security.aws_credentials import (
     ProfileTaken,
 )
 
+S = TypeVar("S")
+
 app = typer.Typer(help="Make, list and revoke keys of the REST API.", no_args_is_help=True)
 
 
-def _stores() -> tuple[KeyStore, AuditLog]:
-    settings = load_settings(ServiceSettings)
+def _opened(store: Callable[[Path], S]) -> tuple[S, AuditLog]:
+    folder = load_settings(ServiceSettings).state_dir
     try:
-        return KeyStore(settings.state_dir), AuditLog(settings.state_dir)
+        return store(folder), AuditLog(folder)
     except FileDamaged as problem:
         raise failing(str(problem)) from None
 
@@ -53,7 +57,7 @@ def create(
         raise failing(
             "name: expected 1 to 64 letters, digits, spaces, _, ., @ and -, the first a letter or digit"
         )
-    store, audit = _stores()
+    store, audit = _opened(KeyStore)
     who = at_the_command_line()
     try:
         with audit.change(who, "key.created", f"key/{name}", after={"name": name, "role": role}):
@@ -68,7 +72,7 @@ def create(
 @app.command("list")
 def list_keys() -> None:
     """Show the keys there are, never their secrets."""
-    store, _ = _stores()
+    store, _ = _opened(KeyStore)
     table = Table("id", "name", "role", "made at", "made by")
     for key in store.all_keys():
         table.add_row(
@@ -80,7 +84,7 @@ def list_keys() -> None:
 @app.command("revoke")
 def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
     """Take a key away; running APIs refuse it from the next request on."""
-    store, audit = _stores()
+    store, audit = _opened(KeyStore)
     try:
         key = store.get(key_id)
         before = key.model_dump(mode="json", include={"id", "name", "role"})
@@ -99,14 +103,6 @@ access_keys = typer.Typer(
 app.add_typer(access_keys, name="aws")
 
 
-def _access_keys() -> tuple[AwsCredentials, AuditLog]:
-    settings = load_settings(ServiceSettings)
-    try:
-        return AwsCredentials(settings.state_dir), AuditLog(settings.state_dir)
-    except FileDamaged as problem:
-        raise failing(str(problem)) from None
-
-
 @access_keys.command("create")
 def create_access_key(
     profile: Annotated[str, typer.Argument(help="Name of the profile in the file.")],
@@ -115,7 +111,7 @@ def create_access_key(
     """Make an access key and say in which file its profile is."""
     if role not in set(Role):
         raise failing(f"--role: expected one of {', '.join(Role)}")
-    store, audit = _access_keys()
+    store, audit = _opened(AwsCredentials)
     after = {"profile": profile, "role": role}
     try:
         with audit.change(
@@ -132,7 +128,7 @@ def create_access_key(
 @access_keys.command("list")
 def list_access_keys() -> None:
     """Show the access keys there are, without their secrets."""
-    store, _ = _access_keys()
+    store, _ = _opened(AwsCredentials)
     table = Table("profile", "access key id", "role")
     for one in store.all():
         table.add_row(one.profile, one.access_key_id, one.role)
@@ -142,7 +138,7 @@ def list_access_keys() -> None:
 @access_keys.command("revoke")
 def revoke_access_key(profile: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
     """Take an access key away; running APIs refuse it from the next request on."""
-    store, audit = _access_keys()
+    store, audit = _opened(AwsCredentials)
     try:
         with audit.change(at_the_command_line(), "access_key.revoked", f"access_key/{profile}"):
             store.revoke(profile)

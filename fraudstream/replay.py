@@ -1,4 +1,4 @@
-"""Commands that bring transactions: `replay` a file to Kafka, `simulate` a history into one."""
+"""`fraudstream replay`: send a file of transactions to Kafka."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fraud.runtime.command_line import failing
 from fraud.runtime.lifecycle import load_settings, stop_event
 from fraud.runtime.settings import KafkaSettings
 from model.datasets import ColumnMapping, Dataset, DatasetError
-from producer.replay import Spool, read_into, send_all
+from producer.replay import replay_file
 
 
 class Order(StrEnum):
@@ -57,8 +57,6 @@ def replay(
     Every row is sent, also one that our contract refuses: it comes out as a dead letter, so that
     rows = processed + dead letters.
     """
-    console = Console(stderr=True, soft_wrap=True)
-
     settings = load_settings(KafkaSettings)
     transactions = topic or settings.topic(Topic.TRANSACTIONS)
     label_topic = settings.topic(Topic.LABELS)
@@ -84,37 +82,33 @@ def replay(
             code=1,
         ) from None
 
-    stop = stop_event()
     bars = Progress(
-        TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+        TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=Console(stderr=True, soft_wrap=True),
     )  # fmt: skip
     try:
-        with Spool() as spool, bars:
+        with bars:
             reading = bars.add_task("reading %", total=100)
-            summary = read_into(
-                spool,
+            sending = bars.add_task("sending", total=None, start=False, visible=False)
+
+            def sent(done: int, total: int) -> None:
+                if not done:
+                    bars.start_task(sending)
+                bars.update(sending, completed=done, total=total, visible=True)
+
+            summary = replay_file(
                 dataset,
                 columns,
-                with_labels=labels,
-                limit=limit,
-                progress=lambda share: bars.update(reading, completed=round(100 * share)),
-            )
-            bars.update(reading, completed=100)
-            sending = bars.add_task("sending", total=len(spool))
-            send_all(
-                spool,
-                summary,
                 writer,
                 transactions=transactions,
-                labels=label_topic,
+                labels=label_topic if labels else None,
                 by_time=order is Order.EVENT,
+                limit=limit,
                 rate=rate,
-                stop=stop,
-                progress=lambda done: bars.update(sending, completed=done),
+                stop=stop_event(),
+                on_read=lambda share: bars.update(reading, completed=round(100 * share)),
+                on_sent=sent,
             )
-            bars.update(sending, completed=summary.sent + summary.labels)
-            # Kafka may be away for a while; Ctrl-C ends the waiting.
-            writer.drain(stop)
     except DatasetError as error:
         raise failing(str(error)) from None
     except WriterError as error:

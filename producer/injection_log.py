@@ -19,7 +19,7 @@ import structlog
 from fraud.contracts.control import ControlDocument, decode_control, read_key
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.topics import Topic
-from fraud.kafka.control import ControlFollower, Refused
+from fraud.kafka.control import ControlFollower, ControlPublisher, Refused
 from fraud.kafka.range_reader import TopicSpan
 from fraud.kafka.topic_follower import TopicFeed
 from fraud.runtime.metrics import CONTROL_LAG
@@ -189,3 +189,35 @@ def injections_on(settings: KafkaSettings) -> dict[tuple[str, str], Injection]:
             except (InvalidMessage, Refused):
                 continue  # whoever follows the topic says so
     return found
+
+
+def start_injection(
+    settings: KafkaSettings, injection: Injection, author: str, time: datetime
+) -> None:
+    """Publish an injection under a new name.
+
+    Raises:
+        ValueError: The name was used before.
+        CannotRead: What was injected so far cannot be read.
+        CannotPublish: No broker takes it.
+    """
+    if injection.key in injections_on(settings):
+        raise ValueError(f"name: {injection.name} was used before, expected a new one")
+    ControlPublisher(settings).publish(control_document(injection, author, time))
+
+
+def stop_injection(
+    settings: KafkaSettings, what: str, name: str, author: str, time: datetime
+) -> None:
+    """Publish that an injection ends now.
+
+    Raises:
+        ValueError: There is none of this name.
+        CannotRead: What was injected so far cannot be read.
+        CannotPublish: No broker takes it.
+    """
+    known = injections_on(settings).get((what, name))
+    if known is None:
+        raise ValueError(f"name: expected a {what} that was started, got {name}")
+    stopped = replace(known, stopped_ms=int(time.timestamp() * 1000))
+    ControlPublisher(settings).publish(control_document(stopped, author, time))

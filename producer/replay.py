@@ -24,7 +24,7 @@ import orjson
 
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.transaction import event_time_to_ms, from_mapping
-from fraud.kafka.batched_producer import Writer
+from fraud.kafka.batched_producer import KafkaWriter, Writer
 from model.datasets import ColumnMapping, Dataset, LabelledRecord, label_value
 
 _HEAD: Final = struct.Struct("<?iI")
@@ -249,3 +249,58 @@ def send_all(
             summary.sent += 1
         if (summary.sent + summary.labels) % 100 == 0:
             progress(summary.sent + summary.labels)
+
+
+def replay_file(
+    dataset: Dataset,
+    mapping: ColumnMapping,
+    writer: KafkaWriter,
+    *,
+    transactions: str,
+    labels: str | None,
+    by_time: bool,
+    limit: int | None,
+    rate: float | None,
+    stop: threading.Event,
+    on_read: Callable[[float], None],
+    on_sent: Callable[[int, int], None],
+) -> ReplaySummary:
+    """Read a file, send it, and wait until Kafka has it; `stop` ends the sending and the waiting.
+
+    Args:
+        dataset: The file.
+        mapping: Which column is which field.
+        writer: Where records go.
+        transactions: Physical topic.
+        labels: Physical topic; None sends no labels.
+        by_time: Whether in the order of event times; else in the order of the file.
+        limit: Rows to read at most; None reads all.
+        rate: Transactions a second; None is as fast as Kafka takes them.
+        stop: Ends it early.
+        on_read: Called now and then with the share that is read, 0-1.
+        on_sent: Called now and then with the records handed over, and how many there are.
+
+    Raises:
+        model.datasets.DatasetError: The file lacks a mapped column or cannot be read.
+        WriterError: Kafka refuses to go on.
+    """
+    with Spool() as spool:
+        summary = read_into(
+            spool, dataset, mapping, with_labels=labels is not None, limit=limit, progress=on_read
+        )
+        on_read(1.0)
+        on_sent(0, len(spool))
+        send_all(
+            spool,
+            summary,
+            writer,
+            transactions=transactions,
+            labels=labels or "",
+            by_time=by_time,
+            rate=rate,
+            stop=stop,
+            progress=lambda done: on_sent(done, len(spool)),
+        )
+        on_sent(summary.sent + summary.labels, len(spool))
+        writer.drain(stop)
+    return summary

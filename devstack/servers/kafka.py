@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
 from devstack.errors import DevstackError
 from devstack.java import java
 from devstack.service import Probe, Service
@@ -92,9 +95,6 @@ def answers_metadata(bootstrap_servers: str) -> Probe:
     """Probe a broker as a client does: it must name itself in its metadata."""
 
     def probe() -> str | None:
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-
         # Without a log callback librdkafka writes each refused connection to stderr.
         client = AdminClient(
             {"bootstrap.servers": bootstrap_servers, "log_level": 0, "socket.timeout.ms": 2000}

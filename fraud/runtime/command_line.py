@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -27,6 +28,4 @@ def failing(*problems: object, code: int = 2) -> typer.Exit:
 
 def print_json(value: object) -> None:
     """Print a value as JSON, indented."""
-    import orjson
-
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

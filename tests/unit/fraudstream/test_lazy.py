@@ -14,7 +14,7 @@ from fraudstream.lazy import Entry
 
 HEAVY = (
     *("aiosmtpd", "apache_beam", "confluent_kafka", "fastapi", "httpx", "jinja2", "matplotlib"),
-    *("numpy", "opensearchpy", "orjson", "pandas", "prometheus_client", "psutil", "pyarrow"),
+    *("numpy", "opensearchpy", "pandas", "prometheus_client", "psutil", "pyarrow"),
     *("pyflink", "scipy", "sklearn", "stamina", "structlog", "uvicorn", "xgboost"),
     *("benchmarks", "dashboards", "devstack", "flink_job", "indexer", "model", "notifier"),
     *("producer", "scoring_api", "fraud.contracts", "fraud.kafka", "fraud.policy"),
