@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from afd.audit_content import AuditContent
 from afd.catalogue import Catalogue
 from afd.declarations import DeclarationWriter
-from afd.detector_versions import DetectorVersions
-from afd.detectors import Detectors
+from afd.detector_versions import DetectorVersionOperations
+from afd.detectors import DetectorOperations
 from afd.errors import (
     ConflictException,
     InternalServerException,
@@ -20,12 +20,12 @@ from afd.errors import (
     ValidationException,
     invalid,
 )
-from afd.lists import Lists
+from afd.lists import ListOperations
 from afd.named_resources import ENTITY_TYPES, EVENT_TYPES, LABELS, OUTCOMES, NamedResources
 from afd.operations import Answer, Operation, Request, author_of, in_a_thread
-from afd.rules import Rules
+from afd.rules import RuleOperations
 from afd.translation import NotTranslated
-from afd.variables import Variables
+from afd.variables import VariableOperations
 from fraud.contracts.errors import InvalidMessage
 from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.sync_producer import CannotPublish
@@ -64,15 +64,15 @@ class Administration:
         self._audit = audit
         self._pseudonyms = pseudonyms
         self._audit_content = AuditContent(catalogue, pseudonyms)
-        self._variables = Variables(catalogue, writer)
+        self._variables = VariableOperations(catalogue, writer)
         self._outcomes = NamedResources(OUTCOMES, catalogue, writer)
         self._labels = NamedResources(LABELS, catalogue, writer)
         self._entity_types = NamedResources(ENTITY_TYPES, catalogue, writer)
         self._event_types = NamedResources(EVENT_TYPES, catalogue, writer)
-        self._rules = Rules(catalogue, writer)
-        self._versions = DetectorVersions(catalogue, writer)
-        self._detectors = Detectors(catalogue, writer, self._rules, self._versions)
-        self._lists = Lists(catalogue, writer, clock)
+        self._rules = RuleOperations(catalogue, writer)
+        self._versions = DetectorVersionOperations(catalogue, writer)
+        self._detectors = DetectorOperations(catalogue, writer, self._rules, self._versions)
+        self._lists = ListOperations(catalogue, writer, clock)
         # One change at a time: each looks at what is there first.
         self._lock = threading.Lock()
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from afd.declarations import Declarations, Thing, Value
 from afd.errors import ResourceNotFoundException, ValidationException
-from afd.events import EventReader, Variable
+from afd.events import DeclaredVariable, EventReader
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.policy.history import PolicyHistory
@@ -73,7 +73,7 @@ class Catalogue:
         declared = self.declarations.all(Thing.VARIABLE)
         if self._read_with is not declared:
             variables = {
-                name: Variable(members.get("variableType"), members.get("defaultValue"))
+                name: DeclaredVariable(members.get("variableType"), members.get("defaultValue"))
                 for name, members in declared.items()
             }
             self._read_with, self._reader = declared, EventReader(self.mapping, variables)

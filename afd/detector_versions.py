@@ -14,7 +14,7 @@ from fraud.contracts.times import utc_text
 from fraud.policy.editor import PolicyEditor
 
 
-class DetectorVersions:
+class DetectorVersionOperations:
     """Answers for versions of detectors.
 
     Args:

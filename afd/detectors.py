@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from afd.catalogue import OURS, Catalogue, arn
 from afd.declarations import TIMES, UPDATED, DeclarationWriter, Thing, without_ours
-from afd.detector_versions import DetectorVersions
+from afd.detector_versions import DetectorVersionOperations
 from afd.errors import ConflictException, ValidationException
 from afd.operations import Answer, Request
 from afd.paging import page, shown
-from afd.rules import Rules
+from afd.rules import RuleOperations
 
 
-class Detectors:
+class DetectorOperations:
     """Answers for detectors.
 
     Args:
@@ -25,8 +25,8 @@ class Detectors:
         self,
         catalogue: Catalogue,
         writer: DeclarationWriter,
-        rules: Rules,
-        versions: DetectorVersions,
+        rules: RuleOperations,
+        versions: DetectorVersionOperations,
     ) -> None:
         self._catalogue = catalogue
         self._writer = writer

@@ -68,7 +68,7 @@ VARIABLE_TYPES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
+class DeclaredVariable:
     """A variable as it was declared to us.
 
     Attributes:
@@ -90,7 +90,7 @@ class EventReader:
     """
 
     mapping: ColumnMapping | None = None
-    variables: Mapping[str, Variable] = field(default_factory=dict)
+    variables: Mapping[str, DeclaredVariable] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
         """Return our field by their variable; a variable of our field's name needs no entry."""

@@ -19,7 +19,7 @@ import orjson
 from afd.catalogue import OURS, Place, ours_of
 from afd.declarations import DeclarationWriter, Thing, Value, without_ours
 from afd.errors import AfdError
-from afd.events import EventReader, Variable
+from afd.events import DeclaredVariable, EventReader
 from afd.protocol import check_shape
 from afd.translation import NotTranslated, list_type_of, outcome_of, rule_of
 from fraud.contracts.decision import Outcome
@@ -223,7 +223,7 @@ def plan(
         raise ExportError(f"a detector cannot be called {OURS} here")
     findings: list[Finding] = []
     variables = {
-        name: Variable(members.get("variableType"), members.get("defaultValue"))
+        name: DeclaredVariable(members.get("variableType"), members.get("defaultValue"))
         for name, members in export.things["variables"].items()
     }
     reader = EventReader(mapping, variables)

@@ -20,7 +20,7 @@ from fraud.policy.editor import PolicyEditor
 from fraud.runtime.clock import Clock
 
 
-class Lists:
+class ListOperations:
     """Answers for lists.
 
     Args:

@@ -27,7 +27,7 @@ from afd.errors import (
 from afd.events import PAGE
 from afd.operations import Operation
 from afd.protocol import CONTENT_TYPE, TARGET_PREFIX, check_request, operations
-from afd.signature import Call, Headers, check_claim, verify
+from afd.signature import Headers, SignedCall, check_claim, verify
 from fraud.contracts.errors import NotReady
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.metrics import AFD_CALLS
@@ -71,7 +71,7 @@ class CallDispatcher:
         if self._credentials is not None:
             check_claim(headers, self._credentials.find)
 
-    async def answer(self, call: Call, target: str) -> dict[str, Any]:
+    async def answer(self, call: SignedCall, target: str) -> dict[str, Any]:
         """Answer a call.
 
         Raises:
@@ -101,7 +101,7 @@ class CallDispatcher:
         except ValidationError as error:
             raise invalid(error) from None
 
-    def _admitted(self, call: Call) -> Principal:
+    def _admitted(self, call: SignedCall) -> Principal:
         if self._credentials is None:
             return ANYONE
         credential = verify(call, self._credentials.find, now_ms=self._clock())
@@ -123,7 +123,7 @@ def afd_routes(guard: CallDispatcher) -> APIRouter:
         code = "ok"
         try:
             guard.check_claim(request.headers.raw)
-            call = Call(
+            call = SignedCall(
                 request.method,
                 request.scope.get("raw_path", b"/").decode("latin-1"),
                 request.scope["query_string"].decode("latin-1"),

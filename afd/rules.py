@@ -14,7 +14,7 @@ from afd.translation import rule_of
 from fraud.contracts.times import utc_text
 
 
-class Rules:
+class RuleOperations:
     """Answers for rules.
 
     Args:

@@ -44,7 +44,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class SignedCall:
     """A call as it arrived.
 
     Attributes:
@@ -74,7 +74,7 @@ class _Authorization:
 
 
 def verify(
-    call: Call, find: Callable[[str], AwsCredential | None], *, now_ms: int
+    call: SignedCall, find: Callable[[str], AwsCredential | None], *, now_ms: int
 ) -> AwsCredential:
     """Say whose call it is, once its signature is found to be theirs.
 
@@ -207,7 +207,7 @@ def _check_time(signed_at: datetime, now_ms: int) -> None:
             )
 
 
-def _canonical(call: Call, headers: Mapping[str, bytes], signed: tuple[str, ...]) -> bytes:
+def _canonical(call: SignedCall, headers: Mapping[str, bytes], signed: tuple[str, ...]) -> bytes:
     payload = hashlib.sha256(call.body).hexdigest()
     claimed = headers.get("x-amz-content-sha256")
     if claimed is not None and not hmac.compare_digest(claimed, payload.encode()):

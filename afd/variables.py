@@ -19,7 +19,7 @@ _NAME: Final = re.compile(r"[0-9A-Za-z_]{1,64}", re.ASCII)
 _ALREADY_EXISTS: Final = 400
 
 
-class Variables:
+class VariableOperations:
     """Answers for variables.
 
     Args:

@@ -57,7 +57,7 @@ _LENGTHS: Final = {
 }
 
 
-class Filters(BaseModel):
+class PageFilters(BaseModel):
     """What is looked at; a time of its own, both ends, goes before the range."""
 
     model_config = ConfigDict(extra="forbid")
@@ -77,7 +77,7 @@ class Filters(BaseModel):
     ] = ""
 
     @model_validator(mode="after")
-    def _both_ends(self) -> Filters:
+    def _both_ends(self) -> PageFilters:
         if (self.start is None) != (self.end is None):
             raise ValueError("expected both start and end, or neither")
         if self.start is not None and self.end is not None and self.start >= self.end:
@@ -130,7 +130,7 @@ class Board:
         self._searched = searched
         self._clock = clock
 
-    def panels(self, filters: Filters) -> dict[str, Any]:
+    def panels(self, filters: PageFilters) -> dict[str, Any]:
         """Run every panel's request at once.
 
         Returns:
@@ -157,7 +157,7 @@ class Board:
             "interval_ms": interval_ms(span),
         }
 
-    def alerts(self, filters: Filters, size: int) -> dict[str, Any]:
+    def alerts(self, filters: PageFilters, size: int) -> dict[str, Any]:
         """Return the newest decisions: those not approved, unless outcomes are asked for.
 
         Raises:
@@ -200,7 +200,7 @@ class Board:
             return {"id": hit["_id"], "record": hit["_source"]}
         raise NoSuchDecision
 
-    def _more(self, panel: Panel, filters: Filters) -> list[dict[str, Any]]:
+    def _more(self, panel: Panel, filters: PageFilters) -> list[dict[str, Any]]:
         """Return the page's filters for a panel; dead letters have nothing to filter by."""
         if panel.index is Index.DEAD_LETTERS:
             return []
@@ -209,7 +209,7 @@ class Board:
             more.append({"terms": {NOT_APPROVED.field: list(filters.outcomes)}})
         return more
 
-    def _found(self, filters: Filters) -> list[dict[str, Any]]:
+    def _found(self, filters: PageFilters) -> list[dict[str, Any]]:
         value = filters.find.strip()
         if not value:
             return []

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.exceptions import HTTPException
 
 from fraud.contracts.transaction import MAX_ID_LENGTH
-from scoring_api.live.board import MAX_ALERTS, Board, Filters, describe
+from scoring_api.live.board import MAX_ALERTS, Board, PageFilters, describe
 from scoring_api.live.session import Sessions
 
 _MAX_KEY: Final = 256
@@ -143,11 +143,13 @@ def live_routes(board: Board, sessions: Sessions) -> APIRouter:
     # Those that wait for OpenSearch run in threads, beside the loop that scores.
 
     @routes.post("/panels", dependencies=analysts)
-    def panels(filters: Filters) -> Response:
+    def panels(filters: PageFilters) -> Response:
         return _json(board.panels(filters))
 
     @routes.post("/alerts", dependencies=analysts)
-    def alerts(filters: Filters, size: Annotated[int, Query(ge=1, le=MAX_ALERTS)] = 50) -> Response:
+    def alerts(
+        filters: PageFilters, size: Annotated[int, Query(ge=1, le=MAX_ALERTS)] = 50
+    ) -> Response:
         return _json(board.alerts(filters, size))
 
     @routes.get("/decisions/{decision_id}", dependencies=analysts)

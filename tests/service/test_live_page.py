@@ -2,7 +2,7 @@
 
 - An analyst signs in with the keyboard alone; a key that only scores is told why it may not.
 - What the page shows is what the documents say, and it follows new ones without a reload.
-- Filters find a personal value by its hash; what is not found says what to do.
+- PageFilters find a personal value by its hash; what is not found says what to do.
 - An alert opens its whole record; a link leads to it.
 - OpenSearch goes away and comes back; a page that nobody looks at asks nothing.
 - It is usable on a phone, in the dark, and by who cannot see it.

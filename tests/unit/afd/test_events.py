@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from afd.errors import ValidationException
-from afd.events import EventReader, Variable
+from afd.events import DeclaredVariable, EventReader
 from model.datasets import ColumnMapping
 
 OURS = {"transaction_amt": "24.90", "transaction_currency": "usd"}
@@ -77,12 +77,12 @@ def test_a_mapping_file_is_that_of_their_csv() -> None:
 def test_a_declared_variable_is_mapped_by_its_type_and_has_its_default() -> None:
     reader = EventReader(
         variables={
-            "price": Variable("PRICE", "0.0"),
-            "ip": Variable("IP_ADDRESS", None),
-            "cur": Variable("CURRENCY_CODE", "EUR"),
-            "second_ip": Variable("IP_ADDRESS", None),
-            "email_address": Variable("EMAIL_ADDRESS", None),
-            "mail": Variable("EMAIL_ADDRESS", None),
+            "price": DeclaredVariable("PRICE", "0.0"),
+            "ip": DeclaredVariable("IP_ADDRESS", None),
+            "cur": DeclaredVariable("CURRENCY_CODE", "EUR"),
+            "second_ip": DeclaredVariable("IP_ADDRESS", None),
+            "email_address": DeclaredVariable("EMAIL_ADDRESS", None),
+            "mail": DeclaredVariable("EMAIL_ADDRESS", None),
         }
     )
     assert reader.names() == {
@@ -129,7 +129,7 @@ def test_what_cannot_be_scored_is_their_validation_error(
 
 
 def test_an_error_names_their_variable() -> None:
-    reader = EventReader(variables={"price": Variable("PRICE", None)})
+    reader = EventReader(variables={"price": DeclaredVariable("PRICE", None)})
     with pytest.raises(ValidationException, match="the variable price in eventVariables"):
         reader.read(event({"price": "ten", "transaction_currency": "USD"}))
 

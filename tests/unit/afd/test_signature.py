@@ -21,7 +21,7 @@ from afd.errors import (
     MissingAuthenticationTokenException,
     UnrecognizedClientException,
 )
-from afd.signature import Call, verify
+from afd.signature import SignedCall, verify
 from fraud.security.api_keys import Role
 from fraud.security.aws_credentials import AwsCredential
 
@@ -44,7 +44,7 @@ def signed(
     secret: str = OURS.secret,
     region: str = "us-east-1",
     headers: dict[str, str] | None = None,
-) -> Call:
+) -> SignedCall:
     """Sign a call as boto3 does."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: moment)
@@ -62,10 +62,10 @@ def signed(
     sent += [
         (name.lower().encode(), str(value).encode()) for name, value in request.headers.items()
     ]
-    return Call("POST", f"/{path}", query, sent, body)
+    return SignedCall("POST", f"/{path}", query, sent, body)
 
 
-def with_header(call: Call, name: bytes, change: Callable[[bytes], bytes]) -> Call:
+def with_header(call: SignedCall, name: bytes, change: Callable[[bytes], bytes]) -> SignedCall:
     headers = [(key, change(value) if key == name else value) for key, value in call.headers]
     return replace(call, headers=headers)
 
@@ -95,7 +95,7 @@ def test_a_call_unsigned_or_half_signed_is_refused(monkeypatch: pytest.MonkeyPat
     with pytest.raises(MissingAuthenticationTokenException):
         verify(unsigned, find, now_ms=NOW_MS)
 
-    def changed(old: bytes, new: bytes) -> Call:
+    def changed(old: bytes, new: bytes) -> SignedCall:
         return with_header(call, b"authorization", lambda value: value.replace(old, new))
 
     for half in (
@@ -158,4 +158,4 @@ def test_it_is_good_for_five_minutes_either_way(monkeypatch: pytest.MonkeyPatch)
 def test_nothing_that_arrives_is_a_crash(headers: dict[str, str], body: bytes) -> None:
     sent = [(name.encode(), value.encode("utf-8", "replace")) for name, value in headers.items()]
     with pytest.raises(AfdError):
-        verify(Call("POST", "/", "", sent, body), find, now_ms=NOW_MS)
+        verify(SignedCall("POST", "/", "", sent, body), find, now_ms=NOW_MS)
