@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from afd.catalogue import Catalogue
-from afd.declarations import Thing
+from afd.declarations import ResourceType
 from afd.operations import Request
 from fraud.policy.audit_content import MAX_HASHES, list_on_record, text_on_record, values_on_record
 from fraud.security.pseudonyms import Pseudonyms
@@ -17,18 +17,18 @@ _TEXTS: Final = frozenset({"expression", "description", "defaultValue"})
 # Numbers of five digits and more may be somebody's.
 _PLAIN: Final = re.compile(r"(?!.*[0-9]{5})[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _THINGS: Final = (
-    ("List", Thing.LIST),
-    ("DetectorVersion", Thing.DETECTOR_VERSION),
-    ("Detector", Thing.DETECTOR),
-    ("Rule", Thing.RULE),
-    ("Variable", Thing.VARIABLE),
-    ("Outcome", Thing.OUTCOME),
-    ("Label", Thing.LABEL),
-    ("EntityType", Thing.ENTITY_TYPE),
-    ("EventType", Thing.EVENT_TYPE),
+    ("List", ResourceType.LIST),
+    ("DetectorVersion", ResourceType.DETECTOR_VERSION),
+    ("Detector", ResourceType.DETECTOR),
+    ("Rule", ResourceType.RULE),
+    ("Variable", ResourceType.VARIABLE),
+    ("Outcome", ResourceType.OUTCOME),
+    ("Label", ResourceType.LABEL),
+    ("EntityType", ResourceType.ENTITY_TYPE),
+    ("EventType", ResourceType.EVENT_TYPE),
 )
 """What an operation is of, by a part of its name; the first that fits."""
-_OF_DETECTORS: Final = (Thing.RULE, Thing.DETECTOR_VERSION)
+_OF_DETECTORS: Final = (ResourceType.RULE, ResourceType.DETECTOR_VERSION)
 
 
 class AuditContent:
@@ -54,7 +54,7 @@ class AuditContent:
         if operation == "UpdateDetectorVersionStatus":
             return {"active": policy_state.active_rules.version}
         thing = next((thing for suffix, thing in _THINGS if suffix in operation), None)
-        if thing is Thing.LIST:
+        if thing is ResourceType.LIST:
             state = policy_state.lists().get(name)
             return None if state is None else list_on_record(self._pseudonyms, state)
         key = "/".join(reversed(_named(request)[:2])) if thing in _OF_DETECTORS else name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from afd.declarations import Declarations, Thing, Value
+from afd.declarations import Declarations, ResourceType, Value
 from afd.errors import ResourceNotFoundException, ValidationException
 from afd.events import DeclaredVariable, EventReader
 from fraud.contracts.decision import Outcome
@@ -70,7 +70,7 @@ class Catalogue:
 
     def reader(self) -> EventReader:
         """Return what reads events, with the variables that there are now."""
-        declared = self.declarations.all(Thing.VARIABLE)
+        declared = self.declarations.all(ResourceType.VARIABLE)
         if self._read_with is not declared:
             variables = {
                 name: DeclaredVariable(members.get("variableType"), members.get("defaultValue"))
@@ -90,14 +90,16 @@ class Catalogue:
         """
         found = [
             detector_version
-            for detector_version in self.declarations.all(Thing.DETECTOR_VERSION).values()
+            for detector_version in self.declarations.all(ResourceType.DETECTOR_VERSION).values()
             if detector_version["rule_versions"].get(rule_id) == version
         ]
         active = self.policy_state().active_rules.version
         for detector_version in sorted(
             found, key=lambda detector_version: detector_version["rules_version"] != active
         ):
-            rule = self.declarations.get(Thing.RULE, f"{detector_version['detectorId']}/{rule_id}")
+            rule = self.declarations.get(
+                ResourceType.RULE, f"{detector_version['detectorId']}/{rule_id}"
+            )
             number = next(
                 rule_version["ruleVersion"]
                 for rule_version in detector_version["rules"]
@@ -110,27 +112,27 @@ class Catalogue:
 
     def entity_type(self) -> str:
         """Return the type of entities."""
-        return min(self.declarations.all(Thing.ENTITY_TYPE), default=ENTITY_TYPE)
+        return min(self.declarations.all(ResourceType.ENTITY_TYPE), default=ENTITY_TYPE)
 
     def event_type(self) -> str:
         """Return the type of events."""
-        return min(self.declarations.all(Thing.EVENT_TYPE), default=EVENT_TYPE)
+        return min(self.declarations.all(ResourceType.EVENT_TYPE), default=EVENT_TYPE)
 
     def event_type_of(self, detector: str) -> str:
         """Return the type of events of a detector."""
-        known = self.declarations.get(Thing.DETECTOR, detector)
+        known = self.declarations.get(ResourceType.DETECTOR, detector)
         return str(known["eventTypeName"]) if known else self.event_type()
 
     def is_another_event_type(self, name: str) -> bool:
         """Whether types were declared, and this is none of them."""
-        known = self.declarations.all(Thing.EVENT_TYPE)
+        known = self.declarations.all(ResourceType.EVENT_TYPE)
         return bool(known) and name not in known
 
     def detectors(self) -> list[str]:
         """Return the ids of all detectors."""
-        return [*self.declarations.all(Thing.DETECTOR), OURS]
+        return [*self.declarations.all(ResourceType.DETECTOR), OURS]
 
-    def known(self, thing: Thing, key: str, word: str) -> Value:
+    def known(self, thing: ResourceType, key: str, word: str) -> Value:
         """Return a thing from the declarations; the word says what it is.
 
         Raises:
@@ -151,7 +153,7 @@ class Catalogue:
             raise ValidationException(
                 f"the detector {OURS} shows the rule sets that were made elsewhere; make a detector with PutDetector"
             )
-        if must_exist and self.declarations.get(Thing.DETECTOR, detector) is None:
+        if must_exist and self.declarations.get(ResourceType.DETECTOR, detector) is None:
             raise ValidationException(f"there is no detector {detector}: PutDetector makes it")
 
     def check_decides(self, detector: str, number: str | None) -> None:
@@ -163,7 +165,7 @@ class Catalogue:
             ResourceNotFoundException: There is no such detector or version.
             ValidationException: The version is not the active one.
         """
-        if not self.declarations.all(Thing.DETECTOR):
+        if not self.declarations.all(ResourceType.DETECTOR):
             return
         if detector not in self.detectors():
             raise ResourceNotFoundException(f"there is no detector {detector}")
@@ -183,7 +185,7 @@ class Catalogue:
         """Return our own rule sets as versions of the detector `OURS`: 1 is the shipped one."""
         theirs = {
             detector_version["rules_version"]
-            for detector_version in self.declarations.all(Thing.DETECTOR_VERSION).values()
+            for detector_version in self.declarations.all(ResourceType.DETECTOR_VERSION).values()
         }
         own = [
             rule_set
@@ -196,7 +198,7 @@ class Catalogue:
         """Return the detector's version that a rule set is; of several the newest."""
         found = [
             Place(detector_version["detectorId"], detector_version["detectorVersionId"])
-            for detector_version in self.declarations.all(Thing.DETECTOR_VERSION).values()
+            for detector_version in self.declarations.all(ResourceType.DETECTOR_VERSION).values()
             if detector_version["rules_version"] == rules_version
         ]
         if found:
@@ -210,7 +212,7 @@ class Catalogue:
         """Return the rule set of a detector's version, None when there is none."""
         if place.detector == OURS:
             return self.numbered().get(place.number)
-        known = self.declarations.get(Thing.DETECTOR_VERSION, place.key)
+        known = self.declarations.get(ResourceType.DETECTOR_VERSION, place.key)
         return None if known is None else self.policy_state().rule_version(known["rules_version"])
 
     def status(self, place: Place) -> str:
@@ -225,7 +227,9 @@ class Catalogue:
         else:
             numbers = [
                 detector_version["detectorVersionId"]
-                for detector_version in self.declarations.all(Thing.DETECTOR_VERSION).values()
+                for detector_version in self.declarations.all(
+                    ResourceType.DETECTOR_VERSION
+                ).values()
                 if detector_version["detectorId"] == detector
             ]
         return [Place(detector, number) for number in sorted(numbers, key=int, reverse=True)]

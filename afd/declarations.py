@@ -35,8 +35,8 @@ Value = dict[str, Any]
 """A thing, in the form that its `Get` operation answers, and what we keep beside."""
 
 
-class Thing(StrEnum):
-    """What there is among the declarations."""
+class ResourceType(StrEnum):
+    """A type of resource that clients declare."""
 
     VARIABLE = "variable"
     OUTCOME = "outcome"
@@ -57,11 +57,11 @@ class Declarations(Listener):
     kinds = (KIND,)
 
     def __init__(self) -> None:
-        self._things: dict[Thing, dict[str, Value]] = {thing: {} for thing in Thing}
+        self._things: dict[ResourceType, dict[str, Value]] = {thing: {} for thing in ResourceType}
 
     def clear(self) -> None:
         """Forget everything: the topic was made anew."""
-        self._things = {thing: {} for thing in Thing}
+        self._things = {thing: {} for thing in ResourceType}
 
     def apply(self, document: ControlDocument) -> None:
         """Take the next document.
@@ -70,21 +70,25 @@ class Declarations(Listener):
             InvalidMessage: It is none of these.
         """
         thing, key, value = (document.content.get(part) for part in ("thing", "key", "value"))
-        if thing not in set(Thing) or type(key) is not str or type(value) not in (dict, type(None)):
+        if (
+            thing not in set(ResourceType)
+            or type(key) is not str
+            or type(value) not in (dict, type(None))
+        ):
             raise InvalidMessage(
                 ErrorCode.WRONG_TYPE, "content: expected thing, key and value", "content"
             )
-        before = self._things[Thing(thing)]
+        before = self._things[ResourceType(thing)]
         after = {name: other for name, other in before.items() if name != key}
         if value is not None:
             after[key] = value
-        self._things[Thing(thing)] = after
+        self._things[ResourceType(thing)] = after
 
-    def get(self, thing: Thing, key: str) -> Value | None:
+    def get(self, thing: ResourceType, key: str) -> Value | None:
         """Return a thing, None when there is none."""
         return self._things[thing].get(key)
 
-    def all(self, thing: Thing) -> Mapping[str, Value]:
+    def all(self, thing: ResourceType) -> Mapping[str, Value]:
         """Return all of a kind, by their keys."""
         return self._things[thing]
 
@@ -109,17 +113,17 @@ class DeclarationWriter:
         """Return the time as the protocol writes it."""
         return utc_text(self._clock())
 
-    def put(self, thing: Thing, key: str, value: Value, author: str) -> None:
+    def put(self, thing: ResourceType, key: str, value: Value, author: str) -> None:
         """Put a thing there, or put it anew; its times are set here."""
         before = self.declarations.get(thing, key)
         created = before[CREATED] if before else self.now()
         self._publish(thing, key, value | {CREATED: created, UPDATED: self.now()}, author)
 
-    def drop(self, thing: Thing, key: str, author: str) -> None:
+    def drop(self, thing: ResourceType, key: str, author: str) -> None:
         """Take a thing off."""
         self._publish(thing, key, None, author)
 
-    def _publish(self, thing: Thing, key: str, value: Value | None, author: str) -> None:
+    def _publish(self, thing: ResourceType, key: str, value: Value | None, author: str) -> None:
         content = {"thing": thing.value, "key": key, "value": value}
         time = to_datetime(self._clock())
         # The time makes each version one of its own: compaction keeps them all.
@@ -141,7 +145,7 @@ class DeclarationWriter:
         self._publisher.publish(document)
 
 
-def _name(thing: Thing, key: str) -> str:
+def _name(thing: ResourceType, key: str) -> str:
     name = f"{thing.value}.{key.replace('/', '.')}"
     if _NAME.fullmatch(name):
         return name

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from afd.catalogue import Catalogue, Place, arn, ours_of
-from afd.declarations import CREATED, TIMES, UPDATED, DeclarationWriter, Thing, Value, without_ours
+from afd.declarations import (
+    CREATED,
+    TIMES,
+    UPDATED,
+    DeclarationWriter,
+    ResourceType,
+    Value,
+    without_ours,
+)
 from afd.errors import ConflictException, ResourceNotFoundException, ValidationException
 from afd.events import PAGE
 from afd.operations import Answer, Request
@@ -42,7 +50,7 @@ class DetectorVersionOperations:
         """Draft another rule set for a version that is a draft still."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         self._catalogue.check_own(place.detector)
-        self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
+        self._catalogue.known(ResourceType.DETECTOR_VERSION, place.key, "detector version")
         if self._catalogue.status(place) != RuleStatus.DRAFT:
             raise ValidationException("expected a version with the status DRAFT: make another one")
         drafted = editor.draft(self._rule_set(request))
@@ -52,9 +60,9 @@ class DetectorVersionOperations:
     def update_metadata(self, request: Request, author: str) -> Answer:
         """Describe a version anew."""
         place = Place(request["detectorId"], request["detectorVersionId"])
-        known = self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
+        known = self._catalogue.known(ResourceType.DETECTOR_VERSION, place.key, "detector version")
         self._writer.put(
-            Thing.DETECTOR_VERSION,
+            ResourceType.DETECTOR_VERSION,
             place.key,
             known | {"description": request["description"]},
             author,
@@ -86,10 +94,10 @@ class DetectorVersionOperations:
         """Take one away that does not decide."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         self._catalogue.check_own(place.detector)
-        self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
+        self._catalogue.known(ResourceType.DETECTOR_VERSION, place.key, "detector version")
         if self._catalogue.status(place) == RuleStatus.ACTIVE:
             raise ConflictException("the version is ACTIVE: activate another first")
-        self._writer.drop(Thing.DETECTOR_VERSION, place.key, author)
+        self._writer.drop(ResourceType.DETECTOR_VERSION, place.key, author)
         return {}
 
     def get(self, request: Request) -> Answer:
@@ -104,7 +112,7 @@ class DetectorVersionOperations:
     def shown(self, place: Place) -> Value:
         """Return a version as the protocol has it."""
         found = self._catalogue.rules_of(place)
-        known = self._declarations.get(Thing.DETECTOR_VERSION, place.key)
+        known = self._declarations.get(ResourceType.DETECTOR_VERSION, place.key)
         if known is not None:
             members = (
                 "detectorId",
@@ -149,7 +157,9 @@ class DetectorVersionOperations:
         for wanted in request["rules"]:
             if wanted["detectorId"] != request["detectorId"]:
                 raise ValidationException("rules: expected rules of this detector")
-            known = self._declarations.get(Thing.RULE, f"{wanted['detectorId']}/{wanted['ruleId']}")
+            known = self._declarations.get(
+                ResourceType.RULE, f"{wanted['detectorId']}/{wanted['ruleId']}"
+            )
             if known is None:
                 raise ResourceNotFoundException(
                     f"there is no rule {wanted['ruleId']}: CreateRule makes it"
@@ -186,4 +196,4 @@ class DetectorVersionOperations:
         }
         if request.get("description"):
             value["description"] = request["description"]
-        self._writer.put(Thing.DETECTOR_VERSION, place.key, value, author)
+        self._writer.put(ResourceType.DETECTOR_VERSION, place.key, value, author)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from afd.catalogue import OURS, Catalogue, arn
-from afd.declarations import TIMES, UPDATED, DeclarationWriter, Thing, without_ours
+from afd.declarations import TIMES, UPDATED, DeclarationWriter, ResourceType, without_ours
 from afd.detector_versions import DetectorVersionOperations
 from afd.errors import ConflictException, ValidationException
 from afd.operations import Answer, Request
@@ -38,30 +38,30 @@ class DetectorOperations:
         """Declare one, or declare it anew."""
         detector = request["detectorId"]
         self._catalogue.check_own(detector, must_exist=False)
-        known = self._declarations.all(Thing.EVENT_TYPE)
+        known = self._declarations.all(ResourceType.EVENT_TYPE)
         if known and request["eventTypeName"] not in known:
             raise ValidationException(
                 f"there is no event type {request['eventTypeName']}: PutEventType makes it"
             )
         value = without_ours(dict(request), "detectorId", "description", "eventTypeName")
-        self._writer.put(Thing.DETECTOR, detector, value, author)
+        self._writer.put(ResourceType.DETECTOR, detector, value, author)
         return {}
 
     def delete(self, request: Request, author: str) -> Answer:
         """Take one away that has no versions and no rules."""
         detector = request["detectorId"]
         self._catalogue.check_own(detector, must_exist=False)
-        if self._declarations.get(Thing.DETECTOR, detector) is not None:
+        if self._declarations.get(ResourceType.DETECTOR, detector) is not None:
             if self._catalogue.versions_of(detector) or any(self._rules.of(detector)):
                 raise ConflictException(f"the detector {detector} has versions or rules")
-            self._writer.drop(Thing.DETECTOR, detector, author)
+            self._writer.drop(ResourceType.DETECTOR, detector, author)
         return {}
 
     def get(self, request: Request) -> Answer:
         """Return one, or a page of all."""
         known = {
             key: without_ours(members, "detectorId", "description", "eventTypeName", *TIMES)
-            for key, members in self._declarations.all(Thing.DETECTOR).items()
+            for key, members in self._declarations.all(ResourceType.DETECTOR).items()
         }
         ours = self._catalogue.event_type()
         known[OURS] = {
@@ -77,7 +77,7 @@ class DetectorOperations:
         """Return a detector's versions in short."""
         detector = request["detectorId"]
         if detector != OURS:
-            self._catalogue.known(Thing.DETECTOR, detector, "detector")
+            self._catalogue.known(ResourceType.DETECTOR, detector, "detector")
         places = {
             place.number.rjust(5, "0"): place for place in self._catalogue.versions_of(detector)
         }

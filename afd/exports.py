@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from afd.catalogue import OURS, Place, ours_of
-from afd.declarations import DeclarationWriter, Thing, Value, without_ours
+from afd.declarations import DeclarationWriter, ResourceType, Value, without_ours
 from afd.errors import AfdError
 from afd.events import DeclaredVariable, EventReader
 from afd.protocol import check_shape
@@ -349,11 +349,11 @@ def _rules(
 
 
 _KEPT: Final = {
-    "variables": (Thing.VARIABLE, ("name", "dataType", "dataSource", "defaultValue", "description", "variableType")),
-    "outcomes": (Thing.OUTCOME, ("name", "description")),
-    "labels": (Thing.LABEL, ("name", "description")),
-    "entityTypes": (Thing.ENTITY_TYPE, ("name", "description")),
-    "eventTypes": (Thing.EVENT_TYPE, ("name", "description", "eventVariables", "labels", "entityTypes", "eventIngestion")),
+    "variables": (ResourceType.VARIABLE, ("name", "dataType", "dataSource", "defaultValue", "description", "variableType")),
+    "outcomes": (ResourceType.OUTCOME, ("name", "description")),
+    "labels": (ResourceType.LABEL, ("name", "description")),
+    "entityTypes": (ResourceType.ENTITY_TYPE, ("name", "description")),
+    "eventTypes": (ResourceType.EVENT_TYPE, ("name", "description", "eventVariables", "labels", "entityTypes", "eventIngestion")),
 }  # fmt: skip
 
 
@@ -387,7 +387,7 @@ def take_over(
         entries = [ListEntry(value=value, source="Amazon Fraud Detector") for value in values]
         editor.change_list(name, add=entries, replace=True)
         writer.put(
-            Thing.LIST, name, {"name": name} | without_ours(metadata, "variableType"), author
+            ResourceType.LIST, name, {"name": name} | without_ours(metadata, "variableType"), author
         )
     if plan.rules is None:
         return None
@@ -404,7 +404,7 @@ def _keep_detector(plan: Plan, drafted: RuleSet, writer: DeclarationWriter, auth
         "eventTypeName": event_type,
     }
     writer.put(
-        Thing.DETECTOR,
+        ResourceType.DETECTOR,
         detector,
         without_ours(known, "detectorId", "description", "eventTypeName"),
         author,
@@ -415,7 +415,7 @@ def _keep_detector(plan: Plan, drafted: RuleSet, writer: DeclarationWriter, auth
             by_id.setdefault(rule["ruleId"], []).append(rule)
     for rule_id, details in by_id.items():
         key = f"{detector}/{rule_id}"
-        before = writer.declarations.get(Thing.RULE, key)
+        before = writer.declarations.get(ResourceType.RULE, key)
         versions = (before["versions"] if before else {}) | {
             detail["ruleVersion"]: {
                 "expression": detail["expression"],
@@ -433,14 +433,14 @@ def _keep_detector(plan: Plan, drafted: RuleSet, writer: DeclarationWriter, auth
             "description": newest.get("description", ""),
             "versions": versions,
         }
-        writer.put(Thing.RULE, key, rule, author)
+        writer.put(ResourceType.RULE, key, rule, author)
     place = _place(writer, detector, drafted.version)
     rules = [
         {"detectorId": detector, "ruleId": rule.id, "ruleVersion": plan.numbers[rule.id]}
         for rule in drafted.rules
     ]
     writer.put(
-        Thing.DETECTOR_VERSION,
+        ResourceType.DETECTOR_VERSION,
         place.key,
         {
             "detectorId": detector,
@@ -459,7 +459,7 @@ def _place(writer: DeclarationWriter, detector: str, rules_version: str) -> Plac
     """Return the version that has this rule set, or the next."""
     known = [
         version
-        for version in writer.declarations.all(Thing.DETECTOR_VERSION).values()
+        for version in writer.declarations.all(ResourceType.DETECTOR_VERSION).values()
         if version["detectorId"] == detector
     ]
     for version in known:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from afd.catalogue import Catalogue, arn
-from afd.declarations import CREATED, DeclarationWriter, Thing
+from afd.declarations import CREATED, DeclarationWriter, ResourceType
 from afd.errors import ResourceNotFoundException, ValidationException
 from afd.operations import Answer, Request
 from afd.paging import page, shown
@@ -77,8 +77,8 @@ class ListOperations:
         """Take one away."""
         name = request["name"]
         editor.drop_list(name)
-        if self._declarations.get(Thing.LIST, name) is not None:
-            self._writer.drop(Thing.LIST, name, editor.author.name)
+        if self._declarations.get(ResourceType.LIST, name) is not None:
+            self._writer.drop(ResourceType.LIST, name, editor.author.name)
         return {}
 
     def get_metadata(self, request: Request) -> Answer:
@@ -87,7 +87,7 @@ class ListOperations:
             self._list(request["name"])
         known = {}
         for name, state in self._catalogue.policy_state().lists().items():
-            declared = self._declarations.get(Thing.LIST, name) or {}
+            declared = self._declarations.get(ResourceType.LIST, name) or {}
             changes = list(self._catalogue.history.changes(LIST, name))
             known[name] = {
                 "name": name,
@@ -112,7 +112,7 @@ class ListOperations:
     def _new_type(self, name: str, variable_type: str | None) -> ListType | None:
         """Describe what a list is of once it has a variable's type, None when it has it already."""
         state = self._list(name)
-        declared = (self._declarations.get(Thing.LIST, name) or {}).get(VARIABLE_TYPE)
+        declared = (self._declarations.get(ResourceType.LIST, name) or {}).get(VARIABLE_TYPE)
         if variable_type in (None, declared):
             return None
         if declared is not None or state.type is not ListType.TEXT:
@@ -121,7 +121,7 @@ class ListOperations:
 
     def _put_list(self, name: str, variable_type: str | None, author: str) -> None:
         value = {VARIABLE_TYPE: variable_type} if variable_type else {}
-        self._writer.put(Thing.LIST, name, {"name": name} | value, author)
+        self._writer.put(ResourceType.LIST, name, {"name": name} | value, author)
 
     def _list(self, name: str) -> Any:
         found = self._catalogue.policy_state().lists().get(name)

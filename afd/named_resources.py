@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from afd.catalogue import Catalogue, arn
-from afd.declarations import TIMES, DeclarationWriter, Thing, without_ours
+from afd.declarations import TIMES, DeclarationWriter, ResourceType, without_ours
 from afd.errors import ConflictException, ValidationException
 from afd.events import FRAUD_LABELS, LEGITIMATE_LABELS, PAGE
 from afd.operations import Answer, Request
@@ -28,17 +28,19 @@ class ResourceKind:
         page: Most that one answer gives, unless asked for fewer.
     """
 
-    thing: Thing
+    thing: ResourceType
     plural: str
     members: tuple[str, ...]
     page: int
 
 
-OUTCOMES: Final = ResourceKind(Thing.OUTCOME, "outcomes", ("name", "description"), 100)
-LABELS: Final = ResourceKind(Thing.LABEL, "labels", ("name", "description"), 50)
-ENTITY_TYPES: Final = ResourceKind(Thing.ENTITY_TYPE, "entityTypes", ("name", "description"), 10)
+OUTCOMES: Final = ResourceKind(ResourceType.OUTCOME, "outcomes", ("name", "description"), 100)
+LABELS: Final = ResourceKind(ResourceType.LABEL, "labels", ("name", "description"), 50)
+ENTITY_TYPES: Final = ResourceKind(
+    ResourceType.ENTITY_TYPE, "entityTypes", ("name", "description"), 10
+)
 EVENT_TYPES: Final = ResourceKind(
-    Thing.EVENT_TYPE,
+    ResourceType.EVENT_TYPE,
     "eventTypes",
     ("name", "description", "eventVariables", "labels", "entityTypes", "eventIngestion"),
     10,
@@ -63,9 +65,9 @@ class NamedResources:
     def put(self, request: Request, author: str) -> Answer:
         """Declare one, or declare it anew."""
         thing, name = self._kind.thing, request["name"]
-        if thing is Thing.OUTCOME:
+        if thing is ResourceType.OUTCOME:
             outcome_of(name, self._catalogue.chosen)
-        if thing is Thing.LABEL:
+        if thing is ResourceType.LABEL:
             self._check_label(name)
         self._writer.put(thing, name, without_ours(dict(request), *self._kind.members), author)
         return {}
@@ -77,7 +79,7 @@ class NamedResources:
             name: without_ours(members, *self._kind.members, *TIMES)
             for name, members in self._declarations.all(thing).items()
         }
-        if thing is Thing.OUTCOME:
+        if thing is ResourceType.OUTCOME:
             known = {name: {"name": name} for name in OUR_OUTCOMES} | known
         for name, members in known.items():
             members["arn"] = arn(thing.value, name)
@@ -88,20 +90,20 @@ class NamedResources:
         thing, name = self._kind.thing, request["name"]
         if self._declarations.get(thing, name) is None:
             return {}
-        if thing is Thing.OUTCOME:
+        if thing is ResourceType.OUTCOME:
             users = [
                 rule["ruleId"]
-                for rule in self._declarations.all(Thing.RULE).values()
+                for rule in self._declarations.all(ResourceType.RULE).values()
                 if any(name in version["outcomes"] for version in rule["versions"].values())
             ]
-        elif thing is Thing.EVENT_TYPE:
-            detectors = self._declarations.all(Thing.DETECTOR)
+        elif thing is ResourceType.EVENT_TYPE:
+            detectors = self._declarations.all(ResourceType.DETECTOR)
             users = [
                 key for key, detector in detectors.items() if detector["eventTypeName"] == name
             ]
         else:
-            member = "labels" if thing is Thing.LABEL else "entityTypes"
-            types = self._declarations.all(Thing.EVENT_TYPE)
+            member = "labels" if thing is ResourceType.LABEL else "entityTypes"
+            types = self._declarations.all(ResourceType.EVENT_TYPE)
             users = [key for key, event_type in types.items() if name in event_type.get(member, ())]
         if users:
             raise ConflictException(f"{name} is in use by {users[0]}")

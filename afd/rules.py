@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from afd.catalogue import OURS, Catalogue, arn
-from afd.declarations import CREATED, UPDATED, DeclarationWriter, Thing, Value
+from afd.declarations import CREATED, UPDATED, DeclarationWriter, ResourceType, Value
 from afd.errors import ConflictException, ResourceNotFoundException, ValidationException
 from afd.named_resources import OUR_OUTCOMES
 from afd.operations import Answer, Request
@@ -31,7 +31,7 @@ class RuleOperations:
         """Make a rule, in its version 1."""
         detector, rule_id = request["detectorId"], request["ruleId"]
         self._catalogue.check_own(detector)
-        if self._declarations.get(Thing.RULE, _key(detector, rule_id)) is not None:
+        if self._declarations.get(ResourceType.RULE, _key(detector, rule_id)) is not None:
             raise ValidationException(
                 f"there is a rule {rule_id} already: UpdateRuleVersion makes its next version"
             )
@@ -44,7 +44,7 @@ class RuleOperations:
         """Make the next version of a rule."""
         detector, rule_id = request["rule"]["detectorId"], request["rule"]["ruleId"]
         self._catalogue.check_own(detector)
-        known = self._catalogue.known(Thing.RULE, _key(detector, rule_id), "rule")
+        known = self._catalogue.known(ResourceType.RULE, _key(detector, rule_id), "rule")
         version_of(known, request["rule"]["ruleVersion"])
         number = max(map(int, known["versions"])) + 1
         description = request.get("description", known["description"])
@@ -57,7 +57,7 @@ class RuleOperations:
         """Describe a rule anew."""
         detector, rule_id = request["rule"]["detectorId"], request["rule"]["ruleId"]
         self._catalogue.check_own(detector)
-        known = self._catalogue.known(Thing.RULE, _key(detector, rule_id), "rule")
+        known = self._catalogue.known(ResourceType.RULE, _key(detector, rule_id), "rule")
         self._put_rule(detector, rule_id, request["description"], known["versions"], author)
         return {}
 
@@ -67,11 +67,13 @@ class RuleOperations:
             request["rule"][part] for part in ("detectorId", "ruleId", "ruleVersion")
         )
         self._catalogue.check_own(detector)
-        known = self._declarations.get(Thing.RULE, _key(detector, rule_id))
+        known = self._declarations.get(ResourceType.RULE, _key(detector, rule_id))
         if known is None or number not in known["versions"]:
             return {}
         for place in self._catalogue.versions_of(detector):
-            version = self._catalogue.known(Thing.DETECTOR_VERSION, place.key, "detector version")
+            version = self._catalogue.known(
+                ResourceType.DETECTOR_VERSION, place.key, "detector version"
+            )
             if {"ruleId": rule_id, "ruleVersion": number}.items() <= _one_of(
                 version["rules"], rule_id
             ).items():
@@ -82,7 +84,7 @@ class RuleOperations:
         if versions:
             self._put_rule(detector, rule_id, known["description"], versions, author)
         else:
-            self._writer.drop(Thing.RULE, _key(detector, rule_id), author)
+            self._writer.drop(ResourceType.RULE, _key(detector, rule_id), author)
         return {}
 
     def get(self, request: Request) -> Answer:
@@ -121,7 +123,7 @@ class RuleOperations:
                         "arn": arn("rule", f"{OURS}/{rule.id}"),
                     }
             return
-        for known in self._declarations.all(Thing.RULE).values():
+        for known in self._declarations.all(ResourceType.RULE).values():
             if known["detectorId"] != detector:
                 continue
             for number, version in known["versions"].items():
@@ -150,7 +152,7 @@ class RuleOperations:
             chosen=self._catalogue.chosen,
             lists=self._catalogue.policy_state().lists(),
         )
-        known = {*self._declarations.all(Thing.OUTCOME), *OUR_OUTCOMES}
+        known = {*self._declarations.all(ResourceType.OUTCOME), *OUR_OUTCOMES}
         if missing := sorted(set(request["outcomes"]) - known):
             raise ValidationException(f"there is no outcome {missing[0]}: PutOutcome makes it")
         return {
@@ -170,7 +172,7 @@ class RuleOperations:
             "description": description,
             "versions": versions,
         }
-        self._writer.put(Thing.RULE, _key(detector, rule_id), rule, author)
+        self._writer.put(ResourceType.RULE, _key(detector, rule_id), rule, author)
 
 
 def version_of(rule: Value, number: str) -> Value:

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from afd.catalogue import Catalogue, arn
-from afd.declarations import DeclarationWriter, Thing, Value, without_ours
+from afd.declarations import DeclarationWriter, ResourceType, Value, without_ours
 from afd.errors import AfdError, ConflictException, ValidationException
 from afd.events import PAGE
 from afd.operations import Answer, Request
@@ -34,9 +34,9 @@ class VariableOperations:
 
     def create(self, request: Request, author: str) -> Answer:
         """Declare one."""
-        if self._declarations.get(Thing.VARIABLE, request["name"]) is not None:
+        if self._declarations.get(ResourceType.VARIABLE, request["name"]) is not None:
             raise ValidationException(f"there is a variable {request['name']} already")
-        self._writer.put(Thing.VARIABLE, request["name"], self._variable(request), author)
+        self._writer.put(ResourceType.VARIABLE, request["name"], self._variable(request), author)
         return {}
 
     def create_batch(self, request: Request, author: str) -> Answer:
@@ -55,24 +55,24 @@ class VariableOperations:
 
     def update(self, request: Request, author: str) -> Answer:
         """Change what is said of one."""
-        before = self._catalogue.known(Thing.VARIABLE, request["name"], "variable")
+        before = self._catalogue.known(ResourceType.VARIABLE, request["name"], "variable")
         self._writer.put(
-            Thing.VARIABLE, request["name"], self._variable({**before, **request}), author
+            ResourceType.VARIABLE, request["name"], self._variable({**before, **request}), author
         )
         return {}
 
     def delete(self, request: Request, author: str) -> Answer:
         """Take one away that no event type uses."""
         name = request["name"]
-        if self._declarations.get(Thing.VARIABLE, name) is not None:
+        if self._declarations.get(ResourceType.VARIABLE, name) is not None:
             users = [
                 key
-                for key, event_type in self._declarations.all(Thing.EVENT_TYPE).items()
+                for key, event_type in self._declarations.all(ResourceType.EVENT_TYPE).items()
                 if name in event_type["eventVariables"]
             ]
             if users:
                 raise ConflictException(f"{name} is in use by the event type {users[0]}")
-            self._writer.drop(Thing.VARIABLE, name, author)
+            self._writer.drop(ResourceType.VARIABLE, name, author)
         return {}
 
     def get(self, request: Request) -> Answer:
@@ -94,7 +94,7 @@ class VariableOperations:
     def _all(self) -> dict[str, Value]:
         return {
             name: members | {"arn": arn("variable", name)}
-            for name, members in self._declarations.all(Thing.VARIABLE).items()
+            for name, members in self._declarations.all(ResourceType.VARIABLE).items()
         }
 
     def _variable(self, request: Request) -> Value:
