@@ -13,6 +13,8 @@ export UV_PYTHON_DOWNLOADS := never
 # and prints the median of its seconds.
 T ?=
 RUNS ?= 1
+# All of them: those that share a large server follow each other, on one of two workers.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 # Without compiled files each of the hundreds of processes that tests start would compile its imports.
 test test-fast: export PYTHONDONTWRITEBYTECODE :=
 
@@ -59,7 +61,7 @@ clean: .venv/.ready  ## Stop the stack and remove its state (data, models, logs)
 
 .PHONY: test
 test: .venv/.ready  ## Run every test, on real servers started for it
-	@$(BIN)/python -m tools.timing --runs $(RUNS) $(BIN)/python -m pytest $(T)
+	@$(BIN)/python -m tools.timing --runs $(RUNS) $(BIN)/python -m pytest $(or $(T),$(SIDE_BY_SIDE))
 
 .PHONY: test-fast
 test-fast: .venv/.ready  ## Run the tests that need no JVM, in about two minutes

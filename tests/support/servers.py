@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,13 +52,18 @@ class FlinkCluster(NamedTuple):
 
 
 class Servers:
-    """Starts servers in the background; asking for one waits until it is ready."""
+    """Starts servers in the background; asking for one waits until it is ready.
+
+    Args:
+        folder: Their state and logs.
+        wanted: Names of those that start at once; the others start when they are asked for.
+    """
 
     def __init__(self, folder: Path, wanted: set[str]) -> None:
         self._folder = folder
         self._exit = ExitStack()
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="server")
-        starters = {
+        self._starters: dict[str, Callable[[], object]] = {
             "kafka": self._kafka,
             "opensearch": self._opensearch,
             "smtp": self._smtp,
@@ -65,10 +71,13 @@ class Servers:
         }
         self._ports = free_ports(7, HOST)
         self._started: dict[str, Future[object]] = {
-            name: self._pool.submit(start) for name, start in starters.items() if name in wanted
+            name: self._pool.submit(self._starters[name]) for name in wanted & self._starters.keys()
         }
 
     def get(self, name: str) -> object:
+        """Return where a server is, once it is ready."""
+        if name not in self._started:
+            self._started[name] = self._pool.submit(self._starters[name])
         return self._started[name].result()
 
     def close(self) -> None:

@@ -65,7 +65,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         environment.setenv("MODEL_REGISTRY", str(state / "models"))
         results = [train_small(state, "--json", "--report", str(state / "page.html"))]
         shutil.copytree(state, first, dirs_exist_ok=True)
-        results.append(train_small(state, "--json", "--seed", "8"))
+        with pytest.MonkeyPatch.context() as plots:
+            plots.setitem(sys.modules, "matplotlib", None)
+            results.append(train_small(state, "--json", "--seed", "8"))
         for result in results:
             assert result.exit_code == 0, result.output
         yield Trained(first, state, [orjson.loads(result.stdout) for result in results])
@@ -87,7 +89,7 @@ def two_models(state: Path, trained: Trained) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes as long as training; the report of `trained` has its plots."""
+    """Drawing takes as long as training; the report of the first training has its plots."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
@@ -117,6 +119,7 @@ def test_the_first_model_decides_and_the_next_waits(
     }
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_training_again_gives_the_same_files(state: Path, one_model: dict[str, Any]) -> None:
     version = one_model["version"]
     other = orjson.loads(train_small(state, "--json", "--registry", str(state / "two")).stdout)
@@ -172,15 +175,15 @@ def test_evaluate_measures_a_model_on_a_file(state: Path, monkeypatch: pytest.Mo
     assert told["auc"] > 0.7
     assert told["at_alerts_per_day"]["3"]["precision"] > 0.04
     assert "<svg" in page.read_text()
-    shown = run("evaluate", "--data", data)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as in the image `services`
+    shown = run("evaluate", "--data", data, "--report", page)
+    assert shown.exit_code == 0
     assert "average precision" in shown.stdout
     learnt = orjson.loads(run("evaluate", "--data", state / "rows.jsonl", "--json").stdout)["data"]
     assert 0 < learnt["learnt_from"] < learnt["rows"]
     assert "1,500 transactions are from before the model was trained" in shown.stdout.replace(
         "\n", " "
     )
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as in the image `services`
-    assert run("evaluate", "--data", data, "--report", page).exit_code == 0
     assert "<svg" not in page.read_text()
     assert "Not drawn: matplotlib is not installed." in page.read_text()
 
@@ -267,6 +270,7 @@ def test_score_writes_what_the_stream_would_decide(state: Path, one_model: dict[
 
 
 @pytest.mark.usefixtures("without_plots")
+@pytest.mark.slow
 def test_a_strangers_file_can_be_trained_on_and_scored(state: Path) -> None:
     """The example file, published by others, by its mapping."""
     data, mapping = EXAMPLES / "transactions_2k.csv", EXAMPLES / "transactions_2k.toml"

@@ -408,6 +408,7 @@ def test_a_description_is_left_changed_and_cleared(policy_session: PolicySession
     assert told == ["Ours.", "Theirs.", ""]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_entries_fit_and_count_as_one_change(
     policy_session: PolicySession,
 ) -> None:

@@ -39,8 +39,8 @@ def tell(
 
 def test_each_transaction_is_told_at_its_own_time(world: World, tmp_path: Path) -> None:
     """Over the turn of the hour, with event_time = now, keyed by entity."""
-    writer = tell(world, tmp_path, START_MS, 180)
-    parts = simulate(world, 7, PLAN, START_MS, START_MS + 179_000)
+    writer = tell(world, tmp_path, START_MS, 100)
+    parts = simulate(world, 7, PLAN, START_MS, START_MS + 99_000)
     expected = [event_id for part in parts for event_id in event_id_texts(part.events)]
     assert [value["event_id"] for value in writer.values("tx")][: len(expected)] == expected
     assert len(expected) > 200
@@ -89,7 +89,7 @@ def test_a_stream_far_behind_skips_to_the_present(world: World, tmp_path: Path) 
 
 
 def test_the_truth_is_kept_aside_and_never_sent(world: World, tmp_path: Path) -> None:
-    writer = tell(world, tmp_path, START_MS, 300)
+    writer = tell(world, tmp_path, START_MS, 150)
     truth = [
         orjson.loads(line)
         for path in sorted((tmp_path / "truth").iterdir())
@@ -148,6 +148,7 @@ def test_a_stop_is_obeyed_at_once(world: World, tmp_path: Path, stop_after: int)
     assert len(writer.sent) == stop_after
 
 
+@pytest.mark.slow
 def test_a_run_with_injections_is_told_again_by_its_log(world: World, tmp_path: Path) -> None:
     """A campaign is heard in the middle of an hour; seed, plan and log give the same records."""
     moment = Moment(START_MS - 600_000, START_MS + 300_000)

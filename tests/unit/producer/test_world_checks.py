@@ -31,6 +31,7 @@ def test_the_area_under_the_curve_counts_ties_half() -> None:
     assert auc([1, 1, 1, 1], fraud) == 0.5
 
 
+@pytest.mark.slow
 def test_no_raw_field_alone_tells_fraud(world: World, history) -> None:
     population = Process(world, 7, SimulationPlan()).population
     aucs = raw_field_aucs(columns(population, history), history["campaign"] != 0)
@@ -38,6 +39,7 @@ def test_no_raw_field_alone_tells_fraud(world: World, history) -> None:
     assert aucs["event_id"] == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.slow
 def test_an_entity_id_tells_nothing_once_it_is_shuffled(world: World, history) -> None:
     """What is found in ids is then chance: the measure itself must find nothing in it."""
     population = Process(world, 7, SimulationPlan()).population
@@ -49,6 +51,7 @@ def test_an_entity_id_tells_nothing_once_it_is_shuffled(world: World, history) -
     assert abs(found - 0.5) <= chance
 
 
+@pytest.mark.slow
 def test_friendly_fraud_is_told_by_no_field(world: World, history) -> None:
     """It is the customer's own payment: beside honest ones of its channels nothing may stand out."""
     friendly = history["campaign"] == Campaign.FRIENDLY_FRAUD
@@ -62,10 +65,12 @@ def test_friendly_fraud_is_told_by_no_field(world: World, history) -> None:
     assert max(aucs.values()) <= 0.5 + 4 * 0.29 / np.sqrt(count), aucs
 
 
+@pytest.mark.slow
 def test_fraud_days_hold_honest_payments(history) -> None:
     assert shared_fraud_days(history) >= 0.3
 
 
+@pytest.mark.slow
 def test_live_looks_like_history_until_it_drifts(world: World, history) -> None:
     """The stream driver by rate against the batch driver by customers, a week of each."""
     rate = len(history) / (14 * 86_400)

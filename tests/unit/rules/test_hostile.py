@@ -99,6 +99,7 @@ KINDS: Final[list[tuple[Callable[[random.Random], str], int]]] = [
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_ten_thousand_inputs_give_an_answer_or_a_clean_error() -> None:
     random_ = random.Random(20)
     makers = random_.choices([one for one, _ in KINDS], [weight for _, weight in KINDS], k=INPUTS)
