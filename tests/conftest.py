@@ -4,9 +4,8 @@ A test that takes `kafka`, `opensearch`, `smtp` or `flink_cluster` gets the real
 with its state in a temporary folder. Nothing starts unless some selected test asks for it; then all
 servers that the session will need start at the same time.
 
-With `--dist loadfile` tests run side by side, and those that share a large server, or what one file
-makes once, stay together: Flink and the whole stack are started once. A worker starts
-its servers when its first test asks for them.
+With `--dist loadfile` files run side by side, and those that share a large server stay on one worker:
+Flink and the whole stack are started once. A worker starts its servers when its first test asks.
 """
 
 from __future__ import annotations
