@@ -80,7 +80,7 @@ class AuditContent:
         return value
 
     def _name(self, text: str) -> str:
-        """Return a name as it is, and anything else as a hash: it may be somebody's."""
+        """Return an identifier unchanged; hash any other text, as it may be personal data."""
         return text if _PLAIN.fullmatch(text) else text_on_record(self._pseudonyms, text)
 
 

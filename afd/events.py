@@ -230,7 +230,7 @@ def read_time(text: str, member: str) -> str:
 
 
 def their_label(label: str, mapping: ColumnMapping | None) -> str:
-    """Return a label of ours by the name that their clients know it by."""
+    """Translate a label into the name that Amazon Fraud Detector clients use for it."""
     if mapping is not None:
         known = mapping.fraud if label == LabelValue.FRAUD else mapping.legitimate
         return min(known, default=label)

@@ -62,7 +62,7 @@ class RuleOperations:
         return {}
 
     def delete(self, request: Request, author: str) -> Answer:
-        """Take away a version that no version of the detector has."""
+        """Delete a version of a rule; refused while a version of the detector uses it."""
         detector, rule_id, number = (
             request["rule"][part] for part in ("detectorId", "ruleId", "ruleVersion")
         )

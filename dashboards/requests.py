@@ -194,7 +194,7 @@ def numbered_buckets(panel: Panel) -> Iterator[tuple[str, Bucket]]:
 
 
 def columns(panel: Panel) -> list[Column]:
-    """Name the cells of each of `rows`."""
+    """Return the column headers of the table that `rows` makes, from left to right."""
     named: list[Column] = []
     for bucket in panel.buckets:
         if isinstance(bucket, Places):

@@ -129,7 +129,7 @@ def fetch(
         Path | None, typer.Option(help="Copy the files into this folder, under their names.")
     ] = None,
 ) -> None:
-    """Fetch and verify the JVM parts, without starting anything."""
+    """Download and verify the Maven artifacts of Kafka, OpenSearch and the Flink job; start nothing."""
     mirror = settings.load().maven_repository_url
     for name in names or artifacts.read_lock():
         for path in artifacts.ensure(name, console(), mirror=mirror):

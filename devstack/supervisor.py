@@ -233,7 +233,10 @@ class StackSupervisor:
         return time.monotonic() - self._began
 
     def publish(self) -> None:
-        """Write the record for the other commands to read."""
+        """Write the stack's state to the file that the other commands read.
+
+        A starting stack becomes a running one here, once every service is ready or done.
+        """
         states = [service.state for service in self._record.services.values()]
         if self._record.phase is Phase.STARTING and all(
             service_state in OK_STATES for service_state in states

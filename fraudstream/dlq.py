@@ -57,7 +57,7 @@ def _filter(codes: list[str] | None, since: str, places: list[str] | None = None
 
 
 def _since_ms(text: str) -> int:
-    """Read a time, or a time ago, as UTC epoch milliseconds; 0 for an empty text."""
+    """Parse a timestamp, or an age such as `2h`, into UTC epoch milliseconds; 0 if it is empty."""
     if not text:
         return 0
     number, unit = text[:-1], text[-1:]

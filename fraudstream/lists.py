@@ -146,7 +146,7 @@ def export_entries(
 def use_as(
     name: Name, use: Annotated[ListUse, typer.Argument(help="What being on it means.")]
 ) -> None:
-    """Describe what being on a list means from now on."""
+    """Change what being on a list means, with immediate effect."""
     with policy_session() as at:
         at.editor.change_list(name, use=use)
     typer.echo(f"list {name}: {use}")

@@ -264,7 +264,7 @@ class Bulk:
                     raise self.back_off(f"{REJECTED}: {item['status']} {item['error'].get('type')}")
 
     def wait_for(self, error: TransportError) -> Backpressure:
-        """Turn an error of a request into the verdict to wait."""
+        """Return the `Backpressure` to raise after a failed request."""
         return self.back_off(problem_of(error))
 
     def back_off(self, problem: str) -> Backpressure:

@@ -93,10 +93,10 @@ class _Hold:
             self.renew()
 
     def renew(self) -> None:
-        """Put the time off.
+        """Extend the time that the migration has left, in the `_meta` of the copy.
 
         Raises:
-            MigrationFailed: It was given up.
+            MigrationFailed: Another process declared this migration abandoned.
         """
         found = self._client.indices.get_mapping(index=self._copy)
         if found[self._copy]["mappings"].get("_meta", {}).get(_UNTIL) != self._until_ms:

@@ -52,11 +52,11 @@ class Expired:
 
 
 def doubt(names: Iterable[str], *, today: date, keep_days: int) -> str | None:
-    """Return why the clock may be wrong, judged by what is too old; None without such a sign.
+    """Return why the clock may be wrong, judging by the days of the indexes; None if it looks right.
 
     Args:
         names: Names of indexes.
-        today: The day now, UTC, as the clock says.
+        today: Today's date according to the clock, UTC.
         keep_days: Days for which indexes are kept besides today's.
 
     Example:

@@ -1,4 +1,4 @@
-"""What the indexer keeps in OpenSearch: documents, labels, dead letters, and for how long."""
+"""Writes documents, labels and dead letters to OpenSearch, and keeps its index templates current."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def curve_figures(true: Floats, false: Floats) -> dict[FigurePath, float]:
 
 
 def _at_rate(true: Floats, false: Floats, rate: float) -> float:
-    """Return the fraud that is ranked above all but this share of the legitimate."""
+    """Return the weight of fraud caught at a false-positive rate of up to `rate`, see `Ranking.sums`."""
     groups = _groups_at(false, rate)
     return float(true[groups - 1]) if groups else 0.0
 

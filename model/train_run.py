@@ -45,16 +45,16 @@ def train_and_keep(
     simulated: bool,
     report: Path | None,
 ) -> TrainRun:
-    """Train a model and put it with its report into the registry.
+    """Train a model and add it to the registry, with its report.
 
     Args:
-        models: Where it is kept.
-        name: Of the model.
+        models: The registry.
+        name: Name of the model.
         sources: Files of labelled transactions.
-        config: How to train.
-        console: Shows how far it is.
-        simulated: Whether the transactions are, which the manifest says.
-        report: Where a second copy of the report goes.
+        config: Training settings.
+        console: Shows progress.
+        simulated: Whether the transactions are simulated; recorded in the manifest.
+        report: Where to write a second copy of the report; None writes no copy.
     """
     started = time.monotonic()
     with progress_bars(console) as bars:

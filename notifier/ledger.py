@@ -470,7 +470,7 @@ class Ledger:
             )
 
     def failed(self, message: int, problem: str, *, now_ms: int) -> None:
-        """Record that a message was refused for good. What it tells is kept."""
+        """Record that a message was refused for good; its content is kept as a dead letter."""
         with self._change():
             self._db.execute(
                 "UPDATE messages SET state = 'failed', closed_ms = ?, tries = tries + 1,"

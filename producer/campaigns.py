@@ -219,7 +219,7 @@ class CampaignRun:
         return np.where((tools % 1000) / 1000 < share, tools, 0)
 
     def shops(self, n: int, *, online: bool = True) -> Ints:
-        """Choose merchants worth robbing, numbered within the town."""
+        """Draw `n` merchants, weighted by their appeal to a thief, as indexes within the town."""
         return pick(self.town.online_loot if online else self.town.street_loot, self.rng.random(n))
 
     def prices(self, shops: Ints, factor: float | Floats, spread: float = 0.5) -> Floats:

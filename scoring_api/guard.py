@@ -1,6 +1,6 @@
-"""What every request passes first: an id, the length of its body, and under `/v1` its key.
+"""Middleware that assigns request ids, limits body sizes, and checks API keys under `/v1`.
 
-Before FastAPI, which reads bodies before it asks who sends them.
+It runs before FastAPI, which would read the whole body before it authenticates the caller.
 """
 
 from __future__ import annotations

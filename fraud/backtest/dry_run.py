@@ -460,19 +460,19 @@ def dry_run(
     *,
     lists: Mapping[str, Lookup] | None = None,
 ) -> Report:
-    """Try a rule set on the transactions of the last days.
+    """Evaluate a draft rule set on the transactions of the last days.
 
-    Entries of today's lists count from the start until they expired: the report shows what would
-    have happened, had they been there.
+    List entries apply from the start of the period until they expire, whenever they were added: the
+    report shows what would have happened had they been on the list all along.
 
     Args:
         runner: Reads the transactions.
-        policy_state: What is in force now.
+        policy_state: Rules and lists that are in force now.
         rules: The draft; versions of rules may be left out.
-        lists: Lists that the draft is tried with, instead of those that there are.
+        lists: Lists for the draft, by name; None for those in force.
 
     Raises:
-        InvalidRules: The draft could not decide.
+        InvalidRules: The draft has an invalid expression or rule version.
         CannotRead: Kafka could not be read.
         Stopped: The runner was stopped.
     """

@@ -1,4 +1,4 @@
-"""Past decisions, read from records of `processed_transactions` only as far as they are asked for."""
+"""Reads past decisions from `processed_transactions`, parsing only the fields that are needed."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Backtest(Protocol):
     """Looks at past decisions, and remembers what it found."""
 
     def add(self, values: Sequence[bytes | None]) -> None:
-        """Add values of `processed_transactions`, in their order."""
+        """Process the values of the next records of `processed_transactions`, in reading order."""
         ...
 
 

@@ -41,10 +41,10 @@ class FieldsOfTransactions:
 
 
 class FieldsOfRecords:
-    """Fields of valid records, as on the stream: parsed once, and only if a rule or list asks.
+    """Fields of valid Kafka records, parsed once, when a rule or list first needs one.
 
     Args:
-        records: Gives each record's fields as JSON has them.
+        records: Returns the fields of each record as JSON values.
     """
 
     def __init__(self, records: Callable[[], Sequence[Mapping[str, Any]]]) -> None:

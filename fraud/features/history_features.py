@@ -4,11 +4,11 @@ The window convention, for all of them: `[t - w, t]`, closed on both sides, with
 of the transaction being scored, which counts itself. History with an event time after t is not
 counted, whenever it arrived. *Prior* is the same without the transaction itself.
 
-Prior rows are sorted by age, so that every window is the beginning of one row: sums are accumulated
-once, and each window reads its own place.
+Each transaction's prior records are sorted from the youngest to the oldest, so every window is a
+prefix of them: running sums and maxima are computed once, and each window reads the value at its end.
 
 Arithmetic is exact (int64, or one correctly rounded float64 operation on exact values), so that
-neither the order of rows nor the size of a batch can change a bit.
+neither the order of the records nor the batch size can change a single bit of the result.
 """
 
 from __future__ import annotations

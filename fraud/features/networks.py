@@ -1,9 +1,10 @@
-"""The kind of network of an IP address, by tables of our own.
+"""Classifies the network of an IP address by built-in tables.
 
-Python's `ipaddress` changes its answers between patch releases, and a feature must mean the same
-wherever it is computed. Source: IANA's IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and
-its updates up to RFC 9637 and RFC 9665), of which a block that is not "globally reachable" is not
-public; multicast by RFC 5771 and RFC 4291; site-local addresses by RFC 3879.
+Python's `ipaddress` changes its answers between patch releases, and a feature must have the same
+value wherever it is computed. The tables follow IANA's IPv4 and IPv6 Special-Purpose Address
+Registries (RFC 6890 and its updates up to RFC 9637 and RFC 9665): a listed block counts as public
+only if it is marked "globally reachable". Multicast blocks are those of RFC 5771 and RFC 4291;
+site-local addresses those of RFC 3879.
 """
 
 from __future__ import annotations

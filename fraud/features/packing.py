@@ -41,7 +41,7 @@ def _code_of(text: str) -> int:
 
 
 def code_of(text: str | None) -> int:
-    """Return a text's 32-bit code for comparing and counting; 0 is missing.
+    """Return a 32-bit hash of a text, for comparing and counting; 0 stands for a missing text.
 
     Example:
         >>> code_of(None), code_of("shopping_net") == code_of("shopping_net")

@@ -44,7 +44,7 @@ class Writer(Protocol):
         stop: threading.Event,
         on_acknowledged: Callable[[], None] | None = None,
     ) -> bool:
-        """Hand a record over; False when `stop` ended the waiting."""
+        """Queue a record; return False if `stop` was set while the queue was full."""
 
     def poll(self) -> None:
         """Process the acknowledgements that have arrived."""

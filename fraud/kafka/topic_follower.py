@@ -54,7 +54,7 @@ class TopicReplaced(Exception):
 
 
 class Feed(Protocol):
-    """The whole topic, from some position on: Kafka's, or a list in a test."""
+    """Source of all records of a topic from a given position on: `TopicFeed`, or a fake in tests."""
 
     def start(self, position: Position | None) -> None:
         """Read from a position on, from the earliest record when it is None. Does not wait."""

@@ -1,4 +1,4 @@
-"""From tree to plan: names are looked up and types are checked."""
+"""Compiles a parsed expression into a plan: looks up its names and checks its types."""
 
 from __future__ import annotations
 

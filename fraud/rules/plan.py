@@ -28,7 +28,7 @@ class Columns(Protocol):
         """
 
     def text(self, name: str) -> Texts:
-        """Return a variable of type text or ip, length n; None is not known."""
+        """Return the values of a text or ip variable, length n; None stands for an unknown value."""
 
     def member(self, name: str, values: Texts, variable: str | None) -> Mask:
         """Return which values are on a list, shape (n,).

@@ -34,7 +34,7 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 def _keep_name(folder: Path) -> None:
-    """Put the folder's entries on the disk, too."""
+    """Sync the folder to disk, so that a rename in it survives a crash."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

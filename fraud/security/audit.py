@@ -142,13 +142,13 @@ class AuditLog:
         after: dict[str, Any] | None = None,
         request_id: str | None = None,
     ) -> Iterator[RecordedChange]:
-        """Record a change, then let the block make it: none is made that is not on record.
+        """Write an audit record, then run the `with` block that makes the change.
 
-        When the block raises, a second record of the same id says that it failed; when it calls
-        `done`, one says what is now so.
+        No change is made without a record. If the block raises, a second record with the same id
+        marks the change as failed; if it calls `done`, a second record holds the resulting state.
 
         Raises:
-            OSError: The log cannot be written; the block did not run.
+            OSError: A record cannot be written. If it is the first, the block does not run.
         """
         record = AuditRecord(
             id=secrets.token_hex(8),

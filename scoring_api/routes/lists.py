@@ -189,7 +189,7 @@ def list_routes(editor_of: EditorOf, policy_state: Callable[[], PolicyState]) ->
             str | None, Query(max_length=_CURSOR, description="The next_cursor of a page.")
         ] = None,
     ) -> EntryPage:
-        """A page, in the order of values, those that expired among them."""
+        """Return one page of entries, sorted by value; expired entries are included."""
         kept = state_of(name).entries
         values = sorted(kept)
         # A number and no value: values may be personal, and addresses stand in logs.
