@@ -212,7 +212,7 @@ def stop_injection(
     """Publish that an injection ends now.
 
     Raises:
-        ValueError: There is none of this name.
+        ValueError: No injection has this name.
         CannotRead: What was injected so far cannot be read.
         CannotPublish: No broker takes it.
     """
