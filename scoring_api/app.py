@@ -1,4 +1,4 @@
-"""The routes."""
+"""The app: scoring, probes and metrics, and the routers that `wiring.py` hands in."""
 
 from __future__ import annotations
 

@@ -92,14 +92,14 @@ class RuleEvaluator:
             if len(self._rulings) >= _MOST_RULINGS:
                 self._rulings.clear()
             of_rules, of_lists = hits[: len(self.rules)], hits[len(self.rules) :]
-            ruling = self._rulings[key] = _rule(
+            ruling = self._rulings[key] = _ruling_of(
                 [rule for rule, hit in zip(self.rules, of_rules, strict=True) if hit],
                 [lookup for lookup, hit in zip(self._acting, of_lists, strict=True) if hit],
             )
         return ruling
 
 
-def _rule(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling:
+def _ruling_of(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling:
     asked = [compiled.rule.outcome for compiled in rules]
     uses = {lookup.use for lookup in lists}
     if ListUse.ALLOW in uses:

@@ -1,4 +1,4 @@
-"""Features of a key's recent transactions, vectorised over a batch.
+"""Features of a key's recent transactions (velocities among them), vectorised over a batch.
 
 The window convention, for all of them: `[t - w, t]`, closed on both sides, with t the event_time
 of the transaction being scored, which counts itself. History with an event time after t is not

@@ -1,4 +1,4 @@
-"""Dead letters as they lie on their topic, and what was sent back of them."""
+"""Reading of dead letters, and the record of those that were sent back."""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ class RuleVersion:
 
 
 class PolicyState:
-    """What is in force and what was, folded from the control topic in its order: it alone folds it.
+    """What is in force and what was, folded from the control topic in its order.
+
+    `EngineInUse` (`model/live.py`) makes of it the `Policy` that decides a batch.
 
     It reads as the job's workers do: rules that cannot decide are refused, and those that another
     change came before are passed over. One thing is not known here: whether a model can be loaded.

@@ -1,0 +1,1 @@
+"""The routers of the REST API by subject; `scoring_api/wiring.py` mounts them."""
