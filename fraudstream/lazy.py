@@ -86,8 +86,12 @@ def lazy_group(entries: Sequence[Entry]) -> type[TyperGroup]:
                 name: TyperCommand(name, help=entry.help) for name, entry in self._entries.items()
             }
 
+        def load(self, name: str) -> Any:
+            """Import a command, which until then is its name and help line alone."""
+            return self._entries[name].load()
+
         def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
             name, command, rest = super().resolve_command(ctx, args)
-            return name, self._entries[name].load() if name else command, rest
+            return name, self.load(name) if name else command, rest
 
     return LazyGroup

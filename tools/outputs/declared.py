@@ -10,6 +10,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -168,10 +169,8 @@ def _commands() -> Iterator[tuple[str, list[str]]]:
         name, command = waiting.pop(0)
         yield name, sorted(map(_option, command.params))
         if hasattr(command, "list_commands"):
-            waiting += [
-                (f"{name} {inner}", command.get_command(None, inner))
-                for inner in command.list_commands(None)
-            ]
+            load = getattr(command, "load", partial(command.get_command, None))
+            waiting += [(f"{name} {inner}", load(inner)) for inner in command.list_commands(None)]
 
 
 def _option(option: Any) -> str:
