@@ -27,7 +27,6 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "devstack",
     "fraud/backtest",
     "fraud/contracts",
-    "fraud/decision",
     "fraud/policy",
     "fraud/rules",
     "fraud/runtime",
