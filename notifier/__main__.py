@@ -1,4 +1,4 @@
-"""`python -m notifier` notifies; `fraudstream alerts` has the commands on what it did."""
+"""Entry point of `python -m notifier`; `fraudstream alerts` has commands on its alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people are told about a decision, with its customer masked. Pure."""
+"""Builds alerts from decisions, with the customer's data masked. No I/O."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MAX_REASONS: Final = 10
 _MAX_LISTS: Final = 10
 _TAG_BYTES: Final = 16
 _MAX_TOP: Final = 24
-"""Letters of the longest top-level domain."""
+"""Longest top-level domain that is shown, in letters."""
 _SHOWN_DIGITS: Final = 4
 DEFAULT_OUTCOMES: Final = frozenset({Outcome.BLOCK})
-"""What alerts somebody unless the routes say otherwise."""
+"""Outcomes that raise an alert unless the routes name others."""
 
 
 class Severity(StrEnum):
@@ -41,7 +41,7 @@ class Severity(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Place in the order, 0 for low."""
+        """Position in the order from 0, which is low."""
         return _RANK[self]
 
 
@@ -49,7 +49,7 @@ _RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class SeverityRule(BaseModel):
-    """From which score or amount on a block is of high severity."""
+    """Thresholds of score and amount at which a block has high severity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     high_score: int = Field(
@@ -63,9 +63,9 @@ class SeverityRule(BaseModel):
         """Return the severity of one decision.
 
         Args:
-            outcome: What was decided.
+            outcome: Outcome of the decision.
             score: 0-1000, high = fraud; None when scoring failed.
-            amount_usd: Amount in the base currency, None when its rate is not known.
+            amount_usd: Amount in the base currency; None when the exchange rate is unknown.
 
         Example:
             >>> SeverityRule().severity(Outcome.BLOCK, 995, 12.0)
@@ -85,7 +85,7 @@ class SeverityRule(BaseModel):
 
 
 class ReasonLine(BaseModel):
-    """One reason, as people are shown it."""
+    """One reason, as shown to people."""
 
     model_config = ConfigDict(frozen=True)
     code: str
@@ -93,7 +93,7 @@ class ReasonLine(BaseModel):
 
 
 class Alert(BaseModel):
-    """All that people are told. Kept in the ledger until it is sent: it holds masked data only."""
+    """Content of an alert about one decision. Only masked data, because the ledger stores it."""
 
     model_config = ConfigDict(frozen=True)
     event_id: str
@@ -115,7 +115,7 @@ class Alert(BaseModel):
     product_category: str | None
     channel: str | None
     source: str
-    # Not in ledgers of the first version, which held blocks only.
+    # Ledgers of the first version lack these fields and held blocks only, hence the defaults.
     outcome: Outcome = Outcome.BLOCK
     severity: Severity = Severity.MEDIUM
     lists: tuple[str, ...] = ()
@@ -123,13 +123,13 @@ class Alert(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class KeyedAlert:
-    """An alert, the key that it is sent once for, and whom it is about.
+    """An alert with its deduplication key and its entity.
 
     Attributes:
         key: See `alert_key`.
         entity: See `entity_tag`.
-        alert: What people are told.
-        decided_ms: When Kafka got the decision, UTC epoch milliseconds; None when not known.
+        alert: Content of the alert.
+        decided_ms: When Kafka received the decision, UTC epoch milliseconds; None means unknown.
     """
 
     key: bytes
@@ -139,9 +139,9 @@ class KeyedAlert:
 
 
 def alert_key(entity_id: str, event_id: str) -> bytes:
-    """Return the 32 bytes that stand for (entity_id, event_id) in the ledger and the Message-ID.
+    """Return the 32-byte hash that identifies (entity_id, event_id) in the ledger.
 
-    A hash, because an entity_id may be a social security number.
+    It is a hash because an entity_id may be a social security number. Message ids derive from it.
 
     Example:
         >>> alert_key("a", "bc") == alert_key("ab", "c")
@@ -153,7 +153,7 @@ def alert_key(entity_id: str, event_id: str) -> bytes:
 
 
 def entity_tag(entity_id: str) -> bytes:
-    """Return the bytes by which alerts of one entity find each other while they wait.
+    """Return the hash by which waiting alerts are grouped by entity.
 
     Example:
         >>> len(entity_tag("070-69-2161"))
@@ -163,14 +163,15 @@ def entity_tag(entity_id: str) -> bytes:
 
 
 def one_line(value: object, at_most: int = _MAX_TEXT) -> str:
-    r"""Make any value fit for one line of a mail: no line breaks or control characters, not long.
+    r"""Return a value as one line of text without control characters, cut to `at_most` characters.
 
     Example:
         >>> one_line("e1\r\nBcc: x@example.com")
         'e1 Bcc: x@example.com'
     """
     text = str(value)[: 4 * at_most]
-    # Categories of controls, format marks (such as right-to-left), surrogates, line separators.
+    # Unicode categories: controls, format marks (such as right-to-left), surrogates, separators of
+    # lines and paragraphs.
     clean = "".join(
         " " if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char
         for char in text
@@ -180,7 +181,7 @@ def one_line(value: object, at_most: int = _MAX_TEXT) -> str:
 
 
 def mask_email(address: str) -> str:
-    """Keep the first letter of name and domain, and the top-level domain.
+    """Mask an address, except the first letters of name and domain and the top-level domain.
 
     Example:
         >>> mask_email("jasonsnyder@lynch.org")
@@ -207,7 +208,9 @@ def mask_name(name: str) -> str:
 
 
 def mask_entity(entity_id: str) -> str:
-    """Hide an id that is itself personal: of an e-mail address as of any, else but the last digits.
+    """Mask an id that is itself personal data; other ids stay as they are.
+
+    E-mail addresses are masked as by `mask_email`; of other ids the last four digits stay.
 
     Example:
         >>> mask_entity("070-69-2161"), mask_entity("070692161")
@@ -218,7 +221,7 @@ def mask_entity(entity_id: str) -> str:
         ('a***@e***.com', 'cust-0042')
     """
     line = one_line(entity_id, MAX_ID_LENGTH)
-    # As it came, and as it would be shown: one may look like what the other does not.
+    # Cleaning can turn an id into one that looks personal, and back, so both forms are checked.
     forms = (entity_id, line)
     if not any(is_personal("entity_id", form) for form in forms):
         return one_line(line)
@@ -261,16 +264,16 @@ def read_alert(
     severities: SeverityRule | None = None,
     decided_ms: int | None = None,
 ) -> KeyedAlert | None:
-    """Read one record of `processed_transactions`.
+    """Build the alert of one record of `processed_transactions`.
 
     Args:
         raw: The record's value.
-        outcomes: Those that alert somebody.
-        severities: How urgent an alert is; None = by the defaults.
-        decided_ms: When Kafka got the record, UTC epoch milliseconds.
+        outcomes: Outcomes that raise an alert.
+        severities: Thresholds of high severity; None means the defaults.
+        decided_ms: When Kafka received the record, UTC epoch milliseconds; None means unknown.
 
     Returns:
-        The alert, None when the decision asks for none: another outcome, or a duplicate.
+        The alert; None for other outcomes and for duplicates.
 
     Raises:
         InvalidMessage: The value is not a processed transaction.

@@ -1,4 +1,4 @@
-"""What a way of sending promises, and its verdicts."""
+"""The interface of transports, and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _log = structlog.get_logger("notifier")
 
 
 class ServerUnavailable(Exception):
-    """The server is down, refuses us altogether, or broke off with this message in hand.
+    """The server is down, refuses all our messages, or dropped the connection during this one.
 
-    Any other message may fare the same, or only this one: who sends finds out by trying others.
+    The fault may lie with the server or with this message; the sender finds out by trying others.
 
     Attributes:
-        retry_after_s: What the server asked for, seconds; None when it asked for nothing.
+        retry_after_s: Wait that the server asked for, seconds; None when it asked for none.
     """
 
     def __init__(self, code: str, retry_after_s: float | None = None) -> None:
@@ -29,34 +29,34 @@ class ServerUnavailable(Exception):
 
 
 class Unreachable(ServerUnavailable):
-    """There was not even a session, so that no message is at fault."""
+    """The connection could not be opened, so no message is at fault."""
 
 
 class Unanswered(ServerUnavailable):
-    """The whole message was handed over, and no answer came: the server may have taken it.
+    """The whole message was sent and no answer came, so the server may have accepted it.
 
-    Each further try may be one more copy of it, so that they are few.
+    Every retry may deliver another copy; retries are therefore few.
     """
 
 
 class TryLater(Exception):
-    """This message cannot be taken now. Others may pass."""
+    """The server does not accept this message now, but may accept others."""
 
 
 class MessageRefused(Exception):
-    """This message will never be taken."""
+    """The server will never accept this message."""
 
 
 class NotWritten(MessageRefused):
-    """This message cannot be written, which says nothing of the server."""
+    """The message could not be rendered; the server was not involved."""
 
 
 @contextmanager
 def writing(message: OutgoingMessage) -> Iterator[None]:
-    """Write one message in there: what goes wrong is a refusal of this message, and of no other.
+    """Turn any error of the block, which renders a message, into `NotWritten`.
 
     Raises:
-        NotWritten: Writing it failed.
+        NotWritten: The block failed.
     """
     try:
         yield
@@ -66,23 +66,23 @@ def writing(message: OutgoingMessage) -> Iterator[None]:
 
 
 class Transport(Protocol):
-    """A way of sending, for the destinations that share it. Used by one thread."""
+    """Sends messages to the destinations that share one server. Used by one thread."""
 
     @property
     def name(self) -> str:
-        """What it is called in logs, metrics and the ledger."""
+        """Name of the transport in logs, metrics and the ledger."""
         ...
 
     def send(self, message: OutgoingMessage, destination: Destination, *, now_ms: int) -> None:
-        """Hand over one message; returns when the other side is responsible for it.
+        """Send one message; return once the server has taken responsibility for it.
 
         Raises:
-            ServerUnavailable: It, and maybe nothing, can be sent now.
-            TryLater: This message cannot be taken now.
-            Refused: This message will never be taken.
+            ServerUnavailable: The server is down or the connection broke.
+            TryLater: The server does not accept this message now.
+            MessageRefused: The server will never accept this message, or it cannot be rendered.
         """
         ...
 
     def rest(self) -> None:
-        """End the session: nothing is to be sent for now."""
+        """Close the connection until there is something to send."""
         ...

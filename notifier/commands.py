@@ -1,4 +1,4 @@
-"""Commands on alerts: what waits, what was refused for good, who is told what."""
+"""Commands on alerts: show queues and dead letters, retry, check routes, send a sample."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 
 def load() -> tuple[Settings, Routing, Templates]:
-    """Read settings, routes and templates, or end the process saying what is wrong (exit code 2)."""
+    """Load settings, routes and templates, or print the error and exit with code 2."""
     settings = load_settings(Settings)
     try:
         routing, wording = load_configuration(settings)
@@ -55,7 +55,7 @@ def _console() -> Console:
 
 @app.command()
 def status() -> None:
-    """Show per recipient how many alerts were told, wait, or were refused for good."""
+    """Show how many alerts were sent, wait, or were refused for good, per recipient."""
     settings = load_settings(Settings)
     with _ledger(settings) as ledger:
         accounts, totals = ledger.accounts(), ledger.totals()
@@ -86,7 +86,7 @@ def status() -> None:
 
 @app.command()
 def failed() -> None:
-    """List the messages that were refused for good, with the events they tell of."""
+    """List the messages that were refused for good, with their events."""
     settings = load_settings(Settings)
     with _ledger(settings) as ledger:
         letters = ledger.dead_letters()
@@ -109,7 +109,7 @@ def retry(
         int | None, typer.Argument(help="Of one message, as `failed` lists it; all without.")
     ] = None,
 ) -> None:
-    """Make messages that were refused for good due again, once the cause is gone."""
+    """Queue messages that were refused for good again, once the cause is fixed."""
     settings = load_settings(Settings)
     with _ledger(settings) as ledger:
         count = ledger.retry_failed(now_ms=system_clock(), message=number)
@@ -118,7 +118,7 @@ def retry(
 
 @app.command()
 def routes() -> None:
-    """Check settings, routes and templates, and show who is told what."""
+    """Check settings, routes and templates, and show which alerts go to which recipients."""
     _, routing, _ = load()
     table = Table("outcomes", "severities", "recipients")
     for route in routing.routes:
@@ -151,7 +151,7 @@ def routes() -> None:
 def send_sample(
     channel: Annotated[str, typer.Argument(help="Only this channel; all without.")] = "",
 ) -> None:
-    """Send a sample alert to every recipient now, and say what came of it."""
+    """Send a sample alert to every recipient now, and show each result."""
     settings, routing, wording = load()
     now_ms = system_clock()
     wrong = 0
@@ -159,7 +159,7 @@ def send_sample(
         for one in destinations:
             if channel and one.channel != channel:
                 continue
-            # Another id each time: this one is meant to be seen again.
+            # A new id each time, or recipients would drop a second sample as a copy.
             name = f"{now_ms:040x}"
             message = OutgoingMessage(
                 0, name, one.id, MessageKind.ALERT, (sample_alert(),), 0, now_ms, None

@@ -1,4 +1,4 @@
-"""Sending what the ledger holds, for as long as it takes."""
+"""Sends the alerts of the ledger, with retries, back-off and dead letters."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _LONGEST_WAIT_S: Final = 30.0
 _LONGEST_POSTPONEMENT_S: Final = 600.0
 _FIRST_WAIT_UNANSWERED_S: Final = 30.0
 _LONGEST_WAIT_UNANSWERED_S: Final = 86_400.0
-"""Each further try may be one more copy, so that there are about 15 until a message is given up."""
+"""Every retry may deliver another copy. With this bound a message is tried about 15 times."""
 _CHANCES: Final = 3
-"""Failures in a row with one message in hand, after which another one is tried first."""
+"""Failures in a row with the same message after which others are tried first."""
 _GIVE_UP_MS: Final = 5 * DAY_MS
-"""A message that is put off for so long by a server that takes others is given up, as mail servers
-do (RFC 5321, 4.5.4.1)."""
+"""Age after which a message is given up if a server that accepts others keeps postponing it, as
+mail servers do (RFC 5321, 4.5.4.1)."""
 
 _log = structlog.get_logger("notifier")
 
@@ -55,29 +55,29 @@ _log = structlog.get_logger("notifier")
 def back_off_s(
     tries: int, *, longest_s: float, rng: random.Random, first_s: float = _FIRST_WAIT_S
 ) -> float:
-    """Return the wait before the next try: it doubles each time, less up to half by chance.
+    """Return the wait before the next try: exponential back-off, randomly shortened by up to half.
 
     Args:
         tries: Failed tries so far, at least 1.
         longest_s: Bound of the wait, seconds.
-        rng: Spreads the tries of several senders.
-        first_s: The first wait, seconds.
+        rng: Source of the jitter, which spreads the retries of several senders.
+        first_s: The first wait before jitter, seconds.
     """
     wait_s = min(longest_s, first_s * 2.0 ** min(tries - 1, 20))
     return wait_s * rng.uniform(0.5, 1.0)
 
 
 class Delivery:
-    """Put messages together and send them until `stop` is set, over one transport.
+    """Composes messages and sends them over one transport until `stop` is set.
 
     Args:
         ledger: This thread's own connection to the ledger.
-        transport: Takes the messages.
-        destinations: Those that the transport serves.
+        transport: Sends the messages.
+        destinations: Destinations that the transport serves.
         stop: Ends the work between two messages.
-        wake: Set by who records alerts, so that they go out at once.
-        clock: Time now.
-        rng: For the jitter of waits.
+        wake: Set by the recorder of alerts, so that they are sent at once.
+        clock: Returns the time now.
+        rng: Source of the jitter of waits.
     """
 
     def __init__(
@@ -101,27 +101,28 @@ class Delivery:
         self._failures, self._retry_ms = ledger.back_off(transport.name)
         self._suspects: dict[int, _Suspect] = {}
         self.problem: str | None = None
-        """What keeps all messages from going out this way; None when nothing does."""
+        """Why this transport can send nothing now; None when it can."""
 
     def run(self) -> None:
-        """Send until `stop` is set. Anything but the transport's verdicts is a bug, and rises."""
+        """Send until `stop` is set; errors other than those of `channels` are raised, being bugs."""
         try:
             while not self._stop.is_set():
                 self.wake.clear()
                 wait_s = self.deliver()
                 if wait_s > 0:
-                    # New alerts end the rest between messages, but no back-off.
+                    # New alerts end an idle wait, but never a back-off.
                     (self._stop if self._failures else self.wake).wait(wait_s)
         finally:
             self._transport.rest()
 
     def deliver(self) -> float:
-        """Put together what is due, and send one batch.
+        """Compose all messages that are due and send one batch.
 
         Returns:
-            How long to wait before the next, seconds.
+            How long to wait before the next call, seconds.
         """
         for destination in self._destinations.values():
+            # A call composes a limited number of deliveries, to keep its transaction short.
             while not self._stop.is_set() and self._ledger.compose(
                 destination.id, destination.policy, now_ms=self._clock()
             ):
@@ -133,7 +134,7 @@ class Delivery:
         if not batch:
             self._transport.rest()
             return _IDLE_S
-        # The sort is stable: in order, but for those that have used up their chances.
+        # The sort is stable: messages keep their order, and those that failed repeatedly go last.
         for message in sorted(batch, key=self._rounds_of_chances):
             if self._stop.is_set():
                 break
@@ -144,7 +145,7 @@ class Delivery:
                 continue
             except ServerUnavailable as verdict:
                 if message.tries and not isinstance(verdict, Unreachable):
-                    # It had trouble of its own before, when others passed.
+                    # It failed before while others were accepted, so the fault is its own.
                     self._put_off(message, verdict)
                     continue
                 self._suspect(message, verdict)
@@ -163,7 +164,7 @@ class Delivery:
         return suspect.failures // _CHANCES if suspect else 0
 
     def _suspect(self, message: OutgoingMessage, verdict: ServerUnavailable) -> None:
-        """Remember with which message in hand the server broke off."""
+        """Remember the message during which the server broke off: it may be the cause."""
         if isinstance(verdict, Unanswered):
             self._put_off(message, verdict)
         elif not isinstance(verdict, Unreachable):
@@ -171,7 +172,7 @@ class Delivery:
             suspect.failures += 1
 
     def _clear_up(self, passed: OutgoingMessage) -> None:
-        """Put off what failed on the way to a message that passed: it may have been its fault."""
+        """Postpone the suspects, since another message was accepted: they may be the cause."""
         for suspect in self._suspects.values():
             if suspect.message.number != passed.number:
                 self._put_off(suspect.message, suspect.verdict)
@@ -218,7 +219,7 @@ class Delivery:
             self._logger(message).info("notifier.message_sent")
 
     def _put_off(self, message: OutgoingMessage, verdict: TryLater | ServerUnavailable) -> None:
-        # Not at its first failure, however old it is: it may have waited for the server.
+        # An old message is not given up at its first failure: it may have waited for the server.
         if message.tries and self._clock() - message.made_ms > _GIVE_UP_MS:
             self._give_up(message, f"{verdict} for too long")
             return
@@ -260,7 +261,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class _Suspect:
-    """A message with which in hand the server broke off since it took the last one."""
+    """A message during which the server broke off since it last accepted one."""
 
     message: OutgoingMessage
     verdict: ServerUnavailable
@@ -268,14 +269,14 @@ class _Suspect:
 
 
 class Housekeeping:
-    """Keep the gauges true, and the ledger from growing for ever, until `stop` is set.
+    """Updates the gauges and deletes old alerts from the ledger until `stop` is set.
 
     Args:
         ledger: This thread's own connection.
-        destinations: All of them.
-        keep_days: How long told alerts and dead letters are remembered, days.
+        destinations: All destinations by id.
+        keep_days: Days for which sent alerts and dead letters are kept.
         stop: Ends the work.
-        clock: Time now.
+        clock: Returns the time now.
     """
 
     def __init__(
@@ -295,13 +296,13 @@ class Housekeeping:
         self._swept_ms: int | None = None
 
     def run(self) -> None:
-        """Look twice a second."""
+        """Call `look` twice a second."""
         while not self._stop.is_set():
             self.look()
             self._stop.wait(_IDLE_S)
 
     def look(self) -> None:
-        """Set the gauges; once an hour, forget what is old."""
+        """Set the gauges; once an hour, delete old alerts."""
         accounts = self._ledger.accounts()
         names = {destination.channel for destination in self._destinations.values()} | {_GONE}
         queued, failed = Counter[str](), Counter[str]()
@@ -334,4 +335,4 @@ class Housekeeping:
 
 
 _GONE: Final = "removed"
-"""Label of what belongs to channels that are there no more."""
+"""Label of alerts whose channel is no longer configured."""

@@ -1,13 +1,12 @@
-"""The ledger: every alert ever raised, whom it goes to, and in which message. One SQLite file.
+"""The ledger of alerts, deliveries and messages, in one SQLite file.
 
-An alert is recorded once, with one delivery for each recipient. A delivery waits until it is put
-into a message; a message is sent, or refused for good (a dead letter). What a message tells is fixed
-in the same transaction that makes it, so that it is the same, and has the same id, however often it
-is sent and whatever happens in between.
+An alert is recorded once, with one delivery per recipient. A delivery waits until it is put into a
+message; a message is sent, or refused for good and kept as a dead letter. The alerts of a message
+are fixed in the transaction that creates it, so every try sends the same content with the same id.
 
-It holds masked data only (see `notifier.alerts.Alert`), and what an alert says no longer than it
-takes to tell everybody. Rows stay after that, so that a replay tells nobody, for a set number of days;
-dead letters, and what they say, as long.
+The ledger holds masked data only (see `notifier.alerts.Alert`). The content of an alert is deleted
+once all its recipients got it. Its row stays for a set number of days, so that a replay sends no
+alert again; dead letters stay that long with their content.
 """
 
 from __future__ import annotations
@@ -98,17 +97,18 @@ class LedgerInUse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """What is to be sent to one destination.
+    """A message to one destination that is to be sent.
 
     Attributes:
-        number: Id in the ledger.
-        id: Stable id, hexadecimal.
+        number: Row number in the ledger.
+        id: Id that recipients see, hexadecimal; the same at every try.
         destination: See `notifier.routing.Destination.id`.
-        kind: What it is.
-        alerts: What it tells, in the order of recording.
+        kind: Kind of message.
+        alerts: Alerts in the message, in the order of recording.
         tries: Failed tries so far.
-        made_ms: When it was put together, UTC epoch milliseconds.
-        decided_ms: When Kafka got the first of the decisions; None when not known.
+        made_ms: When the message was composed, UTC epoch milliseconds.
+        decided_ms: When Kafka received the earliest of the decisions, UTC epoch milliseconds; None
+            means unknown.
     """
 
     number: int
@@ -126,12 +126,12 @@ class FailedMessage:
     """A message that was refused for good.
 
     Attributes:
-        number: Id in the ledger.
-        destination: Whom it was for.
-        kind: What it is.
+        number: Row number in the ledger.
+        destination: See `notifier.routing.Destination.id`.
+        kind: Kind of message.
         problem: Code of the refusal.
-        failed_ms: When, UTC epoch milliseconds.
-        event_ids: What it tells about.
+        failed_ms: When the message was refused, UTC epoch milliseconds.
+        event_ids: Events of the alerts in the message.
     """
 
     number: int
@@ -144,12 +144,12 @@ class FailedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a destination has not been told, in alerts.
+    """Counts of the alerts that a destination has not received.
 
     Attributes:
-        waiting: In no message yet, by what they wait for; None = new.
-        made: In a message that is not sent yet.
-        failed: In a dead letter.
+        waiting: Alerts in no message yet, by the reason for waiting; None = new.
+        made: Alerts in a message that is not sent yet.
+        failed: Alerts in a dead letter.
     """
 
     waiting: Mapping[Hold | None, int]
@@ -158,14 +158,14 @@ class Account:
 
     @property
     def queue(self) -> int:
-        """Alerts that are still to come."""
+        """Number of alerts still to be sent."""
         return sum(self.waiting.values()) + self.made
 
 
 class LedgerLock:
-    """Own a ledger for as long as this process lives, as a context manager.
+    """Holds the exclusive lock of a ledger, as a context manager.
 
-    The system frees the lock when the process dies, however it dies.
+    The operating system releases the lock when the process ends, even if it is killed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -188,10 +188,10 @@ class LedgerLock:
 class Ledger:
     """One connection to the ledger, as a context manager; each thread has its own.
 
-    Every change is on the disk when its method returns.
+    Changes are on disk when their method returns.
 
     Args:
-        path: The file, made with its folder when missing. Only its owner can read it.
+        path: The file, created with its folder if missing. Only its owner can read it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -201,6 +201,7 @@ class Ledger:
             path, timeout=30.0, isolation_level=None, check_same_thread=False
         )
         self._db.execute("PRAGMA journal_mode = WAL")
+        # In WAL mode only FULL syncs every commit to disk, on which the Kafka commit relies.
         self._db.execute("PRAGMA synchronous = FULL")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > _VERSION:
@@ -238,15 +239,15 @@ class Ledger:
         *,
         now_ms: int,
     ) -> int:
-        """Record alerts with their deliveries, but those that are known already.
+        """Record alerts with their deliveries, except alerts that the ledger already has.
 
         Args:
-            alerts: What was decided.
-            recipients: Gives the destinations of an alert. One without any is not recorded.
-            now_ms: UTC epoch milliseconds.
+            alerts: Alerts with their keys.
+            recipients: Returns the destinations of an alert; alerts without any are not recorded.
+            now_ms: Time now, UTC epoch milliseconds.
 
         Returns:
-            How many were new.
+            Number of new alerts.
         """
         routed = [(keyed, recipients(keyed.alert)) for keyed in alerts]
         if not any(ids for _, ids in routed):
@@ -284,14 +285,14 @@ class Ledger:
         )
 
     def abandon(self, known: Sequence[str], *, now_ms: int) -> int:
-        """Make dead letters of what is open for destinations that are there no more.
+        """Turn unsent alerts of destinations that are no longer configured into dead letters.
 
         Args:
-            known: Ids of the destinations that are there.
-            now_ms: UTC epoch milliseconds.
+            known: Ids of the configured destinations.
+            now_ms: Time now, UTC epoch milliseconds.
 
         Returns:
-            How many alerts could not be delivered for that.
+            Number of deliveries that became dead letters.
         """
         places = ",".join("?" * len(known))
         elsewhere = f"destination NOT IN ({places})"
@@ -307,6 +308,7 @@ class Ledger:
         return count
 
     def _fail_all(self, destination: str, now_ms: int) -> int:
+        # Dead letters are messages, so deliveries that still wait are put into messages first.
         waiting = self._waiting(destination, None)
         for start in range(0, len(waiting), _BATCH):
             content = tuple(waiting[start : start + _BATCH])
@@ -323,13 +325,13 @@ class Ledger:
         )
         return count
 
-    # Putting messages together
+    # Composing messages
 
     def compose(self, destination: str, policy: DestinationPolicy, *, now_ms: int) -> int:
-        """Put what is due for a destination into messages, or have it wait for something else.
+        """Plan deliveries of a destination that are due: put them into messages or hold them back.
 
         Returns:
-            How many deliveries were due: fewer than the most in one go when it is 0.
+            Number of deliveries planned. A call plans a limited number: call again until it is 0.
         """
         due = self._db.execute(
             "SELECT 1 FROM deliveries WHERE destination = ? AND state = 'waiting' AND due_ms <= ?",
@@ -406,6 +408,7 @@ class Ledger:
         )
 
     def _make(self, destination: str, draft: Draft, now_ms: int) -> None:
+        # Each alert goes to a destination once, so the id is unique; it reveals neither of them.
         name = hashlib.sha256(destination.encode())
         for waiting in draft.content:
             name.update(waiting.key)
@@ -424,7 +427,7 @@ class Ledger:
     def pending(
         self, destinations: Sequence[str], *, now_ms: int, at_most: int
     ) -> list[OutgoingMessage]:
-        """Return messages to some destinations whose time has come, those due longest first."""
+        """Return messages to the given destinations that are due, the longest due first."""
         places = ",".join("?" * len(destinations))
         rows = self._db.execute(
             "SELECT number, id, destination, kind, tries, made_ms FROM messages"  # noqa: S608 - placeholders only
@@ -453,7 +456,7 @@ class Ledger:
         ).fetchall()
 
     def sent(self, message: int, *, now_ms: int) -> None:
-        """Record that a message was taken; what everybody has been told of is forgotten."""
+        """Record that a message was sent; delete the content of alerts that all recipients got."""
         with self._change():
             self._db.execute(
                 "UPDATE messages SET state = 'sent', closed_ms = ?, problem = NULL"
@@ -480,31 +483,34 @@ class Ledger:
             self._db.execute("UPDATE deliveries SET state = 'failed' WHERE message = ?", (message,))
 
     def postpone(self, message: int, problem: str, *, due_ms: int) -> None:
-        """Record a failed try; the next one is not before `due_ms`."""
+        """Record a failed try and the time of the next one, UTC epoch milliseconds."""
         self._db.execute(
             "UPDATE messages SET due_ms = ?, tries = tries + 1, problem = ? WHERE number = ?",
             (due_ms, problem, message),
         )
 
     def back_off(self, transport: str) -> tuple[int, int]:
-        """Return how often a way of sending failed in a row, and when it may be tried again, ms."""
+        """Return a transport's failures in a row and the time of its next try, UTC epoch ms.
+
+        Both are 0 for a transport that works or was never used.
+        """
         row = self._db.execute(
             "SELECT failures, retry_ms FROM transports WHERE name = ?", (transport,)
         ).fetchone()
         return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
     def set_back_off(self, transport: str, failures: int, retry_ms: int) -> None:
-        """Keep the same, so that a restart goes on waiting."""
+        """Store what `back_off` returns, so that a restart keeps waiting."""
         self._db.execute(
             "INSERT INTO transports (name, failures, retry_ms) VALUES (?, ?, ?) ON CONFLICT"
             " DO UPDATE SET failures = excluded.failures, retry_ms = excluded.retry_ms",
             (transport, failures, retry_ms),
         )
 
-    # Dead letters, accounts, age
+    # Dead letters, counts, deletion by age
 
     def dead_letters(self) -> list[FailedMessage]:
-        """Return the messages that were refused for good, in the order of making."""
+        """Return the messages that were refused for good, in the order of their creation."""
         rows = self._db.execute(
             "SELECT number, destination, kind, problem, closed_ms FROM messages"
             " WHERE state = 'failed' ORDER BY number"
@@ -524,14 +530,14 @@ class Ledger:
         ]
 
     def retry_failed(self, *, now_ms: int, message: int | None = None) -> int:
-        """Make dead letters due again, once their cause is gone.
+        """Queue dead letters to be sent again.
 
         Args:
-            now_ms: UTC epoch milliseconds.
-            message: Only this one; None = all.
+            now_ms: Time now, UTC epoch milliseconds.
+            message: Number of the only message to retry; None means all.
 
         Returns:
-            How many.
+            Number of messages queued.
         """
         with self._change():
             numbers = self._db.execute(
@@ -543,7 +549,7 @@ class Ledger:
         return len(numbers)
 
     def accounts(self) -> dict[str, Account]:
-        """Return the account of every destination that has not been told everything."""
+        """Return the counts of every destination with unsent or failed alerts, by its id."""
         found: dict[str, dict[tuple[str, str | None], int]] = {}
         for destination, state, hold, count in self._db.execute(
             "SELECT destination, state, hold, count(*) FROM deliveries WHERE state <> 'sent'"
@@ -564,10 +570,10 @@ class Ledger:
         }
 
     def due_since(self, destination: str) -> int | None:
-        """Return since when something for a destination could have been sent.
+        """Return the time since which something for a destination has been due.
 
         Returns:
-            UTC epoch milliseconds, in the future if all of it is held back until then; None when
+            UTC epoch milliseconds, in the future if everything is held back until then; None when
             nothing waits.
         """
         found = self._db.execute(
@@ -579,7 +585,10 @@ class Ledger:
         return min((ms for (ms,) in found if ms is not None), default=None)
 
     def totals(self) -> dict[str, tuple[int, int]]:
-        """Return the alerts told and the messages sent to every destination, as far as remembered."""
+        """Return the numbers of alerts and of messages sent to each destination.
+
+        Alerts that `forget` deleted are not counted.
+        """
         alerts = self._db.execute(
             "SELECT destination, count(*) FROM deliveries WHERE state = 'sent' GROUP BY 1"
         ).fetchall()
@@ -591,21 +600,22 @@ class Ledger:
         return {name: (count, messages.get(name, 0)) for name, count in alerts}
 
     def forget(self, *, closed_before_ms: int, now_ms: int) -> int:
-        """Delete alerts that were told, or refused for good, before a time, with their dead letters.
+        """Delete alerts that were sent or refused for good before a time, with their messages.
 
-        A replay would tell them again.
+        A replay would send them again.
 
         Args:
-            closed_before_ms: That time, UTC epoch milliseconds.
-            now_ms: Windows that ended before are deleted, too.
+            closed_before_ms: Time up to which alerts are deleted, UTC epoch milliseconds.
+            now_ms: Time now, UTC epoch milliseconds; windows that have ended are deleted, too.
 
         Returns:
-            How many alerts.
+            Number of alerts deleted.
         """
         with self._change():
             count = self._db.execute(
                 "DELETE FROM alerts WHERE closed_ms < ?", (closed_before_ms,)
             ).rowcount
+            # Alerts in dead letters have no closed_ms: they go once all their messages are old.
             count += self._db.execute(
                 "DELETE FROM alerts WHERE number IN (SELECT alert FROM messages JOIN deliveries"
                 " ON deliveries.message = messages.number"

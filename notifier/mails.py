@@ -1,4 +1,4 @@
-"""A message as an e-mail, text and HTML."""
+"""Renders messages as e-mails, in text and HTML, and sends them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from notifier.wording import Templates
 
 
 def message_id(name: str, sender: str) -> str:
-    """Return the Message-ID: the same whenever and however often a message is sent.
+    """Return the Message-ID, which is the same for every try of a message.
 
     Args:
         name: See `notifier.ledger.OutgoingMessage.id`.
-        sender: Address of the sender; its domain is used.
+        sender: Address of the sender; its domain becomes that of the Message-ID.
 
     Example:
         >>> message_id("0f" * 20, "alerts@example.com")
@@ -30,10 +30,9 @@ def message_id(name: str, sender: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Make a text one that no reader takes for an encoded word (RFC 2047), by a space.
+    """Break up encoded words (RFC 2047) with a space, so that mail readers do not decode them.
 
-    Else an id could bring whatever it encodes: other text than it shows, line breaks, and by them
-    headers of its own.
+    Otherwise an id from outside could smuggle in other text, line breaks or headers.
 
     Example:
         >>> plain("event =?utf-8?q?x=0D=0ABcc:_a@example.com?=")
@@ -45,14 +44,14 @@ def plain(text: str) -> str:
 def render_mail(
     message: OutgoingMessage, templates: Templates, *, sender: str, recipient: str, sent_at_ms: int
 ) -> EmailMessage:
-    """Write a message as an e-mail.
+    """Render a message as an e-mail.
 
     Args:
-        message: What to say.
-        templates: How to say it.
+        message: The message.
+        templates: Templates of subject, text and HTML.
         sender: Address of the sender.
         recipient: Address of the recipient.
-        sent_at_ms: For the header Date, UTC epoch milliseconds.
+        sent_at_ms: Time for the Date header, UTC epoch milliseconds.
     """
     wording = templates.mail(message)
     mail = EmailMessage(policy=SMTP if is_ascii(sender, recipient) else SMTPUTF8)
@@ -68,11 +67,11 @@ def render_mail(
 
 
 class MailTransport:
-    """E-mail by one mail server, see `notifier.channels.Transport`.
+    """Sends messages as e-mails over one mail server; see `notifier.channels.Transport`.
 
     Args:
-        server: Takes the mails.
-        templates: What they say.
+        server: The mail server.
+        templates: Templates of subject, text and HTML.
         sender: Address of the sender.
     """
 
@@ -84,7 +83,7 @@ class MailTransport:
         self._sender = sender
 
     def send(self, message: OutgoingMessage, destination: Destination, *, now_ms: int) -> None:
-        """Hand over one mail, see `notifier.channels.Transport`."""
+        """Send one mail; see `notifier.channels.Transport`."""
         with writing(message):
             mail = render_mail(
                 message,

@@ -1,15 +1,16 @@
-"""Which alerts go into which message, and what has to wait. Pure: times and state are arguments.
+"""Decides which alerts go into which message and which have to wait. No I/O, no clock.
 
 For one recipient, in this order:
 
-1. In quiet hours an alert waits for their end, unless its severity breaks through. What waited goes
-   out in one message afterwards.
-2. What the limit held back goes out in one summary when that is due.
-3. What waited for the end of its entity's window goes out as one digest, and the window begins anew.
-4. A new alert whose entity has no window open goes out at once and opens one; else it waits for the
-   window's end.
+1. In quiet hours an alert waits for their end, unless its severity breaks through. Afterwards the
+   waiting alerts go out in one message.
+2. Alerts that the limit held back go out in one summary when that is due.
+3. Alerts that waited for the end of their entity's window go out as one digest, and a new window
+   opens.
+4. A new alert goes out at once and opens a window for its entity; if one is open already, the alert
+   waits for its end.
 
-Messages of 3 and 4 count towards the limit; without room, their alerts wait for the summary.
+Messages of steps 3 and 4 count towards the limit; beyond it, their alerts wait for the summary.
 """
 
 from __future__ import annotations
@@ -24,44 +25,44 @@ from notifier.quiet import QuietHours
 
 
 class Hold(StrEnum):
-    """What an alert waits for."""
+    """Reason why an alert waits."""
 
     ENTITY = "entity"
-    """The end of its entity's window."""
+    """It waits for the end of its entity's window."""
     LIMIT = "limit"
-    """The next summary: the recipient has had as many messages as it may."""
+    """It waits for the next summary, because the recipient's hourly limit is used up."""
     QUIET = "quiet"
-    """The end of quiet hours."""
+    """It waits for the end of quiet hours."""
 
 
 class MessageKind(StrEnum):
-    """What a message is."""
+    """Kinds of messages, by their content."""
 
     ALERT = "alert"
     """One alert."""
     DIGEST = "digest"
     """Several alerts of one entity."""
     SUMMARY = "summary"
-    """All alerts that the limit held back."""
+    """Alerts that the limit held back."""
     QUIET = "quiet"
-    """All alerts that quiet hours held back."""
+    """Alerts that quiet hours held back."""
 
 
 COUNTED: Final = frozenset({MessageKind.ALERT, MessageKind.DIGEST})
-"""Messages that count towards the limit; of the others there is one in a while at most."""
+"""Messages that count towards the limit; the others are rare by construction."""
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationPolicy:
-    """How much a recipient bears.
+    """Limits of one recipient: digests, messages per hour, quiet hours.
 
     Attributes:
         digest_ms: Window in which alerts of one entity are gathered; 0 = one message per alert.
-        limit_per_hour: Most messages in any 60 minutes; 0 = no limit.
-        summary_ms: How long what is above the limit is gathered.
-        quiet: Quiet hours, None for none.
-        breakthrough: Least severity that is told in quiet hours, too; None = nothing is.
-        max_alerts: Most alerts in one message.
+        limit_per_hour: Maximum number of messages in any 60 minutes; 0 = no limit.
+        summary_ms: How long alerts above the limit are gathered into a summary.
+        quiet: Quiet hours; None means that alerts are never held back for them.
+        breakthrough: Lowest severity that is sent during quiet hours; None means that all wait.
+        max_alerts: Maximum number of alerts in one message.
     """
 
     digest_ms: int
@@ -72,20 +73,20 @@ class DestinationPolicy:
     max_alerts: int = 1000
 
     def breaks_through(self, severity: Severity) -> bool:
-        """Return whether quiet hours do not hold an alert."""
+        """Return whether alerts of a severity are sent during quiet hours."""
         return self.breakthrough is not None and severity.rank >= self.breakthrough.rank
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An alert that is to be put into a message now, or told what else to wait for.
+    """A delivery that is due: `plan` puts its alert into a message or lets it wait again.
 
     Attributes:
         number: Id of the delivery.
         key: See `notifier.alerts.alert_key`.
         entity: See `notifier.alerts.entity_tag`.
-        severity: How urgent it is.
-        hold: What it waited for until now, None when it is new.
+        severity: Severity of the alert.
+        hold: Why it waited until now; None when it is new.
     """
 
     number: int
@@ -97,7 +98,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message to be: its kind and what it tells, in order."""
+    """A message to be created: its kind and its alerts, in order."""
 
     kind: MessageKind
     content: tuple[Waiting, ...]
@@ -105,7 +106,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An alert that goes on waiting, until `due_ms`."""
+    """A delivery that keeps waiting until `due_ms`, UTC epoch milliseconds."""
 
     number: int
     hold: Hold
@@ -114,12 +115,12 @@ class Held:
 
 @dataclass(slots=True)
 class MessagePlan:
-    """What `plan` found; each delivery is in exactly one draft or held once.
+    """Result of `plan`: each delivery is in exactly one draft, or held once.
 
     Attributes:
         drafts: Messages to send, in order.
-        held: What waits.
-        windows: End of the window of each entity that was told about, UTC epoch milliseconds.
+        held: Deliveries that keep waiting.
+        windows: End of each window that the drafts open, UTC epoch milliseconds by entity.
     """
 
     drafts: list[Draft] = field(default_factory=list)
@@ -136,15 +137,15 @@ def plan(
     sent_in_hour: int,
     summary_due_ms: int | None,
 ) -> MessagePlan:
-    """Decide about all deliveries of one recipient whose time has come.
+    """Put the due deliveries of one recipient into messages, or hold them back.
 
     Args:
-        waiting: New ones, and those whose wait is over, in the order of recording.
-        now_ms: UTC epoch milliseconds.
-        policy: What the recipient bears.
-        windows: End of the entities' windows, UTC epoch milliseconds.
+        waiting: New deliveries and those whose wait is over, in the order of recording.
+        now_ms: Time now, UTC epoch milliseconds.
+        policy: Limits of the recipient.
+        windows: End of each open window, UTC epoch milliseconds by entity.
         sent_in_hour: Messages of the last 60 minutes that count towards the limit.
-        summary_due_ms: When the next summary goes out, None when nothing waits for one.
+        summary_due_ms: When the next summary goes out; None when no alert waits for one.
     """
     return _Planner(
         now_ms,
@@ -179,6 +180,7 @@ class _Planner:
                 self._plan.held.append(Held(alert.number, Hold.QUIET, quiet_ends_ms))
             else:
                 ready[alert.hold].append(alert)
+        # The order of the module's docstring: digests use up the limit before new alerts.
         self._gathered(MessageKind.QUIET, ready[Hold.QUIET])
         self._gathered(MessageKind.SUMMARY, ready[Hold.LIMIT])
         by_entity: dict[bytes, list[Waiting]] = {}

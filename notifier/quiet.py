@@ -1,4 +1,4 @@
-"""Quiet hours: times of the day at which people are not told. Pure."""
+"""Quiet hours: times of the day at which alerts are held back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fraud.runtime.clock import to_datetime
 
 _SPAN: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _MAX_CHAIN: Final = 10
-"""Spans that may follow on each other without a gap."""
+"""Bound on consecutive spans without a gap: spans that cover the whole day would loop for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class QuietHours:
     """Spans of the local day, each from its start (included) to its end (not included).
 
     Attributes:
-        spans: Start and end; a span whose end is before its start goes over midnight.
-        zone: Whose local time.
+        spans: Start and end of each; a span whose end is before its start crosses midnight.
+        zone: Time zone of the local day.
     """
 
     spans: tuple[tuple[time, time], ...]
@@ -28,7 +28,7 @@ class QuietHours:
 
     @classmethod
     def parse(cls, text: str, zone: tzinfo) -> Self | None:
-        """Read spans such as `22:00-07:00`, comma-separated; nothing gives None.
+        """Parse comma-separated spans such as `22:00-07:00`; return None for an empty text.
 
         Raises:
             ValueError: The text is malformed.
@@ -47,13 +47,13 @@ class QuietHours:
         return cls(tuple(spans), zone) if spans else None
 
     def ends_ms(self, at_ms: int) -> int | None:
-        """Return when the quiet that holds at a time ends, None when none holds.
+        """Return the end of the quiet hours that cover a time.
 
         Args:
             at_ms: UTC epoch milliseconds.
 
         Returns:
-            UTC epoch milliseconds, above `at_ms`.
+            UTC epoch milliseconds, later than `at_ms`; None when no quiet hours cover it.
         """
         end_ms: int | None = None
         for _ in range(_MAX_CHAIN):
@@ -72,7 +72,8 @@ class QuietHours:
             if inside:
                 days = 1 if over_midnight and now >= start else 0
                 until = datetime.combine(local.date() + timedelta(days=days), end, self.zone)
-                # The hour that comes twice when clocks are set back: the one that is still ahead.
+                # An end in the hour that repeats when clocks are set back: take the first that is
+                # still ahead.
                 for fold in (0, 1):
                     end_ms = int(until.replace(fold=fold).astimezone(UTC).timestamp() * 1000)
                     if end_ms > at_ms:

@@ -1,4 +1,4 @@
-"""Who is told what, over which channel, and how much of it: from settings and one TOML file."""
+"""Channels, routes and limits of alerts, from the settings and an optional TOML file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from notifier.quiet import QuietHours
 from notifier.settings import Settings, addresses
 
 _MAX_ALERTS: Final = {"email": 1000, "webhook": 500, "slack": 150}
-"""Most alerts in one message. Slack takes 50 blocks of 3,000 characters."""
+"""Maximum number of alerts in one message. Slack accepts 50 blocks of 3,000 characters."""
 _SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the published prefix
 _MIN_SECRET_BYTES: Final = 24
 _WEBHOOK_SECRET: Final = "NOTIFIER_WEBHOOK_SECRET"  # noqa: S105 - a variable's name
@@ -31,20 +31,20 @@ Kind = Literal["email", "webhook", "slack"]
 
 
 class RoutesError(ValueError):
-    """The routes or the channels of the settings are wrong; the text names the field."""
+    """The routes file or the channels in the settings are invalid; the text names the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One recipient of one channel: what is sent, counted and limited by itself.
+    """One recipient of one channel, with messages, counts and limits of its own.
 
     Attributes:
         id: Name in the ledger; holds no secret.
-        channel: The channel's name.
-        kind: How it is reached.
+        channel: Name of the channel.
+        kind: Kind of the channel.
         address: E-mail address, or URL (which is a secret).
-        secret: Key of a webhook's signatures.
-        policy: How much it bears.
+        secret: Signing key of a webhook.
+        policy: Limits of the recipient.
     """
 
     id: str
@@ -67,7 +67,7 @@ def _addresses(value: Any) -> tuple[str, ...]:
 
 
 class _Channel(BaseModel):
-    """What every channel may set for itself; what it does not is the setting's."""
+    """Options of every channel; those not set fall back to the service's settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     digest_s: float | None = Field(None, ge=0)
@@ -79,28 +79,28 @@ class _Channel(BaseModel):
 
 
 class EmailChannel(_Channel):
-    """E-mail; each address is a recipient of its own."""
+    """A channel of e-mail addresses; each is a recipient of its own."""
 
     kind: Literal["email"]
     to: Annotated[tuple[str, ...], BeforeValidator(_addresses)]
 
 
 class _HttpChannel(_Channel):
-    """An address to post to, given as it is or as the name of an environment variable."""
+    """A URL to post to, given directly or as the name of an environment variable."""
 
     url: str | None = None
     url_env: str | None = None
 
 
 class WebhookChannel(_HttpChannel):
-    """JSON of our own, signed."""
+    """A webhook that receives signed JSON in our own format."""
 
     kind: Literal["webhook"]
     secret_env: str
 
 
 class SlackChannel(_HttpChannel):
-    """An incoming webhook of Slack, or of what takes the same JSON."""
+    """An incoming webhook of Slack, or of a service that accepts the same JSON."""
 
     kind: Literal["slack"]
 
@@ -109,7 +109,7 @@ Channel = Annotated[EmailChannel | WebhookChannel | SlackChannel, Field(discrimi
 
 
 class Route(BaseModel):
-    """Which alerts go to which channels."""
+    """A route: alerts of these outcomes and severities go to these channels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     outcomes: frozenset[Literal[Outcome.REVIEW, Outcome.BLOCK]] = Field(
@@ -130,12 +130,12 @@ class RoutesFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Who is told what.
+    """Which alerts go to which recipients.
 
     Attributes:
         destinations: All recipients, by their ids.
-        routes: The first rule of a route is its outcome and severity; all that match apply.
-        severities: How urgent an alert is.
+        routes: All routes; every route that matches an alert's outcome and severity applies.
+        severities: Thresholds of high severity.
     """
 
     destinations: Mapping[str, Destination]
@@ -144,11 +144,11 @@ class Routing:
 
     @property
     def outcomes(self) -> frozenset[Outcome]:
-        """The outcomes that are told to anybody."""
+        """Outcomes that at least one route sends."""
         return frozenset(outcome for route in self.routes for outcome in route.outcomes)
 
     def recipients(self, alert: Alert) -> list[str]:
-        """Return the ids of the destinations that an alert goes to, each once."""
+        """Return the ids of the destinations of an alert, without duplicates."""
         channels = {
             channel
             for route in self.routes
@@ -162,22 +162,22 @@ class Routing:
         ]
 
     def of_kind(self, *kinds: Kind) -> list[Destination]:
-        """Return the destinations that are reached in some way."""
+        """Return the destinations of the given kinds of channel."""
         return [
             destination for destination in self.destinations.values() if destination.kind in kinds
         ]
 
 
 def load_routing(settings: Settings, environ: Mapping[str, str]) -> Routing:
-    """Put settings and the file together.
+    """Build the routing from the settings and the routes file, if there is one.
 
     Args:
-        settings: The channels `email`, `webhook` and `slack` come from here, and what each
-            channel bears unless the file says otherwise.
-        environ: Where secrets are that the file names.
+        settings: Declare the channels `email`, `webhook` and `slack`, and the default limits of
+            all channels.
+        environ: Environment variables, for the secrets and URLs that the file refers to.
 
     Raises:
-        RoutesError: Something is wrong; the text names the field.
+        RoutesError: A value is invalid; the text names the field.
     """
     routes = _read(settings.notifier_routes) if settings.notifier_routes else RoutesFile()
     channels = _channels_of(settings) | dict(routes.channels)
@@ -218,7 +218,7 @@ def _read(path: Path) -> RoutesFile:
 
 
 def _channels_of(settings: Settings) -> dict[str, EmailChannel | WebhookChannel | SlackChannel]:
-    """Return the channels that settings alone declare."""
+    """Return the channels that the settings declare without a file."""
     found: dict[str, EmailChannel | WebhookChannel | SlackChannel] = {}
     if settings.recipients:
         found["email"] = EmailChannel(kind="email", to=settings.recipients)
@@ -292,7 +292,7 @@ def _policy(
     if limit is None:
         limit = settings.notifier_limit_per_hour
     if limit is None:
-        # Who asks for one message per alert gets it.
+        # Digests are off, so one message per alert is wanted: a default limit would undo that.
         limit = DEFAULT_LIMIT_PER_HOUR if digest_s else 0
     summary_s = settings.notifier_summary_s if channel.summary_s is None else channel.summary_s
     hours = settings.notifier_quiet_hours if channel.quiet_hours is None else channel.quiet_hours

@@ -1,4 +1,4 @@
-"""The notifier as a process: wiring and shutdown."""
+"""Wires the parts of the notifier together and shuts them down in order."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _log = structlog.get_logger(_SERVICE)
 
 
 class Recorder:
-    """Record the alerts of a batch in the ledger; the Kafka offsets follow when it returns.
+    """Records the alerts of a batch in the ledger, before its Kafka offsets are committed.
 
     Args:
         ledger: This thread's own connection.
-        routing: Who is told what.
-        wakes: Set when there is something to send.
-        clock: Time now.
+        routing: Recipients by route.
+        wakes: Events of the senders, set when there are new alerts.
+        clock: Returns the time now.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Recorder:
         self._clock = clock
 
     def read(self, message: Message) -> KeyedAlert | None:
-        """Read the alert out of one record, see `read_alert`."""
+        """Build the alert of one record; see `read_alert`."""
         return read_alert(
             message.value,
             outcomes=self._routing.outcomes,
@@ -60,7 +60,7 @@ class Recorder:
         )
 
     def __call__(self, batch: Sequence[KeyedAlert | None]) -> None:
-        """Make the alerts of one batch durable; None stands for a record without one."""
+        """Make the alerts of one batch durable; None stands for a record without an alert."""
         alerts = [keyed for keyed in batch if keyed is not None]
         if not alerts:
             return
@@ -75,7 +75,7 @@ def load_configuration(settings: Settings) -> tuple[Routing, Templates]:
     """Load routes and templates.
 
     Raises:
-        CannotStart: One of the user's is wrong.
+        CannotStart: A route or a template is invalid.
     """
     try:
         routing = load_routing(settings, os.environ)
@@ -92,10 +92,10 @@ def load_configuration(settings: Settings) -> tuple[Routing, Templates]:
 def transports(
     settings: Settings, routing: Routing, wording: Templates
 ) -> Iterator[tuple[Transport, list[Destination]]]:
-    """Yield each transport and the destinations that it serves.
+    """Yield each transport with the destinations that it serves.
 
-    All mail goes through one server; every other address is a way of its own, so that one that
-    hangs holds up nobody else.
+    All mail goes through one server. Every other address has a transport of its own, so that a
+    server that hangs delays no other destination.
     """
     by_mail = routing.of_kind("email")
     if by_mail:
@@ -106,12 +106,12 @@ def transports(
 
 
 def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
-    """Notify until `stop` is set.
+    """Run the notifier until `stop` is set.
 
-    On the way out: stop reading, commit, finish the messages in hand, close.
+    Shutdown order: stop reading, commit, finish the messages being sent, close.
 
     Raises:
-        CannotStart: Routes or templates are wrong, or another notifier has the ledger.
+        CannotStart: Routes or templates are invalid, or another notifier uses the ledger.
     """
     routing, wording = load_configuration(settings)
     path = settings.state_dir / LEDGER_FILE

@@ -18,10 +18,10 @@ NOBODY: Final = "none"
 
 
 def addresses(given: Iterable[str]) -> tuple[str, ...]:
-    """Check e-mail addresses, with or without a name, and strip the spaces around them.
+    """Check e-mail addresses, with or without a display name, and strip surrounding spaces.
 
     Raises:
-        ValueError: One is malformed.
+        ValueError: An address is malformed.
     """
     found = tuple(address.strip() for address in given)
     for address in found:
@@ -31,7 +31,7 @@ def addresses(given: Iterable[str]) -> tuple[str, ...]:
 
 
 class Settings(KafkaSettings, SmtpSettings, LinkSettings):
-    """What the notifier needs."""
+    """Settings of the notifier."""
 
     notifier_from: str = Field(
         "Fraudstream <alerts@fraudstream.example>", description="Sender of the alerts."
@@ -81,7 +81,7 @@ class Settings(KafkaSettings, SmtpSettings, LinkSettings):
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """The recipients of e-mails one by one."""
+        """Addresses in `NOTIFIER_TO`; empty when it is `none`."""
         return () if self.notifier_to == NOBODY else addresses(self.notifier_to.split(","))
 
     @field_validator("notifier_quiet_hours")

@@ -1,4 +1,4 @@
-"""The mail server: one session for many mails, and its answers as verdicts."""
+"""SMTP client: reuses one session for many mails and maps replies to the errors of `channels`."""
 
 from __future__ import annotations
 
@@ -14,36 +14,39 @@ from notifier.channels import MessageRefused, ServerUnavailable, TryLater, Unans
 
 _TIMEOUT_S: Final = 15.0
 _ACCEPTANCE_TIMEOUT_S: Final = 600.0
-"""For the answer to a whole mail, which content filters look through first (RFC 5321, 4.5.3.2.6): who
-hangs up earlier sends it again, and again."""
+"""Timeout for the reply to a whole mail, which content filters may delay (RFC 5321, 4.5.3.2.6). A
+client that hangs up earlier sends the mail again and again."""
 _MAILS_PER_SESSION: Final = 100
 _CLOSING: Final = 421
 _PERMANENT: Final = 500
 _GO_ON: Final = 354
 _TOO_BIG: Final = 552
-"""May come before the mail, as an answer to its announced size (RFC 1870)."""
+"""May answer MAIL FROM already, if the announced size is too large (RFC 1870)."""
 _DOT: Final = re.compile(rb"^\.", re.MULTILINE)
-"""A line's first dot, which is doubled on the wire."""
+"""Dot at the start of a line, which SMTP doubles on the wire."""
 _SIGN_IN_CODES: Final = frozenset({530, 534, 535, 538})
-"""Refusals that are about our credentials or encryption, and so about every mail."""
+"""Refusals because of our credentials or encryption, which concern every mail."""
 
 
 def is_ascii(*addresses: str) -> bool:
-    """Return whether addresses, names aside, are those that every mail server takes."""
+    """Return whether all addresses, without display names, are ASCII.
+
+    Other addresses need a mail server with SMTPUTF8.
+    """
     return all(parseaddr(address)[1].isascii() for address in addresses)
 
 
 class _Session(smtplib.SMTP):
-    """A session that waits long where it should, and knows whether the server has a whole mail.
+    """An SMTP session with a longer timeout for the reply to a mail.
 
     Attributes:
-        unanswered: The server has a whole mail, and has not said whether it takes it.
+        unanswered: Whether a complete mail was sent and the server's reply is missing.
     """
 
     unanswered = False
 
     def data(self, msg: Any) -> tuple[int, bytes]:
-        """Hand over a mail, with lines that end in CR LF, and give the answer to it."""
+        """Send the content of a mail, whose lines end in CR LF, and return the server's reply."""
         code, reply = self.docmd("DATA")
         if code != _GO_ON:
             raise smtplib.SMTPDataError(code, reply)
@@ -58,7 +61,7 @@ class _Session(smtplib.SMTP):
 
 
 class _TlsSession(_Session, smtplib.SMTP_SSL):
-    """The same, encrypted from the first byte on."""
+    """A session with TLS from the first byte on."""
 
 
 class SmtpServer:
@@ -70,19 +73,19 @@ class SmtpServer:
         self._sent_in_session = 0
 
     def send(self, mail: bytes, *, sender: str, recipient: str) -> None:
-        """Hand over one mail; returns when the server is responsible for it.
+        """Send one mail; return once the server has taken responsibility for it.
 
         Args:
-            mail: As it goes over the wire, with lines that end in CR LF.
-            sender: Address, with or without a name.
-            recipient: The same.
+            mail: The mail with its headers; lines end in CR LF.
+            sender: Address of the sender, with or without a display name.
+            recipient: Address of the recipient, with or without a display name.
 
         Raises:
             Unreachable: The session could not be opened.
-            Unanswered: It has the mail, and did not say whether it takes it.
-            ServerUnavailable: It takes no mail from us, or broke off.
-            TryLater: This mail cannot be taken now (4xx).
-            Refused: This mail will never be taken (5xx).
+            Unanswered: The whole mail was sent, and the server did not reply.
+            ServerUnavailable: The server accepts no mail from us, or the connection broke.
+            TryLater: The server does not accept this mail now (4xx).
+            MessageRefused: The server will never accept this mail (5xx), or lacks SMTPUTF8.
         """
         try:
             session = self._open()
@@ -96,7 +99,7 @@ class SmtpServer:
             self._send(session, mail, sender, recipient)
         except smtplib.SMTPSenderRefused as error:
             if error.smtp_code >= _PERMANENT and error.smtp_code != _TOO_BIG:
-                # About our address or this server's settings: the same for every mail.
+                # The cause is our address or the server's configuration, so every mail would fail.
                 self._drop()
                 raise ServerUnavailable(f"{error.smtp_code} for the sender") from error
             raise self._verdict(error.smtp_code) from error
@@ -113,7 +116,7 @@ class SmtpServer:
             self.rest()
 
     def rest(self) -> None:
-        """End the session: nothing is to be sent for now."""
+        """Close the session until there is something to send."""
         session, self._session = self._session, None
         if session is not None:
             try:
@@ -134,7 +137,7 @@ class SmtpServer:
         if self._session is not None:
             return self._session
         settings = self._settings
-        # Asking the name service for our full name may take seconds.
+        # smtplib's default, the full host name, needs a DNS query that may take seconds.
         name = socket.gethostname()
         context = ssl.create_default_context(cafile=settings.smtp_ca_certs or None)
         session = (
@@ -158,7 +161,7 @@ class SmtpServer:
             session.close()
 
     def _verdict(self, code: int) -> ServerUnavailable | TryLater | MessageRefused:
-        """Classify a refusal by its code."""
+        """Return the error for a reply code; drop the session if the code concerns every mail."""
         if code == _CLOSING or code in _SIGN_IN_CODES:
             self._drop()
             return ServerUnavailable(str(code))

@@ -1,7 +1,7 @@
-"""Messages over HTTP: signed JSON of our own, and Slack's.
+"""Sends messages over HTTP, as signed webhooks or to Slack.
 
-Signatures are those of the Standard Webhooks specification, which has verifying libraries in many
-languages; docs/alerts.md says how to verify one by hand.
+Signatures follow the Standard Webhooks specification, which has verifying libraries in many
+languages; docs/alerts.md explains how to verify one by hand.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from notifier.wording import Templates
 _TIMEOUT_S: Final = 10.0
 _LONGEST_RETRY_AFTER_S: Final = 3600.0
 _MOST_OF_AN_ANSWER: Final = 65_536
-"""Bytes of an answer's body that are read, so that the connection can be used again."""
+"""Bytes of a response body that are read, so that the connection can be reused."""
 _SECTION_CHARACTERS: Final = 2900
-"""Slack takes 3,000 in a section."""
+"""Slack accepts 3,000 characters in a section."""
 _SECTIONS: Final = 49
-"""Slack takes 50 blocks in a message; one is the header."""
+"""Slack accepts 50 blocks in a message; one is the header."""
 _LINK: Final = re.compile(r"<[^<>|]*\|([^<>]*)>")
 _HEADER_CHARACTERS: Final = 150
 _ABOUT_US: Final = frozenset(
@@ -51,7 +51,7 @@ _ABOUT_US: Final = frozenset(
         HTTPStatus.SERVICE_UNAVAILABLE,
     }
 )
-"""Answers that any message would get now."""
+"""Statuses that concern every message, not only this one."""
 _LATER: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.LOCKED, HTTPStatus.TOO_EARLY}
 )
@@ -62,12 +62,12 @@ def sign(secret: bytes, name: str, timestamp_s: int, body: bytes) -> str:
 
     Args:
         secret: The shared key.
-        name: Header `webhook-id`.
-        timestamp_s: Header `webhook-timestamp`, UTC epoch seconds.
-        body: Exactly as sent.
+        name: Value of the header `webhook-id`.
+        timestamp_s: Value of the header `webhook-timestamp`, UTC epoch seconds.
+        body: The request body exactly as sent.
 
     Returns:
-        Header `webhook-signature`.
+        Value of the header `webhook-signature`.
 
     Example:
         >>> sign(b"key", "id", 1, b"{}")
@@ -78,7 +78,7 @@ def sign(secret: bytes, name: str, timestamp_s: int, body: bytes) -> str:
 
 
 def webhook_document(message: OutgoingMessage, templates: Templates) -> dict[str, Any]:
-    """Write a message as our JSON, described in docs/alerts.md. It stays the same between tries."""
+    """Render a message as our JSON (see docs/alerts.md); the same for every try."""
     return {
         "id": message.id,
         "type": f"fraudstream.{message.kind}",
@@ -90,7 +90,7 @@ def webhook_document(message: OutgoingMessage, templates: Templates) -> dict[str
 
 
 def slack_documents(message: OutgoingMessage, templates: Templates) -> list[dict[str, Any]]:
-    """Write a message as the JSON of Slack's incoming webhooks: one document, or what it takes more."""
+    """Render a message as JSON for incoming webhooks of Slack; a long one takes several documents."""
     subject = templates.subject(message)
     sections = _sections(templates.slack(message))
     count = max(1, -(-len(sections) // _SECTIONS))
@@ -114,10 +114,10 @@ def slack_documents(message: OutgoingMessage, templates: Templates) -> list[dict
 
 
 def _sections(text: str) -> list[str]:
-    """Put lines together into as few sections as hold them."""
+    """Join lines into as few sections as possible, none above Slack's limit."""
     sections: list[str] = []
     for line in text.splitlines():
-        # A link is as long as its letters percent-encoded. Cut short it would lead nowhere.
+        # Percent-encoding makes links long, and a cut link leads nowhere: keep only its text.
         whole = line if len(line) <= _SECTION_CHARACTERS else _LINK.sub(r"\1", line)
         for start in range(0, len(whole) or 1, _SECTION_CHARACTERS):
             piece = whole[start : start + _SECTION_CHARACTERS]
@@ -129,11 +129,11 @@ def _sections(text: str) -> list[str]:
 
 
 class HttpTransport:
-    """Posts to one address, see `notifier.channels.Transport`.
+    """Posts messages to one address; see `notifier.channels.Transport`.
 
     Args:
-        name: What it is called.
-        templates: What messages say.
+        name: Name of the transport.
+        templates: Templates of subjects and of Slack's text.
     """
 
     def __init__(self, name: str, templates: Templates) -> None:
@@ -141,10 +141,10 @@ class HttpTransport:
         self._templates = templates
         self._client: httpx.Client | None = None
         self._taken: dict[str, int] = {}
-        """By message id: how many of several requests were taken, before one was not."""
+        """Number of a message's requests that were accepted before one failed, by message id."""
 
     def send(self, message: OutgoingMessage, destination: Destination, *, now_ms: int) -> None:
-        """Post one message, see `notifier.channels.Transport`."""
+        """Post one message; see `notifier.channels.Transport`."""
         with writing(message):
             if destination.kind == "slack":
                 bodies = [
@@ -164,7 +164,8 @@ class HttpTransport:
             try:
                 self._post(destination.address, body, headers)
             except httpx.ReadTimeout as error:
-                # Slack knows no ids: what it took without saying so it would show once more.
+                # Slack has no message ids to drop copies by: if it accepted this request, a retry
+                # would show the message twice.
                 verdict = Unanswered if destination.kind == "slack" else ServerUnavailable
                 raise verdict(type(error).__name__) from error
             except httpx.HTTPError as error:
@@ -175,7 +176,7 @@ class HttpTransport:
     def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         try:
             with self._open().stream("POST", url, content=body, headers=headers) as answer:
-                # The status is the answer, whatever body it has and however that is encoded.
+                # Only the status counts, so errors while reading the body are ignored.
                 with suppress(httpx.HTTPError):
                     read = 0
                     for chunk in answer.iter_raw():
@@ -200,7 +201,7 @@ class HttpTransport:
 
     def _open(self) -> httpx.Client:
         if self._client is None:
-            # A redirect would carry alerts to an address that nobody declared.
+            # A redirect would send alerts to an address that is not configured.
             self._client = httpx.Client(
                 timeout=_TIMEOUT_S, follow_redirects=False, verify=ssl.create_default_context()
             )
@@ -219,5 +220,5 @@ def _raise_refusal(status: int, headers: Mapping[str, str]) -> None:
 
 
 def _retry_after_s(text: str) -> float | None:
-    """Read the seconds; a date is passed over, our own back-off does."""
+    """Parse seconds; return None for a date, where our own back-off is enough."""
     return min(float(text), _LONGEST_RETRY_AFTER_S) if text.isdecimal() else None

@@ -1,4 +1,4 @@
-"""What messages say: templates, ours or the user's, and what they are given."""
+"""Renders the text of messages from templates, built-in or the user's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TEMPLATE_OF: Final = {
     MessageKind.QUIET: "summary",
 }
 PARTS: Final = ("subject.j2", "txt.j2", "html.j2", "slack.j2")
-"""Of each message: subject, text and HTML of mails; Slack's text."""
+"""Suffixes of a message's templates: subject, text and HTML of mails; Slack's text."""
 _MAX_SUBJECT: Final = 150
 _PATTERN: Final = index_pattern_id(Index.DECISIONS)
 _TOP: Final = 5
@@ -44,34 +44,34 @@ _log = structlog.get_logger("notifier")
 
 
 class TemplatesError(ValueError):
-    """A template of the user's is wrong; the text names the file."""
+    """A template of the user is invalid; the text names the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Addresses that people may open.
+    """Builds the links in messages.
 
     Attributes:
-        public_url: Of the API, which serves the live page; empty = no link.
-        dashboards_url: Of OpenSearch Dashboards; empty = no link.
+        public_url: Address of the API, which serves the live page; empty = no link.
+        dashboards_url: Address of OpenSearch Dashboards; empty = no link.
     """
 
     public_url: str = ""
     dashboards_url: str = ""
 
     def live(self, alert: Alert | None = None) -> str:
-        """Return the address of the live page, of one event when an alert is given."""
+        """Return the address of the live page, opened at the alert's event if one is given."""
         if not self.public_url:
             return ""
-        # In the fragment, as the page has it: no server's log gets to see it.
+        # Browsers do not send the fragment, so the id does not end up in server logs.
         fragment = f"#{urlencode({'event': alert.event_id})}" if alert else ""
         return f"{self.public_url}/live{fragment}"
 
     def dashboards(self, alert: Alert | None = None) -> str:
-        """Return the address of Dashboards, of the search for one event when an alert is given."""
+        """Return the address of Dashboards, or of its search for the alert's event."""
         if not self.dashboards_url or alert is None:
             return self.dashboards_url
-        # As Dashboards writes them: rison, whose text escapes ! and ' by !; then KQL, whose escapes " by \.
+        # The query is KQL, which escapes " with \, inside rison, which escapes ! and ' with !.
         query = 'event_id:"' + alert.event_id.replace("\\", "\\\\").replace('"', '\\"') + '"'
         text = query.replace("!", "!!").replace("'", "!'")
         parts = {
@@ -84,13 +84,13 @@ class Links:
 
 
 def _slack(value: Any) -> str:
-    """Escape what Slack reads as markup."""
+    """Escape characters that Slack reads as markup."""
     text = str(value)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _environments(folder: Path | None) -> tuple[Environment, Environment]:
-    """Make two readers of the same templates, for text and HTML and for Slack, whose escapes differ."""
+    """Return two environments of the same templates: for text and HTML, and for Slack's escapes."""
     ours = PackageLoader("notifier")
     loader: BaseLoader = ChoiceLoader([FileSystemLoader(folder), ours]) if folder else ours
 
@@ -109,12 +109,12 @@ def _environments(folder: Path | None) -> tuple[Environment, Environment]:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What a message says.
+    """Rendered text of an e-mail.
 
     Attributes:
-        subject: One line.
-        text: Plain text.
-        html: The same as a page.
+        subject: Subject, one line.
+        text: Body as plain text.
+        html: Body as HTML.
     """
 
     subject: str
@@ -126,12 +126,12 @@ class Templates:
     """Render messages from templates.
 
     Args:
-        links: Addresses that people may open.
-        folder: Files there replace ours of the same name; None = ours.
-        limits: Most messages in an hour by destination, for summaries to say so.
+        links: Builds the links in messages.
+        folder: Folder of the user's templates, which replace built-in ones of the same name.
+        limits: Messages per hour by destination id; summaries mention the limit.
 
     Raises:
-        TemplatesError: A file there is not a valid template, or cannot render a message.
+        TemplatesError: A file in the folder is not a valid template, or cannot render a message.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Templates:
             self._check(folder)
 
     def mail(self, message: OutgoingMessage) -> Wording:
-        """Write a message as an e-mail."""
+        """Render subject, text and HTML of an e-mail."""
         return Wording(
             one_line(self._render(message, "subject.j2"), _MAX_SUBJECT),
             self._render(message, "txt.j2"),
@@ -154,15 +154,15 @@ class Templates:
         )
 
     def slack(self, message: OutgoingMessage) -> str:
-        """Write a message as Slack's text, escaped."""
+        """Render a message as text for Slack, escaped."""
         return self._render(message, "slack.j2")
 
     def subject(self, message: OutgoingMessage) -> str:
-        """Write the one line that says it all."""
+        """Render the subject line of a message."""
         return one_line(self._render(message, "subject.j2"), _MAX_SUBJECT)
 
     def _render(self, message: OutgoingMessage, part: str) -> str:
-        """Write one part, by our own template when the user's fails on this message."""
+        """Render one part; fall back to the built-in template if the user's fails."""
         at = 1 if part == "slack.j2" else 0
         environment = (self._text, self._slack)[at]
         name = f"{_TEMPLATE_OF[message.kind]}.{part}"
@@ -247,7 +247,7 @@ def _facts(alert: Alert) -> list[tuple[str, str]]:
 
 
 def sample_alert(**changes: Any) -> Alert:
-    """Make an alert about nobody, to try channels and templates with."""
+    """Return an alert with made-up data, for testing channels and templates."""
     return Alert(
         event_id="sample-event", entity="sample-customer", event_time="2026-01-01T12:00:00.000Z",
         amount="1,234.50", currency="EUR", score=995,
