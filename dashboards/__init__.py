@@ -1,1 +1,1 @@
-"""Panels declared once: for OpenSearch Dashboards as saved objects, for the live page as requests."""
+"""Dashboard panels, used for the saved objects of OpenSearch Dashboards and for the live page."""

@@ -1,4 +1,4 @@
-"""`python -m dashboards`: import the dashboard, or write its saved objects."""
+"""Entry point of `python -m dashboards`: import the dashboard, or print its saved objects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Commands on dashboards: `import`, `write`.
-
-`python -m dashboards` runs them as they stand; `fraudstream dashboards` has the same ones.
-"""
+"""The commands `import` and `write` of `python -m dashboards` and `fraudstream dashboards`."""
 
 from __future__ import annotations
 
@@ -26,9 +23,9 @@ app = typer.Typer(
 
 @app.command("import")
 def import_() -> None:
-    """Import the dashboard into OpenSearch Dashboards, once it is ready; again changes nothing.
+    """Wait for OpenSearch Dashboards and import the dashboard; repeating it changes nothing.
 
-    What was changed by hand in objects of ours is overwritten; all others stay.
+    Manual changes to the imported objects are overwritten; all other objects stay.
     """
     settings = load_settings(Settings)
     configure_logs(settings, "dashboards")
@@ -43,5 +40,5 @@ def import_() -> None:
 
 @app.command()
 def write() -> None:
-    """Write the saved objects to standard output, to be imported by hand."""
+    """Write the saved objects to standard output, for an import by hand."""
     sys.stdout.buffer.write(ndjson())

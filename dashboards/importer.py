@@ -1,4 +1,4 @@
-"""The import of the saved objects into OpenSearch Dashboards: as often as one likes, always the same end."""
+"""Imports the saved objects into OpenSearch Dashboards; the import can be repeated."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ _log = structlog.get_logger("dashboards")
 
 
 class ImportFailed(Exception):
-    """The saved objects are not in Dashboards; the message says why."""
+    """The saved objects could not be imported; the message says why."""
 
 
 class _NotReady(Exception):
-    """Dashboards is there, and cannot be asked yet."""
+    """Dashboards answers, but is not ready for requests yet."""
 
 
 def import_saved_objects(settings: Settings) -> int:
-    """Import `FILE`, overwriting what is there of an earlier version; other objects stay.
+    """Import the saved objects of `FILE`, replacing those with the same ids; others stay.
 
-    Waits until Dashboards is ready, at most `DASHBOARDS_WAIT_S` seconds.
+    Waits up to `DASHBOARDS_WAIT_S` seconds for Dashboards to be ready.
 
     Returns:
-        How many objects were imported.
+        Number of objects imported.
 
     Raises:
-        ImportFailed: Dashboards was not ready in time, or refused the file or a part of it.
+        ImportFailed: Dashboards was not ready in time, or refused the credentials, the file or some
+            of the objects.
     """
     sign_in = None
     if settings.dashboards_username:

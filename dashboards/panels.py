@@ -1,7 +1,7 @@
-"""The panels: each declared once. Pure.
+"""Declares the panels of the dashboard. No I/O.
 
-From a declaration come the saved object of OpenSearch Dashboards (`saved_objects.py`) and the
-request to OpenSearch (`requests.py`), which the live page makes too.
+Each declaration produces a saved object for OpenSearch Dashboards (`saved_objects.py`) and a request
+to OpenSearch (`requests.py`), which the live page uses.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from fraud.contracts.decision import Outcome
 from fraud.contracts.label import LabelValue
 
 AMOUNT: Final = "fd.features.amount_base"
-"""The amount in the base currency, US dollars; not there for a currency without a known rate."""
+"""Amount in the base currency, US dollars; missing for currencies without a known exchange rate."""
 
 _OUTCOME: Final = "fd.outcome"
 _SHADOW_OUTCOME: Final = "fd.shadow.outcome"
 
 
 class Index(StrEnum):
-    """Where a panel looks; the value is the alias in OpenSearch."""
+    """Indexes that a panel can search; the value is the alias in OpenSearch."""
 
     DECISIONS = "processed_transactions"
     DEAD_LETTERS = "dead_letters"
 
     @property
     def pattern(self) -> str:
-        """Title of the index pattern: the indexes behind the alias, none that is named alike."""
+        """Index pattern that matches the indexes behind the alias, but no similarly named ones."""
         return f"{self.value}-*"
 
     @property
     def time_field(self) -> str:
-        """The date by which documents are looked at: when we got them, not when they happened.
+        """Field that time ranges apply to: the time of arrival or failure, not of the payment.
 
-        So the last hour of a replayed year is what was replayed in the last hour, and days match
+        So "the last hour" during a replay shows what was replayed in the last hour, and days match
         those of the indexes.
         """
         return "fd.source.timestamp_ms" if self is Index.DECISIONS else "failed_at"
@@ -54,7 +54,7 @@ class Chart(StrEnum):
 
 
 class Unit(StrEnum):
-    """What a number is."""
+    """Unit of a number, which decides its format."""
 
     COUNT = "count"
     MONEY = "money"
@@ -65,7 +65,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A condition: the field has one of the values, or any value when none is given."""
+    """A condition: the field has one of `values`, or any value if `values` is empty."""
 
     field: str
     values: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ NOT_APPROVED: Final = Match(_OUTCOME, (Outcome.REVIEW, Outcome.BLOCK))
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A field that is computed from others, kept in the index pattern; a number."""
+    """A number that OpenSearch computes from other fields by a script in the index pattern."""
 
     name: str
     source: str
@@ -90,7 +90,7 @@ SCRIPTS: Final = (IS_BLOCKED, AGREES)
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The number of documents."""
+    """Count of the matching documents."""
 
     label: str
     unit: Unit = Unit.COUNT
@@ -98,7 +98,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Sum of a field."""
+    """Sum of a field's values."""
 
     label: str
     field: str
@@ -107,7 +107,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """Mean of a field, or of what a script gives."""
+    """Mean of a field or of a script's results."""
 
     label: str
     field: str | Script
@@ -125,7 +125,7 @@ class Maximum:
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Percentiles of a field, each a column of its own."""
+    """Percentiles of a field, with a column for each."""
 
     label: str
     field: str
@@ -138,7 +138,7 @@ Metric = Count | Sum | Mean | Maximum | Percentiles
 
 @dataclass(frozen=True, slots=True)
 class OverTime:
-    """Split by time, the interval chosen by the range that is looked at."""
+    """Split by time, in intervals that depend on the time range shown."""
 
     label: str = "Time"
 
@@ -148,9 +148,9 @@ class Values:
     """Split by the values of a field, the most frequent first.
 
     Attributes:
-        label: What the values are.
-        field: The field.
-        size: Most values shown.
+        label: Name of the values, for people.
+        field: Field whose values are counted.
+        size: Maximum number of values shown.
     """
 
     label: str
@@ -160,7 +160,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Split a number into steps of the same width."""
+    """Split by a number, in steps of equal width."""
 
     label: str
     field: str
@@ -169,7 +169,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Split a geo_point into cells of a geohash, each with the centre of what is in it."""
+    """Split by a geo_point, in geohash cells; each reports the centroid of its points."""
 
     label: str
     field: str
@@ -181,7 +181,7 @@ Bucket = OverTime | Values | Steps | Places
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a panel is in the grid of 48 columns."""
+    """Position and size of a panel in the dashboard's grid, which has 48 columns."""
 
     x: int
     y: int
@@ -194,16 +194,16 @@ class Panel:
     """One panel of the dashboard.
 
     Attributes:
-        id: Stable; part of the saved object's id.
-        title: As shown.
-        text: What it shows, in one sentence.
-        chart: How it is drawn.
-        metrics: What is computed; the first orders the values of a bucket.
-        buckets: How it is split, outermost first; at most two. In a chart the first is the axis
-            and the second the series.
-        place: Where it is.
-        where: Conditions that documents meet.
-        index: Where the documents are.
+        id: Stable id; part of the saved object's id.
+        title: Title of the panel.
+        text: Description in one sentence.
+        chart: Kind of chart.
+        metrics: Numbers to compute; the first orders the values of a bucket.
+        buckets: Splits, outermost first; at most two. In a chart the first is the axis and the
+            second the series.
+        place: Position on the dashboard.
+        where: Conditions that documents must meet.
+        index: Index to search.
     """
 
     id: str
@@ -222,13 +222,13 @@ class Listing:
     """A saved search: documents, newest first.
 
     Attributes:
-        id: Stable.
-        title: As shown.
-        text: What it shows, in one sentence.
+        id: Stable id; part of the saved object's id.
+        title: Title of the listing.
+        text: Description in one sentence.
         columns: Fields shown beside the time.
-        place: Where it is on the dashboard.
-        where: Conditions that documents meet.
-        index: Where the documents are.
+        place: Position on the dashboard.
+        where: Conditions that documents must meet.
+        index: Index to search.
     """
 
     id: str
@@ -314,7 +314,7 @@ LISTINGS: Final[tuple[Listing, ...]] = (
 
 
 def panel(panel_id: str) -> Panel:
-    """Return the panel of an id.
+    """Return the panel with an id.
 
     Raises:
         KeyError: No panel has this id.

@@ -1,4 +1,4 @@
-"""A panel's request to OpenSearch, as OpenSearch Dashboards makes it, and the rows of its answer. Pure."""
+"""Builds the requests of OpenSearch Dashboards for panels, and reads the answers. No I/O."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ Cell = str | int | float | None
 
 _BARS: Final = 50
 SHARD_SIZE: Final = 1000
-"""Values that each shard gives: with the few of the default, those of several days are added up wrongly."""
+"""Top values per shard; with the default, which is low, counts over several days are wrong."""
 
 _S: Final = 1000
 _M: Final = 60 * _S
 _H: Final = 60 * _M
 _D: Final = 24 * _H
 _INTERVALS: Final = (
-    # From which width of a bar on which interval is taken, both in ms: the thresholds by which
-    # Dashboards chooses, so that both draw the same bars.
+    # Bar width from which on an interval is used, and that interval, both in ms. They are those of
+    # Dashboards, so that the live page draws the same bars.
     (365 * _D, 30 * _D),
     (21 * _D, 7 * _D),
     (7 * _D, _D),
@@ -62,29 +62,24 @@ _CENTRE: Final = "centre"
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of time, both ends included.
-
-    Attributes:
-        start: Its start.
-        end: Its end.
-    """
+    """A range of time that includes both its start and its end."""
 
     start: datetime
     end: datetime
 
     @classmethod
     def last(cls, length: timedelta, now: datetime) -> Span:
-        """Return the range that ends now."""
+        """Return the range of the given length that ends at `now`."""
         return cls(now - length, now)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of an answer.
+    """A column of the table that `rows` returns.
 
     Attributes:
-        label: What it is.
-        unit: Of numbers that were computed; None for what was split by.
+        label: Header of the column.
+        unit: Unit of a metric; None for the values of a bucket.
     """
 
     label: str
@@ -92,7 +87,7 @@ class Column:
 
 
 def interval_ms(span: Span) -> int:
-    """Choose the width of a bar over time, for about 50 bars, as Dashboards does.
+    """Return the width of a time bar for about 50 bars, as Dashboards chooses it.
 
     Example:
         >>> hour = Span(datetime(2026, 3, 1, 10, tzinfo=UTC), datetime(2026, 3, 1, 11, tzinfo=UTC))
@@ -113,9 +108,9 @@ def query(
 
     Args:
         where: Conditions of the panel or listing.
-        index: Whose time field it is.
-        span: The range of time; None for all of it.
-        more: Further filters of the query language.
+        index: Index whose time field the range applies to.
+        span: The time range; None means no limit.
+        more: Further filters, in OpenSearch's query DSL.
     """
     filters = [_matching(match) for match in where] + list(more)
     if span is not None:
@@ -134,20 +129,21 @@ def query(
 
 
 def request(panel: Panel, span: Span, more: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Return the body of the search that a panel makes.
+    """Return the body of a panel's search request.
 
-    Aggregations have the ids that they have in the saved object.
+    Aggregations have the same ids as in the saved object.
 
     Args:
         panel: The panel.
-        span: The range of time.
-        more: Further filters of the query language.
+        span: The time range.
+        more: Further filters, in OpenSearch's query DSL.
     """
     inner: dict[str, Any] = {
         metric_id: asked
         for metric_id, metric in numbered_metrics(panel)
         if (asked := _metric(metric)) is not None
     }
+    # A count has no aggregation of its own: values are then ordered by `_count`.
     order = next(iter(inner), None) if not isinstance(panel.metrics[0], Count) else None
     for bucket_id, bucket in reversed(list(numbered_buckets(panel))):
         asked = _bucket(bucket, panel.index, span, order)
@@ -165,13 +161,13 @@ def request(panel: Panel, span: Span, more: Sequence[dict[str, Any]] = ()) -> di
 def listing_request(
     listing: Listing, span: Span, size: int, more: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Return the body of the search that a listing makes; see `request`.
+    """Return the body of a listing's search request; see `request`.
 
     Args:
         listing: The listing.
-        span: The range of time.
-        size: Most documents.
-        more: Further filters of the query language.
+        span: The time range.
+        size: Maximum number of documents.
+        more: Further filters, in OpenSearch's query DSL.
     """
     return {
         "size": size,
@@ -182,19 +178,19 @@ def listing_request(
 
 
 def numbered_metrics(panel: Panel) -> Iterator[tuple[str, Metric]]:
-    """Yield the metrics with the ids of their aggregations."""
+    """Yield the metrics of a panel with the ids of their aggregations."""
     for number, metric in enumerate(panel.metrics, 1):
         yield str(number), metric
 
 
 def numbered_buckets(panel: Panel) -> Iterator[tuple[str, Bucket]]:
-    """Yield the buckets, outermost first, with the ids of their aggregations."""
+    """Yield the buckets of a panel, outermost first, with the ids of their aggregations."""
     for number, bucket in enumerate(panel.buckets, len(panel.metrics) + 1):
         yield str(number), bucket
 
 
 def columns(panel: Panel) -> list[Column]:
-    """Return the column headers of the table that `rows` makes, from left to right."""
+    """Return the column headers of the table that `rows` returns, from left to right."""
     named: list[Column] = []
     for bucket in panel.buckets:
         if isinstance(bucket, Places):
@@ -210,10 +206,10 @@ def columns(panel: Panel) -> list[Column]:
 
 
 def rows(panel: Panel, answer: dict[str, Any]) -> list[list[Cell]]:
-    """Flatten the answer to `request`: a row for each innermost bucket, by `columns`.
+    """Flatten the answer to `request` into a table with the columns of `columns`.
 
-    Times are UTC epoch milliseconds. A number that nothing was there to compute from is None. An
-    answer without buckets is one row.
+    There is one row per innermost bucket, or a single row if the panel has no buckets. Times are
+    UTC epoch milliseconds. A metric without any values to compute it from is None.
     """
     top = answer.get("aggregations", {}) | {"doc_count": answer["hits"]["total"]["value"]}
     return list(_rows(panel, list(numbered_buckets(panel)), top, []))
@@ -291,7 +287,7 @@ def _interval(width_ms: int) -> dict[str, str]:
 
 
 def _matching(match: Match) -> dict[str, Any]:
-    """Write a condition as Dashboards writes the query text of `saved_objects.query_text`."""
+    """Return a condition as Dashboards translates the text of `saved_objects.query_text`."""
     if not match.values:
         return _any([{"exists": {"field": match.field}}])
     each = [_any([{"match": {match.field: value}}]) for value in match.values]

@@ -1,8 +1,8 @@
-"""The saved objects of OpenSearch Dashboards, from the panels. Pure, and the same bytes every time.
+"""Builds the saved objects of OpenSearch Dashboards from the panels. No I/O; the output is stable.
 
-The format is that of version 3, whose own sample data sets are built the same way. Migration
-versions are the newest that it knows, so that it changes nothing on import. An index pattern brings
-only its computed fields: Dashboards asks the index for the others when it first shows it.
+The format is that of Dashboards 3, like its own sample data sets. Migration versions are the newest
+that it supports, so that the import changes nothing. An index pattern lists only the scripted
+fields: Dashboards reads the others from the index when it first shows the pattern.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from dashboards.panels import (
 from dashboards.requests import SHARD_SIZE, numbered_buckets, numbered_metrics
 
 FILE: Final = Path(__file__).with_name("fraudstream.ndjson")
-"""The saved objects, one a line, to be imported by hand or by `importer.py`."""
+"""File of the saved objects, one per line, to be imported by hand or by `importer.py`."""
 
 DASHBOARD_ID: Final = "fraudstream"
 
@@ -77,7 +77,7 @@ _FIELD_UNITS: Final = {
 
 
 def saved_objects() -> list[dict[str, Any]]:
-    """Return all saved objects; each comes after those that it refers to."""
+    """Return all saved objects; each comes after the objects that it refers to."""
     return [
         *(_index_pattern(index) for index in Index),
         *(_visualization(panel) for panel in PANELS),
@@ -87,13 +87,13 @@ def saved_objects() -> list[dict[str, Any]]:
 
 
 def ndjson() -> bytes:
-    """Return the content of `FILE`."""
+    """Return the saved objects as the bytes of `FILE`."""
     lines = (orjson.dumps(saved, option=orjson.OPT_SORT_KEYS) for saved in saved_objects())
     return b"\n".join(lines) + b"\n"
 
 
 def query_text(where: tuple[Match, ...]) -> str:
-    """Write conditions in the query language of Dashboards (DQL).
+    """Return conditions in the query language of Dashboards (DQL).
 
     Example:
         >>> query_text((Match("fd.outcome", ("review", "block")), Match("label.label")))
@@ -286,7 +286,7 @@ def _bucket(bucket: Bucket, index: Index) -> tuple[str, dict[str, Any]]:
 
 
 def _drawn(panel: Panel) -> tuple[str, dict[str, Any]]:
-    """Return the type of the visualization, and its parameters without the aggregations."""
+    """Return the visualization's type and its parameters, without the aggregations."""
     match panel.chart:
         case Chart.METRIC:
             return "metric", {

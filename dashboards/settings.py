@@ -1,4 +1,4 @@
-"""Settings of the import."""
+"""Settings for the import into OpenSearch Dashboards."""
 
 from __future__ import annotations
 
