@@ -1,4 +1,4 @@
-"""Bulk writes to OpenSearch, its answers as verdicts, item by item."""
+"""Bulk writes to OpenSearch, with retries, back-off and refusals per item."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from fraud.runtime.settings import OpenSearchSettings
 from indexer.documents import REJECTED
 
 MAX_ITEMS: Final = 1000
-"""Most items in one request."""
+"""Maximum number of items in one request."""
 MIN_ITEMS: Final = 50
-"""What a request shrinks to when OpenSearch has too much to do."""
+"""Number of items to which requests shrink at least when OpenSearch is overloaded."""
 MAX_TRIES: Final = 6
-"""Tries of one item before the whole batch waits: within 2 s, and 5 % that fail at random pass."""
+"""Tries of one item before the whole batch waits: they take under 2 s, and succeed even if 5 % of
+the items fail at random."""
 
 _GROWTH: Final = 50
 _MAX_BULK_BYTES: Final = 8 * 1_048_576
@@ -47,7 +48,7 @@ _DOCUMENT_FAULTS: Final = frozenset(
         "max_bytes_length_exceeded_exception", "x_content_parse_exception",
     }
 )  # fmt: skip
-"""Errors of one document with status 400 that no waiting will mend."""
+"""Errors of one document, with status 400, that a retry cannot fix."""
 
 _TOO_LARGE_A_DOCUMENT: Final = "request_entity_too_large"
 
@@ -55,7 +56,7 @@ _log = structlog.get_logger("indexer")
 
 
 def connect(settings: OpenSearchSettings) -> OpenSearch:
-    """Make a client with retries off: `Bulk` decides what is sent again."""
+    """Return a client with retries off: `Bulk` decides what is sent again."""
     return opensearch.connect(settings, timeout_s=_REQUEST_S)
 
 
@@ -64,11 +65,12 @@ class Write:
     """One action of a bulk request.
 
     Attributes:
-        index: Name of the index, or of an alias of one.
-        id: Of the document.
-        body: The document; of an update, the fields to change.
-        action: `index` replaces the document, `update` changes fields of one that is there.
-        condition: What must hold, such as `if_seq_no` or `version`; else it is a conflict.
+        index: Name of the index, or of an alias of one index.
+        id: Id of the document.
+        body: The document; for an update, the fields to change.
+        action: `index` replaces the document, `update` changes fields of an existing one.
+        condition: Parameters such as `if_seq_no` or `version`; if they do not hold, the write is a
+            conflict.
     """
 
     index: str
@@ -78,7 +80,7 @@ class Write:
     condition: dict[str, Any] = field(default_factory=dict)
 
     def lines(self) -> bytes:
-        """Write the action as a bulk request has it."""
+        """Return the action as two lines of a bulk request."""
         head = {self.action: {"_index": self.index, "_id": self.id, **self.condition}}
         body = {"doc": self.body} if self.action == "update" else self.body
         return orjson.dumps(head) + b"\n" + orjson.dumps(body) + b"\n"
@@ -86,11 +88,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a batch: all else is in its index.
+    """Writes of a batch that did not succeed; all others did.
 
     Attributes:
-        conflicts: Whose condition did not hold, or whose document is gone.
-        refused: Which no waiting will mend; they are among the rejected.
+        conflicts: Writes whose condition did not hold or whose document is gone.
+        refused: Writes that OpenSearch refused for good; the index `REJECTED` keeps them.
     """
 
     conflicts: list[Write]
@@ -98,19 +100,19 @@ class Written:
 
 
 class Bulk:
-    """Write items, again where that helps, and keep what can never be written.
+    """Writes items, retries those that failed temporarily and keeps those refused for good.
 
-    An item that fails for the moment is tried again by itself, after growing pauses; its
-    neighbours are written. When some still fail, or OpenSearch is not there at all, the caller has
-    to wait. Requests shrink by half when OpenSearch has too much to do, and grow again.
+    Failed items are retried without the rest of their batch, after growing pauses. If some still
+    fail, or OpenSearch cannot be reached, the caller has to wait. Requests shrink by half when
+    OpenSearch is overloaded, and grow again.
 
-    Not thread-safe: one for each thread.
+    Not thread-safe: each thread needs its own.
 
     Args:
         client: See `connect`.
-        clock: Time now.
-        rng: For the jitter of waits.
-        pause: Waits some seconds.
+        clock: Returns the time now.
+        rng: Source of the jitter of waits.
+        pause: Sleeps for a number of seconds.
     """
 
     def __init__(
@@ -129,26 +131,27 @@ class Bulk:
         self._max_items = MAX_ITEMS
         self._max_bytes = _MAX_BULK_BYTES
         for kind in (*_DOCUMENT_FAULTS, _TOO_LARGE_A_DOCUMENT):
-            # The first one is an increase only of a series that was there before.
+            # Create the series at 0: Prometheus sees no increase in a series that starts at 1.
             DOCUMENTS_REFUSED.labels(kind)
         self.prepared = False
-        """Whether templates and indexes are known to be there; nobody knows after an outage."""
+        """Whether templates and indexes are known to exist; False after an outage."""
         self.problem: str | None = "OpenSearch (not reached yet)"
-        """What keeps documents from being written; None when nothing does."""
+        """Why documents cannot be written now; None when they can."""
 
     def write(self, writes: Sequence[Write]) -> Written:
-        """Write a batch; when it returns, nothing of it is left to do.
+        """Write a batch; on return each item is written, in conflict or refused for good.
 
-        Items of one document must not be in one batch: their order is not kept.
+        A batch must not have two items of one document, because their order is not kept.
 
         Raises:
-            Backpressure: OpenSearch is down, busy or blocked. Some may have been written.
+            Backpressure: OpenSearch is down, busy or blocked. Some items may have been written.
         """
         done = Written([], [])
         pending = list(writes)
         for tries in range(MAX_TRIES):
             pending, problem = self._round(pending, done)
             if not pending:
+                # Requests grow only after a batch without failures.
                 if tries == 0:
                     self._max_items = min(MAX_ITEMS, self._max_items + _GROWTH)
                 self._failures = 0
@@ -159,7 +162,7 @@ class Bulk:
         raise self.back_off(problem)
 
     def _round(self, pending: list[Write], done: Written) -> tuple[list[Write], str]:
-        """Send each item once; return those to send again, and why."""
+        """Send each item once; return the items to send again and the last error."""
         again: list[Write] = []
         problem = ""
         rejected: list[tuple[Write, str, str]] = []
@@ -178,7 +181,8 @@ class Bulk:
                 elif status == _TOO_LARGE or (status == 400 and kind in _DOCUMENT_FAULTS):
                     rejected.append((write, kind, mask(str(error.get("reason")))))
                 else:
-                    # Too many requests, a full disk, a closed index, too many shards: not its fault.
+                    # Too many requests, a full disk, a closed index, too many shards: the cluster's
+                    # fault, not the document's.
                     again.append(write)
                     problem = f"{status} {kind}"
                     busy = busy or status == _TOO_MANY
@@ -191,7 +195,7 @@ class Bulk:
         return again, problem
 
     def _chunks(self, writes: Sequence[Write]) -> Iterator[tuple[list[Write], bytes]]:
-        """Cut items into requests: each one's items and its body."""
+        """Split items into requests; yield the items and the body of each."""
         chunk: list[Write] = []
         lines: list[bytes] = []
         size = 0
@@ -210,7 +214,7 @@ class Bulk:
         self._max_items = max(MIN_ITEMS, self._max_items // 2)
 
     def _post(self, chunk: Sequence[Write], body: bytes) -> list[dict[str, Any]]:
-        """Send one request and return what became of each item."""
+        """Send one request and return the result of each item."""
         try:
             with BULK_SECONDS.time():
                 answer = self.client.bulk(
@@ -220,16 +224,17 @@ class Bulk:
             if error.status_code == _TOO_LARGE:
                 return self._post_halves(chunk, body)
             if error.status_code == _TOO_MANY or isinstance(error, ConnectionTimeout):
-                # Sent again as it is, it might time out for ever.
+                # Unless the next request is smaller, it might time out for ever.
                 self._shrink()
             raise self.wait_for(error) from error
         return [item[write.action] for write, item in zip(chunk, answer["items"], strict=True)]
 
     def _post_halves(self, chunk: Sequence[Write], body: bytes) -> list[dict[str, Any]]:
-        """Send in parts what is too large for OpenSearch, or for a proxy before it."""
+        """Send a request in halves that is too large for OpenSearch or for a proxy before it."""
         if len(chunk) == 1:
             fault = {"type": _TOO_LARGE_A_DOCUMENT, "reason": f"{len(body)} bytes"}
             return [{"status": _TOO_LARGE, "error": fault}]
+        # Later requests stay below the size that was refused.
         self._max_bytes = min(self._max_bytes, len(body) // 2)
         middle = len(chunk) // 2
         return [
@@ -239,7 +244,7 @@ class Bulk:
         ]
 
     def _keep_rejected(self, rejected: Sequence[tuple[Write, str, str]]) -> None:
-        """Write refused documents where any document fits, with the reason."""
+        """Write refused documents to `REJECTED`, whose mapping accepts any, with the reason."""
         kept = []
         for write, kind, detail in rejected:
             DOCUMENTS_REFUSED.labels(kind).inc()
@@ -253,7 +258,7 @@ class Bulk:
                         "detail": detail,
                         "index": write.index,
                         "rejected_at": utc_text(self._clock()),
-                        # One that is too large for a request is too large here as well.
+                        # A document that is too large for a request would be too large here, too.
                         **({} if kind == _TOO_LARGE_A_DOCUMENT else {"document": write.body}),
                     },
                 )
@@ -268,7 +273,7 @@ class Bulk:
         return self.back_off(problem_of(error))
 
     def back_off(self, problem: str) -> Backpressure:
-        """Return the verdict to wait, longer each time in a row."""
+        """Return the `Backpressure` to raise; its wait grows with each failure in a row."""
         self.prepared = False
         self._failures += 1
         self.problem = f"OpenSearch ({problem})"
@@ -277,14 +282,14 @@ class Bulk:
 
 
 def problem_of(error: TransportError) -> str:
-    """Name an error without what it quotes, which may be a document."""
+    """Return the status and type of an error, without its reason, which may quote a document."""
     if isinstance(error, OpenSearchConnectionError):
         return type(error).__name__
     return f"{error.status_code} {mask(str(error.error))}"
 
 
 def reason_of(error: TransportError) -> str:
-    """Name an error of a request that carries no document, and its innermost reason."""
+    """Return `problem_of` and the innermost reason, for requests that carry no document."""
     found = error.info.get("error") if isinstance(error.info, dict) else None
     while isinstance(found, dict) and isinstance(found.get("caused_by"), dict):
         found = found["caused_by"]

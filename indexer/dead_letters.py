@@ -1,6 +1,6 @@
-"""A dead letter as a document: why, whence and how large. Pure.
+"""Builds the document of a dead letter: error, coordinates and size. No I/O.
 
-What is in it stays on the topic: nobody knows what a record holds that could not be read.
+The record's content stays on the topic: it could not be read, so it may hold personal data.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from indexer.template import DEAD_LETTER_INDEX
 
 
 def to_dead_letter(message: Message) -> Document:
-    """Make the document of one record of `transactions.dlq`.
+    """Build the document of a record of `transactions.dlq`; never fails.
 
-    Its id is the input's coordinates, so that a record that is refused again, as after a restart of
-    the job, is the same document. Any record makes one.
+    The id is the coordinates of the input, so that an input that is refused again, as after a
+    restart of the job, overwrites its document.
     """
     letter = dead_letters.to_dead_letter(message)
     timestamp_ms = max(0, message.timestamp_ms)

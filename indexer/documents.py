@@ -1,12 +1,12 @@
-"""One decided transaction as a document: what is indexed, under which id, in which index. Pure.
+"""Builds the document of a decided transaction, with its id and index. No I/O.
 
-The search index holds no more about people than finding a case takes. Personal values are keyed
-hashes, places are rounded to about a kilometre, unless they are wanted in clear. Fields that we do
-not know are left out: nobody vouches for what they hold. All of it stays in the topic
-`processed_transactions`. docs/indexer.md lists the fields.
+Documents hold only the personal data that finding a case needs. Unless settings ask for clear text,
+personal values are keyed hashes and places are rounded to about a kilometre. Unknown fields are left
+out, because they may hold anything. The topic `processed_transactions` has the full records.
+docs/indexer.md lists the fields.
 
-Nothing in a document depends on when or how often it is written, so that a rebuild from the topics
-ends in the same documents.
+A document does not depend on when or how often it is written, so a rebuild from the topics produces
+the same documents.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from fraud.features.catalogue import FEATURES, KEYS
 from fraud.security.pseudonyms import Pseudonyms
 
 ALIAS: Final = "processed_transactions"
-"""The name that covers the indexes of all days."""
+"""Alias of the indexes of all days."""
 
 REJECTED: Final = "processed_transactions_rejected"
-"""Index of documents that OpenSearch refused for good, each with the reason."""
+"""Index of documents that OpenSearch refused for good, with the reason."""
 
 LABELS: Final = "transaction_labels"
-"""Index of what is known of each event_id, from which documents get their `label`."""
+"""Index of the current label of each event_id, from which documents get their `label`."""
 
 DEAD_LETTERS: Final = "dead_letters"
-"""Alias of the index of dead letters: their coordinates and why, never what is in them."""
+"""Alias of the index of dead letters: coordinates and error of each, never its content."""
 
 LOCATION: Final = "billing_location"
 EMAIL_DOMAIN: Final = "email_domain"
@@ -57,14 +57,14 @@ DECISION_MS: Final = "decision_ms"
 SHADOW_AGREES: Final = "shadow_agrees"
 
 MIGRATED: Final = "migrated-"
-"""Begins the name of a migrated day's index, whose former name is an alias of it then."""
+"""Prefix of the index of a migrated day; the day's former index name becomes its alias."""
 
 _DAY: Final = re.compile(
     rf"(?:{MIGRATED})?{ALIAS}-(\d{{4}})\.(\d{{2}})\.(\d{{2}})(?:-v\d+-\d+)?", re.ASCII
 )
 _COORDINATES: Final = {"billing_latitude": 90.0, "billing_longitude": 180.0}
 _PLACE_DIGITS: Final = 2
-"""Of degrees: about a kilometre. A billing address to the metre is somebody's door."""
+"""Decimal places of degrees, about a kilometre; exact coordinates would identify a home."""
 _MAX_TEXT: Final = 1024
 _MAX_ENTRIES: Final = 200
 _MAX_FLOAT: Final = 3.4e38
@@ -75,11 +75,11 @@ _KEYS: Final = frozenset(key.name for key in KEYS)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document and where it belongs.
+    """A document with its index and id.
 
     Attributes:
-        index: Name of the index, one per day.
-        id: Coordinates of the input record.
+        index: Name of the index.
+        id: Topic, partition and offset of the input record.
         body: Fields by name.
     """
 
@@ -89,7 +89,7 @@ class Document:
 
 
 def index_name(timestamp_ms: int) -> str:
-    """Return the index of a day, by the input's Kafka timestamp in UTC epoch milliseconds.
+    """Return the index for an input with this Kafka timestamp, UTC epoch milliseconds.
 
     Example:
         >>> index_name(1_772_323_199_999)
@@ -99,12 +99,12 @@ def index_name(timestamp_ms: int) -> str:
 
 
 def index_name_of(day: date) -> str:
-    """Return the index of a day."""
+    """Return the index name of a day."""
     return f"{ALIAS}-{day:%Y.%m.%d}"
 
 
 def day_of(name: str) -> date | None:
-    """Return the day of an index, also of one that was migrated; None for any other index.
+    """Return the day of an index, migrated or not; None for an index that is not one of a day.
 
     Example:
         >>> day_of("processed_transactions-2026.02.28")
@@ -121,11 +121,11 @@ def day_of(name: str) -> date | None:
 
 
 def expired_indexes(names: list[str], *, today: date, keep_days: int) -> list[str]:
-    """Pick the indexes of days that are over for longer than they are kept; others are passed over.
+    """Return the indexes of days older than `keep_days`; names of other indexes are ignored.
 
     Args:
         names: Names of indexes.
-        today: The day now, UTC.
+        today: Today's date, UTC.
         keep_days: Days to keep besides today, at least 1.
 
     Example:
@@ -138,17 +138,17 @@ def expired_indexes(names: list[str], *, today: date, keep_days: int) -> list[st
 
 
 def to_document(raw: bytes | None, pseudonyms: Pseudonyms) -> Document:
-    """Make the document of one record of `processed_transactions`.
+    """Build the document of one record of `processed_transactions`.
 
-    Values of the wrong type are left out rather than passed on: what is in the body fits the
-    mapping.
+    Values of the wrong type are left out, so that the document fits the mapping.
 
     Args:
         raw: The record's value.
-        pseudonyms: How personal values are written.
+        pseudonyms: Hashes personal values, unless clear text is allowed.
 
     Raises:
-        InvalidMessage: The value is not such a record, or lacks usable coordinates of its input.
+        InvalidMessage: The value is not a processed transaction, or the coordinates of its input
+            are missing or invalid.
     """
     record, decision = decode_processed(raw)
     source = decision["source"]
@@ -168,7 +168,7 @@ def to_document(raw: bytes | None, pseudonyms: Pseudonyms) -> Document:
         _redact_reasons(fd["reasons"], record)
     body[DECISION_FIELD] = fd
     if fd["scored_at"] is not None:
-        # Clocks of two machines may be a little apart; nothing is decided before it is there.
+        # Clocks of two machines may differ a little, so the time may come out negative.
         body[DECISION_MS] = max(0, event_time_to_ms(fd["scored_at"]) - timestamp_ms)
     if "shadow" in fd:
         body[SHADOW_AGREES] = fd["shadow"]["outcome"] == fd["outcome"]
@@ -187,7 +187,7 @@ def _coordinate(source: dict[str, Any], name: str) -> int:
 
 
 def number(value: object) -> float | None:
-    """Read a finite number, or the same as text; None for anything else.
+    """Return a finite number given as a number or as text; None for any other value.
 
     Example:
         >>> number("9.99"), number(True), number(float("inf"))
@@ -238,7 +238,7 @@ def _fields(record: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
         elif kind is Kind.TIME:
             value = _time(value)
         elif name in PERSONAL_FIELDS:
-            # Hashed as a whole: a search knows nothing of our limit.
+            # Hash the whole value, not the cut one: a search hashes the whole value, too.
             value = _whole_text(value)
             if value is not None:
                 if name == "email_address" and (domain := email_domain(value)):
@@ -255,7 +255,7 @@ def _fields(record: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
 
 
 def email_domain(address: str) -> str | None:
-    """Return the domain of an e-mail address, in lower case; also of one that is masked.
+    """Return the domain of an e-mail address, masked or not, in lower case; None if it has none.
 
     Example:
         >>> email_domain("Ada@Example.com"), email_domain("j***@lynch.org"), email_domain("none")
@@ -266,7 +266,7 @@ def email_domain(address: str) -> str | None:
 
 
 def place(body: dict[str, Any], *, clear: bool) -> None:
-    """Round the coordinates, and add the place when both are those of one."""
+    """Round the coordinates unless `clear`; add the geo point if both are valid. Changes `body`."""
     if not clear:
         for name in _COORDINATES.keys() & body.keys():
             body[name] = round(body[name], _PLACE_DIGITS)
@@ -279,7 +279,7 @@ def place(body: dict[str, Any], *, clear: bool) -> None:
 
 
 def _redact_reasons(reasons: list[dict[str, Any]], record: dict[str, Any]) -> None:
-    """Remove what the text of a rule may quote: the record's personal values, and their like."""
+    """Mask personal values in reason texts, which may quote the record. Changes `reasons`."""
     told = [reason for reason in reasons if reason["text"]]
     if told:
         masked = quotes_masked(record)
@@ -288,7 +288,7 @@ def _redact_reasons(reasons: list[dict[str, Any]], record: dict[str, Any]) -> No
 
 
 def _declared(fields: Sequence[DecisionField], value: dict[str, Any]) -> dict[str, Any]:
-    """Read what is declared of an object; parts that are no objects are left out."""
+    """Return the declared fields of an object; nested parts of the wrong type are left out."""
     body: dict[str, Any] = {}
     for field in fields:
         name, entry = field.name, value.get(field.name)
@@ -324,15 +324,15 @@ def _is_true(value: object) -> bool:
 
 
 def _numbers(value: object, known: frozenset[str] = _FEATURES) -> dict[str, float]:
-    """Keep the numbers of an object by the names that we know: others would each be a new field."""
+    """Return the numbers with known names: an unknown name would add a field to the mapping."""
     if type(value) is not dict:
         return {}
     kept: dict[str, float] = {}
     for name, entry in value.items():
-        # A feature that is not known is null.
+        # Null means that the feature's value is unknown.
         if entry is None or name not in known:
             continue
-        # What is larger is no number to an index of floats, nor to a model.
+        # Larger numbers overflow the floats of the index and of the model.
         if type(entry) in _NUMERIC and -_MAX_FLOAT <= entry <= _MAX_FLOAT:
             kept[name] = float(entry)
     return kept
@@ -344,7 +344,7 @@ def _counts(value: object) -> dict[str, int]:
 
 
 def _texts(value: object) -> dict[str, str]:
-    """Keep the texts of an object, which is not indexed: a name must only be fit for a field."""
+    """Return the texts with valid field names; any name will do, as they are not indexed."""
     entries = list(value.items())[:_MAX_ENTRIES] if type(value) is dict else []
     return {
         name: text
@@ -368,7 +368,7 @@ _READERS: Final[Mapping[Indexed | None, Callable[[object], Any]]] = {
     Indexed.COUNTS: _counts,
     Indexed.STORED: _texts,
 }
-# Objects last: a rebuild ends in the same bytes as before.
+# Nested objects come last, as in existing documents, so that a rebuild produces the same bytes.
 _DECISION: Final = sorted(
     fields_of(Decision), key=lambda field: field.parts is not None and not field.is_list
 )

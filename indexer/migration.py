@@ -1,14 +1,14 @@
-"""Bring the indexes of past days to the settings and templates of now.
+"""Migrates indexes of past days to the current template and settings.
 
-An index of a day that was made by an earlier template, or while personal values were in clear, is
-copied document by document into a new one, and then replaced by it in one step. Its name is an alias
-of the new one from then on, so that nobody who reads or writes notices; searches see each document
-once at any time. While it is copied nothing is written to it: the indexer waits and catches up. An
-interruption leaves the old index as it was.
+An index made with an earlier template, or while personal values were indexed in clear text, is
+copied document by document into a new index, which then replaces it in one step. The old name
+becomes an alias of the new index, so readers and writers notice nothing, and searches see each
+document once at any time. The old index is write-blocked during the copy: the indexer waits and
+catches up. An interrupted migration leaves the old index as it was.
 
-The copy says in its `_meta` until when it is being made, which is put off as long as it is. When that
-time is over, its maker was killed: the indexer says so in there, lets the old index be written again
-(`give_up_abandoned`), and a maker that was only asleep finds out before it replaces anything.
+The `_meta` of the copy holds a deadline, which the migration keeps extending. If it passes, the
+migration was killed: the indexer marks the copy as abandoned and unblocks the old index
+(`give_up_abandoned`). A migration that was only suspended notices before it replaces anything.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from indexer.template import VERSION
 
 _BATCH: Final = 1000
 _HELD_MS: Final = 300_000
-"""How long a killed migration keeps an index from being written; longer than any batch takes."""
+"""How long a killed migration keeps an index write-blocked; longer than any batch takes."""
 _RENEWED_MS: Final = 30_000
 _UNTIL: Final = "copying_until_ms"
 _log = structlog.get_logger("indexer")
@@ -52,10 +52,10 @@ class Due:
     """An index to migrate.
 
     Attributes:
-        name: Of the index.
-        version: Of its mapping.
-        documents: How many it holds.
-        why: In words.
+        name: Name of the index.
+        version: Version of its mapping.
+        documents: Number of documents.
+        why: Reason for the migration, for people.
     """
 
     name: str
@@ -65,15 +65,18 @@ class Due:
 
 
 class MigrationFailed(Exception):
-    """An index could not be migrated, and is as it was."""
+    """An index could not be migrated; it is unchanged."""
 
 
 class _TakenOver(MigrationFailed):
-    """The old index is not ours to touch: somebody gave it up for us, or migrates it, too."""
+    """Another process declared this migration abandoned, or migrates the same index.
+
+    The write block of the old index may be that process's, so it must stay.
+    """
 
 
 class _Hold:
-    """The time until which a copy is being made, in its `_meta`."""
+    """The deadline of a migration, kept in the `_meta` of the copy."""
 
     def __init__(self, client: OpenSearch, copy: str, meta: dict[str, Any], clock: Clock) -> None:
         self._client = client
@@ -84,16 +87,16 @@ class _Hold:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the copy says of itself meanwhile."""
+        """The `_meta` of the copy while the migration runs."""
         return self._meta | {_UNTIL: self._until_ms}
 
     def renew_if_due(self) -> None:
-        """Put the time off when a part of it has passed."""
+        """Extend the deadline if the last extension was over 30 s ago; see `renew`."""
         if self._clock() > self._until_ms - _HELD_MS + _RENEWED_MS:
             self.renew()
 
     def renew(self) -> None:
-        """Extend the time that the migration has left, in the `_meta` of the copy.
+        """Extend the deadline in the `_meta` of the copy.
 
         Raises:
             MigrationFailed: Another process declared this migration abandoned.
@@ -106,7 +109,12 @@ class _Hold:
 
 
 def _copies(client: OpenSearch, name: str) -> dict[str, dict[str, Any]]:
-    """Return the `_meta` of copies that replaced nothing yet, of days by this name or pattern."""
+    """Return the `_meta` of unfinished copies by index name.
+
+    Args:
+        client: Client of OpenSearch.
+        name: Index name of a day; `ALIAS` for all days.
+    """
     found = client.indices.get(
         index=f"{MIGRATED}{name}-*",
         params={"allow_no_indices": "true", "ignore_unavailable": "true"},
@@ -121,24 +129,24 @@ def _copies(client: OpenSearch, name: str) -> dict[str, dict[str, Any]]:
 def give_up_abandoned(client: OpenSearch, *, now_ms: int) -> list[str]:
     """Unblock the indexes whose migration was killed.
 
-    Copies stay, for nobody to see, until the next migration of their day.
+    The unfinished copies stay, invisible to searches, until the next migration of their day.
 
     Args:
-        client: Of OpenSearch.
+        client: Client of OpenSearch.
         now_ms: Time now, UTC epoch milliseconds.
 
     Returns:
-        The names of the days' indexes.
+        Index names of the unblocked days.
 
     Raises:
-        TransportError: OpenSearch is not there.
+        TransportError: OpenSearch cannot be reached or refused a request.
     """
     freed = []
     for copy, meta in _copies(client, ALIAS).items():
         day = day_of(copy)
         if day is None or not 0 < meta.get(_UNTIL, 0) < now_ms:
             continue
-        # In this order: killed in between, the next look does it again.
+        # Unblock first: if the indexer is killed in between, the next call does both again.
         name = index_name_of(day)
         client.indices.put_settings(
             index=name, body={"index.blocks.write": None}, params={"ignore_unavailable": "true"}
@@ -155,15 +163,15 @@ def give_up_abandoned(client: OpenSearch, *, now_ms: int) -> list[str]:
 
 
 def due(client: OpenSearch, *, clear: bool, everything: bool = False) -> list[Due]:
-    """Return which indexes of days are to be migrated, oldest first.
+    """Return the indexes of days that need a migration, oldest first.
 
     Args:
-        client: Of OpenSearch.
-        clear: Whether personal values may stay in clear.
-        everything: All of them, whatever they say of themselves.
+        client: Client of OpenSearch.
+        clear: Whether personal values may stay in clear text.
+        everything: Return all indexes of days, even those that are up to date.
 
     Raises:
-        TransportError: OpenSearch is not there.
+        TransportError: OpenSearch cannot be reached or refused a request.
     """
     found = client.indices.get_mapping(index=f"{ALIAS}-*", params={"allow_no_indices": "true"})
     indexes = []
@@ -188,9 +196,10 @@ def due(client: OpenSearch, *, clear: bool, everything: bool = False) -> list[Du
 
 
 def upgraded(body: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
-    """Return a document with its personal values as hashes, unless they may be clear.
+    """Return a document as the current version would write it: personal values are hashed.
 
-    Hashes stay as they are: doing it again changes nothing.
+    They stay in clear text if `pseudonyms` allows that. Existing hashes are kept, so a second call
+    changes nothing.
     """
     body = dict(body)
     email = body.get("email_address")
@@ -221,27 +230,28 @@ def migrate(
     clock: Clock,
     progress: Callable[[int], object] = lambda _: None,
 ) -> str:
-    """Replace the index of a day by one of this version.
+    """Replace the index of a day by one with the current template.
 
     Args:
-        client: Of OpenSearch.
-        index: Its real name, see `due`.
-        pseudonyms: How personal values are written.
-        template: Of the indexes of days.
-        bulk: Writes; waiting is not its business, so an outage ends the migration.
-        clock: Time now.
+        client: Client of OpenSearch.
+        index: Name of the index itself, not of an alias; see `due`.
+        pseudonyms: Hashes personal values, unless clear text is allowed.
+        template: Index template of the days.
+        bulk: Writes the copy. Backpressure is not waited out: it ends the migration.
+        clock: Returns the time now.
         progress: Called with the number of documents just copied.
 
     Returns:
-        The name of the new index.
+        Name of the new index.
 
     Raises:
-        MigrationFailed: Documents are missing in the copy, or OpenSearch went away.
+        MigrationFailed: Documents are missing in the copy, OpenSearch is down or busy, or another
+            process migrates the index.
         TransportError: OpenSearch refused a step.
     """
     day = day_of(index)
     if day is None:
-        raise MigrationFailed(f"{index} is no index of a day")
+        raise MigrationFailed(f"{index} is not the index of a day")
     name = index_name_of(day)
     for left, meta in _copies(client, name).items():
         if (left_ms := meta.get(_UNTIL, 0) - clock()) > 0:
@@ -255,14 +265,14 @@ def migrate(
     mappings = inner["mappings"]
     hold = _Hold(client, copy, mappings["_meta"], clock)
     try:
-        # The copy first: an index that is held always has one that says until when.
+        # Create the copy before the block: a blocked index always has a copy with a deadline.
         client.indices.create(
             index=copy,
             body={"settings": inner["settings"], "mappings": mappings | {"_meta": hold.meta}},
         )
         if _copies(client, name).keys() - {copy}:
             raise _TakenOver(f"{index} is being migrated by another process")
-        # Returns when no write is under way any more.
+        # add_block returns once all writes in progress are done.
         client.indices.add_block(index=index, block="write")
         client.indices.refresh(index=index)
         copied = 0
@@ -281,6 +291,7 @@ def migrate(
         found = client.count(index=copy)["count"]
         if found != wanted:
             raise MigrationFailed(f"{index}: {found} of {wanted} documents could be copied")
+        # A last check, right before the index is replaced, that nobody took over.
         hold.renew()
         client.indices.update_aliases(
             body={
@@ -317,7 +328,7 @@ def _batches(client: OpenSearch, index: str) -> Iterator[list[Document]]:
 
 
 def _undo(client: OpenSearch, index: str, copy: str) -> None:
-    """Unblock the old index. Should that fail, the next migration does it."""
+    """Unblock the old index and delete the copy; if this fails, `give_up_abandoned` unblocks it."""
     client.indices.put_settings(
         index=index, body={"index.blocks.write": None}, params={"ignore_unavailable": "true"}
     )

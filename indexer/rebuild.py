@@ -1,9 +1,8 @@
-"""Write everything again from the topics: labels, decisions, dead letters.
+"""Rebuilds the indexes from the topics of labels, decisions and dead letters.
 
-What comes out is what the running indexer would have written, document by document, so a rebuild
-repairs an index that lost something, was made by other settings, or is gone. It reads with no
-consumer group of its own, beside the running indexer. Documents that are older than their topic
-remembers stay as they are.
+A rebuild writes the same documents as the running indexer, so it repairs an index that lost
+documents, was made with other settings, or is gone. It uses no consumer group and can run beside
+the indexer. Documents whose records the topic no longer holds stay as they are.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What was read of a topic.
+    """Counts of a rebuilt topic.
 
     Attributes:
-        topic: Logical name.
-        records: How many.
-        refused: How many of these could not be read.
+        topic: Logical name of the topic.
+        records: Number of records read.
+        refused: Number of these that could not be decoded.
     """
 
     topic: Topic
@@ -48,10 +47,10 @@ class Rebuilt:
 
 
 def delete_all(client: OpenSearch) -> list[str]:
-    """Delete all that the indexer wrote.
+    """Delete all indexes that the indexer writes.
 
     Returns:
-        Names of the indexes.
+        Names of the deleted indexes.
     """
     found = client.indices.get(
         index=f"{ALIAS},{LABELS},{REJECTED},{DEAD_LETTER_INDEX}",
@@ -71,18 +70,18 @@ def rebuild(
     pause: Callable[[float], object] = time.sleep,
     timeout_s: float = 60.0,
 ) -> list[Rebuilt]:
-    """Read the topics from their beginning to their end and write all of it.
+    """Read the topics from beginning to end and write their documents.
 
     Args:
-        settings: How to reach Kafka.
-        sink: Where to.
-        pseudonyms: How personal values are written.
-        progress: Called after each batch with the records read.
-        pause: Waits some seconds.
-        timeout_s: How long Kafka may stay silent before the end, seconds.
+        settings: Settings of the Kafka client.
+        sink: Writes the documents.
+        pseudonyms: Hashes personal values, unless clear text is allowed.
+        progress: Called after each batch with the topic and the number of records in the batch.
+        pause: Sleeps for a number of seconds.
+        timeout_s: How long Kafka may deliver nothing before the end of a topic, seconds.
 
     Raises:
-        TimeoutError: Kafka was silent for `timeout_s`.
+        TimeoutError: Kafka delivered nothing for `timeout_s`.
     """
 
     def read(
@@ -97,7 +96,7 @@ def rebuild(
             return reader.read_all(topic, lambda count: progress(topic, count))
 
     return [
-        # Labels first, so that decisions find theirs.
+        # Labels first, so that decisions are written with them.
         read(Topic.LABELS, to_label, sink.write_labels, lambda label: label.event_id),
         read(
             Topic.PROCESSED,
@@ -115,7 +114,7 @@ def rebuild(
 
 
 class _Reader(Generic[T]):
-    """Reads a topic and writes it, beside an indexer that does the same with what comes."""
+    """Reads a topic and writes its documents while the indexer may write new ones."""
 
     def __init__(
         self,
@@ -136,14 +135,16 @@ class _Reader(Generic[T]):
         self._refused = 0
 
     def read_all(self, topic: Topic, progress: Callable[[int], object]) -> Rebuilt:
-        """Read to the end, and then what came meanwhile, until the last word on all is written.
+        """Read to the end, then records added meanwhile, until each document is of its last record.
 
-        A decision that the job repeated may come, and be written by the indexer, between our
-        reading the earlier one and our writing it. It stands in the topic then: so after all is
-        written the rest is read, and what repeats something just written is written again.
+        The job may decide a transaction again between our reading and writing its first decision,
+        and the indexer may write the new decision before we overwrite it with the old one. The new
+        one is in the topic by then. So the rest of the topic is read after each pass, and records
+        whose document was just written are written again.
         """
         for _ in self._to_end(progress):
-            # Of all that there is, the names would take more memory than anything else.
+            # The ids of a whole topic would take too much memory. The next pass reads few records:
+            # it writes all of them and collects their ids.
             pass
         self._feed.start(self._feed.position())
         just_written = set(self._to_end(progress))
@@ -155,7 +156,7 @@ class _Reader(Generic[T]):
     def _to_end(
         self, progress: Callable[[int], object], *, only: Container[str] | None = None
     ) -> Iterator[str]:
-        """Write all up to the end as it is now, or what `only` names; yield the names."""
+        """Write all records up to the current end, or those with ids in `only`; yield their ids."""
         heard_s = time.monotonic()
         while self._feed.waits_for() is not None:
             batch = self._feed.poll(_POLL_S)

@@ -1,4 +1,4 @@
-"""What is deleted by age: indexes of days that are over, and old entries of the small indexes."""
+"""Deletes by age: whole indexes of past days, and old entries of the small indexes."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from indexer.documents import (
 )
 
 _DATED: Final = {
-    # A label that is older than all decisions that are kept has no document to go into.
+    # Labels expire like decisions: an older label has no document left to be written into.
     LABELS: "arrived_at",
     DEAD_LETTERS: "failed_at",
     REJECTED: "rejected_at",
 }
 _LATE: Final = timedelta(days=7)
-"""Indexes go one by one, each on its day; a week covers an indexer that was off."""
+"""Normally one index expires per day; a week allows for an indexer that was off."""
 _DELETION_S: Final = 600
 
 
 class ClockDoubted(Exception):
-    """So much is too old at once that the clock may be wrong; the text says what."""
+    """So many documents expire at once that the clock may be wrong; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """What is over its age.
+    """An expired index, or the expired documents of an index that stays.
 
     Attributes:
-        name: Of the index.
-        documents: How many go.
-        size_bytes: Disk of a whole index, None where only a part of it goes.
+        name: Name of the index.
+        documents: Number of expired documents.
+        size_bytes: Disk usage of the index; None if only some of its documents expire.
     """
 
     name: str
@@ -79,19 +79,19 @@ def doubt(names: Iterable[str], *, today: date, keep_days: int) -> str | None:
 
 
 def find_expired(client: OpenSearch, *, now_ms: int, keep_days: int) -> list[Expired]:
-    """Describe what is over its age; nothing is deleted.
+    """Return what `delete_expired` would delete.
 
     Args:
-        client: Of OpenSearch.
+        client: Client of OpenSearch.
         now_ms: Time now, UTC epoch milliseconds.
-        keep_days: Days for which things are kept besides today.
+        keep_days: Days to keep besides today.
 
     Raises:
-        TransportError: OpenSearch is not there.
+        TransportError: OpenSearch cannot be reached or refused a request.
     """
     today = to_datetime(now_ms).astimezone(UTC).date()
     rows = client.cat.indices(
-        # Copies that a killed migration left have no other name.
+        # Copies that a killed migration left behind are not covered by the alias.
         index=f"{ALIAS}-*,{MIGRATED}{ALIAS}-*",
         params={"format": "json", "bytes": "b", "h": "index,docs.count,store.size"},
     )
@@ -114,20 +114,20 @@ def find_expired(client: OpenSearch, *, now_ms: int, keep_days: int) -> list[Exp
 def delete_expired(
     client: OpenSearch, *, now_ms: int, keep_days: int, careful: bool = False
 ) -> list[Expired]:
-    """Delete what is over its age; see `find_expired`.
+    """Delete expired indexes and documents; see `find_expired`.
 
     Args:
-        client: Of OpenSearch.
+        client: Client of OpenSearch.
         now_ms: Time now, UTC epoch milliseconds.
-        keep_days: Days for which things are kept besides today.
-        careful: Delete nothing when there is reason to doubt the clock, see `doubt`.
+        keep_days: Days to keep besides today.
+        careful: Delete nothing if the clock looks wrong; see `doubt`.
 
     Returns:
-        What is gone.
+        What was deleted.
 
     Raises:
-        ClockDoubted: There is such a reason, and something would have been deleted.
-        TransportError: OpenSearch is not there.
+        ClockDoubted: `careful` is set, the clock looks wrong, and something would be deleted.
+        TransportError: OpenSearch cannot be reached or refused a request.
     """
     today = to_datetime(now_ms).astimezone(UTC).date()
     expired = find_expired(client, now_ms=now_ms, keep_days=keep_days)

@@ -1,4 +1,4 @@
-"""Writes documents, labels and dead letters to OpenSearch, and keeps its index templates current."""
+"""Writes documents, labels and dead letters to OpenSearch; keeps the index templates current."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _SMALL: Final = (REJECTED, LABELS, DEAD_LETTER_INDEX)
 
 
 class Sink:
-    """Write what was read from Kafka. One for each thread.
+    """Writes batches that were read from Kafka. Each thread needs its own.
 
     Args:
         client: See `connect`.
-        clock: Time now.
-        rng: For the jitter of waits.
-        shards: Primary shards of each new index.
+        clock: Returns the time now.
+        rng: Source of the jitter of waits.
+        shards: Primary shards of each new index of a day.
         replicas: Copies of each shard of a new index.
-        clear: Whether personal values are indexed in clear; new indexes say so.
-        pause: Waits some seconds.
+        clear: Whether personal values are indexed in clear text; noted in new indexes.
+        pause: Sleeps for a number of seconds.
     """
 
     def __init__(
@@ -63,18 +63,19 @@ class Sink:
 
     @property
     def problem(self) -> str | None:
-        """What keeps documents from being written; None when nothing does."""
+        """Why documents cannot be written now; None when they can."""
         return self.bulk.problem
 
     def prepare(self) -> None:
-        """Install the index templates, and make the indexes that others expect.
+        """Install the index templates, and create the indexes that readers expect.
 
-        Done again after each outage: the cluster may have lost its state, and an index made
-        without the template would guess its mapping. Indexes of an earlier version get the fields
-        that are new, so that what is written to them from now on is found; the rest is migration.
+        This is repeated after each outage: the cluster may have lost its state, and OpenSearch
+        would guess the mapping of an index without a template. Indexes of an earlier version get
+        the new fields, so that documents written from now on can be found by them; older documents
+        need a migration.
 
         Raises:
-            Backpressure: OpenSearch is not there, or not ready.
+            Backpressure: OpenSearch cannot be reached or is not ready.
         """
         try:
             for name, template in self._templates.items():
@@ -123,17 +124,17 @@ class Sink:
             )
 
     def write(self, documents: Sequence[Document]) -> None:
-        """Write a batch; when it returns, each document is in its index or among the rejected.
+        """Write a batch; on return each document is in its index or among the rejected.
 
-        Writing a document again replaces it; of one that is in the batch twice, the last one holds.
+        Writing a document again replaces it; if a batch has it twice, the last one is written.
 
         Raises:
-            Backpressure: OpenSearch is down, busy or blocked. Some may have been written.
+            Backpressure: OpenSearch is down, busy or blocked. Some documents may be written.
         """
         self._prepare_once()
         last = {(document.index, document.id): document for document in documents}
         event_ids = {str(document.body.get("event_id")) for document in last.values()}
-        # See indexer.labels for why what is known is asked before and after.
+        # indexer.labels explains why labels are read before and after the write.
         known = self._labels.known(event_ids)
         writes = []
         for document in last.values():
@@ -155,7 +156,7 @@ class Sink:
             )
 
     def _observe(self, documents: Iterable[Document]) -> None:
-        """Tell the metrics how soon documents were decided and written, and by what."""
+        """Update the metrics of latency and of the model and policy that decide now."""
         now_ms = self._clock()
         newest_ms, decided_by = -1, self._decided_by
         for document in documents:
@@ -177,7 +178,7 @@ class Sink:
                 DECIDED_BY.remove(*before)
 
     def write_labels(self, labels: Sequence[KnownLabel]) -> None:
-        """Keep a batch of labels, and put them into the documents that are there.
+        """Store a batch of labels, and write them into the documents of their events.
 
         Raises:
             Backpressure: OpenSearch is down, busy or blocked.
@@ -186,7 +187,7 @@ class Sink:
         self._labels.write(labels)
 
     def write_dead_letters(self, letters: Sequence[Document]) -> None:
-        """Write a batch of dead letters.
+        """Write the documents of a batch of dead letters.
 
         Raises:
             Backpressure: OpenSearch is down, busy or blocked.
@@ -196,7 +197,7 @@ class Sink:
         self.bulk.write([Write(letter.index, letter.id, letter.body) for letter in last.values()])
 
     def migrate(self, index: str, pseudonyms: Pseudonyms, progress: Callable[[int], object]) -> str:
-        """Replace the index of a day by one of this version, see `indexer.migration`."""
+        """Replace the index of a day by one with the current template; see `indexer.migration`."""
         return migrate(
             self._client,
             index,
@@ -213,10 +214,10 @@ class Sink:
 
 
 def index_versions(client: OpenSearch, pattern: str) -> dict[str, int]:
-    """Return the version of the mapping of each index; those of before versions have 1.
+    """Return the mapping version of each index; 1 if the index does not record one.
 
     Raises:
-        TransportError: OpenSearch is not there.
+        TransportError: OpenSearch cannot be reached or refused the request.
     """
     found = client.indices.get_mapping(
         index=pattern, params={"ignore_unavailable": "true", "allow_no_indices": "true"}

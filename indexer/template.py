@@ -1,4 +1,4 @@
-"""Index templates: how the fields of documents are indexed. Pure."""
+"""Index templates and mappings of all documents. No I/O."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from indexer.documents import (
 )
 
 VERSION: Final = 2
-"""Raised by one whenever a template or what documents hold changes; a cluster never goes back to a
-lower one. `indexer.migration` copies the days of an earlier one into new indexes."""
+"""Version of templates and documents, raised by one with every change; a cluster never goes back to
+a lower one. `indexer.migration` copies indexes of earlier versions into new ones."""
 
 MAX_FIELDS: Final = 500
-"""Fields of an index, over twice what the mapping and all features take: new features may come
-during a day. Nothing else adds any, see `indexer.documents`."""
+"""Limit of fields per index, over twice what the mapping and all features need, because new
+features may appear during a day. Nothing else adds fields; see `indexer.documents`."""
 
 DEAD_LETTER_INDEX: Final = f"{DEAD_LETTERS}-1"
 
@@ -41,8 +41,8 @@ _EPOCH_MS: Final[dict[str, Any]] = {"type": "date", "format": "epoch_millis"}
 _INTEGER: Final[dict[str, Any]] = {"type": "integer"}
 _NUMBER: Final[dict[str, Any]] = {"type": "double"}
 _FEATURE: Final[dict[str, Any]] = {"type": "float", "index": False}
-"""As precise as the model reads it. Filters and figures read the column; a search tree for each of a
-hundred features would cost a third of the processor time and disk of all indexing."""
+"""Floats, as precise as the model's input. Filters and aggregations read doc values: indexing each of
+a hundred features would take a third of the processor time and disk of all indexing."""
 _BY_KIND: Final[dict[Kind, dict[str, Any]]] = {
     Kind.ID: _KEYWORD,
     Kind.TEXT: _KEYWORD,
@@ -61,7 +61,7 @@ _INDEXED: Final[dict[Indexed | None, dict[str, Any]]] = {
     Indexed.DOUBLE: _NUMBER,
     Indexed.DATE: _DATE,
     Indexed.EPOCH_MS: _EPOCH_MS,
-    # Sums of money are exact to the last cent.
+    # The amount is a double, so that sums of money are exact to the cent.
     Indexed.FEATURES: {"type": "object", "dynamic": True, "properties": {AMOUNT: _NUMBER}},
     Indexed.COUNTS: {"type": "object", "dynamic": True},
     Indexed.STORED: {"type": "object", "enabled": False},
@@ -70,7 +70,7 @@ _EACH: Final[dict[Indexed | None, dict[str, Any]]] = {
     Indexed.FEATURES: _FEATURE,
     Indexed.COUNTS: _INTEGER,
 }
-"""Mapping of each number of a field that is an object of them."""
+"""Mapping of each number in a field that is an object of numbers."""
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:
@@ -87,13 +87,13 @@ def _declared(declaration: type[BaseModel]) -> dict[str, Any]:
 
 
 def mapping() -> dict[str, Any]:
-    """Describe the fields of a document.
+    """Return the mapping of the documents of decisions.
 
-    Fields without a mapping are kept and not indexed. Features and history are numbers, by dynamic
-    templates; which ones there are, the features' declaration says.
+    Fields without a mapping are stored but not indexed. Dynamic templates map the numbers of
+    features and history, whose names come from the declared features.
     """
     fields = {field.name: _BY_KIND[field.kind] for field in FIELDS}
-    # The text as it came, and for what is one an address that can be searched by network.
+    # Keep the text as it came; the subfield of valid addresses can be searched by network.
     fields["ip_address"] = _KEYWORD | {"fields": {"ip": {"type": "ip", "ignore_malformed": True}}}
     return {
         "dynamic": False,
@@ -120,7 +120,7 @@ def mapping() -> dict[str, Any]:
 
 
 def rejected_mapping() -> dict[str, Any]:
-    """Describe a refused document: why, whence, and itself, unindexed."""
+    """Return the mapping of refused documents: error, index and the document itself, unindexed."""
     return {
         "dynamic": False,
         "properties": {
@@ -134,7 +134,7 @@ def rejected_mapping() -> dict[str, Any]:
 
 
 def label_mapping() -> dict[str, Any]:
-    """Describe what is known of an event_id."""
+    """Return the mapping of the current label of an event_id."""
     return {
         "dynamic": False,
         "properties": {
@@ -148,7 +148,7 @@ def label_mapping() -> dict[str, Any]:
 
 
 def dead_letter_mapping() -> dict[str, Any]:
-    """Describe a dead letter: why, whence, how large, and where it lies."""
+    """Return the mapping of dead letters: error, input, size and place in the dead-letter topic."""
     coordinates = {
         "topic": _KEYWORD,
         "partition": _INTEGER,
@@ -169,7 +169,7 @@ def dead_letter_mapping() -> dict[str, Any]:
 
 
 def content_of(template: dict[str, Any]) -> str | None:
-    """Return the hash of what is in a template, None when it is of before there was one."""
+    """Return the content hash of a template; None for early templates, which lack one."""
     found = template.get("_meta", {}).get("content")
     return str(found) if found else None
 
@@ -178,9 +178,9 @@ def templates(*, shards: int, replicas: int, clear: bool = False) -> dict[str, d
     """Return the index templates by name.
 
     Args:
-        shards: Primary shards of each day's index; the small ones have one.
+        shards: Primary shards of each day's index; other indexes have one.
         replicas: Copies of each shard; 0 on one node.
-        clear: Whether personal values are indexed in clear: noted in each index.
+        clear: Whether personal values are indexed in clear text; noted in each index.
     """
     meta = {"version": VERSION, "personal_fields": "clear" if clear else "hashed"}
 
@@ -207,15 +207,15 @@ def templates(*, shards: int, replicas: int, clear: bool = False) -> dict[str, d
                 "aliases": {alias: {}} if alias else {},
             },
         }
-        # So that other settings reach the cluster, too, without another version.
+        # The hash makes changed settings reach the cluster without a new version.
         content = sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
         return body | {"_meta": {"content": content}}
 
     return {
         ALIAS: template(f"{ALIAS}-*", mapping(), ALIAS, shards),
         REJECTED: template(REJECTED, rejected_mapping()),
-        # A label that was deleted by age may come back with a rebuild: nothing remembers the version
-        # that it had.
+        # OpenSearch must forget the versions of deleted labels at once, because a rebuild may write
+        # an expired label again with the version that it had.
         LABELS: template(LABELS, label_mapping(), more={"index.gc_deletes": "0s"}),
         DEAD_LETTERS: template(f"{DEAD_LETTERS}-*", dead_letter_mapping(), DEAD_LETTERS),
     }

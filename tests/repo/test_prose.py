@@ -32,7 +32,6 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "fraud/runtime",
     "fraud/security",
     "fraudstream",
-    "indexer",
     "model",
     "scoring_api",
 )
