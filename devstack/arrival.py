@@ -1,4 +1,4 @@
-"""Has a transaction come all the way: produced, scored, indexed, and found by a search?"""
+"""Checks whether transactions made it through the whole stack: produced, scored and indexed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TIMEOUT_S: Final = 5.0
 
 
 def arrived_since(started_ms: int, env: Mapping[str, str]) -> int:
-    """Count the searchable transactions that entered Kafka since a time.
+    """Count the indexed transactions that entered Kafka since a time.
 
     Args:
-        started_ms: UTC epoch milliseconds.
-        env: Environment of the services: address of OpenSearch and how to sign in.
+        started_ms: Start of the count, UTC epoch milliseconds.
+        env: Environment of the services, with the address and credentials of OpenSearch.
 
     Returns:
-        Their number; 0 as long as OpenSearch does not answer.
+        Number of transactions; 0 if OpenSearch does not answer.
     """
     query = {"query": {"range": {"fd.source.timestamp_ms": {"gte": started_ms}}}}
     request = urllib.request.Request(  # noqa: S310 - the scheme is the user's own setting

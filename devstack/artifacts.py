@@ -1,8 +1,8 @@
-"""The JVM parts: pinned in `artifacts.lock`, fetched from Maven by jgo, verified, cached.
+"""Downloads the JVM files that `artifacts.lock` pins from Maven, verifies and caches them.
 
-A file is used only after its size and sha256 equal those of the lock. It is fetched into a folder
-of its own and moved into the cache when it is whole, so that an interrupted download leaves
-nothing half done, and the files that did arrive are not fetched again.
+A file is used only if its size and sha256 equal those in the lock. It is downloaded into a
+temporary folder and moved into the cache once verified, so an interrupted download leaves no partial
+file, and files that did arrive are not downloaded again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from devstack.errors import DevstackError
 LOCK_NAME: Final = "artifacts.lock"
 _FETCHES_AT_ONCE: Final = 4
 _TIMEOUT_S: Final = 60
-"""Longest silence of the repository; the whole download may take longer."""
+"""Timeout while the repository sends nothing; the whole download may take longer."""
 _TRIES: Final = 3
 _CHUNK: Final = 1 << 20
 _MB: Final = 1_000_000
@@ -41,9 +41,9 @@ class Artifact:
     """One file of the lock.
 
     Attributes:
-        coordinate: `group:artifact:version:packaging`.
-        sha256: Of the whole file, hexadecimal.
-        size: In bytes.
+        coordinate: Maven coordinate, `group:artifact:version:packaging`.
+        sha256: SHA-256 of the file, hexadecimal.
+        size: Size in bytes.
     """
 
     coordinate: str
@@ -52,7 +52,7 @@ class Artifact:
 
     @property
     def file_name(self) -> str:
-        """Name of the file, as Maven gives it.
+        """Name of the file in a Maven repository.
 
         Example:
             >>> Artifact("org.eclipse.jdt:ecj:3.40.0:jar", "", 0).file_name
@@ -62,19 +62,19 @@ class Artifact:
         return f"{artifact}-{version}.{packaging}"
 
     def path(self, cache: Path) -> Path:
-        """Where the file lies in a cache folder."""
+        """Return the path of the file in a cache folder."""
         group = self.coordinate.split(":", 1)[0]
         return cache / "artifacts" / group / self.file_name
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactSet:
-    """What one server needs.
+    """The files of one server.
 
     Attributes:
-        name: As in the lock, such as `kafka`.
-        roots: Coordinates that a person chose, `group:artifact:version[:packaging]`.
-        files: Those and all they need.
+        name: Name in the lock, such as `kafka`.
+        roots: Coordinates chosen by hand, `group:artifact:version[:packaging]`.
+        files: Files of the roots and of all their dependencies.
     """
 
     name: str
@@ -83,13 +83,13 @@ class ArtifactSet:
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder for this project; it need not exist."""
+    """Return the user's cache folder for this project, which may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "fraudstream"
 
 
 def read_lock(text: str | None = None) -> dict[str, ArtifactSet]:
-    """Read the sets of a lock, by name; the project's own lock if no text is given."""
+    """Parse the sets of a lock, by name; without a text, those of the project's own lock."""
     document = tomllib.loads(text or files("devstack").joinpath(LOCK_NAME).read_text("utf-8"))
     return {
         name: ArtifactSet(
@@ -105,7 +105,7 @@ def read_lock(text: str | None = None) -> dict[str, ArtifactSet]:
 
 
 def is_intact(path: Path, artifact: Artifact) -> bool:
-    """Return whether a file is there and is, byte for byte, the pinned one."""
+    """Return whether a file exists and has the pinned size and sha256."""
     try:
         if path.stat().st_size != artifact.size:
             return False
@@ -115,26 +115,26 @@ def is_intact(path: Path, artifact: Artifact) -> bool:
 
 
 def paths(name: str, cache: Path | None = None) -> list[Path]:
-    """Return where the files of a set are once `ensure` has fetched them."""
+    """Return the paths of a set's files; they exist once `ensure` has fetched them."""
     return [file.path(cache or cache_folder()) for file in read_lock()[name].files]
 
 
 def ensure(
     name: str, console: Console, *, cache: Path | None = None, mirror: str = ""
 ) -> list[Path]:
-    """Return the verified files of a set, fetching what the cache lacks.
+    """Return the verified files of a set, after downloading those that the cache lacks.
 
     Args:
         name: A set of the lock: `kafka`, `opensearch`, `flink-connector`, `zstd` or `ecj`.
-        console: Where progress is shown: bars on a terminal, lines elsewhere.
-        cache: Cache folder; the user's if None.
+        console: Shows progress, as bars on a terminal and as lines elsewhere.
+        cache: Cache folder; None means the user's.
         mirror: Address of a Maven repository to use instead of Maven Central.
 
     Returns:
-        Paths in the lock's order.
+        Paths of the files, in the lock's order.
 
     Raises:
-        DevstackError: A file cannot be fetched, or what arrived is not what is pinned.
+        DevstackError: A file cannot be downloaded, or differs from the pinned one.
     """
     cache = cache or cache_folder()
     wanted = read_lock()[name].files
@@ -173,7 +173,7 @@ def _fetch(artifact: Artifact, cache: Path, mirror: str, advance: Callable[[int]
     target = artifact.path(cache)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # jgo's network errors are OSErrors (requests'), its "not found" is a RuntimeError.
+        # jgo raises OSError (from requests) for network errors and RuntimeError for "not found".
         for attempt in stamina.retry_context(
             on=(OSError, RuntimeError), attempts=_TRIES, timeout=None
         ):
@@ -205,7 +205,7 @@ def _download(
 
 
 def _maven(folder: Path, mirror: str, advance: Callable[[int], None]) -> Any:
-    # Slow to import, and only needed when something is missing.
+    # jgo is slow to import and only needed when a file is missing.
     from jgo.maven import MavenContext, PythonResolver
 
     logging.getLogger("jgo").setLevel(logging.ERROR)
@@ -245,11 +245,11 @@ def _progress(
 
 
 def lock(current: str, console: Console, *, mirror: str = "") -> str:
-    """Resolve the roots of a lock anew.
+    """Resolve the roots of a lock again.
 
     Args:
-        current: Text of a lock; its roots are kept, its files are made again.
-        console: Where progress is shown.
+        current: Text of a lock; its roots are kept, its files are replaced.
+        console: Shows progress.
         mirror: Address of a Maven repository to use instead of Maven Central.
 
     Returns:

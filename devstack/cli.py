@@ -1,4 +1,4 @@
-"""devstack's commands."""
+"""Command line of devstack."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ app = typer.Typer(
 
 
 def console() -> Console:
-    """Return standard output; tables are as wide as they need to be when it is no terminal."""
+    """Return a console on standard output, which has a fixed width unless it is a terminal."""
     plain = Console(soft_wrap=True)
     return plain if plain.is_terminal else Console(soft_wrap=True, width=_WIDTH_IN_A_FILE)
 
 
 def plainly(command: Callable[P, Any]) -> Callable[P, None]:
-    """Turn a command's result into the exit code, and a `DevstackError` into one line and exit 1."""
+    """Exit with a command's result as code; print a `DevstackError` as one line and exit with 1."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -64,14 +64,14 @@ def up(
 @app.command()
 @plainly
 def down() -> int:
-    """Stop the stack; its state stays."""
+    """Stop the stack and keep its state."""
     return commands.down(settings.load(), console())
 
 
 @app.command()
 @plainly
 def status() -> int:
-    """Show what runs, since when, and where."""
+    """Show the state, start time and address of each service."""
     return commands.status(settings.load(), console())
 
 
@@ -83,7 +83,7 @@ def logs(
     ] = None,
     follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = True,
 ) -> int:
-    """Show the end of the logs and what is added."""
+    """Show the end of the logs and follow them."""
     return commands.logs(settings.load(), services or [], follow=follow)
 
 
@@ -106,14 +106,14 @@ def supervise(services: list[str]) -> int:
 def run(
     service: Annotated[str, typer.Argument(help="jobmanager, taskmanager or flink_job.")],
 ) -> None:
-    """Run one of Flink's processes in the foreground, as its container does."""
+    """Run one of Flink's processes in the foreground, as in its container."""
     commands.run(settings.load(), service)
 
 
 @app.command("lock-artifacts")
 @plainly
 def lock_artifacts() -> None:
-    """Resolve the JVM parts anew into artifacts.lock."""
+    """Resolve the JVM dependencies again and rewrite artifacts.lock."""
     path = Path(artifacts.__file__).with_name(artifacts.LOCK_NAME)
     mirror = settings.load().maven_repository_url
     path.write_text(artifacts.lock(path.read_text("utf-8"), console(), mirror=mirror), "utf-8")

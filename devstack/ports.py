@@ -1,4 +1,4 @@
-"""Free ports, for tests and for what nobody needs to know the port of."""
+"""Finds free ports, for tests and for internal ports of the stack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Container
 from typing import Final
 
 _FIRST: Final = 20_000
-_LAST: Final = 32_000  # below what systems give to outgoing connections, which would take them
+_LAST: Final = 32_000  # below the ephemeral ports, which outgoing connections might occupy
 
 
 def is_free(host: str, port: int) -> bool:
@@ -25,7 +25,11 @@ def is_free(host: str, port: int) -> bool:
 def free_ports(
     count: int, host: str = "127.0.0.1", taken: Container[int] = frozenset()
 ) -> list[int]:
-    """Return different ports that are free now, none of them among `taken`."""
+    """Return distinct ports that are free now and not in `taken`.
+
+    Raises:
+        OSError: Too few ports are free.
+    """
     chosen: list[int] = []
     for port in random.SystemRandom().sample(range(_FIRST, _LAST), _LAST - _FIRST):
         if port not in taken and is_free(host, port):

@@ -1,4 +1,4 @@
-"""What could go wrong, found before anything starts: one line each that says what to do."""
+"""Checks before a start; each problem is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 def problems(
     settings: DevstackSettings, ports: Mapping[str, int], needs_flink: bool = True
 ) -> list[str]:
-    """Return everything that keeps the stack from starting; empty when it can start.
+    """Return all problems that keep the stack from starting; empty when it can start.
 
     Args:
-        settings: Where the stack would run.
-        ports: Setting's name to the port that a service would listen on.
-        needs_flink: Flink is among the services, and with it the full memory.
+        settings: Settings of devstack.
+        ports: Ports that the services will listen on, by setting.
+        needs_flink: Whether Flink will run, so that memory and disk are checked, too.
     """
     found = [*_platform(), *_state_folder(settings.state_dir)]
     if needs_flink:
@@ -80,7 +80,7 @@ def _memory(needed_gb: float) -> Iterator[str]:
 
 
 def free_memory() -> int:
-    """Return the memory that can still be used, bytes: the machine's or the container's, if less."""
+    """Return the available memory in bytes: of the machine, or of the container if that is less."""
     free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):
         limit = int((_CGROUP / "memory.max").read_text("ascii"))  # "max" means none
@@ -88,6 +88,7 @@ def free_memory() -> int:
             line.split() for line in (_CGROUP / "memory.stat").read_text("ascii").splitlines()
         )
         used = int((_CGROUP / "memory.current").read_text("ascii"))
+        # Inactive page cache counts as used, but the kernel frees it on demand.
         free = min(free, limit - used + int(statistics["inactive_file"]))
     return free
 
@@ -105,7 +106,7 @@ def _disk(folder: Path, needed_gb: float) -> Iterator[str]:
 
 
 def busy_ports(host: str, ports: Mapping[str, int]) -> Iterator[str]:
-    """Name each port that cannot be listened on, its setting, and who has it as far as known."""
+    """Yield a line for each port that is not free, with its setting and, if known, its user."""
     users: dict[int, list[str]] = {}
     for setting, port in ports.items():
         users.setdefault(port, []).append(setting)
@@ -145,7 +146,7 @@ def _owner(port: int) -> str:
 
 
 def _own_servers(settings: DevstackSettings) -> Iterator[str]:
-    """Look whether the servers that the user brings can be reached."""
+    """Check that the user's own servers can be reached, and that settings agree about them."""
     if settings.without("kafka"):
         first = settings.kafka_bootstrap_servers.split(",")[0]
         yield from _reachable("KAFKA_BOOTSTRAP_SERVERS", "kafka", f"//{first}", 9092)
@@ -190,7 +191,8 @@ def _is_local(settings: DevstackSettings, address: str, port: int) -> bool:
         given_port = parts.port or port
     except ValueError:
         return False
-    # Another port of this machine is what a changed KAFKA_PORT leaves behind: the port wins.
+    # Another port of this machine is not a contradiction: the address may be from before KAFKA_PORT
+    # was changed, and the port setting wins.
     local = {"localhost", "127.0.0.1", "::1", settings.bind_host, settings.advertised_host}
     return parts.hostname in local and bool(given_port)
 
@@ -203,5 +205,5 @@ def _contradiction(setting: str, value: str, server: str) -> str:
 
 
 def in_one_line(found: Iterable[str]) -> str:
-    """Join problems into the text of one error, a line each."""
+    """Join problems into the text of one error, with a line for each."""
     return "\nfraudstream: ".join(found)

@@ -1,4 +1,4 @@
-"""Probes: is a server ready to do its work?"""
+"""Readiness probes for servers with HTTP."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _TIMEOUT_S: Final = 2.0
 
 
 def get_json(url: str, timeout_s: float = _TIMEOUT_S) -> Any:
-    """Read a JSON document over HTTP; raises OSError or ValueError on failure."""
+    """Fetch a JSON document over HTTP; raise OSError or ValueError on failure."""
     with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - our own http addresses
         return json.load(answer)
 
 
 def http_ready(url: str) -> Probe:
-    """Probe an address that answers 200 when ready, and otherwise says what it waits for."""
+    """Return a probe of an address that answers 200 when ready, else an error with its reason."""
 
     def probe() -> str | None:
         try:

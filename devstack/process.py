@@ -1,4 +1,4 @@
-"""Processes: started in a group of their own, recognised for certain, stopped by pid."""
+"""Starts processes in sessions of their own, identifies them reliably, and stops them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from devstack.errors import DevstackError
 from devstack.service import Service
 
 STACK_MARK: Final = "FRAUDSTREAM_STACK"
-"""Environment variable that every process of a stack carries, with the stack's state folder."""
+"""Environment variable of every process of a stack; its value is the stack's state folder."""
 
 _POLL_S: Final = 0.05
 _EXCERPT_LINES: Final = 6
@@ -32,12 +32,12 @@ _reaping: Final = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process, told apart from a later one that got the same pid.
+    """Identifies a process even if its pid is reused later.
 
     Attributes:
         pid: Process id.
-        born: When it started, as the system counts it: on Linux clock ticks since boot, which a
-            changed clock does not change; elsewhere epoch seconds.
+        born: Start time: on Linux in clock ticks since boot, which clock changes do not affect;
+            elsewhere in epoch seconds.
     """
 
     pid: int
@@ -45,7 +45,7 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
-        """Identify a running process; None if the pid is free or a zombie's."""
+        """Return the identity of a running process; None if the pid is unused or a zombie."""
         try:
             process = psutil.Process(pid)
             if process.status() == psutil.STATUS_ZOMBIE:
@@ -55,7 +55,7 @@ class Identity:
             return None
 
     def is_alive(self) -> bool:
-        """Return whether this very process still runs."""
+        """Return whether the process still runs and was not replaced by another with its pid."""
         return Identity.of(self.pid) == self
 
 
@@ -68,7 +68,7 @@ def _born(process: psutil.Process) -> str:
 
 
 def spawn(service: Service, log: Path) -> subprocess.Popen[bytes]:
-    """Start a service's process as leader of a new session, its output appended to a log file.
+    """Start a service's process as leader of a new session; append its output to a log file.
 
     Raises:
         DevstackError: The program cannot be started.
@@ -95,17 +95,17 @@ def spawn(service: Service, log: Path) -> subprocess.Popen[bytes]:
 
 
 def has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Return whether a child has ended; its children, if it left any, are killed before it is reaped.
+    """Return whether a child has ended; if so, kill the rest of its process group and reap it.
 
-    While the leader is a zombie its group id cannot be given to anybody else, so that the kill
-    reaches its own group and no other.
+    The group is killed while the child is still a zombie: until it is reaped, its group id cannot
+    be reused, so the signal cannot reach processes of others.
     """
     with _reaping:
         if process.returncode is not None:
             return True
         try:
             ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # reaped elsewhere: the group id may be somebody else's by now
+        except ChildProcessError:  # reaped elsewhere: the group id may have been reused
             process.wait()
             return True
         if ended is not None:
@@ -115,7 +115,7 @@ def has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Ask a child to end by SIGTERM; kill its group when it has not ended in time."""
+    """Send SIGTERM to a child; kill its process group if it does not end in time."""
     if has_ended(process):
         return
     with contextlib.suppress(ProcessLookupError):
@@ -128,7 +128,7 @@ def stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:
 
 
 def stop_strangers(victims: Iterable[Identity], timeout_s: float) -> None:
-    """Stop processes that are not our children: SIGTERM to each, SIGKILL to what stays."""
+    """Stop processes that are not our children: first SIGTERM, after `timeout_s` SIGKILL."""
     left = [victim for victim in victims if _signal(victim, signal.SIGTERM)]
     deadline = time.monotonic() + timeout_s
     while left and time.monotonic() < deadline:
@@ -141,7 +141,11 @@ def stop_strangers(victims: Iterable[Identity], timeout_s: float) -> None:
 
 
 def find_marked(mark: str) -> list[Identity]:
-    """Find every process of this user that carries a stack's mark, except our own."""
+    """Return all processes with a stack's mark in their environment, except the current one.
+
+    Args:
+        mark: Value of `STACK_MARK`, the stack's state folder.
+    """
     found = []
     for process in psutil.process_iter():
         if process.pid == os.getpid():
@@ -155,7 +159,7 @@ def find_marked(mark: str) -> list[Identity]:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process and its descendants, MB; 0 when it is gone."""
+    """Return the resident memory of a process and its descendants, MB; 0 if it is gone."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -171,10 +175,16 @@ def resident_mb(pid: int) -> float:
 def wait_until(
     done: Callable[[], str | None], timeout_s: float, what: str, poll_s: float = 0.1
 ) -> None:
-    """Poll a probe until it gives None.
+    """Poll a probe until it returns None.
+
+    Args:
+        done: The probe; returns what it still waits for.
+        timeout_s: Longest wait, seconds.
+        what: Name for the error message.
+        poll_s: Pause between calls, seconds.
 
     Raises:
-        TimeoutError: It did not in time; the message says what was waited for.
+        TimeoutError: The probe did not return None in time; the message has its last answer.
     """
     deadline = time.monotonic() + timeout_s
     while (waiting := done()) is not None:
@@ -185,11 +195,11 @@ def wait_until(
 
 @contextmanager
 def running(service: Service, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run one service outside of a supervisor, as tests do; ready on entering, stopped on leaving.
+    """Run one service without a supervisor, as tests do; it is ready in the block, then stopped.
 
     Raises:
-        DevstackError: It ended before it was ready; the message holds the end of its log.
-        TimeoutError: It did not get ready in time.
+        DevstackError: The process ended before it was ready; the message has the end of its log.
+        TimeoutError: The service was not ready in time.
     """
     if service.prepare:
         service.prepare()
@@ -222,7 +232,7 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 def excerpt(log: Path) -> str:
-    """Return the end of a log for an error message: few lines, of long ones their two ends."""
+    """Return the last lines of a log for an error message; long lines are cut in the middle."""
     shown = []
     for line in tail(log, _EXCERPT_LINES).splitlines():
         is_long = len(line) > _EXCERPT_START + _EXCERPT_END

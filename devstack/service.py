@@ -1,4 +1,4 @@
-"""What devstack runs: one declaration per process."""
+"""Declarations of the processes that devstack runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from types import MappingProxyType
 from typing import Final
 
 Probe = Callable[[], str | None]
-"""Gives None when the service does its work, else one line saying what it waits for.
+"""Returns None when the service is ready, else one line that says what it waits for.
 
-It may block for about two seconds and never raises for a server that is not there yet.
+A probe may block for about two seconds and never raises if the server is not up yet.
 """
 
 
 def not_asked() -> str | None:
-    """Stand in for the probe of a one-shot, which is never called."""
+    """Placeholder probe for one-shot services, whose probe is never called."""
     return None
 
 
@@ -25,7 +25,7 @@ _NO_PORTS: Final[Mapping[str, int]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class RunAs:
-    """A user to start a process as; only root can."""
+    """A user to start a process as, which only root can do."""
 
     name: str
     uid: int
@@ -34,23 +34,23 @@ class RunAs:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One supervised process, or one that runs once before others start.
+    """A supervised process, or a one-shot that runs to its end before others start.
 
     Attributes:
-        name: Of the log file too; what `logs` and `status` call it.
+        name: Name in commands and in the name of the log file.
         command: Program and arguments, run without a shell.
-        ready: Probe; of a one-shot it is never called.
-        env: Whole environment of the process.
-        needs: Names of services that must be ready (a one-shot: must have ended well) before.
-        ports: Setting's name to the port that the process listens on, checked before the start.
-        address: Where a person finds it; empty if there is nothing to see.
-        prepare: Called before each start, in a thread; makes folders and configuration.
-        cwd: Working folder; the current one if None.
-        run_as: Whom to run as; the current user if None.
-        one_shot: It ends by itself, and exit code 0 is success.
-        start_timeout_s: After this long without getting ready it is stopped and started again.
-        stop_timeout_s: Between SIGTERM and SIGKILL.
-        stage: Shutdown order: the higher stops first (services 2, Flink 1, servers 0).
+        ready: Readiness probe; not called for a one-shot.
+        env: Complete environment of the process.
+        needs: Services that must be ready (one-shots: must have succeeded) before this one starts.
+        ports: Ports that the process listens on, by setting; they are checked before the start.
+        address: Address to show to people; empty if there is nothing to open.
+        prepare: Creates folders and configuration; called in a thread before each start.
+        cwd: Working folder; None means the current one.
+        run_as: User to run as; None means the current one.
+        one_shot: Whether the process ends by itself, with exit code 0 as success.
+        start_timeout_s: Time to become ready, after which the process is restarted.
+        stop_timeout_s: Time between SIGTERM and SIGKILL.
+        stage: Shutdown order, highest first: services 2, Flink 1, servers 0.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The settings of devstack: where the stack keeps its state and on which ports it listens."""
+"""Settings of devstack: folders, ports, memory, and servers that the user brings."""
 
 from __future__ import annotations
 
@@ -71,23 +71,23 @@ class DevstackSettings(PlaceSettings):
         return value.expanduser().absolute()
 
     def without(self, name: Dispensable) -> bool:
-        """Return whether a server, or the producer, is left out."""
+        """Return whether `DEVSTACK_WITHOUT` names a server or the producer."""
         return name in self.devstack_without
 
     def ports(self) -> frozenset[int]:
-        """Return all the ports that settings name."""
+        """Return the values of all port settings."""
         names = (name for name in type(self).model_fields if name.endswith("_port"))
         return frozenset(getattr(self, name) for name in names)
 
     def places(self) -> dict[str, str]:
-        """Return the settings that follow from folders and ports where nobody sets them."""
+        """Return default values of settings that follow from folders and ports."""
         return {
             "MODEL_REGISTRY": str(self.state_dir / "models"),
             "PUBLIC_URL": f"http://{self.reach_host}:{self.api_port}",
         }
 
     def addresses(self) -> dict[str, str]:
-        """Return the settings that say where the local servers are; none of those left out."""
+        """Return the settings with the addresses of the local servers, without those left out."""
         found: dict[str, str] = {}
         if not self.without("kafka"):
             found["KAFKA_BOOTSTRAP_SERVERS"] = f"{self.kafka_host}:{self.kafka_port}"
@@ -99,7 +99,7 @@ class DevstackSettings(PlaceSettings):
 
     @property
     def kafka_host(self) -> str:
-        """Name under which the local Kafka is reached."""
+        """Host name at which clients reach the local Kafka."""
         return self.advertised_host or self.reach_host
 
     @property
@@ -109,7 +109,7 @@ class DevstackSettings(PlaceSettings):
 
 
 class ComposeSettings(BaseSettings):
-    """What only docker-compose.yml reads, from `.env`: it has no other place that lists them."""
+    """Variables of `.env` that only docker-compose.yml reads, declared here to be documented."""
 
     fraudstream_tag: str = Field("local", description="Tag of our images.")
     kafka_replicas: int = Field(1, description="0 leaves out the local Kafka in favour of KAFKA_BOOTSTRAP_SERVERS.")  # fmt: skip
@@ -127,10 +127,10 @@ class ComposeSettings(BaseSettings):
 
 
 def load() -> DevstackSettings:
-    """Read the settings of devstack.
+    """Load the settings of devstack.
 
     Raises:
-        DevstackError: One is wrong; the message names it.
+        DevstackError: A setting is invalid; the message names it.
     """
     try:
         return DevstackSettings()
@@ -139,7 +139,7 @@ def load() -> DevstackSettings:
 
 
 def env_file_values() -> dict[str, str]:
-    """Return what `.env` says, for the processes that devstack starts."""
+    """Return the variables in `.env`, for the processes that devstack starts."""
     return {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""The stack: which services there are, in start order, and the environment each one gets."""
+"""Declares the services of the stack, in start order, with their environment."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from devstack.servers.opensearch import opensearch, unprivileged_user
 from devstack.service import Service, not_asked
 from devstack.settings import PYTHON, DevstackSettings, env_file_values
 
-# Name of a service to the packages and ports it needs, in start order. `kafka`, `opensearch` and
-# `mail` may be the user's own instead.
+# Names of the services, in start order. The user may bring `kafka`, `opensearch` and `mail`.
 NAMES: Final = (
     "kafka",
     "opensearch",
@@ -40,18 +39,19 @@ NAMES: Final = (
     "producer",
 )
 GROUPS: Final = {"flink": ("jobmanager", "taskmanager", "flink_job")}
-"""Names that mean several services, for `logs` and `up --only`."""
+"""Names that stand for several services in `logs` and `up --only`."""
 
 _SERVICE_START_S: Final = 600.0
 _RPC_PORT_IN_CONTAINERS: Final = 6123
-"""Between Flink's containers; on one machine it is any free port."""
+"""RPC port between Flink's containers; on one machine it is any free port."""
 
 _FLINK_IN_CONTAINERS: Final = Path("/tmp/flink")  # noqa: S108 - of a container alone
-"""Each container's own: the configuration names its host, and the state folder is shared."""
+"""Folder of Flink inside each container. It is not in the state folder, which containers share,
+because the configuration contains the container's host name."""
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """Turn names of services and groups into names of services, in start order.
+    """Replace groups by their services and return all names in start order.
 
     Raises:
         DevstackError: A name is unknown.
@@ -70,12 +70,12 @@ def expand(names: Iterable[str]) -> list[str]:
 
 
 def log_folder(settings: DevstackSettings) -> Path:
-    """Return the folder with one log file per service."""
+    """Return the folder of the log files, one per service."""
     return settings.state_dir / "logs"
 
 
 def fetch(settings: DevstackSettings, only: Iterable[str], console: Console) -> None:
-    """Fetch what the chosen services need of the JVM parts, showing progress."""
+    """Download the JVM files that the chosen services need, and show progress."""
     chosen = set(only)
     sets = [
         ("kafka", "kafka" in chosen and not settings.without("kafka")),
@@ -90,9 +90,9 @@ def fetch(settings: DevstackSettings, only: Iterable[str], console: Console) -> 
 
 
 def base_environment(settings: DevstackSettings) -> dict[str, str]:
-    """Return the environment of every process: the user's, `.env`, and where everything is.
+    """Return the environment of every process: `.env`, the user's, and our folders and addresses.
 
-    The addresses of local servers come from their ports, whatever else the environment says.
+    Addresses of local servers always follow from their ports; other values are ignored.
     """
     state = settings.state_dir
     reach = settings.reach_host
@@ -101,7 +101,7 @@ def base_environment(settings: DevstackSettings) -> dict[str, str]:
         **settings.places(),
         "LOG_FORMAT": "json",
         "PYTHONUNBUFFERED": "1",
-        # One arena per thread would cost the services some 100 MB.
+        # malloc's default of several arenas per core would cost the services some 100 MB.
         "MALLOC_ARENA_MAX": "2",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -127,20 +127,20 @@ def base_environment(settings: DevstackSettings) -> dict[str, str]:
     if not settings.without("mail"):
         ours["SMTP_SECURITY"] = "none"
         ours["SMTP_USERNAME"] = ours["SMTP_PASSWORD"] = ""
-    # Empty means not set, as everywhere in our settings.
+    # An empty variable counts as not set, as in all our settings.
     user = {name: value for name, value in user.items() if value or name not in defaults}
     return {**defaults, **user, **ours}
 
 
 def build(settings: DevstackSettings, only: Iterable[str]) -> list[Service]:
-    """Declare the chosen services, in start order. Nothing is fetched or made yet.
+    """Declare the chosen services, in start order; nothing is downloaded or started.
 
     Args:
-        settings: Ports, folders, what is left out.
-        only: Names of services; those that are the user's own are passed over.
+        settings: Settings of devstack.
+        only: Names of services; those in `DEVSTACK_WITHOUT` are skipped.
 
     Raises:
-        DevstackError: A part of the Python environment or a user is missing.
+        DevstackError: A Python package or the user to run OpenSearch as is missing.
     """
     state = settings.state_dir
     env = base_environment(settings)

@@ -1,4 +1,4 @@
-"""What runs, as the supervisor writes it down and every other command reads it."""
+"""The record of the running stack: written by the supervisor, read by all other commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FILE: Final = "stack.json"
 
 
 class Phase(StrEnum):
-    """What the supervisor is doing."""
+    """Phases of the supervisor's life."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -28,7 +28,7 @@ class Phase(StrEnum):
 
 
 class ServiceState(StrEnum):
-    """What a service is doing."""
+    """States of a supervised service."""
 
     WAITING = "waiting"
     STARTING = "starting"
@@ -44,17 +44,18 @@ OK_STATES: Final = frozenset({ServiceState.READY, ServiceState.DONE})
 
 @dataclass(slots=True)
 class ServiceRecord:
-    """One service as it is now.
+    """Current state of one service.
 
     Attributes:
-        state: What it is doing.
-        detail: What it waits for, or why it is not ready; may be empty.
-        identity: Its process; None when it is not running.
-        since_ms: Since when it is in this state, UTC epoch milliseconds.
-        ready_after_s: From the start of the stack to its first readiness; None before that.
-        restarts: How often it was started again.
-        address: Where a person finds it; may be empty.
-        stage: Shutdown order, the higher first.
+        state: State of the service.
+        detail: What the service waits for, or why it is not ready; may be empty.
+        identity: Process of the service; None if it is not running.
+        since_ms: Start of the current state, UTC epoch milliseconds.
+        ready_after_s: Time from the start of the stack until the service was first ready; None
+            before that.
+        restarts: Number of restarts.
+        address: Address to show to people; may be empty.
+        stage: Shutdown order, highest first.
     """
 
     state: ServiceState = ServiceState.WAITING
@@ -69,14 +70,14 @@ class ServiceRecord:
 
 @dataclass(slots=True)
 class StackRecord:
-    """The whole stack as it is now.
+    """Current state of the whole stack.
 
     Attributes:
-        supervisor: Its process.
-        phase: What it is doing.
-        started_ms: When it started, UTC epoch milliseconds.
-        failure: Why it gave up, in one line or with the end of a log; empty if it did not.
-        services: By name, in start order.
+        supervisor: Process of the supervisor.
+        phase: Phase of the supervisor.
+        started_ms: When the supervisor started, UTC epoch milliseconds.
+        failure: Why the start failed, possibly with the end of a log; empty if it did not.
+        services: Services by name, in start order.
     """
 
     supervisor: Identity | None = None
@@ -86,11 +87,11 @@ class StackRecord:
     services: dict[str, ServiceRecord] = field(default_factory=dict)
 
     def is_supervised(self) -> bool:
-        """Return whether the supervisor that wrote this still runs."""
+        """Return whether the supervisor that wrote the record still runs."""
         return self.supervisor is not None and self.supervisor.is_alive()
 
     def is_healthy(self) -> bool:
-        """Return whether everything is as it should be."""
+        """Return whether the supervisor runs and every service is ready or done."""
         return (
             self.phase is Phase.RUNNING
             and self.is_supervised()
@@ -98,13 +99,13 @@ class StackRecord:
         )
 
     def processes(self) -> list[Identity]:
-        """Processes of the services, in shutdown order."""
+        """Return the processes of the services, in shutdown order."""
         ordered = sorted(self.services.values(), key=lambda service: -service.stage)
         return [service.identity for service in ordered if service.identity]
 
 
 def write(folder: Path, record: StackRecord) -> None:
-    """Put the record into the state folder; a reader sees the old or the new, never a part."""
+    """Write the record to the state folder, atomically for readers."""
     target = folder / _FILE
     draft = target.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(asdict(record), indent=1), "utf-8")
@@ -112,7 +113,7 @@ def write(folder: Path, record: StackRecord) -> None:
 
 
 def read(folder: Path) -> StackRecord | None:
-    """Return the record of a state folder; None if the stack never ran there."""
+    """Read the record in a state folder; return None if the stack never ran there."""
     try:
         document = json.loads((folder / _FILE).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -141,12 +142,12 @@ def _identity(document: Mapping[str, Any] | None) -> Identity | None:
 
 
 class LockedError(Exception):
-    """Another process holds the lock; the message is its pid, or empty."""
+    """Another process holds the lock; the message is its pid, if known."""
 
 
 @contextmanager
 def exclusive(lock: Path, timeout_s: float = 0.0) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it when the process ends, however it ends.
+    """Hold a lock file; the operating system releases it when the process ends, even if killed.
 
     Raises:
         LockedError: Another process still holds it after `timeout_s`.

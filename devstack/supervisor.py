@@ -1,8 +1,8 @@
-"""The supervisor: starts services in the order of their needs, restarts them, stops them in order.
+"""The supervisor: starts services in order of their dependencies, restarts them and stops them.
 
-It is one process in the background. A service is started when all that it needs is ready; when its
-process ends it is started again, after 1 s at first and up to 30 s when it keeps failing. SIGTERM
-stops the services, then Flink, then the servers; what does not end in time is killed with its group.
+It is one process in the background. A service starts when all services that it needs are ready. If
+its process ends, it is restarted after 1 s, and up to 30 s if it keeps failing. SIGTERM stops the
+services, then Flink, then the servers; a process that does not end in time is killed with its group.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _HOUSEKEEPING_S: Final = 5.0
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
 _STEADY_S: Final = 60.0
-"""A service that was up for so long starts again with the shortest pause."""
+"""Uptime after which a service that ends is restarted with the shortest pause again."""
 _TRIES_BEFORE_READY: Final = 3
-"""So many failures of a service that was never ready mean that the stack cannot start."""
+"""Number of failures of a service that was never ready after which the start is given up."""
 _MB: Final = 1_000_000
 _DETAIL_LENGTH: Final = 120
 
 
 class _Runner:
-    """Looks after one service."""
+    """Starts, restarts and stops one service."""
 
     def __init__(
         self, service: Service, record: ServiceRecord, supervisor: StackSupervisor
@@ -55,7 +55,7 @@ class _Runner:
         self._log = supervisor.logs / f"{service.name}.log"
 
     async def look_after(self, needs: Sequence[_Runner]) -> None:
-        """Keep the service running until cancelled."""
+        """Wait for the services in `needs`, then keep this one running until cancelled."""
         for need in needs:
             if not need.was_ready.is_set():
                 self._enter(ServiceState.WAITING, f"for {need.service.name}")
@@ -66,6 +66,7 @@ class _Runner:
             reason = await self._run_once()
             if reason is None:
                 return
+            # After a long uptime the pauses start from the shortest again.
             failures = 1 if time.monotonic() - began > _STEADY_S else failures + 1
             if failures >= _TRIES_BEFORE_READY and not self.was_ready.is_set():
                 self._supervisor.give_up(
@@ -79,7 +80,7 @@ class _Runner:
             self.record.restarts += 1
 
     async def _run_once(self) -> str | None:
-        """Run the process once; give None when it is done for good, else why it ended."""
+        """Run the process once; return None if a one-shot succeeded, else why the process ended."""
         service = self.service
         self._enter(ServiceState.STARTING)
         try:
@@ -99,6 +100,7 @@ class _Runner:
             elif now >= next_probe:
                 waiting = await asyncio.to_thread(service.ready)
                 ready = waiting is None
+                # The probe takes time; its answer is void if the process ended meanwhile.
                 if not has_ended(process):
                     self._show_readiness(waiting)
                 next_probe = time.monotonic() + (
@@ -116,7 +118,7 @@ class _Runner:
         return _how_it_ended(process.returncode)
 
     async def stop(self) -> None:
-        """Stop the process, if there is one."""
+        """Stop the process if it runs."""
         if self.process is not None and not has_ended(self.process):
             await asyncio.to_thread(stop, self.process, self.service.stop_timeout_s)
         if self.process is not None or self.record.state is not ServiceState.DONE:
@@ -161,10 +163,10 @@ class StackSupervisor:
     """Runs services until asked to stop.
 
     Args:
-        services: In start order; what they need and is not among them is taken to be there.
-        folder: The state folder; the record goes there.
+        services: Services in start order; needed services outside this list are assumed ready.
+        folder: State folder, for the record of the stack.
         logs: Folder of the log files.
-        log_file_mb: Size at which a log file is set aside, MB.
+        log_file_mb: Size at which a log file is rotated, MB.
     """
 
     def __init__(
@@ -190,7 +192,7 @@ class StackSupervisor:
         }
 
     async def run(self) -> int:
-        """Run everything until SIGTERM or Ctrl-C; give the exit code, 1 after giving up."""
+        """Run all services until SIGTERM or Ctrl-C; return the exit code, 1 if the start failed."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
@@ -210,7 +212,7 @@ class StackSupervisor:
             while not self._stop.is_set() and pending:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    task.result()  # a bug of ours must not go unseen
+                    task.result()  # raises: a bug in a task must not go unseen
         finally:
             for task in watched:
                 task.cancel()
@@ -219,17 +221,17 @@ class StackSupervisor:
         return 1 if self._record.failure else 0
 
     def stop(self) -> None:
-        """Ask it to stop everything and end; to be called in its event loop."""
+        """Make `run` stop all services and return; must be called in its event loop."""
         self._stop.set()
 
     def give_up(self, failure: str) -> None:
-        """Stop everything, because it cannot start."""
+        """Record why the stack cannot start, and stop all services."""
         if not self._record.failure:
             self._record.failure = failure
         self._stop.set()
 
     def elapsed_s(self) -> float:
-        """Seconds since the supervisor started."""
+        """Return the seconds since the supervisor started."""
         return time.monotonic() - self._began
 
     def publish(self) -> None:
@@ -269,10 +271,10 @@ class StackSupervisor:
 
 
 def set_aside(log: Path) -> None:
-    """Copy a log and empty it: its writer keeps the file open in append mode and goes on.
+    """Rotate a log by copying and truncating it, because its writer keeps the file open.
 
-    Lines written between the two steps are lost; that is the price of not standing between a
-    service and its log.
+    Lines written between the two steps are lost; the alternative would be to pipe all logs through
+    the supervisor.
     """
     shutil.copyfile(log, log.with_name(log.name + ".1"))
     with log.open("r+b") as file:
@@ -280,7 +282,7 @@ def set_aside(log: Path) -> None:
 
 
 def _last_line(log: Path) -> str:
-    """Return what a task said last, from a line of our JSON logs its event."""
+    """Return the last line of a log; if it is one of our JSON logs, only its event."""
     line = tail(log, 1).strip()
     with suppress(ValueError, KeyError, TypeError):
         line = str(json.loads(line)["event"])

@@ -1,4 +1,4 @@
-"""What `up` and `status` show."""
+"""Tables and lines that `up` and `status` show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLOURS: Final = {
 
 
 def progress_table(record: StackRecord) -> Table:
-    """Show how far a start has come."""
+    """Return a table of the services' states during a start."""
     table = _plain_table("Service", "State", "")
     for name, service in record.services.items():
         after = f"after {service.ready_after_s:g} s" if service.ready_after_s is not None else ""
@@ -33,7 +33,7 @@ def progress_table(record: StackRecord) -> Table:
 
 
 def status_table(record: StackRecord) -> Table:
-    """Show everything known of each service, its memory measured now."""
+    """Return a table of each service's state, process, restarts, memory and address."""
     table = _plain_table("Service", "State", "Pid", "Since", "Restarts", "Memory", "Address", "")
     total = 0.0
     for name, service in record.services.items():
@@ -59,11 +59,11 @@ def status_table(record: StackRecord) -> Table:
 
 
 def address_table(record: StackRecord, extra: Mapping[str, str]) -> Table:
-    """Show where everything is, how long it took and what it uses.
+    """Return a table of each service's address, time to readiness and memory.
 
     Args:
-        record: The stack.
-        extra: Further addresses, by what they are.
+        record: State of the stack.
+        extra: Further addresses by name.
     """
     table = _plain_table("", "Address", "Ready after", "Memory")
     total = 0.0
@@ -80,7 +80,7 @@ def address_table(record: StackRecord, extra: Mapping[str, str]) -> Table:
 
 
 def progress_line(name: str, service: ServiceRecord) -> str:
-    """Describe in a line, for a log, what a service is doing."""
+    """Return a line with the state of a service."""
     detail = f" ({service.detail})" if service.detail else ""
     is_up = service.state in OK_STATES and service.ready_after_s is not None
     after = f" after {service.ready_after_s:g} s" if is_up else ""

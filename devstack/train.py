@@ -1,4 +1,4 @@
-"""`python -m devstack.train`: train the first model, on simulated history that is made if there is none."""
+"""Entry point of `python -m devstack.train`: trains the first model unless one exists."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from model.settings import TrainSettings
 
 
 def make_history(settings: TrainSettings) -> None:
-    """Have the producer write the simulated history, in a process of its own.
+    """Run the producer in a process of its own to write the simulated history.
 
     Raises:
-        DatasetError: It could not be written.
+        DatasetError: The history could not be written.
     """
     output = settings.history_folder / "history.parquet"
     options = {

@@ -104,7 +104,7 @@ class Delivery:
         """Why this transport can send nothing now; None when it can."""
 
     def run(self) -> None:
-        """Send until `stop` is set; errors other than those of `channels` are raised, being bugs."""
+        """Send until `stop` is set; errors other than those of `channels` are raised as bugs."""
         try:
             while not self._stop.is_set():
                 self.wake.clear()

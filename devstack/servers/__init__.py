@@ -1,1 +1,1 @@
-"""The servers that devstack starts, each as a declared service: Kafka, OpenSearch, Flink, mail."""
+"""Service declarations of the servers that devstack starts: Kafka, OpenSearch, Flink, mail."""

@@ -1,4 +1,4 @@
-"""A standalone Flink cluster out of the pip package: a JobManager and a TaskManager."""
+"""Service declarations of a Flink cluster from the pip package: a JobManager and a TaskManager."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from devstack.probes import get_json
 from devstack.service import Probe, Service
 
 TASK_MANAGER_ID: Final = "taskmanager-1"
-"""Fixed, so that a restarted TaskManager takes its predecessor's place at once."""
+"""Fixed id, so that a restarted TaskManager replaces its predecessor at once."""
 
 METRICS_PORT: Final = 9249
-"""Of Flink's own metrics, in containers."""
+"""Port of Flink's own metrics in containers."""
 
 _SILENCE_MS: Final = 15_000
-"""After so long without a heartbeat, which comes every 2 s, a TaskManager counts as gone."""
+"""Time without a heartbeat (one every 2 s) after which a TaskManager counts as lost."""
 
 _LOG4J: Final = """\
 rootLogger.level = INFO
@@ -54,18 +54,18 @@ def flink_home() -> Path:
 
 
 def flink_environment(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for the cluster and for whoever submits jobs to it.
+    """Return the environment of the cluster's processes and of clients that submit jobs to it.
 
     Args:
-        folder: The cluster's folder; its configuration is in `conf` there.
-        env: What is added to.
+        folder: Folder of the cluster, with its configuration in `conf`.
+        env: Environment to extend.
     """
     home = flink_home()
     return {
         **env,
         "JAVA_HOME": str(java_home()),
         "FLINK_HOME": str(home),
-        # Python workers import what is installed for them, nothing from the current folder.
+        # Python workers must import installed packages only, nothing from the current folder.
         "PYTHONSAFEPATH": "1",
         "FLINK_CONF_DIR": str(folder / "conf"),
         "FLINK_LOG_DIR": str(folder / "log"),
@@ -86,20 +86,20 @@ def flink(
     taskmanager_memory: str = "1600m",
     jobmanager_host: str = "",
 ) -> tuple[Service, Service]:
-    """Declare the JobManager and the TaskManager.
+    """Declare the JobManager and the TaskManager as services.
 
     Args:
-        folder: Configuration and temporary files.
-        checkpoints: Checkpoints and savepoints; they outlive jobs and the cluster.
-        host: Address that the web interface listens on; the rest stays on 127.0.0.1.
+        folder: Folder for configuration and temporary files.
+        checkpoints: Folder for checkpoints and savepoints, which outlive jobs and the cluster.
+        host: Address that the web interface listens on; other ports listen on 127.0.0.1.
         port: Port of the web interface and REST API.
-        rpc_port: Port on 127.0.0.1 between the two.
+        rpc_port: Port of the JobManager for RPC.
         env: Environment of the processes.
-        slots: Task slots.
-        jobmanager_memory: All memory of the JobManager's process, such as `1024m`.
-        taskmanager_memory: All memory of the TaskManager's process without Python workers.
-        jobmanager_host: Name of the JobManager's machine or container, when they are several; each
-            is then known to the others by its own host name. Empty: all is on 127.0.0.1.
+        slots: Number of task slots.
+        jobmanager_memory: Total memory of the JobManager process, such as `1024m`.
+        taskmanager_memory: Total memory of the TaskManager process, without Python workers.
+        jobmanager_host: Host of the JobManager if the processes run on several machines or
+            containers, which then use their own host names. Empty means all on 127.0.0.1.
 
     Returns:
         JobManager and TaskManager, in start order.
@@ -114,9 +114,10 @@ def flink(
     api = f"http://{reach}:{port}"
     configuration = {
         "env.java.opts.all": _default_java_options(home),
-        # It only coordinates: quicker to start, and smaller, without the optimising compiler.
+        # The JobManager only coordinates: without the optimising compiler it starts faster and
+        # needs less memory.
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1",
-        # G1 and the optimising compiler would work beside the job, on the same cores
+        # Threads of G1 and of the optimising compiler would compete with the job for the same cores
         # (docs/decisions/0004).
         "env.java.opts.taskmanager": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
         "jobmanager.rpc.address": jobmanager_host or "127.0.0.1",
@@ -131,7 +132,7 @@ def flink(
         "taskmanager.bind-host": bind,
         "taskmanager.resource-id": own_id,
         "taskmanager.memory.process.size": taskmanager_memory,
-        # State is on the heap; managed memory is RocksDB's, where that is chosen.
+        # State is on the heap; only RocksDB would need managed memory.
         "taskmanager.memory.managed.size": "128m",
         "taskmanager.memory.network.min": "64m",
         "taskmanager.memory.network.max": "96m",
@@ -141,19 +142,18 @@ def flink(
         "execution.checkpointing.savepoint-dir": checkpoints.as_uri(),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "execution.checkpointing.num-retained": 3,
-        # A TaskManager that is gone is noticed in seconds, one in a long GC pause is left alone.
+        # Short enough to notice a lost TaskManager soon, long enough to survive a long GC pause.
         "heartbeat.interval": "2 s",
         "heartbeat.timeout": "20 s",
         "io.tmp.dirs": folder / "tmp",
         "web.upload.dir": folder / "tmp",
-        # The interface is for looking: jobs come from the supervisor alone.
+        # The web interface is read-only: only the job supervisor submits and cancels jobs.
         "web.submit.enable": "false",
         "web.cancel.enable": "false",
     }
 
     if jobmanager_host:
-        # Flink's reporter listens on every address: within a network of containers that is none of
-        # this machine's.
+        # Flink's reporter listens on all addresses, which is safe only inside a container network.
         configuration |= {
             "metrics.reporters": "prom",
             "metrics.reporter.prom.factory.class": "org.apache.flink.metrics.prometheus.PrometheusReporterFactory",
@@ -200,12 +200,12 @@ def flink(
 
 
 def discard_leftovers(folder: Path) -> None:
-    """Remove temporary files of an earlier cluster; not while one runs, since both parts use them."""
+    """Remove temporary files of an earlier cluster; must not be called while a cluster runs."""
     shutil.rmtree(folder / "tmp", ignore_errors=True)
 
 
 def _default_java_options(home: Path) -> str:
-    """Read the `--add-opens` that Flink ships with: without them it fails on Java 17 and later."""
+    """Return Flink's default Java options, without which it fails on Java 17 and later."""
     text = (home / "conf" / "config.yaml").read_text("utf-8")
     found = re.search(r"^ +all: (--add-exports.*)$", text, re.MULTILINE)
     if not found:
@@ -225,9 +225,10 @@ def _jobmanager_ready(api: str) -> Probe:
 
 
 def _taskmanager_ready(api: str, started_ms: Callable[[], float]) -> Probe:
-    """Probe for a TaskManager that was heard of lately and since it started.
+    """Return a probe that succeeds once the TaskManager sent a heartbeat since its start.
 
-    The JobManager lists a dead one for a while, and under the same name.
+    The heartbeat must be recent, too: the JobManager lists a dead TaskManager for a while, under
+    the same id as its successor.
     """
 
     def probe() -> str | None:

