@@ -1,1 +1,1 @@
-"""The protocol of Amazon Fraud Detector: its clients, boto3's among them, work with us unmodified."""
+"""The protocol of Amazon Fraud Detector (AFD): its clients, such as boto3, work unmodified."""

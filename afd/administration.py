@@ -1,4 +1,4 @@
-"""Operations that declare and change: which there are, and what is the same for all of them."""
+"""Operations on declarations, rules and lists: their table, and the audit of changes."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from fraud.security.pseudonyms import Pseudonyms
 
 
 class Administration:
-    """Answers what declares and changes: one change at a time, each on record.
+    """Handles operations on declarations, rules and lists; audits changes, one at a time.
 
     Args:
-        catalogue: What there is.
-        writer: Writes declarations that only clients know.
+        catalogue: Declarations and policy state.
+        writer: Writes declarations.
         publisher: Writes control documents of rules and lists.
-        audit: Keeps who changed what.
-        pseudonyms: Hashes what is personal of it.
-        clock: Time now, UTC epoch milliseconds.
+        audit: Records who changed what.
+        pseudonyms: Hashes personal values for the audit log.
+        clock: Returns the current time, UTC epoch milliseconds.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Administration:
         self._versions = DetectorVersionOperations(catalogue, writer)
         self._detectors = DetectorOperations(catalogue, writer, self._rules, self._versions)
         self._lists = ListOperations(catalogue, writer, clock)
-        # One change at a time: each looks at what is there first.
+        # Each change is checked against the current state, so changes must not overlap.
         self._lock = threading.Lock()
 
     def operations(self) -> dict[str, Operation]:
-        """Return what this answers."""
+        """Return the operations by name."""
         reading: dict[str, Callable[[Request], Answer]] = {
             "GetVariables": self._variables.get,
             "BatchGetVariable": self._variables.get_batch,
@@ -160,7 +160,7 @@ class Administration:
 
 @contextmanager
 def _verdicts() -> Iterator[None]:
-    """Turn what the editor says into errors of the protocol."""
+    """Translate errors of a change into errors of the protocol."""
     try:
         yield
     except NoSuch as verdict:

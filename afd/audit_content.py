@@ -1,4 +1,4 @@
-"""What the audit log has of a change: names and numbers; of texts and values their hashes."""
+"""What the audit log records of a change: names and numbers, and hashes of texts and values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fraud.security.pseudonyms import Pseudonyms
 
 _NAMED_BY: Final = ("name", "ruleId", "detectorVersionId", "detectorId")
 _TEXTS: Final = frozenset({"expression", "description", "defaultValue"})
-# Numbers of five digits and more may be somebody's.
+# Five digits in a row may be personal data, such as part of a phone number.
 _PLAIN: Final = re.compile(r"(?!.*[0-9]{5})[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _THINGS: Final = (
     ("List", ResourceType.LIST),
@@ -27,16 +27,16 @@ _THINGS: Final = (
     ("EntityType", ResourceType.ENTITY_TYPE),
     ("EventType", ResourceType.EVENT_TYPE),
 )
-"""What an operation is of, by a part of its name; the first that fits."""
+"""Resource type of an operation by a part of the operation's name; the first match counts."""
 _OF_DETECTORS: Final = (ResourceType.RULE, ResourceType.DETECTOR_VERSION)
 
 
 class AuditContent:
-    """Derives what the audit log holds of a change.
+    """Derives what the audit log records of a change.
 
     Args:
-        catalogue: What there is before the change.
-        pseudonyms: Hashes what is personal of it.
+        catalogue: Declarations and policy state before the change.
+        pseudonyms: Hashes personal values.
     """
 
     def __init__(self, catalogue: Catalogue, pseudonyms: Pseudonyms) -> None:
@@ -45,11 +45,11 @@ class AuditContent:
         self._declarations = catalogue.declarations
 
     def target(self, request: Request) -> str:
-        """Name what a request is of."""
+        """Return the path of the resource that a request changes, such as `detector/rule`."""
         return "/".join(map(self._name, reversed(_named(request)))) or "variables"
 
     def before(self, operation: str, request: Request) -> dict[str, Any] | None:
-        """Return what a change is of as the log has it; None when it is not there yet."""
+        """Return the log's view of the resource before a change; None if it does not exist yet."""
         policy_state, (name, *_) = self._catalogue.policy_state(), (*_named(request), "")
         if operation == "UpdateDetectorVersionStatus":
             return {"active": policy_state.active_rules.version}
@@ -62,7 +62,7 @@ class AuditContent:
         return None if known is None else self.after(known)
 
     def after(self, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what was said as the log has it: names and numbers; of texts and values hashes."""
+        """Return the log's view of a request: names, numbers, and hashes of texts and values."""
         return {name: self._one(name, value) for name, value in members.items() if name != "tags"}
 
     def _one(self, name: str, value: Any) -> Any:
@@ -85,6 +85,6 @@ class AuditContent:
 
 
 def _named(request: Request) -> list[str]:
-    """Return the names that say what a request is of, the innermost first."""
+    """Return the names that identify the resource of a request, innermost first."""
     rule = request.get("rule") or {}
     return [str(part) for name in _NAMED_BY if (part := request.get(name) or rule.get(name))]

@@ -1,4 +1,4 @@
-"""How clients know what decides: detectors, their versions, rules and outcomes, by declarations and policy state."""
+"""Detectors, versions, rules and outcomes as AFD clients see them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from fraud.policy.state import PolicyState, RuleVersion
 from model.datasets import ColumnMapping
 
 OURS: Final = "fraudstream"
-"""Id of the detector that shows the rule sets that no client made: they can be read as its versions."""
+"""Id of the built-in detector, whose versions are the rule sets that no AFD client made."""
 
 ENTITY_TYPE: Final = "customer"
 EVENT_TYPE: Final = "transaction"
-"""What there is as long as nothing of its kind was declared."""
+"""Types to report until a client declares some."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A detector's version.
+    """A version of a detector.
 
     Attributes:
-        detector: Its id.
-        number: The version's.
+        detector: Id of the detector.
+        number: Number of the version, such as `1`.
     """
 
     detector: str
@@ -37,19 +37,19 @@ class Place:
 
     @property
     def key(self) -> str:
-        """Its key among the declarations."""
+        """Key of the version among the declarations."""
         return f"{self.detector}/{self.number}"
 
 
 class Catalogue:
-    """Reads both.
+    """Looks up what clients declared together with the policy state.
 
     Args:
         declarations: What clients declared.
-        policy_state: Gives what decides, and what did.
-        history: Who changed what of it, when.
+        policy_state: Returns the current policy state, which includes past rule sets.
+        history: Who changed the policy, and when.
         mapping: The mapping file, if there is one.
-        chosen: What outcomes mean, set by hand.
+        chosen: Fraudstream outcomes by outcome name, from `AFD_OUTCOMES`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Catalogue:
         self._reader = EventReader(mapping)
 
     def reader(self) -> EventReader:
-        """Return what reads events, with the variables that there are now."""
+        """Return a reader of events that knows the variables declared by now."""
         declared = self.declarations.all(ResourceType.VARIABLE)
         if self._read_with is not declared:
             variables = {
@@ -80,13 +80,13 @@ class Catalogue:
         return self._reader
 
     def names(self) -> dict[str, str]:
-        """Return our field by their variable."""
+        """Return transaction fields by variable, see `EventReader.names`."""
         return self.reader().names()
 
     def outcomes(self, rule_id: str, version: int, outcome: str) -> Sequence[str]:
-        """Return the outcomes of a rule by their names: those that it was made with, else ours.
+        """Return the names of the outcomes that a client gave a rule, else the Fraudstream outcome.
 
-        Where detectors share a rule, by the one that decides.
+        If several detectors share the rule, the names of the active one count.
         """
         found = [
             detector_version
@@ -111,20 +111,20 @@ class Catalogue:
         return [outcome]
 
     def entity_type(self) -> str:
-        """Return the type of entities."""
+        """Return the entity type to report: of the declared ones the alphabetically first."""
         return min(self.declarations.all(ResourceType.ENTITY_TYPE), default=ENTITY_TYPE)
 
     def event_type(self) -> str:
-        """Return the type of events."""
+        """Return the event type to report: of the declared ones the alphabetically first."""
         return min(self.declarations.all(ResourceType.EVENT_TYPE), default=EVENT_TYPE)
 
     def event_type_of(self, detector: str) -> str:
-        """Return the type of events of a detector."""
+        """Return the event type of a detector."""
         known = self.declarations.get(ResourceType.DETECTOR, detector)
         return str(known["eventTypeName"]) if known else self.event_type()
 
     def is_another_event_type(self, name: str) -> bool:
-        """Whether types were declared, and this is none of them."""
+        """Whether event types were declared and this name is not among them."""
         known = self.declarations.all(ResourceType.EVENT_TYPE)
         return bool(known) and name not in known
 
@@ -133,48 +133,48 @@ class Catalogue:
         return [*self.declarations.all(ResourceType.DETECTOR), OURS]
 
     def known(self, thing: ResourceType, key: str, word: str) -> Value:
-        """Return a thing from the declarations; the word says what it is.
+        """Return a declared resource; `word` names its type in the error.
 
         Raises:
-            ResourceNotFoundException: There is none.
+            ResourceNotFoundException: The resource was not declared.
         """
         found = self.declarations.get(thing, key)
         if found is None:
-            raise ResourceNotFoundException(f"there is no {word} {key}")
+            raise ResourceNotFoundException(f"unknown {word}: {key}")
         return found
 
     def check_own(self, detector: str, *, must_exist: bool = True) -> None:
-        """Check that a detector is the clients' to change.
+        """Check that clients may change a detector.
 
         Raises:
-            ValidationException: It is not, or there is none.
+            ValidationException: The detector is `OURS`, or it must exist and does not.
         """
         if detector == OURS:
             raise ValidationException(
                 f"the detector {OURS} shows the rule sets that were made elsewhere; make a detector with PutDetector"
             )
         if must_exist and self.declarations.get(ResourceType.DETECTOR, detector) is None:
-            raise ValidationException(f"there is no detector {detector}: PutDetector makes it")
+            raise ValidationException(f"unknown detector {detector}: PutDetector makes it")
 
     def check_decides(self, detector: str, number: str | None) -> None:
-        """Check that a detector, and a version if one is named, is what decides.
+        """Check that a detector exists and that its version, if one is named, is active.
 
-        Until a detector is declared any name will do: the rule set that is active decides.
+        Until a detector is declared any name passes: the active rule set decides.
 
         Raises:
-            ResourceNotFoundException: There is no such detector or version.
+            ResourceNotFoundException: The detector or version does not exist.
             ValidationException: The version is not the active one.
         """
         if not self.declarations.all(ResourceType.DETECTOR):
             return
         if detector not in self.detectors():
-            raise ResourceNotFoundException(f"there is no detector {detector}")
+            raise ResourceNotFoundException(f"unknown detector: {detector}")
         if number is None:
             return
         place = Place(detector, number)
         if self.rules_of(place) is None:
             raise ResourceNotFoundException(
-                f"there is no version {number} of the detector {detector}"
+                f"the detector {detector} does not have a version {number}"
             )
         if (status := self.status(place)) != RuleStatus.ACTIVE:
             raise ValidationException(
@@ -182,7 +182,7 @@ class Catalogue:
             )
 
     def numbered(self) -> dict[str, RuleVersion]:
-        """Return our own rule sets as versions of the detector `OURS`: 1 is the shipped one."""
+        """Return the rule sets that no AFD client made, numbered from 1, the oldest first."""
         theirs = {
             detector_version["rules_version"]
             for detector_version in self.declarations.all(ResourceType.DETECTOR_VERSION).values()
@@ -195,7 +195,7 @@ class Catalogue:
         return {str(number): rule_set for number, rule_set in enumerate(own, start=1)}
 
     def place_of(self, rules_version: str | None) -> Place:
-        """Return the detector's version that a rule set is; of several the newest."""
+        """Return the detector version that has a rule set; of several the highest number."""
         found = [
             Place(detector_version["detectorId"], detector_version["detectorVersionId"])
             for detector_version in self.declarations.all(ResourceType.DETECTOR_VERSION).values()
@@ -209,7 +209,7 @@ class Catalogue:
         return Place(OURS, "1")
 
     def rules_of(self, place: Place) -> RuleVersion | None:
-        """Return the rule set of a detector's version, None when there is none."""
+        """Return the rule set of a detector's version, or None if it is unknown."""
         if place.detector == OURS:
             return self.numbered().get(place.number)
         known = self.declarations.get(ResourceType.DETECTOR_VERSION, place.key)
@@ -235,13 +235,13 @@ class Catalogue:
         return [Place(detector, number) for number in sorted(numbers, key=int, reverse=True)]
 
     def rule_set(self, version: str | None) -> RuleSet | None:
-        """Return a rule set by its version, None when it is not known."""
+        """Return a rule set by its version, or None if it is unknown."""
         found = self.policy_state().rule_version(version) if version else None
         return found.rules if found else None
 
 
 def ours_of(rules: RuleSet) -> Value:
-    """Return what a detector's version keeps of the rule set that it is."""
+    """Return the members by which a detector's version refers to its rule set."""
     return {
         "rules_version": rules.version,
         "rule_versions": {rule.id: rule.version for rule in rules.rules},
@@ -249,6 +249,6 @@ def ours_of(rules: RuleSet) -> Value:
 
 
 def arn(kind: str, name: str) -> str:
-    """Name a thing as AWS would; it is nowhere in AWS."""
-    # Whatever is longer than the protocol allows is cut.
+    """Return a resource name in the form of AWS; it names nothing in AWS."""
+    # The protocol allows 256 characters.
     return f"arn:aws:frauddetector:local:000000000000:{kind}/{name}"[:256]

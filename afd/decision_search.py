@@ -1,4 +1,4 @@
-"""What was decided before: found in OpenSearch, the record itself read from Kafka where it still is."""
+"""Past decisions from OpenSearch, and their input records from Kafka while it keeps them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _SORT: Final = [
     {"fd.source.partition": {"order": "asc", "unmapped_type": "integer"}},
     {"fd.source.offset": {"order": "desc", "unmapped_type": "long"}},
 ]
-"""The newest prediction first, and no two alike, so that pages neither miss nor repeat one."""
+"""Newest prediction first; Kafka coordinates break ties, so pages neither skip nor repeat one."""
 
 _log = structlog.get_logger("scoring_api")
 
 
 class DecisionSearch:
-    """Finds decisions. Its calls block: they are made in a thread.
+    """Finds decisions. Calls block, so make them in a thread.
 
     Args:
         client: OpenSearch.
-        kafka: How to reach the topic `transactions`.
+        kafka: Connection to Kafka, for the topic `transactions`.
     """
 
     def __init__(self, client: OpenSearch, kafka: KafkaSettings) -> None:
@@ -46,16 +46,16 @@ class DecisionSearch:
         self._kafka = kafka
 
     def decision(self, event_id: str, scored_at: str | None = None) -> Document | None:
-        """Return the document of an event, the newest, None when there is none.
+        """Return the newest decision on an event, or None if none is indexed.
 
         Args:
-            event_id: Its id.
-            scored_at: Of that time only, ISO 8601.
+            event_id: Id of the event.
+            scored_at: If given, only the decision made at this time counts, ISO 8601.
         """
         wanted: list[dict[str, Any]] = [{"term": {"event_id": event_id}}]
         if scored_at is not None:
             wanted.append({"term": {"fd.scored_at": scored_at}})
-        # A repeat of an event is no event of its own; asked for by its time it is a prediction.
+        # Decisions on repeats of an event are skipped, unless one is asked for by its time.
         spurned = [{"term": {"fd.duplicate": True}}] if scored_at is None else []
         found = self._search(
             {"query": {"bool": {"filter": wanted, "must_not": spurned}}, "sort": _SORT, "size": 1}
@@ -65,15 +65,15 @@ class DecisionSearch:
     def decisions(
         self, filters: list[dict[str, Any]], *, size: int, after: str | None
     ) -> tuple[list[Document], str | None]:
-        """Return a page of decisions, the newest first, and where the next one begins.
+        """Return a page of decisions, the newest first, and the token of the next page or None.
 
         Raises:
-            ValidationException: `after` is of no page of ours.
+            ValidationException: `after` is not a token of an earlier page.
         """
         body: dict[str, Any] = {
             "query": {"bool": {"filter": filters}},
             "sort": _SORT,
-            # One more tells whether there is a next page.
+            # One hit more than asked for shows whether there is a next page.
             "size": size + 1,
             "_source": ["event_id", "event_time", "fd.scored_at", "fd.versions"],
         }
@@ -85,9 +85,9 @@ class DecisionSearch:
         return [hit["_source"] for hit in page], token
 
     def record(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the record of a document as it was sent, None when the topic has it no more.
+        """Return the input record of a decision, or None if it can no longer be read.
 
-        The index holds personal values as hashes and no field that it does not know.
+        The index does not replace it, as it has hashes of personal values and no unknown fields.
         """
         source = document["fd"]["source"]
         consumer = clients.reader(
@@ -107,7 +107,7 @@ class DecisionSearch:
                     if error.code() in _GONE:
                         return None
                     continue
-                # A later offset: this one was deleted. Another id: the topic was made anew.
+                # A later offset: the record was deleted. Another id: the topic was made anew.
                 if message.offset() != source["offset"]:
                     return None
                 record = orjson.loads(message.value() or b"null")
@@ -147,7 +147,7 @@ _GONE: Final = frozenset(
 
 
 def _is_long(value: object) -> bool:
-    """Whether OpenSearch takes a value as a long."""
+    """Whether a value fits into a `long` of OpenSearch."""
     return type(value) is int and -(2**63) <= value < 2**63
 
 

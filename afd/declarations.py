@@ -1,8 +1,8 @@
-"""What clients have declared to us and only their protocol knows: variables, outcomes, detectors.
+"""Resources that clients declare and only the AFD protocol has: variables, outcomes, detectors.
 
-Each is a control document of kind `afd`, so that all API processes have the same, and its history
-and author are kept as those of rules are. What decides is not here: a detector's version names a
-rule set of ours.
+Each is a control document of kind `afd`, so that all API processes share it, and its author and
+history are kept as those of rules are. None of them decides: a detector's version refers to a rule
+set of Fraudstream.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fraud.policy.follower import Listener
 from fraud.runtime.clock import Clock, system_clock, to_datetime
 
 KIND: Final = "afd"
-"""Kind of the control documents."""
+"""Kind of the control documents that hold declarations."""
 
 CREATED: Final = "createdTime"
 UPDATED: Final = "lastUpdatedTime"
@@ -32,7 +32,7 @@ TIMES: Final = (CREATED, UPDATED)
 _NAME: Final = re.compile(r"[A-Za-z0-9_.@-]{1,128}", re.ASCII)
 
 Value = dict[str, Any]
-"""A thing, in the form that its `Get` operation answers, and what we keep beside."""
+"""A resource in the form of its `Get` operation, with some members of our own."""
 
 
 class ResourceType(StrEnum):
@@ -46,13 +46,13 @@ class ResourceType(StrEnum):
     LIST = "list"
     DETECTOR = "detector"
     RULE = "rule"
-    """Under detector/rule, with all its versions."""
+    """Keyed by detector/rule; holds all versions of the rule."""
     DETECTOR_VERSION = "detector-version"
-    """Under detector/number."""
+    """Keyed by detector/number."""
 
 
 class Declarations(Listener):
-    """All of it, folded from the control topic. One thread takes while others look."""
+    """All declarations, folded from the control topic. One thread applies, others read."""
 
     kinds = (KIND,)
 
@@ -60,14 +60,14 @@ class Declarations(Listener):
         self._things: dict[ResourceType, dict[str, Value]] = {thing: {} for thing in ResourceType}
 
     def clear(self) -> None:
-        """Forget everything: the topic was made anew."""
+        """Forget all declarations: the topic was made anew."""
         self._things = {thing: {} for thing in ResourceType}
 
     def apply(self, document: ControlDocument) -> None:
-        """Take the next document.
+        """Apply the next document of the topic.
 
         Raises:
-            InvalidMessage: It is none of these.
+            InvalidMessage: The content is not a declaration.
         """
         thing, key, value = (document.content.get(part) for part in ("thing", "key", "value"))
         if (
@@ -85,21 +85,21 @@ class Declarations(Listener):
         self._things[ResourceType(thing)] = after
 
     def get(self, thing: ResourceType, key: str) -> Value | None:
-        """Return a thing, None when there is none."""
+        """Return a resource, or None if it is not declared."""
         return self._things[thing].get(key)
 
     def all(self, thing: ResourceType) -> Mapping[str, Value]:
-        """Return all of a kind, by their keys."""
+        """Return all resources of a type by key."""
         return self._things[thing]
 
 
 class DeclarationWriter:
-    """Puts things among the declarations and takes them off.
+    """Writes and deletes declarations.
 
     Args:
-        declarations: See there.
+        declarations: The current declarations.
         publisher: Writes documents; returns once they can be read from the declarations.
-        clock: Time now, UTC epoch milliseconds.
+        clock: Returns the current time, UTC epoch milliseconds.
     """
 
     def __init__(
@@ -110,23 +110,23 @@ class DeclarationWriter:
         self._clock = clock
 
     def now(self) -> str:
-        """Return the time as the protocol writes it."""
+        """Return the current time as the protocol writes it."""
         return utc_text(self._clock())
 
     def put(self, thing: ResourceType, key: str, value: Value, author: str) -> None:
-        """Put a thing there, or put it anew; its times are set here."""
+        """Declare a resource or replace its declaration; sets the times of creation and update."""
         before = self.declarations.get(thing, key)
         created = before[CREATED] if before else self.now()
         self._publish(thing, key, value | {CREATED: created, UPDATED: self.now()}, author)
 
     def drop(self, thing: ResourceType, key: str, author: str) -> None:
-        """Take a thing off."""
+        """Delete a declaration, if it exists."""
         self._publish(thing, key, None, author)
 
     def _publish(self, thing: ResourceType, key: str, value: Value | None, author: str) -> None:
         content = {"thing": thing.value, "key": key, "value": value}
         time = to_datetime(self._clock())
-        # The time makes each version one of its own: compaction keeps them all.
+        # The time makes every version unique, so that compaction keeps them all.
         marked = orjson.dumps([content, time], option=orjson.OPT_SORT_KEYS)
         document = ControlDocument(
             kind=KIND,
@@ -153,5 +153,5 @@ def _name(thing: ResourceType, key: str) -> str:
 
 
 def without_ours(value: Value, *members: str) -> Value:
-    """Return the members of a thing that the protocol has."""
+    """Return the named members of a resource, which leaves out our own and those that are None."""
     return {member: value[member] for member in members if value.get(member) is not None}

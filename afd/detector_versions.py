@@ -1,4 +1,4 @@
-"""Versions of detectors: each is a rule set of ours, and the active one decides."""
+"""Versions of detectors: each stands for a Fraudstream rule set, and the active one decides."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from fraud.policy.editor import PolicyEditor
 
 
 class DetectorVersionOperations:
-    """Answers for versions of detectors.
+    """Handles the operations on versions of detectors.
 
     Args:
-        catalogue: What there is.
-        writer: Writes declarations that only clients know.
+        catalogue: Declarations and policy state.
+        writer: Writes declarations.
     """
 
     def __init__(self, catalogue: Catalogue, writer: DeclarationWriter) -> None:
@@ -36,7 +36,7 @@ class DetectorVersionOperations:
         self._declarations = catalogue.declarations
 
     def create(self, request: Request, editor: PolicyEditor) -> Answer:
-        """Draft one of rules that there are."""
+        """Create a draft version from existing rules."""
         detector = request["detectorId"]
         self._catalogue.check_own(detector)
         drafted = editor.draft(self._rule_set(request))
@@ -47,7 +47,7 @@ class DetectorVersionOperations:
         return {"detectorId": detector, "detectorVersionId": number, "status": status}
 
     def update(self, request: Request, editor: PolicyEditor) -> Answer:
-        """Draft another rule set for a version that is a draft still."""
+        """Replace the rule set of a version that is still a draft."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         self._catalogue.check_own(place.detector)
         self._catalogue.known(ResourceType.DETECTOR_VERSION, place.key, "detector version")
@@ -58,7 +58,7 @@ class DetectorVersionOperations:
         return {}
 
     def update_metadata(self, request: Request, author: str) -> Answer:
-        """Describe a version anew."""
+        """Change the description of a version."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         known = self._catalogue.known(ResourceType.DETECTOR_VERSION, place.key, "detector version")
         self._writer.put(
@@ -70,12 +70,12 @@ class DetectorVersionOperations:
         return {}
 
     def update_status(self, request: Request, editor: PolicyEditor) -> Answer:
-        """Let a version decide."""
+        """Activate a version; no other change of status is possible."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         found = self._catalogue.rules_of(place)
         if found is None:
             raise ResourceNotFoundException(
-                f"there is no version {place.number} of the detector {place.detector}"
+                f"the detector {place.detector} does not have a version {place.number}"
             )
         wanted, now = request["status"], self._catalogue.status(place)
         if wanted == now:
@@ -91,7 +91,7 @@ class DetectorVersionOperations:
         return {}
 
     def delete(self, request: Request, author: str) -> Answer:
-        """Take one away that does not decide."""
+        """Delete a version that is not active."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         self._catalogue.check_own(place.detector)
         self._catalogue.known(ResourceType.DETECTOR_VERSION, place.key, "detector version")
@@ -101,16 +101,16 @@ class DetectorVersionOperations:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Return one."""
+        """Return a version of a detector."""
         place = Place(request["detectorId"], request["detectorVersionId"])
         if self._catalogue.rules_of(place) is None:
             raise ResourceNotFoundException(
-                f"there is no version {place.number} of the detector {place.detector}"
+                f"the detector {place.detector} does not have a version {place.number}"
             )
         return self.shown(place)
 
     def shown(self, place: Place) -> Value:
-        """Return a version as the protocol has it."""
+        """Return a version in the form of the protocol."""
         found = self._catalogue.rules_of(place)
         known = self._declarations.get(ResourceType.DETECTOR_VERSION, place.key)
         if known is not None:
@@ -162,7 +162,7 @@ class DetectorVersionOperations:
             )
             if known is None:
                 raise ResourceNotFoundException(
-                    f"there is no rule {wanted['ruleId']}: CreateRule makes it"
+                    f"unknown rule {wanted['ruleId']}: CreateRule makes it"
                 )
             version = version_of(known, wanted["ruleVersion"])
             rules.append(

@@ -1,4 +1,4 @@
-"""Detectors: what their versions and rules belong to."""
+"""Detectors, which own versions and rules."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from afd.rules import RuleOperations
 
 
 class DetectorOperations:
-    """Answers for detectors.
+    """Handles the operations on detectors.
 
     Args:
-        catalogue: What there is.
-        writer: Writes declarations that only clients know.
-        rules: Theirs.
-        versions: Theirs.
+        catalogue: Declarations and policy state.
+        writer: Writes declarations.
+        rules: Handles the rules of detectors.
+        versions: Handles the versions of detectors.
     """
 
     def __init__(
@@ -35,20 +35,20 @@ class DetectorOperations:
         self._declarations = catalogue.declarations
 
     def put(self, request: Request, author: str) -> Answer:
-        """Declare one, or declare it anew."""
+        """Declare a detector, or replace its declaration."""
         detector = request["detectorId"]
         self._catalogue.check_own(detector, must_exist=False)
         known = self._declarations.all(ResourceType.EVENT_TYPE)
         if known and request["eventTypeName"] not in known:
             raise ValidationException(
-                f"there is no event type {request['eventTypeName']}: PutEventType makes it"
+                f"unknown event type {request['eventTypeName']}: PutEventType makes it"
             )
         value = without_ours(dict(request), "detectorId", "description", "eventTypeName")
         self._writer.put(ResourceType.DETECTOR, detector, value, author)
         return {}
 
     def delete(self, request: Request, author: str) -> Answer:
-        """Take one away that has no versions and no rules."""
+        """Delete a detector; refused while it has versions or rules."""
         detector = request["detectorId"]
         self._catalogue.check_own(detector, must_exist=False)
         if self._declarations.get(ResourceType.DETECTOR, detector) is not None:
@@ -58,7 +58,7 @@ class DetectorOperations:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Return one, or a page of all."""
+        """Return one detector, or a page of all."""
         known = {
             key: without_ours(members, "detectorId", "description", "eventTypeName", *TIMES)
             for key, members in self._declarations.all(ResourceType.DETECTOR).items()
@@ -74,10 +74,11 @@ class DetectorOperations:
         return shown(known, _by_name(request, "detectorId"), "detectors", 10)
 
     def describe(self, request: Request) -> Answer:
-        """Return a detector's versions in short."""
+        """Return a page of summaries of a detector's versions."""
         detector = request["detectorId"]
         if detector != OURS:
             self._catalogue.known(ResourceType.DETECTOR, detector, "detector")
+        # Pages are sorted as text, so numbers are padded.
         places = {
             place.number.rjust(5, "0"): place for place in self._catalogue.versions_of(detector)
         }

@@ -1,4 +1,4 @@
-"""The errors of the protocol, by the names that its clients know them by."""
+"""Errors of the AFD protocol; the name of a class is its error code."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _MAX_FAULTS: Final = 10
 
 
 class AfdError(Exception):
-    """A call that is answered by an error.
+    """An error as the answer to a call.
 
     Attributes:
-        code: What clients know it by: boto3 raises `client.exceptions.<code>` where the service's
-            model declares it, else `ClientError` with this code.
-        message: For the person who reads it. It holds no value of the request, which may be
-            personal data.
+        code: Error code: boto3 raises `client.exceptions.<code>` if the service's model declares
+            it, else `ClientError` with this code.
+        message: Text for people. It may name resources, but holds no values of events, which may
+            be personal data.
         status: HTTP status.
     """
 
@@ -28,7 +28,7 @@ class AfdError(Exception):
 
     @property
     def code(self) -> str:
-        """The name of the class: each error is one class, named as the protocol names it."""
+        """Name of the class, which is the error code of the protocol."""
         return type(self).__name__
 
 
@@ -37,27 +37,27 @@ class MissingAuthenticationTokenException(AfdError):
 
 
 class IncompleteSignatureException(AfdError):
-    """The signature lacks a part, or does not cover what it must."""
+    """The signature lacks a part, has a malformed one, or does not cover a required header."""
 
 
 class UnrecognizedClientException(AfdError):
-    """There is no such access key."""
+    """The access key is unknown."""
 
 
 class InvalidSignatureException(AfdError):
-    """The signature is not that of the call, or too old, or of a time to come."""
+    """The signature does not match the call, is too old, or is dated in the future."""
 
 
 class AccessDeniedException(AfdError):
-    """The access key's role does not allow it."""
+    """The access key's role does not allow the operation."""
 
 
 class ThrottlingException(AfdError):
-    """The access key asks too often."""
+    """The access key is over its rate limit."""
 
 
 class UnknownOperationException(AfdError):
-    """The protocol has no such operation."""
+    """The protocol does not have the operation."""
 
 
 class SerializationException(AfdError):
@@ -65,25 +65,25 @@ class SerializationException(AfdError):
 
 
 class ValidationException(AfdError):
-    """A value is not as it must be, or there is nothing of ours that it maps to."""
+    """A value is invalid, or Fraudstream has no equivalent for it."""
 
 
 class ResourceNotFoundException(AfdError):
-    """There is no such thing."""
+    """The resource does not exist."""
 
 
 class ConflictException(AfdError):
-    """Something else stands against it."""
+    """The change conflicts with the current state."""
 
 
 class InternalServerException(AfdError):
-    """It failed on our side; clients try again by themselves."""
+    """The service failed; clients retry by themselves."""
 
     status = 500
 
 
 def invalid(error: ValidationError) -> ValidationException:
-    """Describe what one of our own contracts has against a request; no value stands in it."""
+    """Convert a validation error of our contracts; the message holds no values of the request."""
     faults = [
         f"{'.'.join(str(part) for part in fault['loc']) or 'request'}: {fault['msg'].removeprefix('Value error, ')}"
         for fault in error.errors(include_url=False, include_context=False, include_input=False)

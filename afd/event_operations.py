@@ -29,10 +29,10 @@ from fraud.security.principals import Principal
 
 
 class EventScorer(Protocol):
-    """Decides transactions as the stream will (`scoring_api.scoring.Scoring`)."""
+    """Decides transactions as the streaming job will (`scoring_api.scoring.Scoring`)."""
 
     async def decide(self, transaction: Transaction, *, expect: bool = False) -> Decided:
-        """Decide one; with `expect`, it counts as sent to the stream from now on."""
+        """Decide a transaction; with `expect`, it counts as sent to the stream from now on."""
         ...
 
     def expect(self, transaction: Transaction) -> None:
@@ -40,19 +40,19 @@ class EventScorer(Protocol):
         ...
 
     def give_up(self, transaction: Transaction) -> None:
-        """Count a transaction no more: it could not be sent."""
+        """Stop counting a transaction that could not be sent."""
         ...
 
 
 class EventOperations:
-    """Answers calls that score events, send them, and send their labels.
+    """Handles the operations that score events, send them, and send their labels.
 
     Args:
-        scoring: Decides.
-        catalogue: What clients have declared.
-        names: How clients know what decided.
+        scoring: Decides the events.
+        catalogue: Declarations and policy state.
+        names: Names by which clients know models and outcomes.
         publisher: Writes events to Kafka.
-        send_labels: Sends labels and records who did; called in a thread.
+        send_labels: Sends labels and records the sender in the audit log; called in a thread.
         publishes_events: Whether events are sent to the stream.
     """
 
@@ -74,7 +74,7 @@ class EventOperations:
         self._publishes_events = publishes_events
 
     def operations(self) -> dict[str, Operation]:
-        """Return what this answers."""
+        """Return the operations by name."""
         return {
             "GetEventPrediction": Operation(Role.SCORE, self.get_event_prediction),
             "SendEvent": Operation(Role.SCORE, self.send_event),
@@ -82,7 +82,7 @@ class EventOperations:
         }
 
     async def get_event_prediction(self, request: Request, _caller: Principal) -> Answer:
-        """Decide an event as the stream will, and send it there."""
+        """Decide an event as the streaming job will, and send it there unless that is off."""
         if request.get("externalModelEndpointDataBlobs"):
             raise ValidationException(
                 f"externalModelEndpointDataBlobs: there are no external models, see {PAGE}"
@@ -98,7 +98,7 @@ class EventOperations:
         return predictions.prediction(orjson.loads(decided.json), self._names)
 
     async def send_event(self, request: Request, caller: Principal) -> Answer:
-        """Send an event to the stream, and its label if it has one."""
+        """Send an event to the stream, and its label if the request has one."""
         if not self._publishes_events:
             raise ValidationException("events are not taken: AFD_PUBLISH_EVENTS is false")
         self._check(request)
@@ -122,7 +122,7 @@ class EventOperations:
         return {}
 
     async def update_event_label(self, request: Request, caller: Principal) -> Answer:
-        """Send a label; the event need not be known."""
+        """Send the label of an event, which need not be known."""
         event_id = request["eventId"]
         label = self._catalogue.reader().label(
             event_id, request["assignedLabel"], request["labelTimestamp"], caller.name
@@ -132,7 +132,7 @@ class EventOperations:
 
     @contextmanager
     def _expected(self, transaction: Transaction) -> Iterator[None]:
-        """Expect an event no more when it is not sent after all."""
+        """Stop expecting an event if the block that sends it fails."""
         try:
             yield
         except Exception:
@@ -150,13 +150,13 @@ class EventOperations:
             ) from None
 
     def _check(self, request: Request) -> None:
-        """Check that the detector and the type of event are those that decide.
+        """Check that the event type and the detector exist, and that the named version is active.
 
-        Names count once some were declared; until then any will do.
+        Any name passes until the first one of its kind is declared.
         """
         event_type = request["eventTypeName"]
         if self._catalogue.is_another_event_type(event_type):
-            raise ResourceNotFoundException(f"there is no event type {event_type}")
+            raise ResourceNotFoundException(f"unknown event type: {event_type}")
         if (detector := request.get("detectorId")) is not None:
             self._catalogue.check_decides(detector, request.get("detectorVersionId"))
 

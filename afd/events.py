@@ -1,8 +1,8 @@
-"""Their events as our records: names, times, labels. Pure.
+"""Conversion of AFD events to transaction records and labels. Pure.
 
-An event is read as a row of that service's own CSV files, `EVENT_ID, ENTITY_ID, ENTITY_TYPE,
-EVENT_TIMESTAMP, EVENT_LABEL, LABEL_TIMESTAMP` and its variables, so that one mapping file serves
-calls and files (`fraudstream replay`, `train`) alike.
+An event is read like a row of AFD's CSV files, `EVENT_ID, ENTITY_ID, ENTITY_TYPE, EVENT_TIMESTAMP,
+EVENT_LABEL, LABEL_TIMESTAMP` and its variables, so that one mapping file serves calls and files
+(`fraudstream replay`, `train`) alike.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _COLUMNS: Final = MappingProxyType(
     {"event_id": "EVENT_ID", "entity_id": "ENTITY_ID", "event_time": "EVENT_TIMESTAMP"}
 )
 UNKNOWN: Final = "unknown"
-"""The entity id that means: not known (in any case)."""
+"""Entity id of an unknown entity; upper or lower case does not matter."""
 
 NOBODY: Final = "unknown/"
-"""What the entity id of an event of nobody known begins with; its event id follows."""
+"""Prefix of the entity id of an event whose entity is unknown; the event id follows."""
 
 FRAUD_LABELS: Final = frozenset({"fraud", "fraudulent", "1", "true"})
 LEGITIMATE_LABELS: Final = frozenset({"legit", "legitimate", "not_fraud", "0", "false"})
-"""What labels mean unless a mapping file says otherwise, in small letters."""
+"""Known labels in lower case, unless a mapping file defines others."""
 
 VARIABLE_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -64,16 +64,16 @@ VARIABLE_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "BILLING_COUNTRY": "billing_country",
     }
 )
-"""Our field by their variable's type, for variables that no mapping file and no name maps."""
+"""Transaction field by AFD type, for variables that neither a mapping file nor their name maps."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredVariable:
-    """A variable as it was declared to us.
+    """A variable that a client declared.
 
     Attributes:
-        type: Such as `IP_ADDRESS`; None when it has none.
-        default: What an event without it has.
+        type: AFD variable type, such as `IP_ADDRESS`; None if it was left out.
+        default: Value for events without the variable; may be None or empty.
     """
 
     type: str | None
@@ -82,18 +82,18 @@ class DeclaredVariable:
 
 @dataclass(frozen=True)
 class EventReader:
-    """Reads events.
+    """Reads AFD events as transactions.
 
     Attributes:
-        mapping: The mapping file; without one, names equal to ours and variables' types count.
-        variables: Those declared to us, by name.
+        mapping: The mapping file; without one, variables map by their name or type.
+        variables: Declared variables by name.
     """
 
     mapping: ColumnMapping | None = None
     variables: Mapping[str, DeclaredVariable] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
-        """Return our field by their variable; a variable of our field's name needs no entry."""
+        """Return transaction fields by variable; one that is named like a field needs no entry."""
         found: dict[str, str] = {}
         for name, variable in sorted(self.variables.items()):
             target = VARIABLE_TYPES.get(variable.type or "")
@@ -110,7 +110,7 @@ class EventReader:
                 for target, column in self.mapping.fields.items()
                 if target not in (LABEL, LABEL_TIME)
             }
-            # A field that the file maps or sets comes from there alone.
+            # A field that the mapping file maps or sets does not come from elsewhere as well.
             taken = fields.keys() | self.mapping.constants.keys()
             found = {name: target for name, target in found.items() if target not in taken}
             found |= {column: target for target, column in fields.items()}
@@ -123,7 +123,7 @@ class EventReader:
             The transaction, and the record for the topic `transactions`.
 
         Raises:
-            ValidationException: It lacks something that we require, or a value is not as it must be.
+            ValidationException: A required value is missing, or a value is invalid.
         """
         entities = request["entities"]
         if not entities:
@@ -133,7 +133,7 @@ class EventReader:
         event_id = request["eventId"]
         entity_id = entities[0]["entityId"]
         if entity_id.lower() == UNKNOWN:
-            # Those of whom nothing is known are not one and the same.
+            # Unknown entities must not share a history, so each event gets an entity of its own.
             entity_id = (NOBODY + event_id)[:MAX_ID_LENGTH]
         time = request["eventTimestamp"]
         row = request["eventVariables"]
@@ -161,7 +161,7 @@ class EventReader:
             if variable.default:
                 record.setdefault(names.get(name, name), variable.default)
         record = own | record
-        # The id by which the event is asked for is the one that it was sent with.
+        # Clients look the event up by the id they sent, whatever a mapping file makes of it.
         record["event_id"] = event_id
         record.pop(LABEL, None)
         record.pop(LABEL_TIME, None)
@@ -175,17 +175,17 @@ class EventReader:
         return transaction, raw
 
     def _where(self, name: str | None) -> str:
-        """Say where a field of ours comes from."""
+        """Return the part of a request that a field comes from, for error messages."""
         if name == "event_time":
             return "eventTimestamp"
         variable = next((theirs for theirs, ours in self.names().items() if ours == name), name)
         return f"the variable {variable} in eventVariables; how variables are mapped: {PAGE}"
 
     def label(self, event_id: str, label: str, label_time: str, source: str) -> Label:
-        """Read a label.
+        """Read the label of an event.
 
         Raises:
-            ValidationException: The label means nothing to us, or the time is none.
+            ValidationException: The label's meaning is unknown, or the time is invalid.
         """
         if self.mapping is not None:
             is_fraud = self.mapping.label_of(label)
@@ -212,10 +212,10 @@ class EventReader:
 
 
 def read_time(text: str, member: str) -> str:
-    """Read a time of a request; without a zone it is UTC.
+    """Parse a date or time of a request; without a zone it is UTC.
 
     Raises:
-        ValidationException: It is none.
+        ValidationException: The text is not an ISO 8601 date or time.
 
     Example:
         >>> read_time("2026-03-01T10:00:00+01:00", "labelTimestamp")

@@ -1,9 +1,9 @@
-"""An export of Amazon Fraud Detector: read, held against what we have, and taken over.
+"""Import of an Amazon Fraud Detector export: read it, plan what it becomes, carry the plan out.
 
 An export is what the AWS CLI prints: the answers of `get-rules`, `get-detector-version`,
-`get-variables`, `get-outcomes`, `get-lists-metadata`, `get-list-elements` and the like, as files of a
-folder, or together in one. Elements do not say whose they are, so their file's name does:
-`elements-LIST.json`, or `elements-LIST-2.json` for a further page.
+`get-variables`, `get-outcomes`, `get-lists-metadata`, `get-list-elements` and the like, as the files
+of a folder or together in one file. Answers with elements do not name their list, so the file name
+does: `elements-LIST.json`, or `elements-LIST-2.json` for a further page.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "lists": ("AllowDenyList", "name"),
     "ruleDetails": ("RuleDetail", ""),
 }
-"""Members of answers, the shape of what they hold, and what each is known by."""
+"""By member of an answer, the shape of its elements and the member that names each of them."""
 
 _ELEMENTS: Final = "elements"
 _ELEMENTS_FILE: Final = re.compile(r"elements-([0-9a-z_]+?)(?:-[0-9]+)?", re.ASCII)
@@ -49,18 +49,18 @@ _SHOWN: Final = 3
 
 
 class ExportError(Exception):
-    """A file is no export; the message names it and what was expected."""
+    """The export cannot be read or imported; the message names what was expected."""
 
 
 @dataclass
 class Export:
-    """What an export holds.
+    """The contents of an export.
 
     Attributes:
-        things: By member of an answer, values by what they are known by.
-        rules: All rules, in their order.
-        versions: Detectors' versions.
-        elements: Values by list.
+        things: Resources by member of an answer, such as `variables`, and then by name.
+        rules: All versions of rules, in the order of the export.
+        versions: Versions of detectors.
+        elements: Elements by list name.
     """
 
     things: dict[str, dict[str, Value]] = field(
@@ -72,10 +72,10 @@ class Export:
 
 
 def read_export(path: Path) -> Export:
-    """Read a file, or all files `*.json` of a folder.
+    """Read an export from a file, or from all files `*.json` of a folder.
 
     Raises:
-        ExportError: See there.
+        ExportError: A file cannot be read, or is not part of an export.
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
@@ -147,13 +147,13 @@ def _take_elements(export: Export, elements: Any, file: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What becomes of one thing.
+    """What one resource of an export becomes.
 
     Attributes:
-        kind: Such as rule.
-        name: Its name there.
-        ours: What it is here; empty when it is nothing.
-        problem: Why not, or what is lost; empty when nothing is.
+        kind: Type of the resource, such as `rule`.
+        name: Name in the export.
+        ours: What it becomes here; empty if it is not imported.
+        problem: Why it is not imported, or what is lost; empty if nothing is.
     """
 
     kind: str
@@ -164,15 +164,15 @@ class Finding:
 
 @dataclass
 class Plan:
-    """What an export becomes.
+    """A plan for importing an export.
 
     Attributes:
         export: The export.
-        detector: The detector whose rules are taken; empty without rules.
-        findings: What becomes of each thing.
-        rules: The rule set, None when there are no rules that map.
-        numbers: Their version of each of its rules.
-        lists: Type and values by list.
+        detector: Id of the detector whose rules are imported; empty without rules.
+        findings: What each resource becomes.
+        rules: The rule set to draft; None if no rule can be translated.
+        numbers: Rule versions of the export by rule id.
+        lists: Types and valid elements by list name.
     """
 
     export: Export
@@ -184,7 +184,7 @@ class Plan:
 
     @property
     def problems(self) -> list[Finding]:
-        """What does not map, or not wholly."""
+        """Findings on resources that are not imported completely."""
         return [finding for finding in self.findings if finding.problem]
 
 
@@ -196,17 +196,18 @@ def plan(
     detector: str | None = None,
     known_lists: Collection[str] = (),
 ) -> Plan:
-    """Hold an export against what we have. Nothing is changed.
+    """Plan the import of an export, changing nothing.
 
     Args:
-        export: See there.
-        mapping: A mapping file of their variables.
-        chosen: What outcomes mean, set by hand.
-        detector: The detector whose rules are taken; None where there is one only.
-        known_lists: Lists that are here already.
+        export: What `read_export` returned.
+        mapping: Mapping file of the variables, if there is one.
+        chosen: Fraudstream outcomes by outcome name, set by the user.
+        detector: Id of the detector whose rules are imported; None if the export has only one.
+        known_lists: Names of the lists that exist already.
 
     Raises:
-        ExportError: It has rules of several detectors, and none was chosen.
+        ExportError: The detector is missing, ambiguous or named `OURS`, or rules of its version are
+            not in the export.
     """
     detectors = sorted({rule["detectorId"] for rule in export.rules})
     if detector is None:
@@ -275,7 +276,7 @@ def _lists(export: Export, findings: list[Finding]) -> dict[str, tuple[ListType,
 
 
 def _chosen_rules(export: Export, detector: str) -> tuple[list[Value], Matching, str]:
-    """Return the rules in their order, how they match, and what had to be guessed."""
+    """Return the rules in order, how they match, and what was guessed (may be empty)."""
     known = {
         (rule["ruleId"], rule["ruleVersion"]): rule
         for rule in export.rules
@@ -283,7 +284,7 @@ def _chosen_rules(export: Export, detector: str) -> tuple[list[Value], Matching,
     }
     versions = [version for version in export.versions if version["detectorId"] == detector]
     if versions:
-        # The one that decides, else the newest.
+        # The active version, else the newest.
         version = max(
             versions,
             key=lambda version: (
@@ -363,17 +364,16 @@ def take_over(
     editor: PolicyEditor,
     policy_state: PolicyState,
 ) -> str | None:
-    """Make what a plan says. Done again, it ends in the same.
+    """Carry out a plan; doing it again changes nothing more.
 
-    Lists get the values of the export and no others; nothing of what decides changes.
+    Afterwards lists have exactly the elements of the export. The active rule set stays active.
 
     Returns:
-        Version of the rule set that is kept as a draft, None without rules.
+        Version of the drafted rule set; None if the plan has no rules.
 
     Raises:
-        InvalidRules: The set cannot be kept, as when one of its rules has a version here already
-            that says something else.
-        InvalidMessage: A list is here already, and of another type.
+        InvalidRules: The rule set cannot be drafted.
+        InvalidMessage: A list exists already, and its type does not allow an element.
     """
     export, author = plan.export, editor.author.name
     for member, (thing, members) in _KEPT.items():
@@ -456,7 +456,7 @@ def _keep_detector(plan: Plan, drafted: RuleSet, writer: DeclarationWriter, auth
 
 
 def _place(writer: DeclarationWriter, detector: str, rules_version: str) -> Place:
-    """Return the version that has this rule set, or the next."""
+    """Return the detector version that has this rule set, else one with the next number."""
     known = [
         version
         for version in writer.declarations.all(ResourceType.DETECTOR_VERSION).values()

@@ -1,4 +1,4 @@
-"""Lists that rules name, as clients keep them."""
+"""Lists that rules refer to, as AFD clients maintain them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fraud.runtime.clock import Clock
 
 
 class ListOperations:
-    """Answers for lists.
+    """Handles the operations on lists.
 
     Args:
-        catalogue: What there is.
-        writer: Writes declarations that only clients know.
-        clock: Time now, UTC epoch milliseconds.
+        catalogue: Declarations and policy state.
+        writer: Writes declarations.
+        clock: Returns the current time, UTC epoch milliseconds.
     """
 
     def __init__(self, catalogue: Catalogue, writer: DeclarationWriter, clock: Clock) -> None:
@@ -36,7 +36,7 @@ class ListOperations:
         self._declarations = catalogue.declarations
 
     def create(self, request: Request, editor: PolicyEditor) -> Answer:
-        """Make one, with its first elements."""
+        """Create a list with its first elements."""
         name = request["name"]
         if not re.fullmatch(LIST_NAME.strip("^$"), name):
             raise ValidationException("name: expected one that begins with a letter or a digit")
@@ -51,7 +51,7 @@ class ListOperations:
         return {}
 
     def update(self, request: Request, editor: PolicyEditor) -> Answer:
-        """Change its elements, its type or how it is described."""
+        """Change the elements, the type or the description of a list."""
         name = request["name"]
         elements, mode = request.get("elements", ()), request.get("updateMode")
         if "elements" in request and mode is None:
@@ -60,7 +60,7 @@ class ListOperations:
             )
         kind = self._new_type(name, request.get(VARIABLE_TYPE))
         if kind is not None or mode is not None or "description" in request:
-            # One change, so that whatever of it is at fault leaves the list as it is.
+            # A single change, so that an error in any part of it leaves the list as it is.
             editor.change_list(
                 name,
                 add=() if mode == "REMOVE" else _entries(elements),
@@ -74,7 +74,7 @@ class ListOperations:
         return {}
 
     def delete(self, request: Request, editor: PolicyEditor) -> Answer:
-        """Take one away."""
+        """Delete a list and its declaration."""
         name = request["name"]
         editor.drop_list(name)
         if self._declarations.get(ResourceType.LIST, name) is not None:
@@ -82,7 +82,7 @@ class ListOperations:
         return {}
 
     def get_metadata(self, request: Request) -> Answer:
-        """Say of one, or of a page of all, what they are."""
+        """Return the metadata of one list, or of a page of all."""
         if request.get("name"):
             self._list(request["name"])
         known = {}
@@ -102,7 +102,7 @@ class ListOperations:
         return shown(known, request, "lists", 50)
 
     def get_elements(self, request: Request) -> Answer:
-        """Return a page of the elements that count now."""
+        """Return a page of the elements that have not expired."""
         now_ms = self._clock()
         entries = self._list(request["name"]).entries
         values = sorted(value for value, entry in entries.items() if entry.counts(now_ms))
@@ -110,7 +110,7 @@ class ListOperations:
         return {"elements": list(names)} | ({"nextToken": token} if token else {})
 
     def _new_type(self, name: str, variable_type: str | None) -> ListType | None:
-        """Describe what a list is of once it has a variable's type, None when it has it already."""
+        """Return the list type that a variable type changes a list to, or None if it stays."""
         state = self._list(name)
         declared = (self._declarations.get(ResourceType.LIST, name) or {}).get(VARIABLE_TYPE)
         if variable_type in (None, declared):
@@ -126,7 +126,7 @@ class ListOperations:
     def _list(self, name: str) -> Any:
         found = self._catalogue.policy_state().lists().get(name)
         if found is None:
-            raise ResourceNotFoundException(f"there is no list {name}")
+            raise ResourceNotFoundException(f"unknown list: {name}")
         return found
 
 

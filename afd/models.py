@@ -1,4 +1,4 @@
-"""Operations on models, which are those of the registry: they are trained elsewhere."""
+"""Operations that read models of the registry; training happens elsewhere."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PAGE: Final = 10
 
 
 class ModelNumbers:
-    """Numbers the versions of each model in the order in which they were made: 1.0, 2.0 and so on.
+    """Numbers the versions of each model in the order of creation: 1.0, 2.0 and so on.
 
     Args:
-        registry: Where models are.
+        registry: The model registry.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -30,7 +30,7 @@ class ModelNumbers:
         self._known: dict[tuple[str, str], str] = {}
 
     def number(self, name: str, version: str) -> str:
-        """Return the number of a version."""
+        """Return the number of a version, `NO_NUMBER` if the registry does not have it."""
         found = self._known.get((name, version))
         if found is None:
             counts: dict[str, int] = {}
@@ -42,17 +42,17 @@ class ModelNumbers:
 
 
 NO_NUMBER: Final = "0.0"
-"""Of a model that the registry does not have any more."""
+"""Number of a version that the registry does not have any more."""
 
 
 class ModelOperations:
-    """Answers calls that read models.
+    """Handles the operations that read models.
 
     Args:
-        registry: Where models are.
-        names: How clients know them.
-        catalogue: What clients have declared.
-        champion: Gives the model that decides.
+        registry: The model registry.
+        names: Names by which clients know models.
+        catalogue: Declarations and policy state.
+        champion: Returns the model that decides.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ModelOperations:
         self._champion = champion
 
     def operations(self) -> dict[str, Operation]:
-        """Return what this answers."""
+        """Return the operations by name."""
         return {
             "GetModels": Operation(Role.ANALYST, in_a_thread(self.get_models)),
             "GetModelVersion": Operation(Role.ANALYST, in_a_thread(self.get_model_version)),
@@ -76,7 +76,7 @@ class ModelOperations:
         }
 
     def get_models(self, request: Request, _caller: Principal) -> Answer:
-        """Return the models by their names."""
+        """Return one model, or a page of all."""
         known: dict[str, Answer] = {}
         for manifest in self._registry.models():
             model_id = self._names.model(manifest.name)
@@ -91,7 +91,7 @@ class ModelOperations:
             }
         if (wanted := request.get("modelId")) is not None:
             if wanted not in known or request.get("modelType", MODEL_TYPE) != MODEL_TYPE:
-                raise ResourceNotFoundException(f"there is no model {wanted} of that type")
+                raise ResourceNotFoundException(f"unknown model, or one of another type: {wanted}")
             return {"models": [known[wanted]]}
         names, token = page(
             sorted(known), request.get("nextToken"), request.get("maxResults", _PAGE)
@@ -99,14 +99,14 @@ class ModelOperations:
         return {"models": [known[name] for name in names]} | ({"nextToken": token} if token else {})
 
     def get_model_version(self, request: Request, _caller: Principal) -> Answer:
-        """Return a version; its address ends in the version as we write it."""
+        """Return a version of a model; its ARN ends in the version as the registry writes it."""
         found = self._versions(request)
         if not found:
-            raise ResourceNotFoundException("there is no such version of the model")
+            raise ResourceNotFoundException("unknown version of the model")
         return self._version(found[0])
 
     def describe_versions(self, request: Request, _caller: Principal) -> Answer:
-        """Return versions with their figures."""
+        """Return a page of model versions, with the AUC of each."""
         found = {f"{index:06d}": manifest for index, manifest in enumerate(self._versions(request))}
         names, token = page(
             sorted(found), request.get("nextToken"), request.get("maxResults", _PAGE)

@@ -1,4 +1,4 @@
-"""Resources that are put whole and shown as they were put: outcomes, labels, types of entities and events."""
+"""Outcomes, labels, entity types and event types, which are kept and shown as clients put them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from afd.paging import shown
 from afd.translation import outcome_of
 
 OUR_OUTCOMES: Final = ("approve", "block", "review")
-"""Those that there are undeclared."""
+"""Outcomes that exist without a declaration."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceKind:
-    """A kind of these resources.
+    """How resources of one type are kept and shown.
 
     Attributes:
-        thing: Among the declarations.
-        plural: The member of the answer that holds them.
-        members: What is kept of a request.
-        page: Most that one answer gives, unless asked for fewer.
+        thing: Type of the resources among the declarations.
+        plural: Member of an answer that holds the resources.
+        members: Members of a request that are kept.
+        page: Resources in one answer, unless the request asks for another number.
     """
 
     thing: ResourceType
@@ -48,12 +48,12 @@ EVENT_TYPES: Final = ResourceKind(
 
 
 class NamedResources:
-    """Answers calls on one kind of resource that a name and a few members describe.
+    """Handles the operations on one kind of resource.
 
     Args:
-        kind: Which one.
-        catalogue: What there is.
-        writer: Writes declarations that only clients know.
+        kind: The kind of resource.
+        catalogue: Declarations and policy state.
+        writer: Writes declarations.
     """
 
     def __init__(self, kind: ResourceKind, catalogue: Catalogue, writer: DeclarationWriter) -> None:
@@ -63,7 +63,7 @@ class NamedResources:
         self._declarations = catalogue.declarations
 
     def put(self, request: Request, author: str) -> Answer:
-        """Declare one, or declare it anew."""
+        """Declare a resource, or replace its declaration."""
         thing, name = self._kind.thing, request["name"]
         if thing is ResourceType.OUTCOME:
             outcome_of(name, self._catalogue.chosen)
@@ -73,7 +73,7 @@ class NamedResources:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Return one, or a page of all."""
+        """Return one resource, or a page of all."""
         thing = self._kind.thing
         known = {
             name: without_ours(members, *self._kind.members, *TIMES)
@@ -86,7 +86,7 @@ class NamedResources:
         return shown(known, request, self._kind.plural, self._kind.page)
 
     def drop(self, request: Request, author: str) -> Answer:
-        """Take one away that nothing uses."""
+        """Delete a resource; refused while something uses it."""
         thing, name = self._kind.thing, request["name"]
         if self._declarations.get(thing, name) is None:
             return {}

@@ -1,4 +1,4 @@
-"""What an operation is."""
+"""Operations of the AFD protocol and their handlers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fraud.security.principals import Principal
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
 Handler = Callable[[Request, Principal], Awaitable[Answer]]
-"""Answers a checked request of somebody whose role was found to do."""
+"""Answers a request that was checked, of a caller whose role covers the operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation that we have.
+    """An operation that Fraudstream supports.
 
     Attributes:
-        role: The least that may call it.
-        handle: Answers it.
+        role: Lowest role that may call the operation.
+        handle: Answers a call.
     """
 
     role: Role
@@ -33,12 +33,12 @@ class Operation:
 
 
 def author_of(caller: Principal) -> Author:
-    """Give who changes something by a call."""
+    """Return the author of a change that a caller makes, for the audit log."""
     return Author(caller.actor("afd"), structlog.contextvars.get_contextvars().get("request_id"))
 
 
 def in_a_thread(handle: Callable[[Request, Principal], Answer]) -> Handler:
-    """Let a handler that waits for others wait in a thread of its own."""
+    """Wrap a blocking handler so that it runs in a thread pool."""
 
     async def handled(request: Request, caller: Principal) -> Answer:
         return await run_in_threadpool(handle, request, caller)

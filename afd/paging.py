@@ -1,4 +1,4 @@
-"""Pages of things that are all in memory: the next one begins behind a name."""
+"""Paging through resources in memory; the token of a page is the last name of the page before."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from afd.operations import Answer, Request
 
 
 def page(names: Sequence[str], token: str | None, size: int) -> tuple[Sequence[str], str | None]:
-    """Return a page of names, and the token of the next one, None when there is none.
+    """Return a page of names and the token of the next page, or None after the last page.
 
-    What is added or taken away meanwhile makes no page miss or repeat another name.
+    Names that are added or removed between calls do not make a page skip or repeat others.
 
     Args:
-        names: In ascending order.
-        token: As the page before gave it, None for the first.
-        size: Most names.
+        names: All names, in ascending order.
+        token: Token from the page before; None for the first page.
+        size: Most names on the page.
 
     Raises:
-        ValidationException: The token is none of ours.
+        ValidationException: The token is malformed.
 
     Example:
         >>> first, token = page(["a", "b", "c"], None, 2)
@@ -36,21 +36,21 @@ def page(names: Sequence[str], token: str | None, size: int) -> tuple[Sequence[s
 
 
 def shown(known: Mapping[str, Value], request: Request, plural: str, size: int) -> Answer:
-    """Return one thing by its name, or a page of all.
+    """Return one resource by its name, or a page of all.
 
     Args:
-        known: The things by their names.
-        request: Says which, or which page.
-        plural: The member of the answer that holds them.
-        size: Most on a page, unless asked for fewer.
+        known: Resources by name.
+        request: Names the resource or the page.
+        plural: Member of the answer that holds the resources.
+        size: Resources on a page, unless the request asks for another number.
 
     Raises:
-        ResourceNotFoundException: There is none of that name.
+        ResourceNotFoundException: No resource has the name.
     """
     name = request.get("name")
     if name is not None:
         if name not in known:
-            raise ResourceNotFoundException(f"there is no {name}")
+            raise ResourceNotFoundException(f"unknown name: {name}")
         return {plural: [known[name]]}
     names, token = page(sorted(known), request.get("nextToken"), request.get("maxResults", size))
     return {plural: [known[listed] for listed in names]} | ({"nextToken": token} if token else {})

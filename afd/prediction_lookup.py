@@ -1,4 +1,4 @@
-"""Operations on what was decided: GetEvent, ListEventPredictions, GetEventPredictionMetadata."""
+"""Operations on past events: GetEvent, ListEventPredictions, GetEventPredictionMetadata."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _PAGE: Final = 10
 _MAX_VALUE: Final = 256
 _MOST_IMPACT: Final = 5
 _FULL_IMPACT: Final = 2.0
-"""Contribution to the log odds from which on an impact is the greatest: odds are seven times as high."""
+"""Contribution to the log odds of the greatest impact; it makes the odds seven times as high."""
 
 
 class PredictionLookup:
-    """Answers calls that read events and predictions.
+    """Handles the operations that read events and predictions.
 
     Args:
-        decisions: Finds decisions.
-        catalogue: How clients know what decided.
-        names: Likewise.
+        decisions: Finds past decisions.
+        catalogue: Declarations and policy state.
+        names: Names by which clients know models and outcomes.
     """
 
     def __init__(self, decisions: DecisionSearch, catalogue: Catalogue, names: Names) -> None:
@@ -40,7 +40,7 @@ class PredictionLookup:
         self._names = names
 
     def operations(self) -> dict[str, Operation]:
-        """Return what this answers."""
+        """Return the operations by name."""
         return {
             "GetEvent": Operation(Role.ANALYST, in_a_thread(self.get_event)),
             "ListEventPredictions": Operation(Role.ANALYST, in_a_thread(self.list_predictions)),
@@ -48,10 +48,10 @@ class PredictionLookup:
         }
 
     def get_event(self, request: Request, _caller: Principal) -> Answer:
-        """Return an event as it was sent, as long as its topic has it; from the index after that."""
+        """Return an event as it was sent while Kafka keeps it, and as it is indexed after that."""
         document = self._decisions.decision(request["eventId"])
         if document is None:
-            raise ResourceNotFoundException("there is no such event, or it is not searchable yet")
+            raise ResourceNotFoundException("the event is unknown, or not searchable yet")
         event: Answer = {
             "eventId": document["event_id"],
             "eventTypeName": request["eventTypeName"],
@@ -89,19 +89,17 @@ class PredictionLookup:
         answer: Answer = {
             "eventPredictionSummaries": [self._summary(document, event_type) for document in found]
         }
-        # Without any filter the newest one is asked for, and no more.
+        # A request without filters asks for the newest prediction only.
         if token is not None and request.keys() - {"nextToken"}:
             answer["nextToken"] = token
         return answer
 
     def metadata(self, request: Request, _caller: Principal) -> Answer:
-        """Explain a prediction: rules, model, and what raised the score."""
+        """Explain a prediction: its rules, its model, and what raised or lowered the score."""
         at = read_time(request["predictionTimestamp"], "predictionTimestamp")
         document = self._decisions.decision(request["eventId"], at)
         if document is None:
-            raise ResourceNotFoundException(
-                "there is no such prediction, or it is not searchable yet"
-            )
+            raise ResourceNotFoundException("the prediction is unknown, or not searchable yet")
         decision = document["fd"]
         version = (decision.get("versions") or {}).get("rules")
         place = self._catalogue.place_of(version)
@@ -144,7 +142,7 @@ class PredictionLookup:
         }
 
     def _rule_sets(self, detector: str | None, number: str | None) -> list[str]:
-        """Return the versions of the rule sets that a detector, or a version of it, is."""
+        """Return the rule set versions of a detector or of all, filtered by version number."""
         detectors = [detector] if detector is not None else self._catalogue.detectors()
         places = [
             place
@@ -228,7 +226,7 @@ class PredictionLookup:
 
 
 def _impact(contribution: float) -> str:
-    """Rate a contribution from 0 to 5, and say which way it goes.
+    """Rate a contribution to the log odds from 0 to 5, with its direction.
 
     Example:
         >>> _impact(0.8), _impact(-9.0)

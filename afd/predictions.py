@@ -1,4 +1,4 @@
-"""Our decisions as their predictions. Pure."""
+"""Conversion of decisions to AFD predictions. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Final
 
 MODEL_TYPE: Final = "TRANSACTION_FRAUD_INSIGHTS"
 NO_RULE: Final = "no_rule_matched"
-"""Id of the rule result that there is when no rule and no list has said anything: clients look at the first one."""
+"""Id of the rule result for an outcome that no matching rule or list gave."""
 
 LIST_RULE: Final = "list_"
-"""What the id of a rule result begins with that stands for a list; the list's name follows."""
+"""Prefix of the id of a rule result that stands for a list; the list's name follows."""
 
 SCORING_FAILED: Final = "scoring_failed"
 
@@ -22,12 +22,13 @@ _USES: Final[Mapping[str, str]] = {"allow": "approve", "block": "block", "watch"
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How clients know what decided.
+    """Names by which AFD clients know models and outcomes.
 
     Attributes:
-        model_id: Of every model; empty takes the model's own name.
-        model_number: Gives a model's version as they write it, such as `3.0`, by its name and version.
-        outcomes: Gives a rule's outcomes by their names, by the rule's id and version and our outcome.
+        model_id: Id of every model; if empty, models have their own names.
+        model_number: Returns a model version in AFD's form, such as `3.0`, by name and version.
+        outcomes: Returns the names of a rule's outcomes, by the rule's id, its version and its
+            Fraudstream outcome.
     """
 
     model_id: str
@@ -35,7 +36,7 @@ class Names:
     outcomes: Callable[[str, int, str], Sequence[str]]
 
     def model(self, name: str) -> str:
-        """Return the id of a model.
+        """Return the id of a model, in the characters that AFD allows.
 
         Example:
             >>> Names("", lambda *_: "1.0", lambda *_: []).model("Card-fraud")
@@ -49,11 +50,11 @@ class Names:
 
 
 def prediction(decision: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """Make the answer of GetEventPrediction.
+    """Return the answer of GetEventPrediction.
 
     Args:
-        decision: The field `fd`.
-        names: See there.
+        decision: The field `fd` of a processed transaction.
+        names: Names by which the client knows models and outcomes.
     """
     return {
         "modelScores": model_scores(decision, names),
@@ -63,7 +64,7 @@ def prediction(decision: Mapping[str, Any], names: Names) -> dict[str, Any]:
 
 
 def model_scores(decision: Mapping[str, Any], names: Names) -> list[dict[str, Any]]:
-    """Return the model and its score; none when scoring failed."""
+    """Return the model and its score; an empty list if scoring failed."""
     if decision["score"] is None:
         return []
     model = decision["model"]
@@ -80,9 +81,9 @@ def model_scores(decision: Mapping[str, Any], names: Names) -> list[dict[str, An
 
 
 def rule_results(decision: Mapping[str, Any], names: Names) -> list[dict[str, Any]]:
-    """Return what lists and rules said, in the order of their precedence; never empty.
+    """Return the lists and rules that matched, in order of precedence; never empty.
 
-    The outcome that won is always among them: clients act on the outcomes that they find here.
+    The decision's outcome is always among them, because clients act on these outcomes.
     """
     results: list[dict[str, Any]] = []
     ours: set[str] = set()

@@ -1,6 +1,6 @@
-"""The service's own model: its operations, and what their requests and answers look like.
+"""Checks of requests and answers by AWS's service model of Amazon Fraud Detector.
 
-It is read from botocore, where AWS publishes it, as data: importing botocore for it would cost 23 MB
+AWS publishes the model in botocore. Only its data file is read: importing botocore would cost 23 MB
 and a fifth of a second, the file alone 2 MB and 20 ms.
 """
 
@@ -18,7 +18,7 @@ import orjson
 from afd.errors import SerializationException, ValidationException
 
 TARGET_PREFIX: Final = "AWSHawksNestServiceFacade."
-"""What `X-Amz-Target` begins with, before the operation's name."""
+"""Prefix of the header `X-Amz-Target`; the operation's name follows."""
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 
@@ -47,19 +47,17 @@ def _model() -> dict[str, Any]:
 
 @cache
 def operations() -> frozenset[str]:
-    """Return the names of all operations that the service has."""
+    """Return the names of all operations of the service."""
     return frozenset(_model()["operations"])
 
 
 def check_request(operation: str, request: Any) -> dict[str, Any]:
-    """Check a request, and leave out what is null.
-
-    Members that the operation does not have are passed over, as the service does.
+    """Check a request and return it without null values and unknown members, as AWS does.
 
     Raises:
         SerializationException: A value is of another type than declared.
-        ValidationException: Something required is missing, or a value is not as declared; all
-            that was found.
+        ValidationException: Required members are missing, or values break constraints; the message
+            lists the first ten faults.
     """
     checked: dict[str, Any] = check_shape(
         _model()["operations"][operation]["input"]["shape"], request
@@ -68,7 +66,7 @@ def check_request(operation: str, request: Any) -> dict[str, Any]:
 
 
 def check_answer(operation: str, answer: Any) -> dict[str, Any]:
-    """Check an answer likewise; raises as `check_request` does."""
+    """Check an answer as `check_request` checks a request; raises the same errors."""
     checked: dict[str, Any] = check_shape(
         _model()["operations"][operation]["output"]["shape"], answer
     )
@@ -76,7 +74,7 @@ def check_answer(operation: str, answer: Any) -> dict[str, Any]:
 
 
 def check_shape(name: str, value: Any) -> Any:
-    """Check a value of a shape, such as an exported `RuleDetail`; raises as `check_request` does."""
+    """Check a value by its shape, such as `RuleDetail`; raises what `check_request` does."""
     faults: list[str] = []
     read = _read(name, value, "", faults)
     if faults:
@@ -88,7 +86,7 @@ def check_shape(name: str, value: Any) -> Any:
 def _read(name: str, value: Any, at: str, faults: list[str]) -> Any:
     shape = _model()["shapes"][name]
     kind = shape["type"]
-    # True is an int to Python, and none to JSON.
+    # In Python True is an int, in JSON it is not a number.
     fits = isinstance(value, _PYTHON_TYPES[kind])
     if not fits or (type(value) is bool and kind != "boolean"):
         raise SerializationException(f"'{at or 'request'}': expected a {kind}")
@@ -155,7 +153,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
     if text is None:
         return None
     try:
-        # Java's $ and \d: the end, and ASCII's.
+        # `$` must not match before a final newline, and `\d` only ASCII digits, as in Java.
         return re.compile(text.removesuffix("$") + r"\Z" if text.endswith("$") else text, re.ASCII)
-    except re.error:  # the one of tags, in Java's dialect: they are not kept
+    except re.error:  # the pattern of tags, which only Java reads; tags are not kept
         return None

@@ -1,4 +1,4 @@
-"""`POST /`: from a call to its answer in the protocol of JSON 1.1 over HTTP."""
+"""`POST /`: answers calls of the AFD protocol, which is AWS JSON 1.1 over HTTP."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _log = structlog.get_logger("scoring_api")
 
 
 class CallDispatcher:
-    """Lets calls in and answers them.
+    """Authenticates calls and passes them to their operations.
 
     Args:
-        operations: What we answer.
-        credentials: The access keys; None lets anyone in, as for the rest of the API.
-        limit: How often each may ask.
-        clock: Time now, UTC epoch milliseconds.
+        operations: Supported operations by name.
+        credentials: The access keys; None switches authentication off.
+        limit: Rate limit of each access key.
+        clock: Returns the current time, UTC epoch milliseconds.
     """
 
     def __init__(
@@ -63,19 +63,19 @@ class CallDispatcher:
         self._clock = clock
 
     def check_claim(self, headers: Headers) -> None:
-        """Check that whoever calls names an access key of ours, before the body is read.
+        """Check that a call names a known access key, before its body is read.
 
         Raises:
-            AfdError: See there.
+            AfdError: The call is not signed, or its access key is unknown.
         """
         if self._credentials is not None:
             check_claim(headers, self._credentials.find)
 
     async def answer(self, call: SignedCall, target: str) -> dict[str, Any]:
-        """Answer a call.
+        """Authenticate a call and return its answer.
 
         Raises:
-            AfdError: See there.
+            AfdError: The call is refused, or it failed.
         """
         principal = self._admitted(call)
         name = target.removeprefix(TARGET_PREFIX)
@@ -113,7 +113,7 @@ class CallDispatcher:
 
 
 def afd_routes(guard: CallDispatcher) -> APIRouter:
-    """Make the route. It is in no OpenAPI document: the protocol has a model of its own."""
+    """Return the protocol's route. OpenAPI leaves it out: AWS publishes a model of its own."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.post("/")
@@ -134,9 +134,9 @@ def afd_routes(guard: CallDispatcher) -> APIRouter:
         except AfdError as error:
             response, code = _error(request, error), error.code
         except HTTPException:
-            raise  # a body that is too long, which the guard answers
+            raise  # the body is too long, which the guard answers
         except Exception as bug:
-            # The type alone and where: a message may hold what was asked.
+            # Only the type and the place are logged: the message may hold values of the request.
             _log.error(
                 "scoring_api.afd_call_failed",
                 operation=name[:64],

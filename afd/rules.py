@@ -1,4 +1,4 @@
-"""Rules as clients make them: each belongs to a detector, and decides once a version of that has it."""
+"""Rules of detectors; a rule decides once an active detector version uses it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fraud.contracts.times import utc_text
 
 
 class RuleOperations:
-    """Answers for rules.
+    """Handles the operations on rules.
 
     Args:
-        catalogue: What there is.
-        writer: Writes declarations that only clients know.
+        catalogue: Declarations and policy state.
+        writer: Writes declarations.
     """
 
     def __init__(self, catalogue: Catalogue, writer: DeclarationWriter) -> None:
@@ -28,7 +28,7 @@ class RuleOperations:
         self._declarations = catalogue.declarations
 
     def create(self, request: Request, author: str) -> Answer:
-        """Make a rule, in its version 1."""
+        """Create a rule with version 1."""
         detector, rule_id = request["detectorId"], request["ruleId"]
         self._catalogue.check_own(detector)
         if self._declarations.get(ResourceType.RULE, _key(detector, rule_id)) is not None:
@@ -41,7 +41,7 @@ class RuleOperations:
         return {"rule": reference(detector, rule_id, "1")}
 
     def update_version(self, request: Request, author: str) -> Answer:
-        """Make the next version of a rule."""
+        """Create the next version of a rule."""
         detector, rule_id = request["rule"]["detectorId"], request["rule"]["ruleId"]
         self._catalogue.check_own(detector)
         known = self._catalogue.known(ResourceType.RULE, _key(detector, rule_id), "rule")
@@ -54,7 +54,7 @@ class RuleOperations:
         return {"rule": reference(detector, rule_id, str(number))}
 
     def update_metadata(self, request: Request, author: str) -> Answer:
-        """Describe a rule anew."""
+        """Change the description of a rule."""
         detector, rule_id = request["rule"]["detectorId"], request["rule"]["ruleId"]
         self._catalogue.check_own(detector)
         known = self._catalogue.known(ResourceType.RULE, _key(detector, rule_id), "rule")
@@ -88,7 +88,7 @@ class RuleOperations:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Return a rule, one version of it, or a page of all of a detector."""
+        """Return one version of a rule, all its versions, or a page of all rules of a detector."""
         detector = request["detectorId"]
         known: dict[str, Value] = {}
         for rule in self.of(detector):
@@ -99,7 +99,7 @@ class RuleOperations:
             ):
                 known[f"{rule_id}/{int(number):05d}"] = rule
         if request.get("ruleId") and not known:
-            raise ResourceNotFoundException(f"there is no such rule of the detector {detector}")
+            raise ResourceNotFoundException(f"the detector {detector} does not have the rule")
         wanted = {name: value for name, value in request.items() if name != "name"}
         return shown(known, wanted, "ruleDetails", 100)
 
@@ -154,7 +154,7 @@ class RuleOperations:
         )
         known = {*self._declarations.all(ResourceType.OUTCOME), *OUR_OUTCOMES}
         if missing := sorted(set(request["outcomes"]) - known):
-            raise ValidationException(f"there is no outcome {missing[0]}: PutOutcome makes it")
+            raise ValidationException(f"unknown outcome {missing[0]}: PutOutcome makes it")
         return {
             "expression": request["expression"],
             "language": request["language"],
@@ -179,18 +179,18 @@ def version_of(rule: Value, number: str) -> Value:
     """Return a version of a rule.
 
     Raises:
-        ResourceNotFoundException: It has no such version.
+        ResourceNotFoundException: The rule does not have the version.
     """
     found: Value | None = rule["versions"].get(number)
     if found is None:
         raise ResourceNotFoundException(
-            f"there is no version {number} of the rule {rule['ruleId']}"
+            f"the rule {rule['ruleId']} does not have a version {number}"
         )
     return found
 
 
 def reference(detector: str, rule_id: str, number: str) -> Value:
-    """Name a version of a rule as the protocol does."""
+    """Return a reference to a rule's version in the form of the protocol."""
     return {"detectorId": detector, "ruleId": rule_id, "ruleVersion": number}
 
 

@@ -1,7 +1,7 @@
-"""Verify AWS's Signature Version 4, the `Authorization` header of a call. Pure.
+"""Verification of AWS Signature Version 4, the `Authorization` header of a call. Pure.
 
 The client signs a hash of method, path, query, some headers and the body with a key derived from
-its secret. We compute the same from what arrived.
+its secret. We compute the same signature from the call as received.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from afd.errors import (
 from fraud.security.aws_credentials import AwsCredential
 
 MAX_SKEW: Final = timedelta(minutes=5)
-"""How far a call's time may be from ours, either way: AWS's own."""
+"""Most that a call's time may differ from ours in either direction, as at AWS."""
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _TERMINATOR: Final = "aws4_request"
@@ -40,19 +40,19 @@ _MISMATCH: Final = (
 
 
 Headers = Iterable[tuple[bytes, bytes]]
-"""Names and values, in their order."""
+"""Names and values of headers, in the order received."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedCall:
-    """A call as it arrived.
+    """A call as it was received.
 
     Attributes:
-        method: In capital letters.
-        path: Of the address, as sent.
-        query: What follows the question mark, as sent.
-        headers: Names in small letters, and values, in their order.
-        body: All of it.
+        method: HTTP method in upper case.
+        path: Path of the URL, as sent.
+        query: Query of the URL without `?`, as sent.
+        headers: Names and values of headers, in the order received.
+        body: The whole body.
     """
 
     method: str
@@ -76,18 +76,19 @@ class _Authorization:
 def verify(
     call: SignedCall, find: Callable[[str], AwsCredential | None], *, now_ms: int
 ) -> AwsCredential:
-    """Say whose call it is, once its signature is found to be theirs.
+    """Return the access key that signed a call, after verifying the signature.
 
     Args:
-        call: See there.
-        find: Gives the access key of an id.
-        now_ms: Time now, UTC epoch milliseconds.
+        call: The call as it was received.
+        find: Returns the access key of an id, or None if it is unknown.
+        now_ms: Current time, UTC epoch milliseconds.
 
     Raises:
-        MissingAuthenticationTokenException: It is not signed.
-        IncompleteSignatureException: The signature lacks a part, or leaves out what it must cover.
-        UnrecognizedClientException: There is no such access key.
-        InvalidSignatureException: It is not the signature of this call, or not of this time.
+        MissingAuthenticationTokenException: The call is not signed.
+        IncompleteSignatureException: The signature lacks a part, has a malformed one, or does not
+            cover a required header.
+        UnrecognizedClientException: The access key is unknown.
+        InvalidSignatureException: The signature does not match the call, or is over `MAX_SKEW` off.
     """
     headers, given, credential = _claimed(call.headers, find)
     signed_at = _signed_at(headers, given)
@@ -100,6 +101,7 @@ def verify(
             hashlib.sha256(_canonical(call, headers, given.signed)).hexdigest(),
         )
     )
+    # The signing key holds for one day, region and service only.
     key = f"AWS4{credential.secret}".encode()
     for part in (given.date, given.region, given.service, _TERMINATOR):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -110,12 +112,13 @@ def verify(
 
 
 def check_claim(headers: Headers, find: Callable[[str], AwsCredential | None]) -> None:
-    """Check that a call names an access key of ours, before its body is read.
+    """Check that a call names a known access key, before its body is read.
 
     Raises:
-        MissingAuthenticationTokenException: It is not signed.
-        IncompleteSignatureException: The signature lacks a part.
-        UnrecognizedClientException: There is no such access key.
+        MissingAuthenticationTokenException: The call is not signed.
+        IncompleteSignatureException: The signature lacks a part, has a malformed one, or does not
+            cover a required header.
+        UnrecognizedClientException: The access key is unknown.
     """
     _claimed(headers, find)
 
@@ -132,7 +135,7 @@ def _claimed(
 
 
 def _joined(headers: Headers) -> dict[str, bytes]:
-    """Give each header's value as it is signed: trimmed, spaces as one, several with commas."""
+    """Return header values as they are signed: with single spaces, repeated headers joined."""
     found: dict[str, bytes] = {}
     for name, value in headers:
         text = _SPACES.sub(b" ", value.strip())
@@ -185,7 +188,7 @@ def _signed_at(headers: Mapping[str, bytes], given: _Authorization) -> datetime:
     try:
         signed_at = datetime.strptime(text, _TIME).replace(tzinfo=UTC)
     except ValueError:
-        raise IncompleteSignatureException("X-Amz-Date is no time.") from None
+        raise IncompleteSignatureException("X-Amz-Date is not a valid time.") from None
     if given.date != text[:8]:
         raise InvalidSignatureException(
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP."
@@ -214,6 +217,7 @@ def _canonical(call: SignedCall, headers: Mapping[str, bytes], signed: tuple[str
         raise InvalidSignatureException(
             "The header X-Amz-Content-SHA256 is not the hash of the body."
         )
+    # The canonical query is sorted, and encoded in one way only.
     query = sorted(
         (quote(name, safe="-_.~"), quote(value, safe="-_.~"))
         for name, value in parse_qsl(call.query, keep_blank_values=True)

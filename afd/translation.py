@@ -1,4 +1,4 @@
-"""Their rules, outcomes and lists as ours. Pure; the API and `fraudstream import-afd` both use it."""
+"""Translation of AFD rules, outcomes and lists, for the API and `fraudstream import-afd`. Pure."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ WORDS: Final[Sequence[Mapping[Outcome, frozenset[str]]]] = (
         Outcome.APPROVE: frozenset({"low", "legit", "legitimate", "safe"}),
     },
 )  # fmt: skip
-"""Words in the name of an outcome, and what it means: first those that say what to do, then those
-that say what to think of it."""
+"""Words in the name of an AFD outcome by their meaning: first words for actions, then for risks."""
 
 _NEGATIONS: Final = frozenset({"no", "not", "non", "un"})
 _WORD: Final = re.compile(r"[a-z0-9]+")
@@ -50,18 +49,18 @@ _LIST_TYPES: Final[Mapping[str, ListType]] = MappingProxyType(
 
 
 class NotTranslated(ValueError):
-    """Nothing of ours is what it says; the text says why, and what to do."""
+    """A definition has no equivalent in Fraudstream; the message says why, and what to do."""
 
 
 def outcome_of(name: str, chosen: Mapping[str, Outcome]) -> Outcome:
-    """Describe what an outcome means.
+    """Return the Fraudstream outcome for an AFD outcome, by its name.
 
     Args:
-        name: Its name.
-        chosen: What is set by hand.
+        name: Name of the AFD outcome.
+        chosen: Outcomes by name that the user set; they count before words.
 
     Raises:
-        NotTranslated: Nothing is set, and no word of the name says it.
+        NotTranslated: The user did not set it, and the name's words mean nothing or several things.
 
     Example:
         >>> outcome_of("high_risk", {}).value, outcome_of("verify-customer", {}).value
@@ -72,6 +71,7 @@ def outcome_of(name: str, chosen: Mapping[str, Outcome]) -> Outcome:
     if name in chosen:
         return chosen[name]
     words = set(_WORD.findall(name.lower()))
+    # A negation, as in "not_fraud", leaves the meaning open.
     for known in WORDS if not words & _NEGATIONS else ():
         found = [outcome for outcome, of_it in known.items() if words & of_it]
         if len(found) == 1:
@@ -84,10 +84,10 @@ def outcome_of(name: str, chosen: Mapping[str, Outcome]) -> Outcome:
 
 
 def read_outcomes(text: str) -> dict[str, Outcome]:
-    """Read the setting AFD_OUTCOMES.
+    """Parse the setting AFD_OUTCOMES.
 
     Raises:
-        ValueError: It is none.
+        ValueError: A part is not of the form `name=outcome`.
 
     Example:
         >>> read_outcomes("vip=approve, call=review")["call"].value
@@ -105,7 +105,7 @@ def read_outcomes(text: str) -> dict[str, Outcome]:
 
 
 def list_type_of(variable_type: str | None) -> ListType:
-    """Describe what a list of values of a variable's type is of; text when that says nothing.
+    """Return the list type for values of a variable type; `text` if no other one fits.
 
     Example:
         >>> list_type_of("IP_ADDRESS").value, list_type_of("FREE_FORM_TEXT").value
@@ -115,7 +115,7 @@ def list_type_of(variable_type: str | None) -> ListType:
 
 
 def expression_of(expression: str, names: Mapping[str, str]) -> str:
-    """Write an expression with our fields in place of their variables; texts in it stay.
+    """Replace variables in an expression by transaction fields, except in quoted texts.
 
     Example:
         >>> expression_of("$price > 100 and $note != '$price'", {"price": "transaction_amt"})
@@ -138,19 +138,19 @@ def rule_of(
     chosen: Mapping[str, Outcome],
     lists: Collection[str] | None,
 ) -> Rule:
-    """Make a rule of ours, without a version: ids are those of one detector there, and of all here.
+    """Translate a rule, leaving out its version: ids are unique per detector in AFD, globally here.
 
     Args:
-        rule_id: Their id, and ours.
-        expression: In their language, which ours contains.
-        outcomes: Their names; the most severe counts.
-        description: What it is for.
-        names: Our field by their variable.
-        chosen: What outcomes mean, set by hand.
-        lists: Names of the lists that there are; None takes any.
+        rule_id: Id of the rule, which stays the same.
+        expression: Expression in AFD's rule language, a subset of Fraudstream's.
+        outcomes: Names of AFD outcomes; the most severe counts.
+        description: Description of the rule, and its reason.
+        names: Transaction fields by variable.
+        chosen: Fraudstream outcomes by outcome name, set by the user.
+        lists: Names of the lists that exist; None allows any.
 
     Raises:
-        NotTranslated: See there.
+        NotTranslated: The id, the expression or an outcome has no equivalent.
     """
     if not re.fullmatch(RULE_ID.strip("^$"), rule_id):
         raise NotTranslated(f"rule {rule_id}: expected an id that begins with a letter or a digit")

@@ -1,4 +1,4 @@
-"""Variables as clients declare them: their types say which of our fields they are."""
+"""Variables as clients declare them; their types map them to transaction fields."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ALREADY_EXISTS: Final = 400
 
 
 class VariableOperations:
-    """Answers for variables.
+    """Handles the operations on variables.
 
     Args:
-        catalogue: What there is.
-        writer: Writes declarations that only clients know.
+        catalogue: Declarations and policy state.
+        writer: Writes declarations.
     """
 
     def __init__(self, catalogue: Catalogue, writer: DeclarationWriter) -> None:
@@ -33,14 +33,14 @@ class VariableOperations:
         self._declarations = catalogue.declarations
 
     def create(self, request: Request, author: str) -> Answer:
-        """Declare one."""
+        """Declare a new variable."""
         if self._declarations.get(ResourceType.VARIABLE, request["name"]) is not None:
             raise ValidationException(f"there is a variable {request['name']} already")
         self._writer.put(ResourceType.VARIABLE, request["name"], self._variable(request), author)
         return {}
 
     def create_batch(self, request: Request, author: str) -> Answer:
-        """Declare several; those that cannot be are named, with why."""
+        """Declare several variables; the answer has an error for each one that is refused."""
         errors = []
         for entry in request["variableEntries"]:
             name = entry.get("name", "")
@@ -54,7 +54,7 @@ class VariableOperations:
         return {"errors": errors}
 
     def update(self, request: Request, author: str) -> Answer:
-        """Change what is said of one."""
+        """Change the declaration of a variable."""
         before = self._catalogue.known(ResourceType.VARIABLE, request["name"], "variable")
         self._writer.put(
             ResourceType.VARIABLE, request["name"], self._variable({**before, **request}), author
@@ -62,7 +62,7 @@ class VariableOperations:
         return {}
 
     def delete(self, request: Request, author: str) -> Answer:
-        """Take one away that no event type uses."""
+        """Delete a variable; refused while an event type uses it."""
         name = request["name"]
         if self._declarations.get(ResourceType.VARIABLE, name) is not None:
             users = [
@@ -76,11 +76,11 @@ class VariableOperations:
         return {}
 
     def get(self, request: Request) -> Answer:
-        """Return one, or a page of all."""
+        """Return one variable, or a page of all."""
         return shown(self._all(), request, "variables", 100)
 
     def get_batch(self, request: Request) -> Answer:
-        """Return those that are named, and say which there are none of."""
+        """Return the named variables, and an error for each one that is unknown."""
         known = self._all()
         return {
             "variables": [known[name] for name in request["names"] if name in known],
