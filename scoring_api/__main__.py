@@ -1,4 +1,4 @@
-"""`python -m scoring_api` answers `POST /v1/score` until SIGTERM."""
+"""`python -m scoring_api` serves the API until SIGTERM."""
 
 from __future__ import annotations
 

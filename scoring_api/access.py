@@ -1,4 +1,4 @@
-"""Authentication and authorisation of requests by API key. Costs a request some microseconds."""
+"""Authentication and authorisation of requests by API key, in a few microseconds."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SCHEME: Final = "bearer"
 
 
 class NotAuthenticated(Exception):
-    """No key, or none that there is; the text says which."""
+    """The API key is missing or unknown; the message says which."""
 
 
 class RoleNeeded(Exception):
-    """The key's role does not cover this.
+    """The key's role does not cover the request.
 
     Attributes:
-        role: The least that does.
+        role: Lowest role that does.
     """
 
     def __init__(self, role: Role) -> None:
@@ -35,11 +35,11 @@ class RoleNeeded(Exception):
 
 
 class Access:
-    """Finds out who asks.
+    """Authenticates requests by API key.
 
     Args:
-        keys: The keys there are; None switches them off, and anyone may do anything.
-        limit: How often a key may ask.
+        keys: The API keys; None switches authentication off, and anyone may do anything.
+        limit: Rate limit of each key.
     """
 
     def __init__(self, keys: KeyStore | None, limit: RateLimit) -> None:
@@ -47,11 +47,11 @@ class Access:
         self._limit = limit
 
     def admit(self, authorization: str | None) -> Principal:
-        """Give who sends a header `Authorization`, and count their request.
+        """Return the principal of an `Authorization` header, and count the request.
 
         Raises:
-            NotAuthenticated: See there.
-            RateLimited: See there.
+            NotAuthenticated: The API key is missing or unknown.
+            RateLimited: The key is over its rate limit.
         """
         if self.keys is None:
             return ANYONE
@@ -68,11 +68,11 @@ class Access:
 
 
 def admitted(request: Request) -> Principal:
-    """Give who asks; they were admitted by the guard, or are now.
+    """Return the principal of a request, authenticating it unless the guard already did.
 
     Raises:
-        NotAuthenticated: See there.
-        RateLimited: See there.
+        NotAuthenticated: The API key is missing or unknown.
+        RateLimited: The key is over its rate limit.
     """
     state: State = request.state
     known: Principal | None = getattr(state, "principal", None)
@@ -84,17 +84,17 @@ def admitted(request: Request) -> Principal:
 
 
 def author_of(principal: Principal, request: Request) -> Author:
-    """Give who changes something by a request."""
+    """Return the author of a change by a request, for the audit log."""
     return Author(principal.actor("rest"), request_id(request))
 
 
 def request_id(request: Request) -> str:
-    """Return the id by which logs and the audit log call this request."""
+    """Return the id of a request in logs and in the audit log."""
     return str(request.state.request_id)
 
 
 class _Require(SecurityBase):
-    """A dependency of routes; OpenAPI shows it as the scheme `bearer`."""
+    """Route dependency that requires a role; OpenAPI shows it as the scheme `bearer`."""
 
     def __init__(self, role: Role) -> None:
         self.model = BearerScheme(description="An API key, see docs/api.md.")
@@ -111,8 +111,8 @@ class _Require(SecurityBase):
 
 @cache
 def require(role: Role) -> Any:
-    """Make a dependency that admits keys of at least this role, and gives the `Principal`.
+    """Return a dependency that requires at least this role and returns the `Principal`.
 
-    `Depends(require(Role.ANALYST))`, of a route, a router or an argument.
+    Use `Depends(require(Role.ANALYST))` for a route, a router or an argument.
     """
     return _Require(role)

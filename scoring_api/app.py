@@ -1,4 +1,4 @@
-"""The app: scoring, probes and metrics, and the routers that `wiring.py` hands in."""
+"""The FastAPI app: scoring, probes and metrics, and the routers that `wiring.py` passes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from scoring_api.scoring import Scoring
 
 
 def _score(scoring: Scoring) -> APIRouter:
-    """Make the route that scores."""
+    """Return the route that scores."""
     routes = APIRouter(prefix="/v1", tags=["scoring"], dependencies=[Depends(require(Role.SCORE))])
 
     @routes.post(
@@ -44,7 +44,7 @@ def _score(scoring: Scoring) -> APIRouter:
 
 
 def _open(scoring: Scoring) -> APIRouter:
-    """Make the routes for probes and scrapers."""
+    """Return the routes for probes and scrapers, which need no API key."""
     routes = APIRouter(tags=["operations"], default_response_class=PlainTextResponse)
 
     @routes.get("/health/live", summary="Whether the process answers")
@@ -70,14 +70,13 @@ def _open(scoring: Scoring) -> APIRouter:
 def create_app(
     scoring: Scoring, access: Access, *more: APIRouter, answers: Answers | None = None
 ) -> FastAPI:
-    """Make the app.
+    """Return the app with all its routes.
 
     Args:
         scoring: Answers `POST /v1/score`.
-        access: Who may ask; `require` in routes refers to it.
-        more: Further routes.
-        answers: What was answered to requests with an `Idempotency-Key`; needed by routes of
-            `OnceRoute`.
+        access: Authenticates requests; `require` in routes uses it.
+        more: Further routers.
+        answers: Answers kept by `Idempotency-Key`; routes of `OnceRoute` need them.
     """
     app = FastAPI(title="Fraudstream", docs_url=None, redoc_url=None)
     app.state.access = access

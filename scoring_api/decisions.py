@@ -1,4 +1,4 @@
-"""Past decisions, found in OpenSearch. Personal values are looked for by their pseudonyms."""
+"""Search for past decisions in OpenSearch, where personal values are found by their pseudonyms."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MAX_DECISIONS: Final = 200
 """Most decisions on a page."""
 
 REQUEST_S: Final = 10.0
-"""How long OpenSearch may take."""
+"""Timeout of requests to OpenSearch, seconds."""
 
 _ENTITY: Final = "entity_id"
 _MAX_VALUE: Final = 1024
 _LARGEST: Final = 2**63
 _SORT: Final = [
-    # The newest first; coordinates tell those of the same millisecond apart.
+    # The newest first; Kafka coordinates order decisions of the same millisecond.
     {"fd.source.timestamp_ms": {"order": "desc", "unmapped_type": "date"}},
     {"fd.source.partition": {"order": "desc", "unmapped_type": "integer"}},
     {"fd.source.offset": {"order": "desc", "unmapped_type": "long"}},
@@ -44,19 +44,19 @@ SearchedField = StrEnum(  # type: ignore[misc]  # of the fields declared once, e
 
 
 class SearchAway(Exception):
-    """OpenSearch cannot be asked now; the text says why."""
+    """OpenSearch cannot answer now; the message says why."""
 
 
 class NoSuchDecision(Exception):
-    """No decision of that event is indexed."""
+    """No decision on the event is indexed."""
 
 
 class InvalidCursor(Exception):
-    """The cursor is none that a page gave."""
+    """The cursor does not come from a page."""
 
 
 class Filters(BaseModel):
-    """Which decisions; of several conditions all must hold."""
+    """Conditions on decisions, all of which must hold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -89,7 +89,7 @@ class Filters(BaseModel):
 
 
 class Search(Filters):
-    """Which decisions, also by values that may be personal: those belong in no address."""
+    """Conditions on decisions, also by values that may be personal and must not appear in URLs."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -106,11 +106,11 @@ class Search(Filters):
 
 
 class Decisions:
-    """Finds decisions. Its calls block: they are made in a thread.
+    """Finds decisions. Calls block, so make them in a thread.
 
     Args:
         client: OpenSearch.
-        pseudonyms: How the index holds personal values.
+        pseudonyms: Converts personal values to their form in the index.
     """
 
     def __init__(self, client: OpenSearch, pseudonyms: Pseudonyms) -> None:
@@ -118,11 +118,11 @@ class Decisions:
         self._pseudonyms = pseudonyms
 
     def of_event(self, event_id: str, entity_id: str | None) -> dict[str, Any]:
-        """Return the decision of an event; of several the newest that is no repetition.
+        """Return the newest decision on an event; repeats count only if nothing else is indexed.
 
         Raises:
-            NoSuchDecision: See there.
-            SearchAway: See there.
+            NoSuchDecision: No decision on the event is indexed.
+            SearchAway: OpenSearch cannot answer now.
         """
         wanted: list[dict[str, Any]] = [{"term": {"event_id": event_id}}]
         if entity_id is not None:
@@ -134,11 +134,11 @@ class Decisions:
         return shown(hits[0])
 
     def search(self, asked: Filters) -> tuple[list[dict[str, Any]], str | None]:
-        """Return a page of decisions without their feature vectors, the newest first, and its cursor.
+        """Return a page of decisions without features, newest first, and the next cursor or None.
 
         Raises:
-            InvalidCursor: See there.
-            SearchAway: See there.
+            InvalidCursor: The cursor does not come from a page.
+            SearchAway: OpenSearch cannot answer now.
         """
         body: dict[str, Any] = {
             "query": {"bool": {"filter": self._conditions(asked)}},
@@ -182,14 +182,14 @@ class Decisions:
             answer = self._client.search(
                 index=Index.DECISIONS.value,
                 body=dict(body, track_total_hits=False),
-                # Nothing was decided yet.
+                # The index is missing until something was decided.
                 ignore_unavailable=True,
                 allow_no_indices=True,
-                # Half an answer would look like a whole one.
+                # A partial answer would look like a complete one.
                 allow_partial_search_results=False,
             )
         except OpenSearchException as error:
-            # Their messages may hold what was searched for; status and kind do not.
+            # Messages of errors may hold the values searched for; status and kind do not.
             kind = error.error if isinstance(error, TransportError) else type(error).__name__
             status = error.status_code if isinstance(error, TransportError) else None
             _log.warning("scoring_api.search_failed", status=status, error=kind)

@@ -1,4 +1,4 @@
-"""What `/docs` and `/openapi.json` say: the committed contracts, not a copy of them."""
+"""Content of `/docs` and `/openapi.json`, taken from the committed contracts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Scores transactions ad hoc, with the same code and the same recent history as th
 PROBLEM_TYPE: Final = "application/problem+json"
 ONE: Final = "(one)"
 MANY: Final = "(list)"
-"""Tags of a body that is one thing or a list of them; pydantic puts them into places of errors."""
+"""Tags of a body that is one object or a list; pydantic adds them to the location of an error."""
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 ASSETS_PATH: Final = "/docs/assets"
 
 
 def assets() -> StaticFiles:
-    """Serve the files of Swagger UI from the package that brings them: no page loads from elsewhere."""
+    """Return an app that serves Swagger UI from its package: pages load nothing from elsewhere."""
     return StaticFiles(directory=str(files("fastapi_offline") / "static"))
 
 
@@ -37,8 +37,8 @@ documents = APIRouter(include_in_schema=False)
 
 @documents.get("/docs")
 async def docs() -> HTMLResponse:
-    """Show the API, to be read and tried."""
-    # Relative, so that it works behind a proxy's path too.
+    """Return the page of Swagger UI."""
+    # Relative URLs work behind a proxy's path, too.
     return get_swagger_ui_html(
         openapi_url="openapi.json",
         title="Fraudstream",
@@ -50,7 +50,7 @@ async def docs() -> HTMLResponse:
 
 
 def reference(name: str) -> dict[str, str]:
-    """Refer to one of `components`."""
+    """Return a reference to one of `components`."""
     return {"$ref": _REFERENCE.format(model=name)}
 
 
@@ -146,12 +146,12 @@ _ALWAYS: Final = (400, 401, 403, 413, 422, 429)
 
 
 def problems(*status: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the problems that routes answer with: these, or without any those of all routes."""
+    """Return descriptions of error answers; without arguments, of those that all routes have."""
     return {code: _problem_answer(_PROBLEMS[code]) for code in status or _ALWAYS}
 
 
 def answers(description: str, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """Describe an answer 200 whose model FastAPI does not know."""
+    """Return the description of an answer 200 whose model FastAPI does not know."""
     return {200: {"description": description, "content": {"application/json": {"schema": schema}}}}
 
 
@@ -163,7 +163,7 @@ def _problem_answer(description: str) -> dict[str, Any]:
 
 
 def score_operation() -> dict[str, Any]:
-    """Describe body and answers of `POST /v1/score`."""
+    """Return the description of `POST /v1/score`, its body and its answers."""
     lists = {"type": "array", "maxItems": MAX_RECORDS}
     return {
         "requestBody": {

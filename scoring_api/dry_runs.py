@@ -1,4 +1,4 @@
-"""Dry runs over REST: each in a process of its own, so that scoring has the interpreter to itself."""
+"""Dry runs over REST, each in a process of its own so that it does not slow down scoring."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from fraud.contracts.rules import RuleSet
 from fraud.decision.rule_files import write_rule_file
 
 _KEPT: Final = 20
-"""Runs whose reports are kept, the newest."""
+"""Number of runs that are kept, the newest."""
 MOST_S: Final = 1_800.0
-"""How long a run may take, seconds; a million transactions take one minute."""
+"""Time limit of a run, seconds; a million transactions take one minute."""
 _NICE: Final = 10
 _LAST_LINE: Final = 500
 
@@ -31,7 +31,7 @@ _log = structlog.get_logger("scoring_api")
 
 
 class RunState(StrEnum):
-    """What a dry run is doing."""
+    """State of a dry run."""
 
     RUNNING = "running"
     DONE = "done"
@@ -43,12 +43,12 @@ class NoSuchRun(LookupError):
 
 
 class RunBusy(Exception):
-    """A dry run is running already."""
+    """Another dry run is still running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A dry run as it is now.
+    """The current state of a dry run.
 
     Attributes:
         state: Whether it runs, is done or failed.
@@ -62,7 +62,7 @@ class Run:
 
 
 def command(file: Path, days: float, limit: int | None) -> list[str]:
-    """Return the command that tries the rules of a file."""
+    """Return the command for a dry run of a rule file."""
     asked = [sys.executable, "-m", "fraud.backtest", str(file), "--days", f"{days:g}"]
     return asked if limit is None else [*asked, "--limit", str(limit)]
 
@@ -72,7 +72,7 @@ class DryRuns:
 
     Args:
         command: Returns the command for a file, days and limit.
-        most_s: How long a run may take, seconds; then it is ended and has failed.
+        most_s: Time limit of a run, seconds; a run that exceeds it is killed and has failed.
     """
 
     def __init__(
@@ -126,10 +126,10 @@ class DryRuns:
         return run_id
 
     def get(self, run_id: str) -> Run:
-        """Return a dry run as it is now.
+        """Return the current state of a dry run.
 
         Raises:
-            NoSuchRun: It is unknown, or no longer kept.
+            NoSuchRun: The dry run is unknown, or no longer kept.
         """
         with self._lock:
             if run_id not in self._runs:

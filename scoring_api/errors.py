@@ -1,6 +1,6 @@
-"""The one table from an error to its HTTP answer (problem details, RFC 9457).
+"""HTTP answers to errors, in one table, as problem details (RFC 9457).
 
-No answer holds a value of the request: it may be personal data.
+No answer repeats a value of the request, which may be personal data.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _respond(
     *,
     headers: dict[str, str] | None = None,
 ) -> _Answer:
-    """Make the answer to errors that need no further fields; those with 503 say when to try again."""
+    """Return a function that answers errors without further fields; 503 says when to retry."""
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers = _RETRY_LATER
     return lambda error: _problem(
@@ -155,7 +155,7 @@ def _invalid_request(error: RequestValidationError) -> Response:
 
 
 def _request_fault(error: dict[str, Any]) -> dict[str, Any]:
-    """Name the field and what was expected; what pydantic says of it holds no value."""
+    """Return the field and what was expected; messages of pydantic do not repeat values."""
     parts = [part for part in error["loc"][1:] if part not in (ONE, MANY)]
     index = {"index": parts.pop(0)} if parts and isinstance(parts[0], int) else {}
     where = ".".join(map(_plain, parts))[:_LONGEST_FIELD] or None
@@ -170,7 +170,7 @@ def _request_fault(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(part: str | int) -> str:
-    """Return a part of a field's name; a key that could be somebody's address or number is not repeated."""
+    """Return a part of a field's path; a key that may be personal data is replaced."""
     text = str(part)
     return text if isinstance(part, int) or _IDENTIFIER.fullmatch(text) else _UNNAMED
 
@@ -181,7 +181,7 @@ def _expected(error: dict[str, Any]) -> str:
 
 
 _HTTP_CODES: Final = {
-    # Of a body that FastAPI could not read.
+    # FastAPI could not read the body.
     HTTPStatus.BAD_REQUEST: str(ErrorCode.NOT_JSON),
 }
 
@@ -258,7 +258,7 @@ def answer(error: Exception) -> Response:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Let the app answer each error as the table says."""
+    """Make the app answer errors by the table."""
 
     async def handle(_request: Request, error: Exception) -> Response:
         return answer(error)

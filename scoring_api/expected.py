@@ -1,7 +1,7 @@
-"""What was sent to the stream and has not come back from it: a second or less, usually.
+"""Transactions that were sent to the stream and have not come back, usually within a second.
 
-Without it an event that follows at once on another of the same entity would be scored as if the
-other had not been; the stream, which gets both in their order, counts it.
+Scoring counts them as history. Otherwise an event that closely follows another one of its entity
+would be scored without it, while the stream, which receives both in order, counts it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from fraud.features.history import remember
 from fraud.features.packing import Packed
 
 EXPECTED_S: Final = 30.0
-"""How long something is expected, seconds; the stream may be down."""
+"""Seconds for which a transaction is expected; the stream may be down."""
 
 _MAX_EVENTS: Final = 10_000
 _EVENT_BYTES: Final = 8
 _Place = tuple[str, str]
-"""A key's name, and a value of it."""
+"""Name of a key, and one of its values."""
 
 
 class _Waiting(NamedTuple):
-    """An event that is expected: until when, and where its records are."""
+    """An expected event: its deadline, and the places of its records."""
 
     until_s: float
     places: list[_Place]
 
 
 class Expected:
-    """Belongs to the thread that answers requests; `came` may be called by another.
+    """The transactions that are expected to come back from the stream.
+
+    Only the thread that answers requests may use it, except for `came`.
 
     Args:
         monotonic: Clock in seconds.
@@ -50,10 +52,10 @@ class Expected:
         return len(self._events)
 
     def add(self, packed: Packed) -> None:
-        """Expect transactions, in this order behind those that are expected already."""
+        """Expect transactions, in this order after those that are expected already."""
         until_s = self._monotonic() + EXPECTED_S
         for event, places in _events(packed):
-            # Sent again, it keeps its place.
+            # An event that is sent again keeps its place.
             if event not in self._events:
                 self._events[event] = _Waiting(until_s, [place for place, _ in places])
                 for place, record in places:
@@ -62,21 +64,21 @@ class Expected:
             self._forget(next(iter(self._events)))
 
     def give_up(self, packed: Packed) -> None:
-        """Expect transactions no more: they could not be sent."""
+        """Stop expecting transactions that could not be sent."""
         for event, _ in _events(packed):
             self._forget(event)
 
     def came(self, event: bytes) -> None:
-        """Note that the stream has decided an event: the history has it now.
+        """Note that an event came back from the stream, so that the history has it.
 
         Args:
-            event: The first bytes of its record, which identify it.
+            event: The event, see `event_of`.
         """
         if event in self._events:
             self._came.append(event)
 
     def look(self) -> None:
-        """Forget what came, and what has been waited for too long."""
+        """Forget the events that came back and those that are overdue."""
         while self._came:
             self._forget(self._came.popleft())
         now_s = self._monotonic()
@@ -85,7 +87,7 @@ class Expected:
             self._forget(event)
 
     def behind(self, key: Key, value: str, ring: bytes) -> bytes:
-        """Return a ring with what is expected at its end."""
+        """Return the ring of a key's value with the expected records appended."""
         for record in self._records.get((key.name, value), {}).values():
             ring, _ = remember(ring, record, key.rows)
         return ring
@@ -100,19 +102,19 @@ class Expected:
 
 
 def event_of(record: bytes) -> bytes:
-    """Return the bytes of a record that identify its event, the same for all keys."""
+    """Return the first bytes of a record: they identify its event, alike for all keys."""
     return record[:_EVENT_BYTES]
 
 
 def rows_of(packed: Packed, key: Key) -> Iterator[tuple[str | None, bytes]]:
-    """Yield each transaction's value of a key, None without one, and its record."""
+    """Yield the key's value of each transaction, or None, and its record."""
     records, size = packed.records[key.name].tobytes(), key.dtype.itemsize
     for index, value in enumerate(packed.keys[key.name]):
         yield value, records[index * size : (index + 1) * size]
 
 
 def _events(packed: Packed) -> Iterator[tuple[bytes, list[tuple[_Place, bytes]]]]:
-    """Yield each transaction's event, and its record for each key that it has."""
+    """Yield each transaction's event, with its records by key and value."""
     for rows in zip(*(rows_of(packed, key) for key in KEYS), strict=True):
         places = [
             ((key.name, value), record)

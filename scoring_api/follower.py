@@ -1,4 +1,4 @@
-"""Follow `processed_transactions`, so that the history is that of the stream."""
+"""Follower of `processed_transactions`, which keeps the API's history equal to the stream's."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from scoring_api.snapshot import Snapshot, SnapshotFile, SnapshotUnusable
 SERVICE: Final = "scoring_api"
 _POLL_S: Final = 0.2
 _SLICE: Final = 64
-"""Records remembered at once: a few milliseconds, between which requests get their turn."""
+"""Records remembered at once, in a few milliseconds; requests get their turn in between."""
 
 _log = structlog.get_logger(SERVICE)
 
 
 class Follower:
-    """Reads the topic into a history and keeps a snapshot of it.
+    """Reads the topic into a history and writes snapshots of the history.
 
     Args:
-        feed: The topic.
-        history: What is kept of it; only the follower's thread changes it.
-        file: The snapshot.
+        feed: The topic `processed_transactions`.
+        history: The history to fill; only the follower's thread changes it.
+        file: The snapshot file.
         snapshot_s: Seconds between snapshots.
         monotonic: Clock in seconds.
     """
@@ -55,18 +55,18 @@ class Follower:
         self._ready = False
 
     def waits_for(self) -> str | None:
-        """Describe in a line what is missing before the history is the stream's, None when it is."""
+        """Return in a line what the history lacks to equal the stream's; None if nothing."""
         if self._ready:
             return None
         return self._feed.waits_for() or "history to be put in its place"
 
     def run(self, stop: Event) -> None:
-        """Follow until `stop` is set, then keep a last snapshot."""
+        """Follow the topic until `stop` is set, then write a last snapshot."""
         HISTORY_READY.set(0)
         position = self._restore()
         self._feed.start(position)
         next_s = self._monotonic() + self._snapshot_s
-        # A second thread writes, so that the history goes on meanwhile.
+        # A second thread writes snapshots, so that following does not pause.
         with ThreadPoolExecutor(1, thread_name_prefix="snapshot") as writer:
             while not stop.is_set():
                 try:
@@ -141,13 +141,13 @@ class Follower:
         self._writing = writer.submit(self._file.write, Snapshot(position, self._history.content()))
 
     def _written(self) -> None:
-        """Wait for the snapshot being written, and report when it could not be."""
+        """Wait for the snapshot that is being written; log an error if that failed."""
         writing, self._writing = self._writing, None
         if writing is None:
             return
         try:
             writing.result()
         except OSError as error:
-            # It is a help and no duty: without it the next start reads more.
+            # Not fatal: without a snapshot the next start reads more of the topic.
             self._kept = None
             _log.error("scoring_api.snapshot_failed", reason=error.strerror or str(error))

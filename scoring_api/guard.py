@@ -28,7 +28,7 @@ _SIGN_IN: Final = "/live/session"
 
 
 class _BodyTooLarge(TooLarge, HTTPException):
-    """Of a body whose length was not declared: FastAPI lets only its own exceptions through."""
+    """A body of undeclared length is too long; FastAPI lets only an HTTPException through."""
 
     def __init__(self, limit: int) -> None:
         HTTPException.__init__(self, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
@@ -36,11 +36,11 @@ class _BodyTooLarge(TooLarge, HTTPException):
 
 
 class RequestGuard:
-    """Middleware of the app.
+    """ASGI middleware that checks requests before the app reads them.
 
     Args:
-        app: What comes next.
-        access: Finds out who asks.
+        app: The next ASGI app.
+        access: Authenticates requests.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -48,7 +48,7 @@ class RequestGuard:
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request on, or answer it with an error."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -77,7 +77,7 @@ class RequestGuard:
 
 
 def _is_over(number: str, limit: int) -> bool:
-    """Compare digits with a limit; Python reads no more than 4,300 of them."""
+    """Return whether a number is over a limit; Python does not parse over 4,300 digits."""
     digits = number.lstrip("0")
     return len(digits) > len(str(limit)) or int(digits or "0") > limit
 

@@ -1,8 +1,8 @@
-"""What the API remembers: the same rings as the stream's state, rebuilt from its output.
+"""The API's history: the same rings as the job's state, rebuilt from the job's output.
 
-The job publishes at least once: after a restart it repeats records. A ring recognises the repeats
-of the events it holds, but no older ones, so for each entity we also keep how far its input
-partitions were remembered (its *marks*).
+The job publishes at least once, so it repeats records after a restart. A ring recognises repeats of
+the events that it holds, but not of older ones. Each entity therefore also has *marks*: the last
+offset that was remembered of each of its input partitions.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _MARK: Final = struct.Struct("<iqq")  # partition, offset, timestamp_ms
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What history needs of one record of `processed_transactions`.
+    """The parts of a record of `processed_transactions` that the history needs.
 
     Attributes:
         transaction: The input record.
-        partition: Partition of the input it came from.
-        offset: Its offset there.
-        timestamp_ms: Kafka's timestamp of the input, UTC epoch milliseconds.
+        partition: Partition of the input record.
+        offset: Offset of the input record.
+        timestamp_ms: Kafka's timestamp of the input record, UTC epoch milliseconds.
     """
 
     transaction: Transaction
@@ -44,13 +44,13 @@ class Processed:
 
 
 def read_processed(raw: bytes | None) -> Processed | None:
-    """Read one record of `processed_transactions`.
+    """Parse a record of `processed_transactions`.
 
     Returns:
-        None for a duplicate: it leaves no trace in the history.
+        The record, or None for a duplicate, which leaves no trace in the history.
 
     Raises:
-        InvalidMessage: The value is no such record.
+        InvalidMessage: The record is malformed.
     """
     record, decision = decode_processed(raw)
     if decision.get("duplicate"):
@@ -69,7 +69,7 @@ def read_processed(raw: bytes | None) -> Processed | None:
 
 
 def _copied(items: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """Copy a part at a time: a request need not wait for all of 100,000 (40 ms)."""
+    """Copy items in parts: all 100,000 at once would hold up a request for 40 ms."""
     copied: list[tuple[str, bytes]] = []
     rest = iter(items)
     while part := list(islice(rest, _COPIED_AT_ONCE)):
@@ -79,10 +79,10 @@ def _copied(items: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A history at one moment, for a snapshot. Least recently seen first.
+    """A copy of a history for a snapshot, the least recently seen values first.
 
     Attributes:
-        rings: Per key, its values and their rings.
+        rings: Values and their rings, by key.
         marks: Entities and their marks.
     """
 
@@ -93,32 +93,32 @@ class Content:
 class RecentHistory:
     """The rings of all keys, in bounded memory.
 
-    One thread remembers while others look: each look-up is one read of an immutable ring.
+    One thread adds records while others read: a look-up is one read of an immutable ring.
 
     Args:
-        capacity: Most values per key to keep a ring for.
+        capacity: Most values of each key that have a ring.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self.expected = Expected()
-        """What was sent to the stream and has not come back; it counts as if it had."""
+        """Transactions sent to the stream that have not come back; they count as if they had."""
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all rings and marks."""
         self._rings = {key.name: Histories(key, self._capacity) for key in KEYS}
         self._marks: OrderedDict[str, bytes] = OrderedDict()
 
     def sizes(self) -> dict[str, int]:
-        """Count the values remembered, per key."""
+        """Return the number of values remembered, per key."""
         return {name: len(histories) for name, histories in self._rings.items()}
 
     def remember(self, batch: Sequence[Processed]) -> int:
-        """Add records in the order of the stream, passing over what was remembered before.
+        """Add records in the order of the stream, skipping those that were added before.
 
         Returns:
-            How many were new.
+            Number of new records.
         """
         new = [processed.transaction for processed in batch if self._advance(processed)]
         packed = pack(new)
@@ -128,6 +128,7 @@ class RecentHistory:
             for index, (value, row) in enumerate(rows_of(packed, key)):
                 if value is None or known[index]:
                     continue
+                # The entity, the first key, tells duplicates; no other key remembers them.
                 was_there = histories.remember(value, row)
                 if key is KEYS[0]:
                     known[index] = was_there
@@ -137,7 +138,7 @@ class RecentHistory:
         return len(new)
 
     def _advance(self, processed: Processed) -> bool:
-        """Move the mark of the record's entity, unless it is there or beyond already."""
+        """Move the entity's mark to a record; return False if it is there or beyond already."""
         entity = processed.transaction.entity_id
         marks = self._marks.get(entity, b"")
         latest_ms = processed.timestamp_ms
@@ -145,25 +146,25 @@ class RecentHistory:
             partition, offset, timestamp_ms = _MARK.unpack_from(marks, start)
             if partition != processed.partition:
                 continue
-            # A lower offset with a later time is no repeat: the input topic was made anew.
+            # A lower offset with a later time is not a repeat: the input topic was made anew.
             if processed.offset <= offset and processed.timestamp_ms <= timestamp_ms:
                 return False
             latest_ms = max(latest_ms, timestamp_ms)
             marks = marks[:start] + marks[start + _MARK.size :]
             break
         self._marks[entity] = marks + _MARK.pack(processed.partition, processed.offset, latest_ms)
-        # The same moves as those of the entity's ring, so that both forget the same entities.
+        # Marks move as the entities' rings do, so that both forget the same entities.
         self._marks.move_to_end(entity)
         if len(self._marks) > self._capacity:
             self._marks.popitem(last=False)
         return True
 
     def rings_with(self, packed: Packed) -> tuple[dict[str, list[bytes]], list[bool]]:
-        """Return each transaction's rings as they would be after it came down the stream next.
+        """Return each transaction's rings as they would be if the stream processed it next.
 
         Returns:
-            Per key the rings, empty where a transaction lacks the key; and whether each event is
-            in its entity's history already.
+            Rings by key, empty where a transaction lacks the key; and whether each event is in its
+            entity's history already.
         """
         rings: dict[str, list[bytes]] = {}
         known = [False] * len(packed)
@@ -184,14 +185,14 @@ class RecentHistory:
         return rings, known
 
     def content(self) -> Content:
-        """Copy everything, to be kept. Called by the thread that remembers."""
+        """Return a copy for a snapshot. Only the thread that adds records may call it."""
         return Content(
             {name: _copied(histories.items()) for name, histories in self._rings.items()},
             _copied(self._marks.items()),
         )
 
     def restore(self, content: Content) -> None:
-        """Take over what `content` of an earlier process gave."""
+        """Replace rings and marks by the content of a snapshot."""
         for name, histories in self._rings.items():
             histories.restore(content.rings[name][-self._capacity :])
         self._marks = OrderedDict(content.marks[-self._capacity :])

@@ -1,12 +1,12 @@
-"""`Idempotency-Key`: a request sent again with the same key is answered again, and done once.
+"""`Idempotency-Key`: a request that is repeated with its key is done once and answered the same.
 
-As the IETF's draft on that header says: the same key with another body is 422, one that is still
-being worked on 409. Answers are kept in one SQLite file of the state folder, for a day, of the
-newest `MAX_KEPT` requests, sealed: they may hold personal data. Those of processes that share the
-folder are one.
+As in the IETF's draft of that header, the same key with another request is 422, and a repeat of a
+request that is not answered yet 409. Answers of the newest `MAX_KEPT` requests are kept for a day,
+in a SQLite file of the state folder that several processes may share. They are encrypted, as they
+may hold personal data.
 
-What fails frees the key. A change that Kafka did not acknowledge (503) may be in force all the same;
-sent again it is made again, which changes nothing but for a list that is made: that is 409 then.
+A failed request frees its key. A change that Kafka did not acknowledge (503) may be in force all
+the same. Repeating it changes nothing more, but making a list again is a conflict (409).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ REPLAYED: Final = "Idempotency-Replayed"
 MAX_KEPT: Final = 100_000
 _KEPT_MS: Final = 24 * 3600 * 1000
 LEASE_MS: Final = 60_000
-"""For how long a request counts as being worked on unless it says so again: its process may have died."""
+"""Milliseconds after which an unrenewed request is given up: its process may have died."""
 _RENEWALS: Final = 3
-"""In a lease."""
+"""Number of renewals in a lease."""
 _BUSY_S: Final = 5.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sealed_answers (
@@ -58,21 +58,21 @@ class KeyReused(Exception):
 
 
 class StillWorking(Exception):
-    """The first request of this key is not answered yet."""
+    """The first request with the key is not answered yet."""
 
 
 class ShownOnce(Exception):
-    """The first request of this key was done, and its answer cannot be given again."""
+    """The first request with the key was done, but its answer cannot be repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An answer that was given.
+    """The answer to a request.
 
     Attributes:
-        status: Its HTTP status.
-        body: None when it may not be shown again.
-        media_type: Of the body.
+        status: HTTP status.
+        body: Body; None if it must not or cannot be repeated.
+        media_type: Media type of the body.
     """
 
     status: int
@@ -81,13 +81,13 @@ class Kept:
 
 
 class Answers:
-    """The answers that are kept; may be used by several threads and processes.
+    """Keeps answers by key; may be used by several threads and processes.
 
     Args:
-        path: The file; its folder is made when needed.
-        seal: Seals the answers' bodies.
-        clock: Time now, UTC epoch milliseconds.
-        lease_ms: See `LEASE_MS`.
+        path: The SQLite file; its folder is made when needed.
+        seal: Encrypts the bodies of answers.
+        clock: Returns the current time, UTC epoch milliseconds.
+        lease_ms: Lease of a key, see `LEASE_MS`.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Answers:
         self._clock = clock
         self._lease_ms = lease_ms
         self.renew_s = lease_ms / _RENEWALS / 1000
-        """How often `renew` is to be called, seconds."""
+        """Seconds between calls of `renew`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o600)
         with closing(self._open()) as database:
@@ -106,11 +106,11 @@ class Answers:
             database.executescript(_SCHEMA)
 
     def begin(self, caller: str, key: str, fingerprint: bytes) -> Kept | None:
-        """Take a key for a request, or give the answer that it had.
+        """Reserve a key for a request, or return the answer to the first request with it.
 
         Raises:
-            KeyReused: See there.
-            StillWorking: See there.
+            KeyReused: The key was used for another request.
+            StillWorking: The first request is not answered yet.
         """
         now_ms = self._clock()
         with closing(self._open()) as database, database:
@@ -142,7 +142,7 @@ class Answers:
         return Kept(status, self._opened(caller, key, body), media_type)
 
     def renew(self, caller: str, key: str) -> None:
-        """Say that the request that took the key is still being worked on."""
+        """Extend the lease of a key whose request is not answered yet."""
         with closing(self._open()) as database, database:
             database.execute(
                 "UPDATE sealed_answers SET at_ms = ? WHERE caller = ? AND key = ? AND status IS NULL",
@@ -150,7 +150,7 @@ class Answers:
             )
 
     def keep(self, caller: str, key: str, answer: Kept) -> None:
-        """Keep the answer to the request that took the key."""
+        """Keep the answer to the request that reserved a key."""
         purpose = _purpose(caller, key)
         body = None if answer.body is None else self._seal.close(answer.body, purpose)
         with closing(self._open()) as database, database:
@@ -160,7 +160,7 @@ class Answers:
             )
 
     def forget(self, caller: str, key: str) -> None:
-        """Free a key: its request was not done."""
+        """Free a key whose request failed."""
         with closing(self._open()) as database, database:
             database.execute(
                 "DELETE FROM sealed_answers WHERE caller = ? AND key = ?", (caller, key)
@@ -170,7 +170,7 @@ class Answers:
         try:
             return None if body is None else self._seal.open(body, _purpose(caller, key))
         except Unreadable:
-            # The key is another one: that it was done is known, not what was answered.
+            # Encrypted by another key: the request was done, but its answer cannot be read.
             return None
 
     def _open(self) -> sqlite3.Connection:
@@ -196,15 +196,15 @@ def idempotent(
 
 
 def show_once(request: Request) -> None:
-    """Say that the answer holds a secret and may not be kept."""
+    """Mark the answer to a request as secret, so that its body is not kept."""
     request.state.shown_once = True
 
 
 class OnceRoute(APIRoute):
-    """A route whose changes are done once per `Idempotency-Key`; needs `app.state.answers`."""
+    """A route whose POST is done once per `Idempotency-Key`; needs `app.state.answers`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler, wrapped."""
+        """Return the handler, wrapped to keep and repeat answers."""
         handle = super().get_route_handler()
 
         async def once(request: Request) -> Response:
@@ -217,6 +217,7 @@ class OnceRoute(APIRoute):
             kept = await run_in_threadpool(answers.begin, caller, key, fingerprint)
             if kept is not None:
                 return _again(kept)
+            # Renews the lease for as long as the handler runs.
             working = asyncio.create_task(_keep_working(answers, caller, key))
             try:
                 answer = await handle(request)

@@ -1,4 +1,4 @@
-"""Labels on their way to the topic `labels`, on record: models learn from what they say."""
+"""Sending of labels to the topic `labels`, audited because models learn from them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fraud.security.audit import AuditLog, Author
 
 
 class LabelSender:
-    """Sends labels.
+    """Sends labels to Kafka and records them in the audit log.
 
     Args:
         publisher: Writes to Kafka.
-        audit: Keeps who sent how many of which.
+        audit: Records who sent how many labels of each value.
     """
 
     def __init__(self, publisher: AsyncProducer, audit: AuditLog) -> None:
@@ -27,10 +27,11 @@ class LabelSender:
         self._audit = audit
 
     def send(self, labels: Sequence[Label], by: Author) -> None:
-        """Send some, from a thread that the event loop waits for; they are on the topic then.
+        """Send labels and wait until they are on the topic; call it in a thread of the event loop.
 
         Raises:
-            NotPublished: Kafka did not acknowledge one of them.
+            NotPublished: Kafka did not acknowledge a label.
+            OSError: The audit log cannot be written.
         """
         with self._audit.change(
             by.actor,

@@ -1,4 +1,4 @@
-"""From the body of a request to its answer, with the stream's own code."""
+"""Scoring of requests, by the same code as the streaming job's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAX_SIGN_IN_BYTES: Final = 4096
 """Longest body of a sign-in to the live page, which anyone may send."""
 
 _SLICE: Final = 32
-"""Records of a list that are worked on at once: those who ask for one do not wait long behind."""
+"""Records of a list that are decided at once, so that other requests do not wait long."""
 
 _log = structlog.get_logger("scoring_api")
 
@@ -61,7 +61,7 @@ class InvalidRecords(Exception):
     """Some records of a list are invalid.
 
     Attributes:
-        verdicts: Index and verdict of each.
+        verdicts: Index and error of each invalid record.
     """
 
     def __init__(self, verdicts: Sequence[tuple[int, InvalidMessage]]) -> None:
@@ -70,7 +70,7 @@ class InvalidRecords(Exception):
 
 
 Seen = tuple[dict[str, list[bytes]], list[bool]]
-"""What one transaction is decided by, as `RecentHistory.rings_with` gives it."""
+"""History by which one transaction is decided, as `RecentHistory.rings_with` returns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ class _Asked:
     """Transactions that wait to be decided.
 
     Attributes:
-        transactions: See there.
-        seen: What the only one of them is decided by; None takes what is there when it is.
-        decided: Takes the decisions.
+        transactions: The transactions of one request.
+        seen: History read on arrival, of a single transaction; None reads it when deciding.
+        decided: Future of their decisions.
     """
 
     transactions: Sequence[Transaction]
@@ -89,16 +89,16 @@ class _Asked:
 
 
 class Scoring:
-    """Answers requests; belongs to one event loop.
+    """Scores the transactions of requests; belongs to one event loop.
 
-    Requests that come while others are being decided are decided together: a batch of ten costs
-    little more than one alone, so what is waiting is worked off faster the more it is. None waits
-    for others to come.
+    Requests that arrive while others are being decided are decided together. A batch of ten costs
+    little more than a single transaction, so a backlog shrinks faster the longer it is. No request
+    waits for others to arrive.
 
     Args:
-        engine: Gives what decides now; asked once per batch.
-        history: What the stream remembers. It is looked at and never changed.
-        waits_for: Says in a line what is missing to answer, None when nothing is.
+        engine: Returns the engine that decides now; called once per batch.
+        history: History of the stream; only its expected transactions are changed here.
+        waits_for: Returns in one line what is missing to answer; None if nothing is.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Scoring:
         self._history = history
         self.waits_for = waits_for
         self._asked: list[_Asked] = []
-        # The first failure is an increase only of a series that was there before.
+        # The series must exist before the first failure, or its increase is not seen.
         self._shadow_failed = SHADOW_FAILED.labels("scoring_api")
 
     async def answer(self, body: bytes) -> bytes:
@@ -124,11 +124,11 @@ class Scoring:
             `{"event_id", "fd"}`, or an array of these in the same order, as JSON.
 
         Raises:
-            NotReady: See there.
-            TooLarge: The record, or one of the list, is longer than `MAX_RECORD_BYTES`.
-            InvalidMessage: The record is invalid, or the body as a whole.
+            NotReady: History or policy do not equal the stream's yet.
+            TooLarge: The record is longer than `MAX_RECORD_BYTES`.
+            InvalidMessage: The record, or the body as a whole, is invalid.
             TooManyRecords: The list is too long.
-            InvalidRecords: Some of the list are invalid; none was scored.
+            InvalidRecords: Some records of the list are invalid; none was scored.
         """
         if waiting := self.waits_for():
             raise NotReady(waiting)
@@ -144,27 +144,26 @@ class Scoring:
         """Decide one transaction as `answer` does.
 
         Args:
-            transaction: See there.
-            expect: Whether it is going to be sent to the stream: whatever is asked from now on is
-                decided as if it had come from there already, also what is asked before this is
-                decided.
+            transaction: The transaction to decide.
+            expect: Whether it is going to be sent to the stream. Requests that arrive from now on,
+                even before it is decided, are then decided as if the stream had processed it.
 
         Raises:
-            NotReady: See there.
+            NotReady: History or policy do not equal the stream's yet.
         """
         if waiting := self.waits_for():
             raise NotReady(waiting)
         seen = None
         if expect:
             packed = pack([transaction])
-            # What it sees itself is what was there before it.
+            # Read before it is expected, or the transaction would be a repeat of itself.
             seen = self._history.rings_with(packed)
             self._history.expected.add(packed)
         (decided,) = await self._decide([transaction], seen)
         return decided
 
     def expect(self, transaction: Transaction) -> None:
-        """Expect a transaction that is sent to the stream: decide as if it had come from there."""
+        """Decide from now on as if the stream had processed a transaction that is sent to it."""
         self._history.expected.add(pack([transaction]))
 
     def give_up(self, transaction: Transaction) -> None:
@@ -179,7 +178,7 @@ class Scoring:
         invalid: list[tuple[int, InvalidMessage]] = []
         for index, record in enumerate(records):
             if index % _SLICE == _SLICE - 1:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # other requests get their turn
             try:
                 transactions.append(_checked(record))
             except InvalidMessage as verdict:
@@ -198,7 +197,7 @@ class Scoring:
         loop = asyncio.get_running_loop()
         decided: asyncio.Future[list[Decided]] = loop.create_future()
         if not self._asked:
-            # After all that this round of the loop still brings.
+            # Runs after this round of the event loop, so that its other requests join the batch.
             loop.call_soon(self._decide_asked)
         self._asked.append(_Asked(transactions, seen, decided))
         return decided
@@ -216,7 +215,7 @@ class Scoring:
         decisions = iter(every)
         for request in asked:
             part = list(islice(decisions, len(request.transactions)))
-            # A client that hung up has cancelled it.
+            # It is cancelled if the client hung up.
             if not request.decided.done():
                 request.decided.set_result(part)
 
@@ -226,6 +225,7 @@ class Scoring:
         rings, known = self._history.rings_with(packed)
         row = 0
         for request in asked:
+            # A history that was read on arrival replaces the current one.
             if request.seen is not None:
                 rings_seen, (known[row],) = request.seen
                 for name, (ring,) in rings_seen.items():

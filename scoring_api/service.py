@@ -20,7 +20,7 @@ from scoring_api.settings import Settings
 from scoring_api.wiring import compose_app, follow_stream, open_backends, read_secrets
 
 _SWITCH_S: Final = 0.0005
-"""How long the follower's thread may keep a request from going on; Python's default is 5 ms."""
+"""Seconds for which the follower's thread may hold up a request; Python's default is 5 ms."""
 
 _BACKLOG: Final = 2048
 _log = structlog.get_logger(SERVICE)
@@ -30,7 +30,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """Open the port, before anything slow is done.
 
     Raises:
-        CannotStart: It is taken, or not ours to take.
+        CannotStart: The port is taken, or may not be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -42,12 +42,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Answer until `stop` is set or SIGTERM comes.
+    """Serve the API until `stop` is set or SIGTERM comes.
 
-    On the way out: answer what was asked, stop following, keep the history, close.
+    Shutdown answers open requests, stops following, writes the history's snapshot, and closes.
 
     Raises:
-        CannotStart: The port is taken, or a champion, a key or a mapping file cannot be used.
+        CannotStart: The port, the champion, a key or a setting of the AFD protocol cannot be used.
     """
     listener = _listen(settings.bind_host, settings.api_port)
     sys.setswitchinterval(_SWITCH_S)
@@ -66,10 +66,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 loop="uvloop",
                 http="httptools",
                 lifespan="off",
-                access_log=False,  # costs time and tells who asked
+                access_log=False,  # takes time and shows who asked
                 log_config=None,
                 server_header=False,
-                # Longer than clients' pools keep theirs: they are not to find a closed connection.
+                # Longer than clients' pools, so that they do not reuse a closed connection.
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=10,
             )
@@ -82,7 +82,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 server.should_exit = True
 
         stack.enter_context(Background("follower", follow, stop))
-        # What lives from now on to the end is no garbage: collections need not look at it.
+        # Objects made so far live to the end, so collections need not look at them.
         gc.freeze()
         model = stream.engine.current.scorer.ref
         _log.info(

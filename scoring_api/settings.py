@@ -12,7 +12,7 @@ from fraud.security.pseudonyms import PersonalDataSettings
 
 
 class Settings(KafkaSettings, ModelSettings, OpenSearchSettings, PersonalDataSettings):
-    """What the API needs."""
+    """Settings of the REST API and the AFD protocol."""
 
     api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API.")
     api_history_keys: int = Field(

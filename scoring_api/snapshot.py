@@ -1,7 +1,7 @@
-"""The history on disk: one file, written whole or not at all, and checked when read.
+"""The history on disk: one file, replaced atomically and checked when read.
 
-Layout: a line of JSON (`_Header`), then for each column its values as a JSON array, the lengths of
-its byte strings as little-endian uint32, and these side by side; last, the CRC-32 of all before.
+Layout: a line of JSON (`_Header`); for each column its values as a JSON array, the lengths of its
+byte strings as little-endian uint32, and the byte strings; last, the CRC-32 of everything before.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from scoring_api.history import Content
 _FORMAT: Final = 1
 _MARKS: Final = "marks"
 _CHUNK: Final = 512
-"""Byte strings joined at once: about a megabyte, so that requests are not held up for long."""
+"""Byte strings joined at once, about a megabyte, so that requests are not held up for long."""
 
 
 class SnapshotUnusable(Exception):
-    """The snapshot is of another layout, or damaged: the history has to be read anew."""
+    """The snapshot has another layout or is damaged, so the history has to be read anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A history, and the position up to which it was read."""
+    """A history, and the position in the topic up to which it was read."""
 
     position: Position
     content: Content
@@ -55,21 +55,20 @@ class _Header(BaseModel):
 
 
 class SnapshotFile:
-    """Where the snapshot is kept.
+    """The snapshot's file. Only its owner may read it, because entity ids are personal data.
 
     Args:
-        path: Its file; the folder is made when needed. Entity ids are personal data: only the
-            owner may read it.
+        path: Path of the file; its folder is made when needed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, snapshot: Snapshot) -> None:
-        """Replace the snapshot.
+        """Replace the snapshot by a new one.
 
         Raises:
-            OSError: It cannot be written, as on a full disk; the one before is still there then.
+            OSError: The snapshot cannot be written, as on a full disk; the old one remains.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         making = self.path.with_name(f".{self.path.name}.{os.getpid()}")
@@ -84,10 +83,10 @@ class SnapshotFile:
             raise
 
     def read(self) -> Snapshot | None:
-        """Return the snapshot, None when there is none.
+        """Return the snapshot, or None without a file.
 
         Raises:
-            SnapshotUnusable: See there.
+            SnapshotUnusable: The snapshot has another layout or is damaged.
         """
         try:
             raw = self.path.read_bytes()
@@ -107,6 +106,7 @@ class SnapshotFile:
         for column in header.columns:
             values = orjson.loads(raw[at : at + column.values_bytes])
             at += column.values_bytes
+            # Four bytes each: lengths come before the byte strings.
             ends = at + 4 * column.count + np.cumsum(np.frombuffer(raw, "<u4", column.count, at))
             start = at + 4 * column.count
             items = []

@@ -1,4 +1,4 @@
-"""The API composed of its parts: the one module that knows both `scoring_api` and `afd`."""
+"""Composition of the API: the only module of `scoring_api` that imports `afd`."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ _log = structlog.get_logger(SERVICE)
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """The keys of the state folder.
+    """The keys in the state folder.
 
     Attributes:
-        api_keys: Of the REST API; None when keys are switched off.
-        access_keys: Of Amazon Fraud Detector's protocol, likewise.
+        api_keys: API keys of the REST API; None if keys are switched off.
+        access_keys: Access keys of the AFD protocol; None if keys are switched off.
         pseudonyms: Hashes personal values.
         seal: Encrypts kept answers.
         session_key: Signs sessions of the live page.
@@ -87,15 +87,15 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The state that follows the stream, and the scoring by it.
+    """State that follows the stream, and the scoring based on it.
 
     Attributes:
-        policy: Follows the control topic; the next three listen to it.
-        engine: Decides.
-        history: Keeps who changed what.
-        declarations: What clients of Amazon Fraud Detector's protocol declared.
+        policy: Follows the control topic; engine, history and declarations listen to it.
+        engine: The engine that decides.
+        history: Who changed the policy, and when.
+        declarations: What AFD clients declared.
         follower: Reads decisions into the history of transactions.
-        scoring: Scores requests by the engine and that history.
+        scoring: Scores requests by the engine and the history of transactions.
     """
 
     policy: PolicyFollower
@@ -114,7 +114,7 @@ class Backends:
         records: Writes events and labels to Kafka.
         search: OpenSearch.
         audit: Records who changed what.
-        documents: Writes control documents; returns once policy state and declarations have them.
+        documents: Writes control documents; returns once policy and declarations include them.
     """
 
     records: AsyncProducer
@@ -124,10 +124,10 @@ class Backends:
 
 
 def read_secrets(settings: Settings) -> Secrets:
-    """Read the keys of the state folder, and make those that are missing.
+    """Read the keys in the state folder, and make missing ones.
 
     Raises:
-        CannotStart: A file cannot be read.
+        CannotStart: A key cannot be read or made.
     """
     state_dir = settings.state_dir
     api_keys: KeyStore | None = None
@@ -161,10 +161,10 @@ def read_secrets(settings: Settings) -> Secrets:
 def follow_stream(
     settings: Settings, registry: Registry, stop: threading.Event, stack: ExitStack
 ) -> Stream:
-    """Start the engine, and prepare the history's follower, which runs in a thread of the service.
+    """Start the engine, and prepare the history's follower, which the service runs in a thread.
 
     Raises:
-        ModelError: There is no champion, or it cannot be used.
+        ModelError: The champion is missing, or cannot be used.
     """
     engine, changes, declarations = (
         EngineInUse(registry, service=SERVICE),
@@ -208,7 +208,7 @@ def compose_app(
     backends: Backends,
     stack: ExitStack,
 ) -> FastAPI:
-    """Make the app with all its routes.
+    """Return the app with all its routes.
 
     Raises:
         CannotStart: A setting cannot be used.
@@ -229,7 +229,7 @@ def compose_app(
 
 
 def _record_routes(secrets: Secrets, backends: Backends, labels: LabelSender) -> list[APIRouter]:
-    """Make the routes of decisions, labels, the audit log and API keys."""
+    """Return the routes of decisions, labels, the audit log and API keys."""
     routes = [
         decision_routes(Decisions(backends.search, secrets.pseudonyms)),
         label_routes(labels),
@@ -243,7 +243,7 @@ def _record_routes(secrets: Secrets, backends: Backends, labels: LabelSender) ->
 def _policy_routes(
     registry: Registry, secrets: Secrets, stream: Stream, backends: Backends, stack: ExitStack
 ) -> list[APIRouter]:
-    """Make the routes of rules, lists and models."""
+    """Return the routes of rules, lists and models."""
     policy_state = stream.policy.current
 
     def editor_of(author: Author) -> PolicyEditor:
@@ -267,7 +267,7 @@ def _protocol_route(
     labels: LabelSender,
     limit: RateLimit,
 ) -> APIRouter:
-    """Make the route of Amazon Fraud Detector's protocol.
+    """Return the route of the Amazon Fraud Detector (AFD) protocol.
 
     Raises:
         CannotStart: A setting of the protocol cannot be used.
@@ -301,7 +301,7 @@ def _protocol_route(
 
 
 def _catalogue(settings: Settings, stream: Stream) -> Catalogue:
-    """Make the protocol's catalogue by the settings of its variables, labels and outcomes."""
+    """Return the AFD catalogue, with the mapping file and the outcomes of the settings."""
     try:
         mapping = ColumnMapping.read(settings.afd_mapping) if settings.afd_mapping else None
     except DatasetError as problem:

@@ -1,5 +1,5 @@
-"""The live page: what is being decided, drawn from the panels of `dashboards`.
+"""The live page: current decisions, drawn as the panels of `dashboards`.
 
-The page itself is open and holds nothing; its data needs a session, which a key of role analyst or
-above opens. What is looked for never stands in an address, where logs would keep it.
+The page itself is public and holds no data. Its data needs a session, which an API key of role
+analyst or above opens. Values searched for never appear in URLs, where logs would keep them.
 """

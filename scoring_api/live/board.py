@@ -1,4 +1,4 @@
-"""What the live page shows, asked of OpenSearch by the panels' own requests."""
+"""Data of the live page, read from OpenSearch by the requests of the dashboard panels."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _LENGTHS: Final = {
 
 
 class PageFilters(BaseModel):
-    """What is looked at; a time of its own, both ends, goes before the range."""
+    """Filters of the page; `start` and `end` together replace `range`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -85,22 +85,22 @@ class PageFilters(BaseModel):
         return self
 
     def span(self, now: datetime) -> Span:
-        """Return the range of time."""
+        """Return the time range to show."""
         if self.start is not None and self.end is not None:
             return Span(self.start.astimezone(UTC), self.end.astimezone(UTC))
         return Span.last(_LENGTHS[self.range], now)
 
 
 class Searched(Protocol):
-    """Says what the index may hold for a value (`fraud.security.pseudonyms.Pseudonyms`)."""
+    """Returns the forms that a value has in the index (`fraud.security.pseudonyms.Pseudonyms`)."""
 
     def searched(self, field: str, value: str) -> list[str]:
-        """Return the values to look for."""
+        """Return the values to search for."""
         ...
 
 
 def describe() -> list[dict[str, Any]]:
-    """Return the panels as the page draws them."""
+    """Return descriptions of the panels, for the page to draw them."""
     return [
         {
             "id": panel.id,
@@ -117,12 +117,12 @@ def describe() -> list[dict[str, Any]]:
 
 
 class Board:
-    """Asks OpenSearch; may be used by several threads.
+    """Reads the page's data from OpenSearch; may be used by several threads.
 
     Args:
-        client: Of OpenSearch; it does not retry.
-        searched: How personal values are written in the index.
-        clock: Time now.
+        client: OpenSearch; the client does not retry.
+        searched: Converts personal values to their form in the index.
+        clock: Returns the current time, UTC epoch milliseconds.
     """
 
     def __init__(self, client: OpenSearch, searched: Searched, clock: Clock) -> None:
@@ -131,14 +131,14 @@ class Board:
         self._clock = clock
 
     def panels(self, filters: PageFilters) -> dict[str, Any]:
-        """Run every panel's request at once.
+        """Return the data of all panels, read by one request.
 
         Returns:
-            `panels` with the rows of each by id, `total` of the decisions that there are at all,
-            and the range of time in epoch milliseconds with the width of its bars.
+            `panels`, the rows by panel id; `total`, the number of all indexed decisions; and the
+            time range and the width of its bars in milliseconds.
 
         Raises:
-            SearchAway: See there.
+            SearchAway: OpenSearch cannot answer now.
         """
         span = filters.span(to_datetime(self._clock()))
         searches: list[tuple[Index, dict[str, Any]]] = [
@@ -158,10 +158,10 @@ class Board:
         }
 
     def alerts(self, filters: PageFilters, size: int) -> dict[str, Any]:
-        """Return the newest decisions: those not approved, unless outcomes are asked for.
+        """Return the newest decisions that are not approved, or that have the filtered outcomes.
 
         Raises:
-            SearchAway: See there.
+            SearchAway: OpenSearch cannot answer now.
         """
         span = filters.span(to_datetime(self._clock()))
         listing = _ALERTS
@@ -179,8 +179,8 @@ class Board:
         """Return a decision's full record by the id of its document.
 
         Raises:
-            NoSuchDecision: See there.
-            SearchAway: See there.
+            NoSuchDecision: No decision has the id.
+            SearchAway: OpenSearch cannot answer now.
         """
         return self._one({"ids": {"values": [decision_id]}})
 
@@ -188,8 +188,8 @@ class Board:
         """Return the newest decision on an event.
 
         Raises:
-            NoSuchDecision: See there.
-            SearchAway: See there.
+            NoSuchDecision: No decision on the event is indexed.
+            SearchAway: OpenSearch cannot answer now.
         """
         return self._one({"term": {"event_id": event_id}})
 
@@ -201,7 +201,7 @@ class Board:
         raise NoSuchDecision
 
     def _more(self, panel: Panel, filters: PageFilters) -> list[dict[str, Any]]:
-        """Return the page's filters for a panel; dead letters have nothing to filter by."""
+        """Return the page's filters for a panel; dead letters cannot be filtered."""
         if panel.index is Index.DEAD_LETTERS:
             return []
         more = self._found(filters)
@@ -213,7 +213,7 @@ class Board:
         value = filters.find.strip()
         if not value:
             return []
-        # As it stands too: who clicks on a hash looks for the hash.
+        # The value itself, too: a click on a hash searches for the hash.
         each = [
             {"terms": {field: sorted({value, *self._searched.searched(field, value)})}}
             for field in _SEARCHED

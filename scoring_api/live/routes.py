@@ -47,7 +47,7 @@ class _File:
 
 
 def _assets() -> dict[str, _File]:
-    """Read the page's files, our own and those of others, by name."""
+    """Return the page's files by name, vendored ones included."""
     folder = files("scoring_api.live") / "assets"
     found = {}
     for place in (folder, folder / "vendor"):
@@ -61,7 +61,7 @@ def _assets() -> dict[str, _File]:
 
 
 class SignIn(BaseModel):
-    """What the form sends."""
+    """A request to sign in."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -69,7 +69,7 @@ class SignIn(BaseModel):
 
 
 class Event(BaseModel):
-    """An event to be looked up."""
+    """A request for the decision on an event."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -88,11 +88,11 @@ def _json(content: Any) -> Response:
 
 
 def live_routes(board: Board, sessions: Sessions) -> APIRouter:
-    """Make the routes.
+    """Return the routes of the live page.
 
     Args:
-        board: Asks OpenSearch.
-        sessions: Says who may.
+        board: Reads the data from OpenSearch.
+        sessions: Opens and checks sessions.
     """
     routes = APIRouter(prefix="/live", include_in_schema=False)
     served = _assets()
@@ -112,7 +112,7 @@ def live_routes(board: Board, sessions: Sessions) -> APIRouter:
 
     @routes.get("")
     async def page(request: Request) -> Response:
-        """Return the page, to anyone: it holds nothing."""
+        """Return the page, which is public as it holds no data."""
         return file(request, _PAGE)
 
     @routes.get("/assets/{name}")
@@ -123,7 +123,7 @@ def live_routes(board: Board, sessions: Sessions) -> APIRouter:
 
     @routes.get("/session")
     async def session(request: Request) -> Response:
-        """Say who is signed in, and what there is to draw."""
+        """Return who is signed in, and the panels to draw."""
         who = sessions.who(request)
         about = {"name": who.name, "role": who.role, "needs_key": sessions.needs_key}
         return _json({**about, "panels": described})
@@ -140,7 +140,7 @@ def live_routes(board: Board, sessions: Sessions) -> APIRouter:
         sessions.close(request, response)
         return response
 
-    # Those that wait for OpenSearch run in threads, beside the loop that scores.
+    # Not async: these wait for OpenSearch, so they run in threads beside the loop that scores.
 
     @routes.post("/panels", dependencies=analysts)
     def panels(filters: PageFilters) -> Response:

@@ -13,7 +13,7 @@ from scoring_api.access import Access, NotAuthenticated, RoleNeeded
 
 COOKIE: Final = "fraudstream_session"
 ROLE: Final = Role.ANALYST
-"""The least that may look: decisions are personal data, and a key that scores need not read them."""
+"""Lowest role that may see the page: decisions are personal data, which scoring need not read."""
 
 MAX_AGE_S: Final = 12 * 3600
 _SALT: Final = "live page"
@@ -21,17 +21,17 @@ _OURS: Final = frozenset({"same-origin", "none"})
 
 
 class ForeignRequest(Exception):
-    """Another site's page asks in the user's name."""
+    """A page of another site sent the request in the user's name."""
 
 
 class Sessions:
-    """Opens sessions, and says who comes with one.
+    """Opens and checks sessions.
 
-    A session holds the id of its key and nothing else, so it ends with the key, and with its age.
+    A session holds only the id of its key, so it ends when the key is revoked, or by its age.
 
     Args:
-        access: Finds out whose key it is.
-        secret: Signs the cookies; another one ends all sessions.
+        access: Authenticates API keys.
+        secret: Signs the cookies; a new secret ends all sessions.
     """
 
     def __init__(self, access: Access, secret: bytes) -> None:
@@ -40,17 +40,17 @@ class Sessions:
 
     @property
     def needs_key(self) -> bool:
-        """Whether one has to sign in."""
+        """Whether users have to sign in."""
         return self._access.keys is not None
 
     def open(self, request: Request, response: Response, key: str) -> Principal:
-        """Check a key and put the session into the response.
+        """Check an API key and set the session's cookie in the response.
 
         Raises:
-            ForeignRequest: See there.
-            NotAuthenticated: There is no such key.
-            RateLimited: It was tried too often.
-            RoleNeeded: It may not look at decisions.
+            ForeignRequest: A page of another site sent the request.
+            NotAuthenticated: The key is unknown.
+            RateLimited: The key is over its rate limit.
+            RoleNeeded: The key's role may not see decisions.
         """
         refuse_foreign(request)
         who = self._access.admit(f"Bearer {key}")
@@ -70,21 +70,21 @@ class Sessions:
         return who
 
     def close(self, request: Request, response: Response) -> None:
-        """Take the session out of the browser.
+        """Delete the session's cookie from the browser.
 
         Raises:
-            ForeignRequest: See there.
+            ForeignRequest: A page of another site sent the request.
         """
         refuse_foreign(request)
         response.set_cookie(COOKIE, "", max_age=0, path=None, httponly=True, samesite="strict")
 
     def who(self, request: Request) -> Principal:
-        """Give who comes with the session of a request.
+        """Return the principal of a request's session.
 
         Raises:
-            ForeignRequest: See there.
-            NotAuthenticated: There is no session, it ended, or its key was revoked.
-            RoleNeeded: The key may not look at decisions.
+            ForeignRequest: A page of another site sent the request.
+            NotAuthenticated: The session is missing or has expired, or its key was revoked.
+            RoleNeeded: The key's role may not see decisions.
         """
         refuse_foreign(request)
         keys = self._access.keys
@@ -100,13 +100,13 @@ class Sessions:
 
 
 def refuse_foreign(request: Request) -> None:
-    """Refuse what another site's page sends; browsers say whose page it is, other clients nothing.
+    """Refuse a request that a page of another site sent, by the header that browsers set.
 
-    The cookie is not sent then anyway (SameSite), and bodies are JSON, which such a page cannot
-    send without being asked; this holds where an older browser knows neither.
+    It is a second defence: the cookie is not sent then (SameSite), and JSON bodies need permission
+    (CORS). Clients that do not set the header pass.
 
     Raises:
-        ForeignRequest: See there.
+        ForeignRequest: A page of another site sent the request.
     """
     if request.headers.get("sec-fetch-site", "none") not in _OURS:
         raise ForeignRequest

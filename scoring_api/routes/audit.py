@@ -14,7 +14,7 @@ from scoring_api.documentation import problems
 
 
 class AuditPage(BaseModel):
-    """Some records, the newest first."""
+    """A page of audit records, the newest first."""
 
     items: list[AuditRecord]
     next_cursor: Annotated[
@@ -23,7 +23,7 @@ class AuditPage(BaseModel):
 
 
 def audit_routes(audit: AuditLog) -> APIRouter:
-    """Make the routes."""
+    """Return the routes of the audit log."""
     routes = APIRouter(
         prefix="/v1/audit",
         tags=["audit"],
@@ -39,7 +39,7 @@ def audit_routes(audit: AuditLog) -> APIRouter:
             Query(pattern=r"^[0-9]{1,18}$", description="`next_cursor` of the page before."),
         ] = None,
     ) -> AuditPage:
-        """Every change of keys, rules, lists, models and labels, the newest first."""
+        """Return changes of keys, rules, lists, models and labels, the newest first."""
         records, go_on = audit.page(limit, None if cursor is None else int(cursor))
         return AuditPage(items=records, next_cursor=None if go_on is None else str(go_on))
 

@@ -15,7 +15,7 @@ from scoring_api.documentation import answers, problems, reference
 
 
 def decision_routes(decisions: Decisions) -> APIRouter:
-    """Make the routes."""
+    """Return the routes of decisions."""
     routes = APIRouter(
         prefix="/v1/decisions",
         tags=["decisions"],
@@ -34,7 +34,7 @@ def decision_routes(decisions: Decisions) -> APIRouter:
         responses=answers("A page, the newest first, without features.", reference("DecisionPage")),
     )
     def list_decisions(asked: Annotated[Filters, Query()]) -> Response:
-        """By time, outcome, entity, score, rule, reason or label."""
+        """Filter decisions by time, outcome, entity, score, rule, reason or label."""
         return page(asked)
 
     @routes.post(
@@ -44,7 +44,7 @@ def decision_routes(decisions: Decisions) -> APIRouter:
         responses=answers("A page, the newest first, without features.", reference("DecisionPage")),
     )
     def search_decisions(asked: Search) -> Response:
-        """The same with exact values of fields, which stay out of addresses and so out of logs. Changes nothing."""
+        """Filter decisions also by exact field values, which stay out of URLs and so out of logs."""
         return page(asked)
 
     @routes.get(
@@ -61,7 +61,7 @@ def decision_routes(decisions: Decisions) -> APIRouter:
             Query(min_length=1, max_length=MAX_ID_LENGTH, description="Where event ids are unique within an entity only."),
         ] = None,
     ) -> Response:  # fmt: skip
-        """Of an event that was decided more than once, the newest that is no repetition."""
+        """Return the newest decision on an event. Repeats count only if nothing else is indexed."""
         return _json(decisions.of_event(event_id, entity_id))
 
     return routes

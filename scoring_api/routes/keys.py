@@ -1,4 +1,4 @@
-"""`/v1/keys`: who may ask what."""
+"""`/v1/keys`: API keys and their roles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Admin = Annotated[Principal, Depends(require(Role.ADMIN))]
 
 
 class NewKey(BaseModel):
-    """A key to be made."""
+    """A request for a new key."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"name": "checkout", "role": "score"}]}
@@ -41,25 +41,25 @@ class MadeKey(ApiKey):
 
 
 class Keys(BaseModel):
-    """All keys."""
+    """All keys, the oldest first."""
 
     items: list[ApiKey]
 
 
 def shown(key: ApiKey) -> dict[str, Any]:
-    """Return a key as the audit log has it."""
+    """Return what the audit log records of a key."""
     return key.model_dump(mode="json", include={"id", "name", "role"})
 
 
 def key_routes(keys: KeyStore, audit: AuditLog) -> APIRouter:
-    """Make the routes."""
+    """Return the routes of API keys."""
     routes = APIRouter(
         prefix="/v1/keys", tags=["keys"], route_class=OnceRoute, responses=problems()
     )
 
     @routes.get("", summary="List the keys")
     def list_keys(_who: _Admin) -> Keys:
-        """All keys, the oldest first; never their secrets."""
+        """Return all keys, the oldest first, without their secrets."""
         return Keys(items=keys.all_keys())
 
     @routes.post(
@@ -70,7 +70,7 @@ def key_routes(keys: KeyStore, audit: AuditLog) -> APIRouter:
         dependencies=[Depends(idempotent)],
     )
     def create_key(new: NewKey, who: _Admin, request: Request) -> MadeKey:
-        """The answer is the only place that ever shows the secret."""
+        """Make a key. Its secret is shown in this answer only."""
         with audit.change(
             who.actor("rest"),
             "key.created",
@@ -89,7 +89,7 @@ def key_routes(keys: KeyStore, audit: AuditLog) -> APIRouter:
         responses=problems(404, 409),
     )
     def revoke_key(key_id: str, who: _Admin, request: Request) -> None:
-        """It is refused from the next request on, by every process."""
+        """Revoke a key. Every process refuses it from the next request on."""
         key = keys.get(key_id)
         with audit.change(
             who.actor("rest"),

@@ -1,4 +1,4 @@
-"""`/v1/labels`: what transactions turned out to be."""
+"""`/v1/labels`: whether transactions turned out to be fraud."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _in_range(time: datetime | None) -> datetime | None:
 
 
 class NewLabel(BaseModel):
-    """A label."""
+    """A label of an event."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -72,13 +72,13 @@ _Body = Annotated[
 
 
 class Accepted(BaseModel):
-    """What was taken."""
+    """How many labels were accepted."""
 
     accepted: Annotated[int, Field(description="Labels on the topic.")]
 
 
 def label_routes(sender: LabelSender, clock: Clock = system_clock) -> APIRouter:
-    """Make the routes."""
+    """Return the routes of labels."""
     routes = APIRouter(
         prefix="/v1/labels",
         tags=["labels"],
@@ -89,7 +89,7 @@ def label_routes(sender: LabelSender, clock: Clock = system_clock) -> APIRouter:
 
     @routes.post("", summary="Send labels")
     def send(labels: _Body, who: _Sender, request: Request) -> Accepted:
-        """One, or a list. They are on the topic `labels`, acknowledged, when this answers."""
+        """Send one label or a list. The topic `labels` has them all when this answers."""
         now_ms = clock()
         records = [
             Label(

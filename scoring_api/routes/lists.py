@@ -39,7 +39,7 @@ _Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
 
 
 class NewList(BaseModel):
-    """A list to be made."""
+    """A request for a new list."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -53,7 +53,7 @@ class NewList(BaseModel):
 
 
 class ListChanges(BaseModel):
-    """What is to be otherwise of a list."""
+    """Changes to a list's use or description."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"use": "watch"}]})
 
@@ -64,7 +64,7 @@ class ListChanges(BaseModel):
 
 
 class AList(BaseModel):
-    """A list."""
+    """A list without its entries."""
 
     name: str
     type: ListType
@@ -75,13 +75,13 @@ class AList(BaseModel):
 
 
 class Lists(BaseModel):
-    """All lists."""
+    """All lists, sorted by name."""
 
     items: list[AList]
 
 
 class Entry(BaseModel):
-    """An entry, and whose it is."""
+    """An entry of a list, with its author."""
 
     value: str
     source: str | None
@@ -92,7 +92,7 @@ class Entry(BaseModel):
 
 
 class EntryPage(BaseModel):
-    """Entries in the order of their values."""
+    """A page of entries, sorted by value."""
 
     items: list[Entry]
     next_cursor: Annotated[
@@ -101,7 +101,7 @@ class EntryPage(BaseModel):
 
 
 class EntryChanges(BaseModel):
-    """A change of entries: all at once, or none."""
+    """Changes of entries, applied together or not at all."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -119,14 +119,14 @@ class EntryChanges(BaseModel):
 
 
 class Changed(BaseModel):
-    """What became of it."""
+    """The result of a change of entries."""
 
     added: int
     list: AList
 
 
 def list_routes(editor_of: EditorOf, policy_state: Callable[[], PolicyState]) -> APIRouter:
-    """Make the routes."""
+    """Return the routes of lists."""
     routes = APIRouter(
         prefix="/v1/lists", tags=["lists"], route_class=OnceRoute, responses=problems()
     )
@@ -134,12 +134,12 @@ def list_routes(editor_of: EditorOf, policy_state: Callable[[], PolicyState]) ->
     def state_of(name: str) -> ListState:
         found = policy_state().lists().get(name)
         if found is None:
-            raise NoSuch(f"there is no list {name}")
+            raise NoSuch(f"unknown list: {name}")
         return found
 
     @routes.get("", summary="List the lists")
     def list_lists(_who: _Analyst) -> Lists:
-        """All, by name."""
+        """Return all lists, sorted by name."""
         states = policy_state().lists()
         return Lists(items=[_shown(states[name]) for name in sorted(states)])
 
@@ -151,20 +151,20 @@ def list_routes(editor_of: EditorOf, policy_state: Callable[[], PolicyState]) ->
         dependencies=[Depends(idempotent)],
     )
     def make(new: NewList, who: _Analyst, request: Request) -> AList:
-        """Empty; its type stays for ever."""
+        """Make an empty list. Its type cannot be changed here later."""
         editor_of(author_of(who, request)).make_list(
             new.name, new.type, new.use, description=new.description
         )
         return _shown(state_of(new.name))
 
-    @routes.get("/{name}", summary="Give a list", responses=problems(404))
+    @routes.get("/{name}", summary="Get a list", responses=problems(404))
     def get_list(name: str, _who: _Analyst) -> AList:
-        """Without its entries."""
+        """Return a list without its entries."""
         return _shown(state_of(name))
 
     @routes.patch("/{name}", summary="Change what a list means", responses=problems(404, 503))
     def change_list(name: str, changes: ListChanges, who: _Analyst, request: Request) -> AList:
-        """Decisions follow at once."""
+        """Change a list's use or description. Decisions follow at once."""
         editor_of(author_of(who, request)).change_list(
             name, use=changes.use, description=changes.description
         )
@@ -177,10 +177,10 @@ def list_routes(editor_of: EditorOf, policy_state: Callable[[], PolicyState]) ->
         responses=problems(404, 409, 503),
     )
     def drop(name: str, who: _Analyst, request: Request) -> None:
-        """Refused while rules that decide ask for it."""
+        """Drop a list. Refused while the active rules, or those in shadow, use it."""
         editor_of(author_of(who, request)).drop_list(name)
 
-    @routes.get("/{name}/entries", summary="Give a list's entries", responses=problems(404))
+    @routes.get("/{name}/entries", summary="Get a list's entries", responses=problems(404))
     def entries(
         name: str,
         _who: _Analyst,
@@ -192,7 +192,7 @@ def list_routes(editor_of: EditorOf, policy_state: Callable[[], PolicyState]) ->
         """Return one page of entries, sorted by value; expired entries are included."""
         kept = state_of(name).entries
         values = sorted(kept)
-        # A number and no value: values may be personal, and addresses stand in logs.
+        # The cursor is a number: values may be personal data, and URLs end up in logs.
         first = _position(cursor)
         page = values[first : first + limit]
         more = first + limit < len(values)
@@ -210,7 +210,7 @@ def list_routes(editor_of: EditorOf, policy_state: Callable[[], PolicyState]) ->
     def change_entries(
         name: str, changes: EntryChanges, who: _Analyst, request: Request
     ) -> Changed:
-        """All at once, or none: 422 names the place of a value that is none of the list's type."""
+        """Change entries together or not at all; 422 names the place of a value of another type."""
         added = editor_of(author_of(who, request)).change_list(
             name,
             add=changes.add,

@@ -1,4 +1,4 @@
-"""`/v1/models`: the models there are."""
+"""`/v1/models`: all models, the champion and the challenger."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The models there are, and which of them decide."""
+    """All models, the champion and the challenger."""
 
     champion: Annotated[ModelRef, Field(description="The one that decides.")]
     challenger: Annotated[
@@ -45,7 +45,7 @@ class Models(BaseModel):
 
 
 class NamedModel(BaseModel):
-    """Which model."""
+    """A model by its name, or none."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"model": "fraud"}, {"model": None}]}
@@ -58,7 +58,7 @@ class NamedModel(BaseModel):
 
 
 class Promotion(BaseModel):
-    """Which model is to decide."""
+    """A request to make a model the champion."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"model": "fraud"}]})
 
@@ -71,22 +71,22 @@ class Promotion(BaseModel):
 def model_routes(
     registry: Registry, engine: Callable[[], Engine], editor_of: EditorOf
 ) -> APIRouter:
-    """Make the routes.
+    """Return the routes of models.
 
     Args:
-        registry: Where models are.
-        engine: Gives what decides now.
-        editor_of: Returns the editor of whoever switches a model.
+        registry: The model registry.
+        engine: Returns the engine that decides now.
+        editor_of: Returns the policy editor for the author of a change.
     """
     routes = APIRouter(prefix="/v1/models", tags=["models"], responses=problems())
 
     @routes.put(
         "/champion",
-        summary="Let a model decide",
+        summary="Promote a model to champion",
         responses=problems(404, 409, 503),
     )
     def promote(asked: Promotion, who: _Admin, request: Request) -> ModelRef:
-        """Refused (409) if it is worse than the champion on later transactions. The job and API switch at once."""
+        """Make a model decide; the job and API switch at once. Refused (409) if it is worse than the champion on later transactions, or cannot be compared."""
         ref = registry.find(asked.model)
         if not asked.force:
             check(registry, ref)
@@ -95,9 +95,9 @@ def model_routes(
             tell()
         return ref
 
-    @routes.put("/challenger", summary="Let a model score in shadow", responses=problems(404, 503))
+    @routes.put("/challenger", summary="Set the challenger model", responses=problems(404, 503))
     def challenge(asked: NamedModel, who: _Analyst, request: Request) -> NamedModel:
-        """What it would have decided is recorded beside, and never acted on."""
+        """Make a model, or none, score in shadow: its decisions are recorded, and never acted on."""
         ref = None if asked.model is None else registry.find(asked.model)
         if ref is not None:
             registry.load(ref.name, ref.version)
@@ -106,7 +106,7 @@ def model_routes(
 
     @routes.get("", summary="List the models")
     def list_models(_who: _Analyst) -> Models:
-        """All of the registry, and which of them decide now."""
+        """Return all models of the registry, the champion and the challenger."""
         policy = engine().policy
         return Models(
             champion=policy.model,

@@ -48,20 +48,20 @@ class RuleSetSummary(BaseModel):
 
 
 class RuleSetVersion(BaseModel):
-    """A version with its rules."""
+    """A version of the rule set with its rules."""
 
     about: RuleSetSummary
     rule_set: RuleSet
 
 
 class RuleSetVersions(BaseModel):
-    """All versions."""
+    """All versions of the rule set."""
 
     items: Annotated[list[RuleSetSummary], Field(description="The newest first.")]
 
 
 class Activation(BaseModel):
-    """What is taken to be so when a version is activated."""
+    """A condition for activating a version."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
 
@@ -72,7 +72,7 @@ class Activation(BaseModel):
 
 
 class Challenge(BaseModel):
-    """Which version decides in shadow."""
+    """The version that decides in shadow, or none."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": None}]})
 
@@ -94,7 +94,7 @@ class DryRun(BaseModel):
 
 
 class DryRunState(BaseModel):
-    """A dry run as it is now."""
+    """The current state of a dry run."""
 
     id: str
     state: RunState
@@ -108,7 +108,7 @@ class DryRunState(BaseModel):
 def rule_routes(
     editor_of: EditorOf, policy_state: Callable[[], PolicyState], runs: DryRuns
 ) -> APIRouter:
-    """Make the routes."""
+    """Return the routes of rules."""
     routes = APIRouter(
         prefix="/v1/rules", tags=["rules"], route_class=OnceRoute, responses=problems()
     )
@@ -129,19 +129,19 @@ def rule_routes(
     def whole(version: str) -> RuleSetVersion:
         found = policy_state().rule_version(version)
         if found is None:
-            raise NoSuch(f"there is no version {version} of the rules")
+            raise NoSuch(f"unknown version of the rules: {version}")
         return RuleSetVersion(about=summary(found), rule_set=found.rules)
 
     @routes.get("", summary="List the versions")
     def list_versions(_who: _Analyst) -> RuleSetVersions:
-        """One is `ACTIVE`; drafts never decided."""
+        """Return all versions. One is `ACTIVE`; drafts have never decided."""
         return RuleSetVersions(
             items=[summary(version) for version in policy_state().rule_versions()]
         )
 
-    @routes.get("/active", summary="Give the rules that decide")
+    @routes.get("/active", summary="Get the active rules")
     def active(_who: _Analyst) -> RuleSetVersion:
-        """With the version, to be named as `expected` by who changes them."""
+        """Return the active version. Send it as `expected` when you activate another one."""
         return whole(policy_state().active_rules.version)
 
     @routes.post(
@@ -152,19 +152,19 @@ def rule_routes(
         dependencies=[Depends(idempotent)],
     )
     def test(asked: DryRun, _who: _Analyst) -> DryRunState:
-        """Nothing changes. It takes up to a minute for a million transactions: ask for it by its id."""
+        """Start a dry run, which changes nothing. It takes up to a minute for a million transactions: get its result by its id."""
         run_id = runs.start(policy_state().checked(asked.rules), days=asked.days, limit=asked.limit)
         return DryRunState(id=run_id, state=RunState.RUNNING)
 
-    @routes.get("/test/{run_id}", summary="Give a dry run", responses=problems(404))
+    @routes.get("/test/{run_id}", summary="Get a dry run", responses=problems(404))
     def tested(run_id: str, _who: _Analyst) -> DryRunState:
-        """With its report, once it is done; the last twenty are kept."""
+        """Return a dry run, with its report once it is done. The last twenty are kept."""
         run = runs.get(run_id)
         return DryRunState(id=run_id, state=run.state, detail=run.detail, report=run.report)
 
-    @routes.get("/{version}", summary="Give a version", responses=problems(404))
+    @routes.get("/{version}", summary="Get a version", responses=problems(404))
     def get_version(version: str, _who: _Analyst) -> RuleSetVersion:
-        """A draft, or one that decides or did."""
+        """Return a version: a draft, the active one, or one that was active before."""
         return whole(version)
 
     @routes.post(
@@ -177,27 +177,25 @@ def rule_routes(
     def draft(
         rules: Annotated[RuleSet, Body(examples=[_EXAMPLE])], who: _Analyst, request: Request
     ) -> RuleSetVersion:
-        """It is checked as if it were to decide: 422 names each rule at fault, with line and column."""
+        """Keep a rule set as a draft. It is checked as an active one would be: 422 names each invalid rule, with line and column."""
         return whole(editor_of(author_of(who, request)).draft(rules).version)
 
     @routes.post(
         "/{version}/activate",
-        summary="Let a version decide",
+        summary="Activate a version",
         responses=problems(404, 409, 503),
         dependencies=[Depends(idempotent)],
     )
     def activate(
         version: str, asked: Activation, who: _Analyst, request: Request
     ) -> RuleSetVersion:
-        """The running job and API decide by it at once."""
+        """Activate a version. The running job and API decide by it at once."""
         editor_of(author_of(who, request)).activate(version, expected=asked.expected)
         return whole(version)
 
-    @routes.put(
-        "/challenger", summary="Let a version decide in shadow", responses=problems(404, 503)
-    )
+    @routes.put("/challenger", summary="Set the challenger version", responses=problems(404, 503))
     def challenge(asked: Challenge, who: _Analyst, request: Request) -> RuleSetVersions:
-        """What it would have decided is recorded beside, and never acted on."""
+        """Make a version, or none, decide in shadow: its decisions are recorded, and never acted on."""
         editor_of(author_of(who, request)).challenge_rules(asked.version)
         return list_versions(who)
 
