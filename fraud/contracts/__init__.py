@@ -1,1 +1,1 @@
-"""What crosses a process boundary: types, schemas, examples, topics, codec, errors."""
+"""Contracts between processes: message types, schemas, examples, topics, codec, errors."""

@@ -1,7 +1,7 @@
-"""IP addresses and networks in the one form in which lists, rules and look-ups compare them.
+"""Parses IP addresses and networks into the normal form that lists, rules and look-ups compare.
 
-An IPv4-mapped IPv6 address (`::ffff:203.0.113.7`) is read as that IPv4 address, a network of such
-addresses as the IPv4 network. Zones (`fe80::1%eth0`) say where an address was seen, and are dropped.
+An IPv4-mapped IPv6 address (`::ffff:203.0.113.7`) becomes the IPv4 address, and a network of such
+addresses the IPv4 network. Zones (`fe80::1%eth0`) have a meaning only on one host and are dropped.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 LONGEST: Final = 64
-"""Longest text that can be an address, characters, its zone not counted."""
+"""Maximum length of an address in characters, without its zone."""
 
 _CACHED: Final = 262_144
 _MAPPED_BITS: Final = 96
 
 
 class Address(NamedTuple):
-    """An address: 4 or 6, the number that it is, and its canonical text."""
+    """An address: IP version (4 or 6), numeric value, and canonical text."""
 
     version: int
     number: int
@@ -26,7 +26,7 @@ class Address(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A network: 4 or 6, its first address as a number, the length of its prefix, its canonical text."""
+    """A network: IP version (4 or 6), first address as a number, prefix length, canonical text."""
 
     version: int
     first: int
@@ -35,32 +35,32 @@ class Network(NamedTuple):
 
     @property
     def bits(self) -> int:
-        """Bits of an address that the prefix leaves free."""
+        """Number of bits of an address that follow the prefix."""
         return (32 if self.version == 4 else 128) - self.length
 
     @property
     def last(self) -> int:
-        """Its last address as a number."""
+        """Last address of the network, as a number."""
         return self.first | (1 << self.bits) - 1
 
 
 def address_of(text: str) -> Address | None:
-    """Read an address; return None for any other text.
+    """Parse an address; return None for any other text.
 
     Example:
         >>> address_of("::ffff:203.0.113.7").text, address_of("2001:DB8:0::1%eth0").text
         ('203.0.113.7', '2001:db8::1')
     """
     text = _without_zone(text.strip())
-    # Looked at before anything is kept: texts come from whoever sends transactions.
+    # Checked before the cache, which must not fill with long texts from clients.
     return _address(text) if len(text) <= LONGEST else None
 
 
 def network_of(text: str) -> Network:
-    """Read a network or a single address; bits beyond the prefix do not count.
+    """Parse a network or a single address; bits after the prefix are cleared.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither.
 
     Example:
         >>> network_of("::ffff:203.0.113.7/120").text, network_of("10.1.2.3/8").text
@@ -85,7 +85,7 @@ def network_of(text: str) -> Network:
 def unmapped(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IPv4 address that is written as one of IPv6, and any other address as it is."""
+    """Return the IPv4 address of an IPv4-mapped IPv6 address, and any other address as it is."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return address if mapped is None else mapped
 
@@ -94,7 +94,7 @@ def _without_zone(text: str) -> str:
     if ":" not in text:
         return text
     address, percent, zone = text.partition("%")
-    # A zone without a name is none, and the text no address.
+    # An empty zone is invalid: the text stays as it is and will not parse as an address.
     return text if percent and not zone else address
 
 

@@ -1,10 +1,9 @@
-"""The control document: what is switched while everything runs, one record of `fraud_control`.
+"""Control documents: records of `fraud_control` that switch rules, models and lists at run time.
 
-The key is `kind/name/version`, and for rules and models that are put in force
-`kind/name/version@change` with an id of the change: compaction keeps every one of them, and with it
-who switched when. Keys without the id are read, too. What is in force of a kind and name is its last
-document on the topic that is not void (`Activations`); a list is the fold of all its changes
-(`fraud.contracts.lists`).
+The key is `kind/name/version`. Documents that put rules or a model in force have the key
+`kind/name/version@change` with an id of the change, so that compaction keeps each of them, with its
+author and time; keys without the id are read, too. The last document of a kind and name is in force,
+unless it is void (`Activations`); a list is the result of all its changes (`fraud.contracts.lists`).
 """
 
 from __future__ import annotations
@@ -21,38 +20,38 @@ from fraud.contracts.lists import LIST_NAME, ListChange
 from fraud.contracts.rules import RuleSet, content_version
 
 MODEL: Final = "model"
-"""Kind of the documents that say which model has a part; their content is a `ModelRef`."""
+"""Kind of documents that assign a role to a model; their content is a `ModelRef`."""
 
 CHAMPION: Final = "champion"
-"""Name of the model document that says which model decides."""
+"""Name of the model document that selects the model that decides."""
 
 CHALLENGER: Final = "challenger"
-"""Name of the model and the rule document that say what decides in shadow, beside."""
+"""Name of the model and rule documents that select what decides in shadow."""
 
 RULES: Final = "rules"
-"""Kind of the documents that hold a whole rule set; their content is a `RuleSet`."""
+"""Kind of documents that hold a whole rule set; their content is a `RuleSet`."""
 
 ACTIVE: Final = "active"
-"""Name of the rule document that decides: the last one, so that exactly one is active."""
+"""Name of rule documents that are put in force; the last one decides."""
 
 DRAFT: Final = "draft"
-"""Name of the rule documents that are kept and decide nothing yet."""
+"""Name of rule documents that are stored but do not decide."""
 
 LIST: Final = "list"
-"""Kind of the documents that change a list, named like it; their content is a `ListChange`."""
+"""Kind of documents that change the list of their name; their content is a `ListChange`."""
 
 NONE: Final = "none"
 """Version of a challenger document that ends the shadow decisions; its content is empty."""
 
 MAX_DOCUMENT_BYTES: Final = 983_040
-"""Most bytes of a record's key and value: a producer takes a million unless told otherwise."""
+"""Maximum size of key and value, below the million bytes that producers accept by default."""
 
 _PART: Final = r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}"
 _KEY: Final = re.compile(f"({_PART})/({_PART})/({_PART})", re.ASCII)
 
 
 class _Body(BaseModel):
-    """What the value of a record holds; the rest of the document is its key."""
+    """Value of a control document's record; kind, name and version are in its key."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -68,13 +67,13 @@ class _Body(BaseModel):
 
 
 class ControlDocument(_Body):
-    """A control document.
+    """A control document, with the parts of its key.
 
     Attributes:
-        kind: What is switched, such as `model`. Readers pass over kinds that they do not know.
-        name: Which one of that kind, such as `champion`.
-        version: Of the content.
-        change: Id of its own that a document which puts something in force has, letters and digits.
+        kind: Kind of content, such as `model`. Readers ignore kinds that they do not know.
+        name: Name within the kind, such as `champion`.
+        version: Version of the content.
+        change: Unique id, letters and digits, of a change that puts rules or a model in force.
     """
 
     kind: str
@@ -84,15 +83,15 @@ class ControlDocument(_Body):
 
     @property
     def time_ms(self) -> int:
-        """When, UTC epoch milliseconds."""
+        """Time of the change, UTC epoch milliseconds."""
         return int(self.time.timestamp() * 1000)
 
     @property
     def key(self) -> bytes:
-        """The record's key: kind/name/version, and @change where there is one.
+        """Key of the record: kind/name/version, followed by @change if there is one.
 
         Raises:
-            InvalidMessage: A part of it may not stand in a key.
+            InvalidMessage: A part has characters that are not allowed in a key.
         """
         change = "" if self.change is None else f"@{self.change}"
         key = f"{self.kind}/{self.name}/{self.version}{change}".encode()
@@ -101,19 +100,19 @@ class ControlDocument(_Body):
 
     @property
     def value(self) -> bytes:
-        """The record's value, JSON."""
+        """Value of the record, as JSON."""
         of_key = {"kind", "name", "version", "change"}
         unsaid = {"expected"} if self.expected is None else set()
         return _Body.model_dump_json(self, exclude=of_key | unsaid).encode()
 
 
 def control_schema() -> dict[str, Any]:
-    """Describe the value of a record of `fraud_control`."""
+    """Return the JSON schema of the value of a record of `fraud_control`."""
     return {**_Body.model_json_schema(), "title": "ControlDocument"}
 
 
 def read_key(key: bytes | None) -> tuple[str, str, str]:
-    """Return kind, name and version, with the id of the change where there is one.
+    """Return kind, name and version; the version still has the @change, if there is one.
 
     Raises:
         InvalidMessage: The key is not that of a control document.
@@ -130,11 +129,11 @@ def read_key(key: bytes | None) -> tuple[str, str, str]:
 
 
 def decode_control(key: bytes | None, value: bytes | None) -> ControlDocument:
-    """Read one record of the control topic.
+    """Parse one record of the control topic.
 
     Raises:
-        InvalidMessage: It is not a control document. Null values are refused as well: documents are
-            replaced, never deleted.
+        InvalidMessage: The record is not a control document. Null values are invalid: documents
+            are replaced, never deleted.
     """
     kind, name, version = read_key(key)
     if value is None:
@@ -151,15 +150,15 @@ def decode_control(key: bytes | None, value: bytes | None) -> ControlDocument:
 
 
 class Activations:
-    """Says which documents that put rules in force are void, taken in the order of the topic.
+    """Determines which activations of rules are void, in the order of the topic.
 
-    A document may name the version that it is to replace. It is void where another document did that
-    before: of two people who change the same rules at once, one succeeds. Everyone who reads the
-    topic comes to the same answer, for it hangs on keys and expectations alone. An expectation of
-    what was never seen holds: it cannot be judged, as when an early document was lost.
+    A document may name the version that it expects to replace. It is void if another document has
+    replaced that version before: of two people who change the same rules at once, one succeeds. All
+    readers of the topic get the same result, because it depends on keys and expected versions alone.
+    A document that expects an unknown version is valid, as an earlier document may have been lost.
 
     Attributes:
-        now: Version put in force last, None before the first.
+        now: Version in force; None before the first activation.
     """
 
     def __init__(self) -> None:
@@ -168,7 +167,7 @@ class Activations:
         self._void: set[bytes] = set()
 
     def take(self, document: ControlDocument) -> None:
-        """Take the next document; those of other names change nothing."""
+        """Process the next document; only active rules have an effect."""
         if (document.kind, document.name) != (RULES, ACTIVE):
             return
         expected = document.expected
@@ -180,7 +179,7 @@ class Activations:
         self.now = document.version
 
     def void(self, document: ControlDocument) -> bool:
-        """Whether a document that was taken is void."""
+        """Return whether a document that was processed is void."""
         return document.key in self._void
 
 
@@ -188,7 +187,7 @@ def read_model(document: ControlDocument) -> ModelRef:
     """Return the model that a document of kind `model` names.
 
     Raises:
-        InvalidMessage: It names none, or another version than its key.
+        InvalidMessage: The content is not a model reference, or its version is not the key's.
     """
     try:
         ref = ModelRef.model_validate(document.content)
@@ -207,13 +206,13 @@ def read_rules(document: ControlDocument) -> RuleSet:
     """Return the rule set that a document of kind `rules` holds.
 
     Raises:
-        InvalidMessage: It holds none, or another version than its key.
+        InvalidMessage: The content is not a rule set, or its version is not the key's.
     """
     try:
         rules = RuleSet.model_validate(document.content)
     except ValidationError as error:
         raise _verdict(error, "content.") from None
-    # What earlier programs wrote may be read in another form, with other line breaks.
+    # Parsing normalises line breaks, so older documents may match only by their raw content.
     if document.version not in (rules.version, content_version(document.content)):
         raise InvalidMessage(
             ErrorCode.OUT_OF_RANGE, "content: expected the version that the key names", "content"
@@ -222,15 +221,15 @@ def read_rules(document: ControlDocument) -> RuleSet:
 
 
 def list_version(change_id: str, part: int) -> str:
-    """Name a part of a list's change, as the version of its document."""
+    """Return the document version of one part of a change to a list."""
     return f"{change_id}.{part}"
 
 
 def read_list_change(document: ControlDocument) -> tuple[str, ListChange]:
-    """Return the change that a document of kind `list` holds, and the id that its parts share.
+    """Return the id of a change to a list, which its parts share, and the change.
 
     Raises:
-        InvalidMessage: It holds none, or the key names another part.
+        InvalidMessage: The list name or the content is invalid, or the key names another part.
     """
     if not re.fullmatch(LIST_NAME, document.name):
         raise InvalidMessage(

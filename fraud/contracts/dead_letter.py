@@ -1,4 +1,4 @@
-"""The dead letter: an input's own bytes, and headers that say why and whence."""
+"""The dead letter: the bytes of a refused record, with its reason and source as headers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 from fraud.contracts.transaction import MAX_RECORD_BYTES
 
 MAX_VALUE_BYTES: Final = MAX_RECORD_BYTES
-"""Longest value that a dead letter keeps whole; of a longer one it keeps the beginning."""
+"""Maximum length of a dead letter's value; a longer original value is truncated."""
 
 MAX_KEY_BYTES: Final = 65_536
-"""Longest key that a dead letter keeps whole; of a longer one it keeps the beginning."""
+"""Maximum length of a dead letter's key; a longer original key is truncated."""
 
 ERROR_CODE: Final = "error_code"
 ERROR_MESSAGE: Final = "error_message"
@@ -30,11 +30,11 @@ HEADERS: Final[dict[str, str]] = {
     SOURCE_OFFSET: "Its offset, decimal.",
     FAILED_AT: "Time of the refusal, ISO 8601, UTC, milliseconds.",
 }
-"""Header names of every dead letter and their meaning. All values are UTF-8 text."""
+"""Headers of every dead letter and their meaning. All values are UTF-8 text."""
 
 CUT_HEADERS: Final[dict[str, str]] = {
     ORIGINAL_KEY_BYTES: "Length of the original key, decimal.",
     ORIGINAL_VALUE_BYTES: "Length of the original value, unpacked, decimal.",
     ORIGINAL_VALUE_SHA256: "SHA-256 of the original value, hexadecimal.",
 }
-"""Further headers of a dead letter whose key or value was cut, and their meaning."""
+"""Further headers of a dead letter whose key or value was truncated, and their meaning."""

@@ -1,8 +1,8 @@
-"""The decision: what the record gains as its field `fd` on `processed_transactions` and over REST.
+"""The decision: field `fd` of `processed_transactions`, and the answer of `POST /v1/score`.
 
-`Decision` declares it once: type, index mapping and meaning of each field. The JSON that the engine
-writes, the decision of failed scoring, the index, what readers of past decisions read, the schema
-and docs/decision.md follow from it by `fields_of`.
+`Decision` declares the type, index mapping and meaning of each field once. The JSON that the engine
+writes, also when scoring failed, the index template, the columns that readers of past decisions
+parse, the schema and docs/decision.md are all derived from it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
     @property
     def severity(self) -> int:
-        """Rank, 0 for approve; the highest of several outcomes wins."""
+        """Rank of the outcome, 0 for approve; the most severe of several outcomes wins."""
         return _SEVERITY[self]
 
 
@@ -38,7 +38,7 @@ _SEVERITY: Final = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
 class Indexed(StrEnum):
-    """How the search index holds a field: `indexer.template` has the mapping of each."""
+    """How OpenSearch indexes a field; `indexer.template` has the mapping for each member."""
 
     KEYWORD = "keyword"
     TEXT = "text"
@@ -54,7 +54,7 @@ class Indexed(StrEnum):
 
 
 class Shared(StrEnum):
-    """Which decisions have a value in common: its JSON is written once for all of them."""
+    """What alone determines a field: decisions with the same ruling or policy share its JSON."""
 
     BY_RULING = "ruling"
     BY_POLICY = "policy"
@@ -65,7 +65,7 @@ class _Contract(BaseModel):
 
 
 class Reason(_Contract):
-    """Why: a rule's own reason, a list, or one feature's part in the score."""
+    """A reason for the outcome: a rule, a list, or one feature's contribution to the score."""
 
     code: Annotated[
         str, Indexed.KEYWORD, Field(description="Stable reason code, or the rule's id.")
@@ -91,7 +91,7 @@ class RuleHit(_Contract):
 
 
 class ListHit(_Contract):
-    """A list that the transaction is on, of those that mean something by themselves."""
+    """An allow, block or watch list that the transaction is on."""
 
     name: Annotated[str, Indexed.KEYWORD, Field(description="The list's name.")]
     use: Annotated[
@@ -103,10 +103,10 @@ class ListHit(_Contract):
 
 
 class Versions(_Contract):
-    """What `policy_version` pins, by name: all that is needed to decide again."""
+    """Versions of the rules and lists that `policy_version` pins."""
 
     rules: Annotated[str, Indexed.KEYWORD, Field(description="Version of the rule set.")]
-    # Lists have the names that people give them: each would be a field of the index.
+    # Not indexed: users name the lists, and each name would become a field of the index.
     lists: Annotated[dict[str, str], Indexed.STORED, Field(description="Version of each list.")]
 
 
@@ -227,18 +227,18 @@ class Decision(_Contract):
 
 @dataclass(frozen=True, slots=True)
 class DecisionField:
-    """A field of the decision or of a part of it, as it is declared.
+    """A declared field of the decision or of one of its parts.
 
     Attributes:
-        name: Its key.
-        annotation: Its Python type.
-        parts: The class that declares its keys, or those of its items; None for a value.
-        is_list: Whether it is a list.
-        is_nullable: Whether it may be null.
-        is_required: Whether it may not be missing.
-        indexed: How it is indexed; None when `parts` says.
-        shared: What its value hangs on alone; None when each decision has its own.
-        meaning: One sentence.
+        name: Key in the JSON object.
+        annotation: Python type.
+        parts: Class that declares the keys of the value or of its items; None for a plain value.
+        is_list: Whether the value is a list.
+        is_nullable: Whether the value may be null.
+        is_required: Whether the key must be present.
+        indexed: How the field is indexed; None if the fields of `parts` are indexed instead.
+        shared: What alone determines the value; None if each decision has its own.
+        meaning: One sentence for the docs.
     """
 
     name: str
@@ -253,7 +253,7 @@ class DecisionField:
 
     @property
     def empty(self) -> bytes:
-        """JSON of a value that is not known: null, or nothing in it."""
+        """JSON of an unknown value: null, or an empty list or object."""
         if self.is_nullable:
             return b"null"
         return b"[]" if self.is_list else b"{}"
@@ -261,7 +261,7 @@ class DecisionField:
 
 @cache
 def fields_of(declaration: type[BaseModel]) -> tuple[DecisionField, ...]:
-    """Return the fields of `Decision`, or of a part of it, in their order."""
+    """Return the fields of `Decision` or of one of its parts, in declaration order."""
     return tuple(_read_field(name, field) for name, field in declaration.model_fields.items())
 
 
@@ -271,6 +271,7 @@ def _read_field(name: str, field: FieldInfo) -> DecisionField:
     value = next(option for option in options if option is not NoneType)
     is_list = get_origin(value) is list
     item = get_args(value)[0] if is_list else value
+    # Metadata is told apart by type: `Indexed`, `Shared`, or the meaning as a plain text.
     said = {type(entry): entry for entry in field.metadata}
     return DecisionField(
         name=name,
@@ -286,15 +287,15 @@ def _read_field(name: str, field: FieldInfo) -> DecisionField:
 
 
 def decode_processed(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read one record of `processed_transactions`.
+    """Parse one record of `processed_transactions`.
 
-    Only what every consumer relies on is checked: the decision comes from us.
+    Checks only what every consumer relies on, because the engine wrote the decision.
 
     Returns:
-        The input record's own fields, and the decision (`fd`), both as JSON has them.
+        The fields of the input record, and the decision (`fd`), both as parsed JSON.
 
     Raises:
-        InvalidMessage: The value is not such a record.
+        InvalidMessage: The value is not a transaction with a decision.
     """
     if raw is None:
         raise InvalidMessage(ErrorCode.NULL_VALUE, "expected a JSON object, the value is null")

@@ -1,4 +1,4 @@
-"""The verdicts that a loop can act on. Anything else that is raised is a bug."""
+"""Exceptions that a processing loop can act on; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class ErrorCode(StrEnum):
     REPEATED_KEY = "repeated_key"
     """An object in the value holds a key twice."""
     TOO_LARGE = "too_large"
-    """The record is longer than `MAX_RECORD_BYTES` once unpacked."""
+    """The record is longer than `MAX_RECORD_BYTES` when decompressed."""
     RESERVED_FIELD = "reserved_field"
-    """The record brings an `fd` of its own."""
+    """The record already has a field `fd`."""
     MISSING_FIELD = "missing_field"
     """A required field is absent, null or empty."""
     WRONG_TYPE = "wrong_type"
-    """A field has a value of another type than declared."""
+    """A field's value is not of the declared type."""
     OUT_OF_RANGE = "out_of_range"
     """A field has a value of the right type outside its declared range."""
 
 
 class InvalidMessage(Exception):
-    """A message that can never be processed: dead-letter it once, and go on.
+    """Raised for a message that can never be processed: dead-letter it once and go on.
 
     Attributes:
         reason: Stable code, for headers and metric labels.
         detail: One sentence naming the field and what was expected. It never holds the value,
             which may be personal data.
-        field: The field at fault, None when the whole message is.
+        field: Field at fault; None if the whole message is invalid.
     """
 
     def __init__(self, reason: ErrorCode, detail: str, field: str | None = None) -> None:
@@ -50,12 +50,12 @@ class InvalidMessage(Exception):
         self.field = field
 
     def __reduce__(self) -> tuple[type[InvalidMessage], tuple[ErrorCode, str, str | None]]:
-        """Survive pickling: the base class would call us with the message alone."""
+        """Support pickling: the base class would pass only the message to the constructor."""
         return InvalidMessage, (self.reason, self.detail, self.field)
 
 
 class Backpressure(Exception):
-    """A sink asks for a pause: stop fetching, wait, and hand the same records in again.
+    """Raised when a sink asks for a pause: stop fetching, wait, and retry the same records.
 
     Attributes:
         retry_after_s: Seconds to wait before the next try, above 0.
@@ -67,4 +67,4 @@ class Backpressure(Exception):
 
 
 class NotReady(Exception):
-    """A history or a policy is not the stream's yet, so an answer would not be, either."""
+    """Raised until history and policy have caught up with the stream, as answers would differ."""

@@ -1,4 +1,4 @@
-"""Items of a JSON array, counted before anything is parsed."""
+"""Counts the items of a JSON array without parsing it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 
 _QUOTE, _COMMA = np.frombuffer(b'",', np.uint8)
 _STEP: Final = np.zeros(256, np.int8)
-"""What a byte outside of text does to the depth."""
+"""Change of the nesting depth at each byte outside of strings."""
 _STEP[list(b"[{")] = 1
 _STEP[list(b"]}")] = -1
 
 _OTHER: Final = bytes(set(range(256)) - set(b'",[]{}'))
-"""Bytes that separate nothing: most of a list of records, so they are removed before counting."""
+"""Bytes without a structural role: most of the input, so they are removed before counting."""
 
 _CHUNK_BYTES: Final = 262_144
-"""Bytes looked at together: bounds the memory, and what a list that is far too long costs."""
+"""Bytes examined at once: bounds the memory, and the time spent on far too long arrays."""
 
 
 def has_more_items(raw: bytes, most: int) -> bool:
-    r"""Whether a JSON array has more than `most` items, without making an object of any.
+    r"""Return whether a JSON array has more than `most` items, without parsing any.
 
     Args:
-        raw: A JSON array. Of anything else the answer has no meaning.
+        raw: A JSON array; for any other input the result is meaningless.
         most: Largest number of items to accept, at least 1.
 
     Example:
@@ -34,7 +34,7 @@ def has_more_items(raw: bytes, most: int) -> bool:
     """
     if raw.count(b",") < most:
         return False
-    # Without escapes every quote begins or ends a text.
+    # Without escapes every quote begins or ends a string.
     plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _OTHER)
     commas, quotes, depth = 0, 0, 0
     for first in range(0, len(plain), _CHUNK_BYTES):

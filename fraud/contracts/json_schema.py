@@ -46,9 +46,9 @@ def _field_schema(field: Field) -> dict[str, Any]:
 
 
 def transaction_schema() -> dict[str, Any]:
-    """Describe a record of `transactions`, and the body of `POST /v1/score`.
+    """Return the JSON schema of a record of `transactions` and of the body of `POST /v1/score`.
 
-    JSON schema cannot say all: numeric text obeys the bounds too, and no key may be repeated.
+    JSON schema cannot express that numeric text is bounded, too, and that keys must not repeat.
     """
     return {
         "$schema": _DIALECT,
@@ -62,12 +62,12 @@ def transaction_schema() -> dict[str, Any]:
 
 
 def decision_schema() -> dict[str, Any]:
-    """Describe the field `fd`."""
+    """Return the JSON schema of the decision, field `fd`."""
     return {"$schema": _DIALECT, **Decision.model_json_schema()}
 
 
 def processed_schema() -> dict[str, Any]:
-    """Describe a record of `processed_transactions`."""
+    """Return the JSON schema of a record of `processed_transactions`."""
     decision = Decision.model_json_schema(ref_template="#/$defs/{model}")
     definitions = decision.pop("$defs")
     schema = transaction_schema()
@@ -79,7 +79,7 @@ def processed_schema() -> dict[str, Any]:
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Return every committed schema by its file name."""
+    """Return all schemas by file name."""
     return {
         "transaction.json": transaction_schema(),
         "decision.json": decision_schema(),
@@ -92,7 +92,7 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 
 def schema_bytes(schema: dict[str, Any]) -> bytes:
-    """Write a schema as it is committed."""
+    """Serialise a schema in the format of the committed files."""
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 

@@ -1,4 +1,4 @@
-"""The label: what a transaction turned out to be, often weeks later."""
+"""The label: whether a transaction turned out to be fraud, often known weeks later."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Label(BaseModel):
 
     @property
     def label_time_ms(self) -> int:
-        """When the label became known, UTC epoch milliseconds.
+        """Time when the label became known, UTC epoch milliseconds.
 
-        Of several labels of an event the one with the latest time holds; of the same time, the one
-        that comes last on the topic.
+        If an event has several labels, the one with the latest time applies; if times are equal,
+        the last one on the topic.
         """
         return event_time_to_ms(self.label_time)
 
 
 def decode_label(raw: bytes | None) -> Label:
-    """Read and check one record of the topic `labels`.
+    """Parse and check a record of the topic `labels`.
 
     Raises:
         InvalidMessage: The value is not a label.
@@ -63,7 +63,7 @@ def decode_label(raw: bytes | None) -> Label:
         reason = ErrorCode.WRONG_TYPE if field else ErrorCode.NOT_JSON
         if problem["type"] == "missing":
             reason = ErrorCode.MISSING_FIELD
-        # Of broken JSON the parser quotes nothing; of a field, what was expected.
+        # Messages of the validator name what was expected and do not quote the input.
         raise InvalidMessage(reason, f"{field or 'label'}: {problem['msg']}", field) from None
     try:
         time_ms = label.label_time_ms

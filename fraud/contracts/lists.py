@@ -1,8 +1,8 @@
-"""Lists of entities, addresses and the like, and the changes that make them.
+"""Lists of entities, addresses and the like, and the changes that build them.
 
-A list is the fold of all its changes in the order of the control topic. Each change is the content
-of a control document of kind `list`, named like the list; its key is unique, so compaction keeps
-every change, and with it who made which entry, when and why.
+A list is the result of all its changes, applied in the order of the control topic. Each change is
+the content of a control document of kind `list` with the name of the list. The keys of the documents
+are unique, so compaction keeps every change, with its author, time and reasons.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from fraud.contracts.errors import ErrorCode, InvalidMessage
 
 LIST_NAME: Final = r"^[a-z0-9][a-z0-9_]{0,63}$"
 MAX_VALUE: Final = 320
-"""Longest value of an entry, characters: the longest e-mail address."""
+"""Maximum length of a value in characters: that of the longest e-mail address."""
 
 CHANGE_BYTES: Final = 524_288
-"""A change of more than this is cut into parts: the control topic takes 1 MiB a record."""
+"""Size above which a change is split: a record of the control topic holds at most 1 MiB."""
 
 MAX_PARTS: Final = 10_000
-"""Most parts of a change."""
+"""Maximum number of parts of a change."""
 
 
 class ListType(StrEnum):
-    """What a list is of; it says how values are written and compared."""
+    """Type of the values on a list, which determines how they are compared."""
 
     ENTITY = "entity"
-    """Entity ids, exactly."""
+    """Entity ids, compared exactly."""
     EMAIL = "email"
-    """E-mail addresses, and domains as `example.com` (all addresses there), in any case."""
+    """E-mail addresses, and domains (`example.com`) for all their addresses; case is ignored."""
     IP = "ip"
-    """IP addresses and networks (CIDR), of both versions; see `fraud.contracts.addresses`."""
+    """IPv4 and IPv6 addresses and networks (CIDR), see `fraud.contracts.addresses`."""
     BIN = "bin"
-    """First digits of card numbers; one of six digits holds all of eight that begin with it."""
+    """First digits of card numbers; an entry matches all longer BINs that begin with it."""
     PHONE = "phone"
-    """Phone numbers: their digits are compared, whatever is between."""
+    """Phone numbers, of which only the digits are compared."""
     DEVICE = "device"
-    """Device ids, exactly."""
+    """Device ids, compared exactly."""
     TEXT = "text"
-    """Any text, exactly; of use in rules only."""
+    """Any text, compared exactly; such lists have an effect only in rules."""
 
     @property
     def field(self) -> str | None:
-        """The transaction's field that is looked up, None for text."""
+        """Transaction field that is looked up on the list; None for lists of type text."""
         return _FIELDS.get(self)
 
 
@@ -75,13 +75,13 @@ class ListUse(StrEnum):
     """What it means to be on a list. Precedence: allow, then block, then rules and watch."""
 
     ALLOW = "allow"
-    """Approved, whatever else says."""
+    """Approve the transaction, whatever rules and other lists ask for."""
     BLOCK = "block"
-    """Blocked, unless on an allow list."""
+    """Block the transaction, unless it is on an allow list."""
     WATCH = "watch"
-    """Reviewed at least."""
+    """Ask at least for a review, unless the transaction is on an allow list."""
     REFERENCE = "reference"
-    """Nothing by itself: rules ask by `in @name`."""
+    """No effect of its own; rules test it by `in @name`."""
 
 
 class _Contract(BaseModel):
@@ -89,7 +89,7 @@ class _Contract(BaseModel):
 
 
 class ListEntry(_Contract):
-    """A value on a list. Who put it there and when is said by the change's document."""
+    """A value on a list. The control document of the change has its author and time."""
 
     value: Annotated[str, Field(min_length=1, max_length=MAX_VALUE)]
     source: Annotated[
@@ -126,7 +126,7 @@ class ListChange(_Contract):
     ] = 1  # fmt: skip
 
     def cut(self, limit_bytes: int = CHANGE_BYTES) -> list[ListChange]:
-        """Cut a long change into parts that records can hold."""
+        """Split a change into parts that each fit into a record."""
         parts: list[ListChange] = []
         removed: list[str] = []
         added: list[ListEntry] = []
@@ -164,10 +164,10 @@ _DOMAIN: Final = re.compile(r"@?(?:[a-z0-9_-]+\.)+[a-z0-9-]+")
 
 
 def normal(kind: ListType, value: str) -> str:
-    """Write a value as lists of this type compare it.
+    """Return the normal form of a value, in which lists of this type compare it.
 
     Raises:
-        ValueError: The value is not of this type; the text says what was expected, without the value.
+        ValueError: The value is not of this type; the message never contains the value.
 
     Example:
         >>> normal(ListType.EMAIL, " Ada@Example.com"), normal(ListType.IP, "10.1.2.3/8")
@@ -200,9 +200,9 @@ def normal(kind: ListType, value: str) -> str:
 
 
 def mailbox_of(text: str) -> str:
-    """Write an e-mail address or a domain as lists compare it.
+    """Return the normal form of an e-mail address or a domain, in which lists compare it.
 
-    In small letters; the domain without the dot that may end it, and in ASCII (IDNA).
+    It is in lower case; the domain has no trailing dot and is in ASCII (IDNA).
 
     Example:
         >>> mailbox_of("Ada@Example.com."), mailbox_of("x@m\u00fcnchen.example")
@@ -221,7 +221,7 @@ def mailbox_of(text: str) -> str:
 
 
 def digits_of(text: str) -> str:
-    """Return the digits of a phone number, those of other scripts as 0 to 9.
+    """Return the digits of a phone number, with digits of other scripts converted to 0-9.
 
     Example:
         >>> digits_of("+1 (202) 555-0143")
@@ -234,15 +234,15 @@ def digits_of(text: str) -> str:
 
 
 class KeptEntry(NamedTuple):
-    """An entry of a list, and whose it is. A tuple: lists of a million entries are held in memory.
+    """A list entry with its author. A tuple, because memory holds lists of a million entries.
 
     Attributes:
-        value: As it was written.
-        source: Whence.
-        reason: Why.
-        expires_at: From then on it is as if it were not there; None is never.
-        author: Who put it there.
-        added_ms: When, UTC epoch milliseconds.
+        value: Value as it was written.
+        source: Origin of the entry, such as a case, a vendor or a file.
+        reason: Why the value is on the list.
+        expires_at: Time from which the entry no longer counts; None means never.
+        author: Author of the change that added it.
+        added_ms: Time of that change, UTC epoch milliseconds.
     """
 
     value: str
@@ -254,28 +254,28 @@ class KeptEntry(NamedTuple):
 
     @property
     def expires_ms(self) -> int:
-        """When it expires, UTC epoch milliseconds; 0 is never, and an end before 1970 is 1."""
+        """Expiry, UTC epoch milliseconds; 0 means never, and any expiry before 1970 becomes 1."""
         end = self.expires_at
         return 0 if end is None else max(1, int(end.timestamp() * 1000))
 
     def counts(self, at_ms: int) -> bool:
-        """Whether it has not expired."""
+        """Return whether the entry has not yet expired at a time, UTC epoch milliseconds."""
         return self.expires_at is None or at_ms < self.expires_ms
 
 
 @dataclass(frozen=True)
 class ListState:
-    """A list as it is after some changes. It is never changed, only replaced.
+    """Immutable state of a list after some of its changes.
 
     Attributes:
-        name: Its name.
-        type: What it is of.
-        use: What being on it means.
-        description: What it is for.
-        version: Names this state: a hash over all changes up to here, 12 hexadecimal digits.
-        entries: By value, as lists compare it.
-        since: Version of the state given before this one, None where that is of no use.
-        changed: Values put on, put anew or taken off since then.
+        name: Name of the list.
+        type: Type of its values.
+        use: Effect of being on the list.
+        description: Purpose of the list.
+        version: Hash of all changes up to this state, 12 hexadecimal digits.
+        entries: Entries by the normal form of their values.
+        since: Version of the state returned before; None if `changed` does not tell the difference.
+        changed: Values added, updated or removed since that version, in normal form.
     """
 
     name: str
@@ -291,10 +291,10 @@ class ListState:
         return len(self.entries)
 
     def with_entries(self, entries: Sequence[ListEntry]) -> ListState:
-        """Return the list as it would be with more entries.
+        """Return a copy of the list with more entries.
 
         Raises:
-            InvalidMessage: A value is not of the list's type; names its place.
+            InvalidMessage: A value is not of the list's type; the message names its position.
         """
         more = {value: _kept(entry, "", 0) for value, entry in _entries(self.type, entries)}
         version = f"{self.version} and more"
@@ -302,7 +302,7 @@ class ListState:
 
 
 class _Folded:
-    """A list while it is folded: its entries are changed in place until they are given away."""
+    """Mutable state of a list: entries are changed in place until a `ListState` shares them."""
 
     def __init__(self, change: ListChange) -> None:
         self.type = change.type
@@ -316,7 +316,7 @@ class _Folded:
 
 
 class ListFold:
-    """Folds changes into lists. Threads may look while one folds."""
+    """Applies changes to lists. Other threads may read while one thread applies changes."""
 
     def __init__(self) -> None:
         self._folded: dict[str, _Folded] = {}
@@ -329,7 +329,7 @@ class ListFold:
             return {name: self._given(name) for name in self._folded}
 
     def state(self, name: str) -> ListState | None:
-        """Return one list; None when it is unknown."""
+        """Return one list; None if it is unknown."""
         with self._lock:
             return self._given(name) if name in self._folded else None
 
@@ -356,24 +356,25 @@ class ListFold:
     def take(
         self, name: str, change_id: str, change: ListChange, author: str, time_ms: int
     ) -> None:
-        """Apply the next change, or the next part of one. It counts once its last part is there.
+        """Apply the next change, or store a part of one until its last part arrives.
 
-        A list is copied only if its state was given away since the change before: thousands of
-        changes in a row cost what they hold.
+        Entries are copied only if a `ListState` was returned since the previous change, so the cost
+        of thousands of changes in a row does not depend on the length of the list.
 
         Args:
-            name: Of the list.
-            change_id: Of the change, the same for its parts.
-            change: What changes.
-            author: Who made it.
-            time_ms: When, UTC epoch milliseconds.
+            name: Name of the list.
+            change_id: Id of the change, the same for all its parts.
+            change: The change, or one part of it.
+            author: Author of the change.
+            time_ms: Time of the change, UTC epoch milliseconds.
 
         Raises:
-            InvalidMessage: A value is not of the list's type, or the type is another than before
-                of a list that is not replaced whole; then nothing changes.
+            InvalidMessage: A value is not of the list's type, or the change alters the type without
+                replacing all entries. The list stays as it was.
         """
         if change.parts > 1:
             waiting = self._waiting.setdefault(f"{name}/{change_id}", [])
+            # A repeated part is ignored.
             if change.part == len(waiting) + 1:
                 waiting.append(change)
             if change.part < change.parts or len(waiting) < change.parts:
@@ -392,7 +393,7 @@ class ListFold:
                 f"type: expected {before.type}, as the list {name} has been from its start",
                 "type",
             )
-        # All values are read before the first is put on the list.
+        # Check all values before the list changes, so that an invalid one changes nothing.
         read = [
             (list(_values(change.type, part.remove)), _entries(part.type, part.add))
             for part in parts
@@ -414,7 +415,7 @@ class ListFold:
 
     @staticmethod
     def _opened(folded: _Folded, change: ListChange) -> _Folded:
-        """Make a list ready to be changed: the state that was given away stays as it is."""
+        """Prepare a list for a change that must not affect the state that was returned last."""
         if folded.given is not None:
             folded.since, folded.changed = folded.given.version, set()
             if not change.replace:

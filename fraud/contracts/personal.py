@@ -1,7 +1,6 @@
-"""What looks like somebody's number or address, in an id or in any text. Pure.
+"""Recognises and masks personal numbers and addresses in ids and in free text.
 
-Logs, messages to people and the index all go by these patterns, so that what one of them hides no
-other one shows.
+Logs, notifications and the index use the same patterns, so that none shows what another hides.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from typing import Any, Final
 from fraud.contracts.transaction import PERSONAL_FIELDS
 
 REDACTED: Final = "[redacted]"
-"""Stands where personal data stood."""
+"""Replacement for personal data."""
 
 _DASHES: Final = "\\-\u2010\u2011\u2012\u2013"
 SSN: Final = re.compile(
     rf"(?<!\d)(?<!\d\.)\d{{3}}(?:[{_DASHES}]\d{{2}}[{_DASHES}]|([ \u00a0.])\d{{2}}\1)\d{{4}}(?!\d)(?!\.\d)"
 )
-"""A social security number in three groups, in any text, but no part of a longer number or version.
+"""Social security number in three groups, not part of a longer number or a version.
 
-Nine digits without groups are one only where they are a whole id (`is_personal`): in a text they are
-as well an offset, an amount or a time.
+Nine digits without separators count only as a whole id (`is_ssn`): in free text they may as well be
+an offset, an amount or a time.
 """
 PHONE: Final = re.compile(r"(?<![\w.:-])\+\d[\d ().-]{6,}\d")
-"""An international phone number, in any text."""
+"""International phone number in any text."""
 
 _AT_DOMAIN: Final = re.compile(r"@[\w-]+(?:\.[\w-]+)+")
 _IN_LOCAL_PART: Final = frozenset("_.+%-")
@@ -34,7 +33,7 @@ _ADDRESS: Final = re.compile(r"[^@\s]@[^@\s]")
 _WHOLE_PHONE: Final = re.compile(r"\s*\+[\d ().-]{7,}\s*")
 _CARD: Final = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
 _SHORTEST_QUOTE: Final = 4
-"""A personal value of fewer characters is not looked for in texts: it would be found in any."""
+"""Shorter personal values are not masked in texts, because they occur in almost any text."""
 
 
 def mask(text: str) -> str:
@@ -51,8 +50,8 @@ def mask(text: str) -> str:
 
 
 def _without_addresses(text: str) -> str:
-    # From each @ to the left: a pattern that begins with the local part tries every character of a
-    # long text as its beginning, in quadratic time.
+    # Searches to the left of each @: a pattern that begins with the local part would be tried from
+    # every character of a long text, in quadratic time.
     parts: list[str] = []
     done = 0
     for found in _AT_DOMAIN.finditer(text):
@@ -66,7 +65,7 @@ def _without_addresses(text: str) -> str:
 
 
 def is_ssn(entity_id: str) -> bool:
-    """Return whether an id holds a social security number, or is one without its groups.
+    """Return whether an id contains a social security number, or consists of nine digits.
 
     Example:
         >>> is_ssn("ssn:070-69-2161"), is_ssn("070692161"), is_ssn("order 070692161")
@@ -76,10 +75,10 @@ def is_ssn(entity_id: str) -> bool:
 
 
 def is_personal(field: str, value: str) -> bool:
-    """Return whether a value of a field may not be shown.
+    """Return whether the value of a field is personal and must not be shown.
 
-    An id of an entity is one when it looks like a social security number, an e-mail address, a
-    phone number or a card number; a value of any other personal field always is.
+    An entity id is personal if it looks like a social security number, an e-mail address, a phone
+    number or a card number; the values of other `PERSONAL_FIELDS` always are.
 
     Example:
         >>> [is_personal("entity_id", id) for id in ("cust-0042", "070-69-2161", "4111111111111111")]
@@ -98,15 +97,16 @@ def is_personal(field: str, value: str) -> bool:
 
 
 def _is_card(text: str) -> bool:
+    # The Luhn checksum, which card numbers satisfy.
     digits = [int(char) for char in reversed(text) if char.isdigit()]
     doubled = [2 * digit - 9 * (digit > 4) for digit in digits[1::2]]
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
 def quotes_masked(record: Mapping[str, Any]) -> Callable[[str], str]:
-    """Return what takes a record's personal values, and their like, out of a text that may quote them.
+    """Return a function that masks a record's personal values in a text, besides what `mask` does.
 
-    In any case of letters and with any white space: a rule may have changed both.
+    It ignores letter case and the amount of white space, because a rule may have changed both.
 
     Example:
         >>> masked = quotes_masked({"customer_name": "Ada Example"})
@@ -122,6 +122,6 @@ def quotes_masked(record: Mapping[str, Any]) -> Callable[[str], str]:
     ]
     if not quotes:
         return mask
-    # The longest first: one value may begin like another.
+    # Longest first, because one value may be the beginning of another.
     pattern = re.compile("|".join(sorted(quotes, key=len, reverse=True)), re.IGNORECASE)
     return lambda text: mask(pattern.sub(REDACTED, text))

@@ -1,4 +1,4 @@
-"""Rules and rule sets: from score, features and fields to an outcome, as versioned data.
+"""Rules and rule sets: versioned data that maps score, features and fields to an outcome.
 
 A rule set is the content of a control document of kind `rules`; `fraud.decision.rule_sets` compiles it.
 """
@@ -16,39 +16,39 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from fraud.contracts.decision import Outcome
 
 MAX_RULES: Final = 500
-"""Most rules of a set."""
+"""Maximum number of rules in a set."""
 
 MAX_EXPRESSION: Final = 4_096
-"""Longest expression of a rule, characters: that of Amazon Fraud Detector."""
+"""Maximum length of an expression in characters, as in Amazon Fraud Detector."""
 
 MAX_VERSION: Final = 2_147_483_647
-"""Highest version of a rule: what an index keeps as an integer."""
+"""Highest version of a rule: the largest integer that OpenSearch indexes as `integer`."""
 
 RULE_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
 class Matching(StrEnum):
-    """Which of the rules that match count; the names are Amazon Fraud Detector's."""
+    """Which matching rules count, by the names of Amazon Fraud Detector."""
 
     FIRST = "FIRST_MATCHED"
-    """The first in the set's order, and no other."""
+    """Only the first matching rule, in the order of the set."""
     ALL = "ALL_MATCHED"
-    """All of them; the most severe outcome wins."""
+    """All matching rules; the most severe outcome wins."""
 
 
 class RuleStatus(StrEnum):
-    """What a version of the rule set is."""
+    """Status of a version of the rule set."""
 
     DRAFT = "DRAFT"
-    """It never decided."""
+    """The version has never decided."""
     ACTIVE = "ACTIVE"
-    """It decides; exactly one does."""
+    """The version decides; exactly one is active."""
     INACTIVE = "INACTIVE"
-    """It decided once."""
+    """The version decided in the past."""
 
 
 def _one_newline(text: str) -> str:
-    # Files are written with one kind of line break: with two, what is read back would be another text.
+    # Rule files have one kind of line break; other ones would not survive writing and reading back.
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -110,11 +110,11 @@ class RuleSet(_Contract):
 
     @cached_property
     def version(self) -> str:
-        """Content hash, 12 hexadecimal digits: the same rules are the same version."""
+        """Content hash, 12 hexadecimal digits: equal rule sets have the same version."""
         return content_version(self.model_dump(mode="json"))
 
 
 def content_version(content: dict[str, Any]) -> str:
-    """Name a rule set's content as it is written, see `RuleSet.version`."""
+    """Return the version of a rule set from its JSON content, see `RuleSet.version`."""
     written = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(written).hexdigest()[:12]

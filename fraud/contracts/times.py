@@ -1,4 +1,4 @@
-"""Lengths of time, and times as text. Pure."""
+"""Durations in milliseconds, and times as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DAY_MS: Final = 24 * HOUR_MS
 
 
 def utc_text(epoch_ms: int) -> str:
-    """Write a time as ISO 8601 in UTC with milliseconds.
+    """Format a time as ISO 8601 in UTC with milliseconds.
 
     Example:
         >>> utc_text(1_772_323_200_123)

@@ -1,4 +1,4 @@
-"""The topics: one declaration from which they are created, documented and tested."""
+"""Declares the topics; they are created, documented and tested from this declaration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MIB: Final = 1_048_576
 
 
 class Topic(StrEnum):
-    """Logical names; settings may map each to another physical name."""
+    """Logical names of topics; settings may map each to a different physical name."""
 
     TRANSACTIONS = "transactions"
     PROCESSED = "processed_transactions"
@@ -24,16 +24,16 @@ class Topic(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """How a topic is made, who writes and who reads it.
+    """Configuration, writers and readers of a topic.
 
     Attributes:
         topic: Logical name.
-        partitions: Default number; more can be set when the topic is created.
-        key: What its records are keyed by.
+        partitions: Default number of partitions; a topic can be created with more.
+        key: Content of the record key.
         schema: File name under `fraud/contracts/schemas`, None for raw bytes.
-        config: Kafka's topic settings.
-        owners: Parts that write it.
-        readers: Parts that read it.
+        config: Topic settings of Kafka.
+        owners: Components that write to the topic.
+        readers: Components that read the topic.
         meaning: One sentence for the docs.
     """
 
@@ -59,7 +59,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         partitions=4,
         key="entity_id",
         schema="transaction.json",
-        # The broker's own clock: latency and the indexes' days must not hang on a client's.
+        # The broker's clock, because latencies and daily indexes must not depend on clients' clocks.
         config=_config(
             cleanup_policy="delete",
             retention_ms=7 * DAY_MS,

@@ -1,8 +1,8 @@
 """The transaction record: its fields, declared once, and the codec that reads it.
 
 The JSON schema, the REST documentation, the mapping of files and the index mapping derive from
-`FIELDS`. `decode` is on the hot path of the stream: it is written for speed, and its twin in
-`tests/contract` checks it against the generated schema.
+`FIELDS`. `decode` is on the hot path of the stream and written for speed; `tests/contract` compares
+it with the generated schema.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import orjson
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 
 MAX_ID_LENGTH: Final = 256
-"""Longest event_id and entity_id in characters: they become Kafka keys and Message-IDs."""
+"""Maximum length of event_id and entity_id in characters: they become Kafka keys and Message-IDs."""
 
 MAX_RECORD_BYTES: Final = 1_048_576
-"""Longest record in bytes, unpacked: the broker's own limit counts a batch as it was compressed."""
+"""Maximum size of a record in bytes, decompressed: the broker's limit counts compressed batches."""
 
 MAX_AMOUNT: Final = 1e12
 """Largest absolute transaction_amt, in units of its own currency."""
@@ -37,22 +37,22 @@ EVENT_TIME_END_MS: Final = 4_102_444_800_000
 """End of the range of event_time, 2100-01-01T00:00:00Z, exclusive."""
 
 DECISION_FIELD: Final = "fd"
-"""The one field name that we add, and that a record therefore must not bring."""
+"""Field that holds the decision; input records must not have it."""
 
 
 class Kind(StrEnum):
-    """How a field is written on the wire, and what it is read into."""
+    """Type of a field on the wire, and of its parsed value."""
 
     ID = "id"
     """Text of 1 to `MAX_ID_LENGTH` characters."""
     TEXT = "text"
     """Text; an integer is read as its decimal digits."""
     NUMBER = "number"
-    """A JSON number, or the same as text; finite."""
+    """A finite number, as a JSON number or as numeric text."""
     TIME = "time"
-    """ISO 8601 date and time as text; without a zone it is UTC. Read into epoch milliseconds."""
+    """ISO 8601 date and time as text, UTC without a zone; parsed into epoch milliseconds."""
     CURRENCY = "currency"
-    """Three letters in any case. Read into upper case."""
+    """Three letters in any case; converted to upper case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Field:
         required: Whether a record without it is a dead letter.
         low: Smallest value of a number, inclusive.
         high: Largest value of a number, inclusive.
-        personal: Whether the value identifies a person, and so must never reach a log in clear.
+        personal: Whether the value identifies a person and must never be logged in clear text.
     """
 
     name: str
@@ -112,13 +112,13 @@ PERSONAL_FIELDS: Final = frozenset(field.name for field in FIELDS if field.perso
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One payment attempt, read and checked. Optional fields are None when missing.
+    """A valid payment attempt, parsed from a record.
 
     Attributes:
-        event_id: Unique within its entity.
-        entity_id: Customer or card.
-        event_time_ms: UTC epoch milliseconds, fractions of one dropped.
-        transaction_amt: In units of `transaction_currency`, finite.
+        event_id: Id of the transaction, unique within its entity.
+        entity_id: Id of the customer or card.
+        event_time_ms: UTC epoch milliseconds, rounded down.
+        transaction_amt: Amount in units of `transaction_currency`, finite.
         transaction_currency: Three upper-case letters, not necessarily of a known currency.
         fields: The other declared fields that are present, by name: text as str, numbers as float.
     """
@@ -132,7 +132,7 @@ class Transaction:
 
 
 NUMERIC_TEXT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
-"""A number as text, without the white space around it that is passed over."""
+"""A number as text; surrounding white space is stripped before matching."""
 
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -199,14 +199,14 @@ def _read_currency(field: Field, value: object) -> str | None:
 
 
 def event_time_to_ms(text: str) -> int:
-    """Read an ISO 8601 date and time into UTC epoch milliseconds.
+    """Convert an ISO 8601 date and time to UTC epoch milliseconds.
 
     Args:
-        text: With `T` or a space between date and time; with or without a fraction of any length;
-            with or without a zone, none means UTC.
+        text: Date and time, separated by `T` or a space. Fractions may have any length; without a
+            zone the time is UTC.
 
     Returns:
-        Milliseconds since 1970-01-01T00:00:00Z, fractions of one dropped.
+        Milliseconds since 1970-01-01T00:00:00Z, rounded down.
 
     Raises:
         ValueError: `text` is not such a time, or has no time of day.
@@ -268,10 +268,10 @@ _OPTIONAL: Final = tuple(
 
 
 def read_field(field: Field, value: object) -> Any:
-    """Read and check one value as `from_mapping` does.
+    """Parse and check one value as `from_mapping` does.
 
     Returns:
-        The value as `Transaction` has it, None when it counts as missing.
+        The value for `Transaction`; None if it counts as missing.
 
     Raises:
         InvalidMessage: `wrong_type` or `out_of_range`.
@@ -280,17 +280,17 @@ def read_field(field: Field, value: object) -> Any:
 
 
 def from_mapping(record: dict[str, Any]) -> Transaction:
-    """Check one decoded record.
+    """Check a parsed record and convert it to a transaction.
 
-    Text fields may be integers, number fields may be numeric text; an empty text is a missing
-    field. Unknown fields are ignored here (the codec passes them on).
+    Text fields may be integers, number fields may be numeric text, and empty text counts as
+    missing. Unknown fields are ignored (`with_decision` passes them on).
 
     Args:
-        record: Field values by name, as JSON has them.
+        record: Values by field name, as parsed from JSON.
 
     Raises:
-        InvalidMessage: `reserved_field`, `missing_field`, `wrong_type` or `out_of_range`; the
-            first field at fault, in the order of `FIELDS`.
+        InvalidMessage: `reserved_field`, `missing_field`, `wrong_type` or `out_of_range`, for the
+            first field at fault in the order of `FIELDS`.
     """
     if DECISION_FIELD in record:
         raise InvalidMessage(
@@ -315,7 +315,7 @@ def from_mapping(record: dict[str, Any]) -> Transaction:
     for name, field, read, is_text in _OPTIONAL:
         value = get(name)
         if value is not None:
-            # The usual case, text as text, needs no call.
+            # Text as text, the usual case, needs no function call.
             if not (is_text and type(value) is str):
                 value = read(field, value)
             if value is not None and value != "":
@@ -338,7 +338,7 @@ def _quotes(record: dict[str, Any]) -> int:
 
 
 def _load(raw: bytes, expected: str) -> Any:
-    """Read JSON, or raise the verdict; `expected` is the word for what should be there."""
+    """Parse JSON, or raise `InvalidMessage` that names the `expected` kind of value."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -346,7 +346,7 @@ def _load(raw: bytes, expected: str) -> Any:
             raise InvalidMessage(
                 ErrorCode.EMPTY_VALUE, f"expected a JSON {expected}, the value is empty"
             ) from None
-        # orjson's own words hold positions only, never values.
+        # Only the position: error texts never quote values.
         raise InvalidMessage(
             ErrorCode.NOT_JSON,
             f"expected JSON in UTF-8 (line {error.lineno}, column {error.colno})",
@@ -354,7 +354,7 @@ def _load(raw: bytes, expected: str) -> Any:
 
 
 def parse(raw: bytes | None) -> dict[str, Any]:
-    """Read the bytes of one record into its fields, without checking these.
+    """Parse the bytes of a record into its fields, without checking them.
 
     Raises:
         InvalidMessage: `null_value`, `empty_value`, `not_json`, `not_an_object`, `repeated_key`.
@@ -365,10 +365,10 @@ def parse(raw: bytes | None) -> dict[str, Any]:
     if type(record) is not dict:
         raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON object")
     # orjson keeps the last of two equal keys. In a flat record without escapes each key and each
-    # text costs two quotes, so a missing pair of keys shows in their number; all else is read again.
+    # text has two quotes, so a dropped key shows in their number. Other records are parsed again.
     if raw.count(b'"') != _quotes(record):
         try:
-            # Numbers stay text: Python refuses to convert integers of over 4,300 digits.
+            # Integers stay text: Python refuses to convert integers of over 4,300 digits.
             json.loads(raw, object_pairs_hook=_refuse_repeated_keys, parse_int=str)
         except RecursionError:
             raise InvalidMessage(
@@ -382,15 +382,15 @@ _SCANNER: Final = json.JSONDecoder(parse_int=str)
 
 
 def parse_many(raw: bytes) -> list[dict[str, Any] | InvalidMessage]:
-    """Read the bytes of a JSON array of records, each as `parse` would read it alone.
+    """Parse a JSON array of records, each as `parse` would do alone.
 
     Returns:
-        In their order, each record's fields, or the verdict of `parse` on it. A record of more
-        than `MAX_RECORD_BYTES` is `too_large`.
+        For each record, in order, its fields or the exception that `parse` raised. A record of
+        more than `MAX_RECORD_BYTES` is `too_large`.
 
     Raises:
-        InvalidMessage: `empty_value` or `not_json`, of the whole; `not_an_object` when it is JSON,
-            but no array.
+        InvalidMessage: The bytes are empty (`empty_value`), not JSON (`not_json`), or JSON but not
+            an array (`not_an_object`).
 
     Example:
         >>> parse_many(b'[{"a":1}, {"a":1,"a":2}]')
@@ -399,7 +399,7 @@ def parse_many(raw: bytes) -> list[dict[str, Any] | InvalidMessage]:
     records = _load(raw, "array")
     if type(records) is not list:
         raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON array")
-    # The quick check of `parse` holds for the sum too: no record has fewer quotes than it shows.
+    # The quick check of `parse` holds for the sum, too: `_quotes` is never more than a record has.
     if (
         len(raw) <= MAX_RECORD_BYTES
         and all(type(record) is dict for record in records)
@@ -410,11 +410,11 @@ def parse_many(raw: bytes) -> list[dict[str, Any] | InvalidMessage]:
 
 
 def _items(text: str) -> list[bytes]:
-    """Cut a valid JSON array into the bytes of its items."""
+    """Split a valid JSON array into the bytes of its items."""
     items: list[bytes] = []
     at = text.index("[") + 1
     while True:
-        start = _WHITE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing too
+        start = _WHITE.match(text, at).end()  # type: ignore[union-attr]  # also matches empty text
         if text[start] == "]":
             return items
         try:
@@ -439,10 +439,10 @@ def _parsed(item: bytes) -> dict[str, Any] | InvalidMessage:
 
 
 def decode(raw: bytes | None) -> Transaction:
-    """Read and check the value of one record of the topic `transactions`.
+    """Parse and check the value of a record of the topic `transactions`.
 
     Raises:
-        InvalidMessage: Any of `ErrorCode`; `too_large` before anything is parsed.
+        InvalidMessage: Any of `ErrorCode`; `too_large` is checked before parsing.
 
     Example:
         >>> raw = b'{"event_id":"e1","entity_id":"c1","event_time":"2026-03-01T00:00:00",'
@@ -462,10 +462,10 @@ def _too_large() -> InvalidMessage:
 
 
 def with_decision(raw: bytes, decision_json: bytes) -> bytes:
-    """Add our decision to a valid record, whose own bytes stay as they came.
+    """Append the decision to a valid record, without changing the record's own bytes.
 
     Args:
-        raw: The input's value, an object that `decode` accepted.
+        raw: Value of the input record, which `decode` accepted.
         decision_json: The `fd` object, as JSON.
 
     Example:
