@@ -1,1 +1,1 @@
-"""From probability to outcome: score scale, rules, reasons, engine."""
+"""Turns fraud probabilities into decisions: score scale, rules, lists, reasons, engine."""

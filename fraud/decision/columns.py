@@ -1,4 +1,4 @@
-"""What rules see of a batch, column by column, made when a rule first asks for it."""
+"""Columns of a batch for rules and lists, built when one is first needed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Floats = NDArray[np.float64]
 
 
 class Fields(Protocol):
-    """The declared fields of a batch's transactions, as `Transaction` has them."""
+    """Declared fields of a batch of transactions, with values as in `Transaction`."""
 
     def column(self, name: str) -> Sequence[Any]:
         """Return one field of all transactions, in their order; None where it is missing."""
 
 
 class FieldsOfTransactions:
-    """Fields of transactions that were read already, as over REST."""
+    """Fields of transactions that are already parsed, as over REST."""
 
     def __init__(self, transactions: Sequence[Transaction]) -> None:
         self._transactions = transactions
@@ -52,7 +52,7 @@ class FieldsOfRecords:
 
     @classmethod
     def of_values(cls, values: Sequence[bytes]) -> FieldsOfRecords:
-        """Read the values of records that `decode` accepted."""
+        """Create from the values of records that `decode` accepted."""
         return cls(lambda: [orjson.loads(value) for value in values])
 
     @cached_property
@@ -65,9 +65,9 @@ class FieldsOfRecords:
 
 
 def read_values(field: Field, values: Sequence[Any]) -> Sequence[Any]:
-    """Read a field of valid records, as JSON has it, into what `Transaction` has."""
+    """Convert the JSON values of a field of valid records to values as in `Transaction`."""
     if field.kind is Kind.TEXT:
-        # The usual case, text as text, needs no call; an empty one counts as missing.
+        # Text as text, the usual case, needs no function call; empty text counts as missing.
         return [(value or None) if type(value) is str else _read(field, value) for value in values]
     return [_read(field, value) for value in values]
 
@@ -77,15 +77,16 @@ def _read(field: Field, value: Any) -> Any:
 
 
 class BatchColumns:
-    """What a rule may ask of a batch of n transactions.
+    """Values of n transactions for rules; implements `fraud.rules.Columns`.
 
     Args:
         matrix: Feature vectors, shape (n, features).
         scores: 0-1000, length n.
         probabilities: 0-1, shape (n,).
-        fields: The transactions' own fields.
-        lists: By name, those that there are.
-        at_ms: When it is decided, UTC epoch milliseconds: entries of lists count until they expire.
+        fields: Fields of the transactions.
+        lists: All lists by name.
+        at_ms: Time of the decision, UTC epoch milliseconds, one for all or shape (n,); list entries
+            count until they expire.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class BatchColumns:
         return len(self._matrix)
 
     def rescored(self, scores: Sequence[int], probabilities: Floats) -> BatchColumns:
-        """Return the same transactions as another model scores them; what was read stays read."""
+        """Return the same transactions with the scores of another model; other columns are reused."""
         other = BatchColumns(
             self._matrix, scores, probabilities, self._fields, self._lists, self._at_ms
         )
@@ -124,9 +125,9 @@ class BatchColumns:
         return other
 
     def number(self, name: str) -> Floats:
-        """Return a number of each transaction, shape (n,); NaN is not known.
+        """Return the values of a numeric variable, shape (n,); NaN means unknown.
 
-        Features are float32 widened to float64: what a decision's JSON holds gives the same bits.
+        Features are float32 widened to float64, the same bits as when read from a decision's JSON.
         """
         column = self._numbers.get(name)
         if column is None:
@@ -146,7 +147,7 @@ class BatchColumns:
         return np.array([np.nan if value is None else value for value in values], np.float64)
 
     def text(self, name: str) -> Sequence[str | None]:
-        """Return a text of each transaction, length n; None is not known."""
+        """Return the values of a text variable, length n; None means unknown."""
         column = self._texts.get(name)
         if column is None:
             column = self._texts[name] = self._fields.column(name)
@@ -155,12 +156,12 @@ class BatchColumns:
     def member(
         self, name: str, values: Sequence[str | None], variable: str | None
     ) -> NDArray[np.bool_]:
-        """Return which values are on a list, shape (n,); a list that is not there holds nothing.
+        """Return which values are on a list, shape (n,); an unknown list counts as empty.
 
         Args:
-            name: Of the list.
-            values: Length n.
-            variable: The field that they are, if they are just that: it is looked up once.
+            name: Name of the list.
+            values: Values to look up, length n.
+            variable: Field that the values are the column of, if so; its result is cached.
         """
         lookup = self._lists.get(name)
         if lookup is None:
@@ -173,7 +174,7 @@ class BatchColumns:
         return found
 
     def on_list(self, lookup: Lookup) -> NDArray[np.bool_]:
-        """Return which transactions are on a list by the field that it is of, shape (n,)."""
+        """Return which transactions have the value of the list's own field on the list, shape (n,)."""
         field = lookup.type.field
         if field is None:
             return np.zeros(len(self), np.bool_)

@@ -1,4 +1,4 @@
-"""A decision as JSON, from the JSON of its fields: `fraud.contracts.decision` says which and in what order."""
+"""Assembles the JSON of decisions from the JSON of their fields, in the order of the contract."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fraud.contracts.decision import Decision, Shadow, Shared, fields_of
 
 
 class Encoder:
-    """Writes objects of a declaration. Values that are shared stand together, where the first does.
+    """Assembles JSON objects; shared fields stand together, in the place of the first of them.
 
     Args:
-        declaration: `Decision`, or a part of it.
+        declaration: Class that declares the fields: `Decision`, or a part of it.
     """
 
     def __init__(self, declaration: type[BaseModel]) -> None:
@@ -28,10 +28,11 @@ class Encoder:
         self._template = b"{%b}" % b",".join(members)
 
     def encode(self, columns: Mapping[str, Iterable[bytes]]) -> list[bytes]:
-        """Return the n objects, as JSON.
+        """Return n JSON objects.
 
         Args:
-            columns: JSON of the n values of each field; of shared ones see `shared_json`.
+            columns: JSON of the n values of each field, by name; shared fields have one column per
+                `Shared`, see `shared_json`.
         """
         rows = zip(*self._in_order(columns), strict=True)
         return [self._template % row for row in rows]
@@ -42,6 +43,6 @@ SHADOW: Final = Encoder(Shadow)
 
 
 def shared_json(shared: Shared, values: Mapping[str, Any]) -> bytes:
-    """Write the decision's fields that are shared in this way, as the inside of a JSON object."""
+    """Return the decision fields of one kind of sharing, as the inside of a JSON object."""
     names = [field.name for field in fields_of(Decision) if field.shared is shared]
     return orjson.dumps({name: values[name] for name in names})[1:-1]

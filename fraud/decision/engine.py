@@ -1,6 +1,6 @@
-"""The engine: packed transactions and their history in, decisions out.
+"""The engine: decides packed transactions from their features and history.
 
-The stream's UDF and the REST endpoint both call it, and nothing else decides.
+The stream's UDF and the REST endpoint both decide by it alone.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ _FAILED_REASONS: Final = orjson.dumps(
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """One decision, and what failed on the way to it.
+    """A decision, with the errors that occurred.
 
     Attributes:
-        outcome: The outcome that won.
+        outcome: Outcome of the decision.
         json: The field `fd`, as JSON.
-        error: What failed in scoring, empty when nothing did; then the outcome is review.
-        shadow_error: What failed in the challenger's scoring; nothing hangs on it.
+        error: Type of the exception if scoring failed (the outcome is then review), else empty.
+        shadow_error: Type of the exception if the challenger failed, else empty. The decision does
+            not depend on it.
     """
 
     outcome: Outcome
@@ -64,14 +65,14 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class TransactionBatch:
-    """What the engine decides at once; all of length n.
+    """Transactions that are decided together; all attributes have length n.
 
     Attributes:
         packed: The transactions.
-        fields: Their own fields, read only if a rule or list asks.
-        rings: Per key, each one's ring after it was remembered; empty where it has no such key.
-        duplicates: Whether the event was in its entity's ring before.
-        sources: The input's coordinates as the contract's `Source`, None over REST.
+        fields: Their fields, parsed only if a rule or list needs one.
+        rings: Per key, each transaction's ring after it was added; empty if it lacks the key.
+        duplicates: Whether the event was already in its entity's ring.
+        sources: Coordinates of the input record as the contract's `Source`; None over REST.
     """
 
     packed: Packed
@@ -84,7 +85,7 @@ class TransactionBatch:
         return len(self.packed)
 
     def row(self, at: int) -> TransactionBatch:
-        """Return a batch of one."""
+        """Return a batch of the transaction at one position."""
         return TransactionBatch(
             Packed(
                 {key: values[at : at + 1] for key, values in self.packed.keys.items()},
@@ -113,9 +114,9 @@ class Engine:
     Args:
         scorer: The model that the policy names.
         policy: Rules, lists and models.
-        clock: Time now, UTC epoch milliseconds.
-        timer: Monotonic seconds, for `frauddetector_time`.
-        challenger: The challenging model; None without a challenge, or when it is the same model.
+        clock: Returns the current time, UTC epoch milliseconds.
+        timer: Returns monotonic seconds, for `frauddetector_time`.
+        challenger: Model of the challenger; None without one, or if it uses the same model.
     """
 
     def __init__(
@@ -146,9 +147,9 @@ class Engine:
             )
 
     def decide(self, batch: TransactionBatch) -> list[Decided]:
-        """Decide a batch, in its order.
+        """Return the decisions of a batch, in order.
 
-        Nothing is raised for a bad row: where scoring fails the outcome is review, with the reason
+        A bad transaction never raises: if its scoring fails, the outcome is review with the reason
         `SCORING_FAILED`.
         """
         if not len(batch):
@@ -164,13 +165,14 @@ class Engine:
             rulings = self._evaluator.evaluate(columns)
             reasons = self._reasons(matrix, rulings)
         except Exception as error:
+            # One bad row fails the whole batch, so every row is decided again by itself.
             if len(batch) > 1:
                 return [
                     decided for row in range(len(batch)) for decided in self.decide(batch.row(row))
                 ]
             return [self._failed(batch, started_ms, started, error)]
         shadows, shadow_error = self._shadows(columns, matrix, scores, probabilities)
-        # `[[1.0,null],[2.0,3.0]]`: the rows without the brackets around them.
+        # Splits `[[1.0,null],[2.0,3.0]]` into its rows, without their brackets.
         features = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
         taken_ms = (self._timer() - started) * 1000
         json = DECISION.encode(
@@ -203,7 +205,7 @@ class Engine:
         scores: Sequence[int],
         probabilities: NDArray[np.float64],
     ) -> tuple[list[bytes] | None, str]:
-        """Return the decision's `shadow` of each row; what fails there costs no decision anything."""
+        """Return the `shadow` of each decision, or the type of an error, which fails no decision."""
         if self._shadow is None:
             return None, ""
         try:
@@ -218,14 +220,14 @@ class Engine:
     def _unscored_fields(
         self, batch: TransactionBatch, started_ms: int, taken_ms: float
     ) -> dict[str, list[bytes]]:
-        """Return JSON of the fields that scoring, failed or not, has no part in."""
+        """Return the JSON of the fields that do not depend on scoring."""
         count = len(batch)
         event_times = batch.packed.records[KEYS[0].name]["event_time_ms"].tolist()
         now_ms = self._clock()
         return {
             Shared.BY_POLICY: [self._pinned] * count,
             "duplicate": [b"true" if duplicate else b"false" for duplicate in batch.duplicates],
-            # The time that rules and lists were judged at, so that they can be again.
+            # The time at which rules and lists were evaluated, needed to reproduce the decision.
             "scored_at": [b'"%b"' % utc_text(started_ms).encode()] * count,
             "frauddetector_time": [b"%.3f" % taken_ms] * count,
             "proc_time": [b"%d" % (started_ms - event_time_ms) for event_time_ms in event_times],
@@ -257,12 +259,12 @@ class Engine:
             | self._unscored_fields(batch, started_ms, taken_ms)
             | {Shared.BY_RULING: [_FAILED_RULING], "reasons": [_FAILED_REASONS]}
         )
-        # The type alone: an exception's text may hold the values it failed on.
+        # Only the type, because the text of an exception may quote personal values.
         return Decided(Outcome.REVIEW, json, error=type(error).__name__)
 
 
 class _Shadow:
-    """A challenger: decides in shadow, for the record."""
+    """Makes the shadow decisions of the challenger."""
 
     def __init__(self, scorer: Scorer, evaluator: RuleEvaluator) -> None:
         self.scorer = scorer

@@ -1,4 +1,4 @@
-"""Looking values up on lists, a batch at a time."""
+"""Looks up values on lists, a batch at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fraud.contracts.lists import KeptEntry, ListState, ListType, digits_of, mai
 
 
 class _Size(NamedTuple):
-    """Networks of one size: 4 or 6, and how many bits of an address the prefix leaves free."""
+    """Size of a network: IP version (4 or 6), and number of bits after the prefix."""
 
     version: int
     free_bits: int
@@ -27,12 +27,12 @@ Entries = Mapping[str, KeptEntry]
 
 
 class Lookup:
-    """A list as deciding needs it: whether values are on it. It is never changed.
+    """Immutable index of a list, which finds out whether values are on it.
 
     Args:
         state: The list.
-        before: The same list as it was looked up before, if it was: then what changed since is
-            read, and not all of it.
+        before: Index of an earlier state of the list, if any; for IP lists only the entries that
+            changed since then are read.
     """
 
     def __init__(self, state: ListState, before: Lookup | None = None) -> None:
@@ -48,8 +48,9 @@ class Lookup:
         """Return which values are on the list.
 
         Args:
-            values: As the transactions have them, length n; None is on no list.
-            at_ms: When, UTC epoch milliseconds, of all or of each: an entry counts until it expires.
+            values: Values of the transactions, length n; None is never on a list.
+            at_ms: Time of the look-up, UTC epoch milliseconds, one for all values or shape (n,);
+                entries count until they expire.
 
         Returns:
             Shape (n,).
@@ -80,12 +81,12 @@ def _finder(state: ListState, before: Lookup | None) -> Callable[[str], int | No
 
 
 def _end(entry: KeptEntry | None) -> int | None:
-    """Return when an entry ends, UTC epoch milliseconds; `_FOR_EVER` for never."""
+    """Return the expiry of an entry, UTC epoch milliseconds; `_FOR_EVER` if it has no expiry."""
     return None if entry is None else entry.expires_ms
 
 
 def _last(*found: int | None) -> int | None:
-    """Return the last of several ends: one entry that still counts is enough."""
+    """Return the latest of several expiries, because one entry that still counts is enough."""
     ends = [end for end in found if end is not None]
     if not ends:
         return None
@@ -93,7 +94,7 @@ def _last(*found: int | None) -> int | None:
 
 
 class _Email:
-    """The address itself, or its domain."""
+    """Finds the entry of an e-mail address or of its domain."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -105,7 +106,7 @@ class _Email:
 
 
 class _Bin:
-    """The digits, or as many of them as an entry has."""
+    """Finds the entries that a BIN begins with."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -118,19 +119,19 @@ class _Bin:
         )
 
 
-# Of entries alone, whose length is bounded.
+# Caches entries only, whose length is bounded.
 _network = lru_cache(maxsize=262_144)(network_of)
 
 
 class _Ip:
-    """The address itself, or a network that holds it: one look per length of prefix on the list."""
+    """Finds an address or a network that contains it, by one look-up per prefix length on the list."""
 
     def __init__(
         self, entries: Entries, before: _Ip | None = None, changed: Iterable[str] = ()
     ) -> None:
         self._entries = entries
-        # Ends of the networks of each size by their first address; shared with the state before,
-        # where nothing changed.
+        # Expiries of networks, by size and first address. The tables of sizes without a change are
+        # shared with the earlier index; the others are copied first.
         self._networks: dict[_Size, dict[int, int]] = (
             {} if before is None else dict(before._networks)
         )
@@ -156,7 +157,8 @@ class _Ip:
         return _last(
             _end(self._entries.get(address.text)),
             *(
-                # The free bits cleared: the first address of the only network that can hold it.
+                # Clearing the bits after the prefix gives the first address of the only network of
+                # this size that can contain the address.
                 ends.get(address.number >> size.free_bits << size.free_bits)
                 for size, ends in self._networks.items()
                 if size.version == address.version

@@ -1,4 +1,4 @@
-"""The policy: rules, lists and models together; it turns scores into outcomes."""
+"""The policy: rules, lists and models, which together turn scores into outcomes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fraud.decision.lists import Lookup
 from fraud.decision.rule_sets import CompiledRule, CompiledRules
 
 _MOST_RULINGS: Final = 10_000
-"""Combinations of what matched whose ruling is kept; in practice there are some dozens."""
+"""Maximum number of cached rulings, one per combination of hits; a few dozen in practice."""
 
 _THINGS: Final = {
     ListType.ENTITY: "customer",
@@ -34,13 +34,13 @@ _THINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What one combination of rules and lists asks for.
+    """Result of one combination of matching rules and lists.
 
     Attributes:
         outcome: The outcome that wins.
-        json: The fields of the decision that hang on it alone, as the inside of a JSON object.
-        rules: The decision's `rules` alone, as JSON.
-        reasons: Reasons that rules and lists give themselves, as the contract's `Reason`.
+        json: Decision fields that the combination determines, as the inside of a JSON object.
+        rules: Field `rules` of the decision, as JSON.
+        reasons: Reasons of the rules and lists, in the form of the contract's `Reason`.
     """
 
     outcome: Outcome
@@ -50,11 +50,11 @@ class Ruling:
 
 
 class RuleEvaluator:
-    """Rules and lists that decide together.
+    """Evaluates rules and lists on batches.
 
     Args:
         rules: The rule set.
-        lists: All lists by name: rules may ask for each, and some mean something by themselves.
+        lists: All lists by name; rules may use each, and some have an effect of their own.
     """
 
     def __init__(self, rules: CompiledRules, lists: Mapping[str, Lookup]) -> None:
@@ -68,19 +68,20 @@ class RuleEvaluator:
         self._rulings: dict[bytes, Ruling] = {}
 
     def evaluate(self, columns: BatchColumns) -> list[Ruling]:
-        """Decide each transaction of a batch.
+        """Return the ruling of each transaction of a batch.
 
-        Precedence: an allow list approves; else a block list blocks; else the rules decide, and a
-        watch list asks for review besides.
+        Precedence: an allow list approves; otherwise a block list blocks; otherwise the most severe
+        outcome of the matching rules wins, with review added by a watch list.
         """
         count = len(columns)
-        # A row for each rule, then for each list; a column for each transaction.
+        # One row per rule, then one per list; one column per transaction.
         hits = np.zeros((len(self.rules) + len(self._acting), count), np.bool_)
         self.rules.match(columns, hits[: len(self.rules)])
         for row, lookup in enumerate(self._acting, start=len(self.rules)):
             hits[row] = columns.on_list(lookup)
+        # Most transactions match nothing and share the ruling of no hits.
         rulings = [self._ruling(b"", hits[:, :0].any(axis=1))] * count
-        # The bits of a column are the key of its ruling: equal hits share one.
+        # The packed bits of a column are the key of its ruling, which equal hits share.
         keys = np.packbits(hits, axis=0).T
         for column in np.flatnonzero(hits.any(axis=0)).tolist():
             rulings[column] = self._ruling(keys[column].tobytes(), hits[:, column])
@@ -136,11 +137,11 @@ def _ruling_of(rules: Sequence[CompiledRule], lists: Sequence[Lookup]) -> Ruling
 
 @dataclass(frozen=True)
 class ShadowPolicy:
-    """What decides in shadow: another model, other rules, or both.
+    """Policy of the challenger: another model, other rules, or both.
 
     Attributes:
-        model: The challenging model; the champion's when only rules are tried.
-        rules: The challenging rules; the active ones when only a model is tried.
+        model: Model of the challenger; the champion if only rules are tried.
+        rules: Rules of the challenger; the active ones if only a model is tried.
     """
 
     model: ModelRef
@@ -155,7 +156,7 @@ class Policy:
         rules: The rules that decide.
         model: The model that scores.
         lists: All lists by name.
-        challenge: What decides in shadow, None for nothing.
+        challenge: Policy that decides in shadow; None without a challenger.
     """
 
     rules: CompiledRules
@@ -165,7 +166,7 @@ class Policy:
 
     @cached_property
     def versions(self) -> dict[str, Any]:
-        """What is pinned besides the models: the decision's `versions`."""
+        """Versions of rules and lists: field `versions` of the decision."""
         lists = {name: lookup.version for name, lookup in sorted(self.lists.items())}
         return {"rules": self.rules.version, "lists": lists}
 
@@ -182,12 +183,12 @@ class Policy:
 def policy_version(
     versions: Mapping[str, Any], model: ModelRef, challenge: tuple[ModelRef, str] | None
 ) -> str:
-    """Return the version of a policy from what its decisions name.
+    """Compute the version of a policy from the fields of a decision.
 
     Args:
-        versions: The decision's `versions`.
-        model: Its `model`.
-        challenge: Model and rule-set version of its `shadow`, None without one.
+        versions: Field `versions`.
+        model: Field `model`.
+        challenge: Model and rules version of the field `shadow`; None without a challenger.
     """
     pinned: dict[str, Any] = {"model": [model.name, model.version], **versions}
     if challenge is not None:
@@ -197,7 +198,7 @@ def policy_version(
 
 
 def most_severe(outcomes: Iterable[Outcome]) -> Outcome:
-    """Return the outcome that wins; approve without any.
+    """Return the most severe outcome; approve if there are no outcomes.
 
     Example:
         >>> most_severe([Outcome.REVIEW, Outcome.BLOCK]).value

@@ -1,4 +1,4 @@
-"""Reasons: why a score is what it is, in words a person understands."""
+"""Reasons that explain a score to a person, from the features that raised it most."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CODES: Final = tuple(feature.name.upper() for feature in FEATURES)
 
 
 def reason_text(feature: int, value: float) -> str:
-    """Write a feature's value as a reason.
+    """Return the reason text for the value of a feature.
 
     Args:
         feature: Position in `FEATURES`.
-        value: Its value; NaN is written as not known.
+        value: Value of the feature; NaN means unknown.
     """
     declared = FEATURES[feature]
     if np.isnan(value):
@@ -33,14 +33,14 @@ def reason_text(feature: int, value: float) -> str:
 def top_reasons(
     vector: NDArray[np.float32], contributions: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
-    """Return the features that raised the score most, largest part first.
+    """Return the features that raised the score most, largest contribution first.
 
     Args:
         vector: Feature values, shape (features,).
-        contributions: Their parts in the log odds of fraud, shape (features,).
+        contributions: Their contributions to the log odds of fraud, shape (features,).
 
     Returns:
-        At most `MAX_REASONS`, as the contract's `Reason`.
+        At most `MAX_REASONS` reasons, in the form of the contract's `Reason`.
     """
     order = np.argsort(-contributions, kind="stable")[:MAX_REASONS]
     return [

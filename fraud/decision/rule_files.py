@@ -1,4 +1,4 @@
-"""Rule sets as files, in TOML: to be kept in git, reviewed, and applied."""
+"""Reads and writes rule sets as TOML files, which can be reviewed and kept in git."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fraud.contracts.rules import RuleSet
 
 
 class RuleFileError(ValueError):
-    """A file does not hold a rule set; the text names line or field and what was expected."""
+    """Raised for an invalid rule file; the message names the line or field, and what was expected."""
 
 
 def read_rule_file(text: str) -> RuleSet:
-    r"""Read a rule set from TOML: `matching`, `description`, and a `[[rules]]` table per rule.
+    r"""Parse a rule set from TOML: `matching`, `description`, and a `[[rules]]` table per rule.
 
     Raises:
-        RuleFileError: It does not hold a rule set.
+        RuleFileError: The text is not a valid rule set.
 
     Example:
         >>> rules = read_rule_file("[[rules]]\nid='R1'\nwhen='$score > 900'\noutcome='review'")
@@ -35,10 +35,10 @@ def read_rule_file(text: str) -> RuleSet:
 
 
 def rule_set_of(loaded: dict[str, Any]) -> RuleSet:
-    """Check a rule set that was read from TOML or JSON.
+    """Check a rule set that was parsed from TOML or JSON.
 
     Raises:
-        RuleFileError: It does not hold a rule set.
+        RuleFileError: The data is not a valid rule set.
     """
     try:
         return RuleSet.model_validate(loaded)
@@ -50,7 +50,7 @@ def rule_set_of(loaded: dict[str, Any]) -> RuleSet:
 
 
 def _place(loaded: dict[str, Any], location: tuple[int | str, ...]) -> str:
-    """Name a place in the file, a rule by its id where it has one."""
+    """Return the name of a place in the file, with the id of the rule if it has one."""
     parts = [str(part) for part in location]
     if len(location) > 1 and location[0] == "rules":
         rule = loaded["rules"][location[1]]
@@ -60,7 +60,7 @@ def _place(loaded: dict[str, Any], location: tuple[int | str, ...]) -> str:
 
 
 def write_rule_file(rules: RuleSet) -> str:
-    """Write a rule set as `read_rule_file` reads it.
+    """Format a rule set as TOML that `read_rule_file` can parse.
 
     Example:
         >>> write_rule_file(RuleSet(rules=())) == write_rule_file(read_rule_file("rules = []"))
@@ -68,7 +68,7 @@ def write_rule_file(rules: RuleSet) -> str:
     """
     content = rules.model_dump(mode="json", exclude_defaults=True, exclude={"rules"})
     written = [
-        # The version is written always, so that a file says which rule it holds.
+        # The version is always written, although 1 is the default: a file must identify its rules.
         rule.model_dump(mode="json", exclude_defaults=True) | {"version": rule.version}
         for rule in rules.rules
     ]
@@ -79,7 +79,7 @@ def write_rule_file(rules: RuleSet) -> str:
 
 
 def rule_differences(before: RuleSet, after: RuleSet) -> list[str]:
-    """Return the lines of a unified diff of two rule sets as files; none when they are the same."""
+    """Return the lines of a unified diff of two rule sets as TOML; empty if they are equal."""
     if before.version == after.version:
         return []
     old, new = (write_rule_file(rules).splitlines() for rules in (before, after))

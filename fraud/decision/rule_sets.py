@@ -1,4 +1,4 @@
-"""Rule sets, compiled: checked as a whole, and asked a batch at a time."""
+"""Compiles rule sets, and evaluates them a batch at a time."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from fraud.rules import (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a rule.
+    """A fault in a rule.
 
     Attributes:
-        rule: Its id.
-        field: The field at fault, such as `when`.
-        line: Line in that field, from 1; 0 when the field as a whole is at fault.
+        rule: Id of the rule.
+        field: Field at fault, such as `when`.
+        line: Line in that field, from 1; 0 if the field as a whole is at fault.
         column: Column in that line, from 1.
         detail: What was expected.
     """
@@ -44,10 +44,10 @@ class Problem:
 
 
 class InvalidRules(Exception):
-    """A rule set that must not decide.
+    """Raised for a rule set with invalid rules.
 
     Attributes:
-        problems: What is wrong, of each rule the first thing, in the set's order.
+        problems: The first fault of each invalid rule, in the order of the set.
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -57,22 +57,21 @@ class InvalidRules(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule, and its expression ready to be asked."""
+    """A rule with its compiled expression."""
 
     rule: Rule
     expression: Expression
 
 
 class CompiledRules:
-    """The enabled rules of a set, in their order.
+    """The enabled rules of a set, compiled, in their order.
 
     Args:
         rules: The set.
-        lists: Names of the lists that there are; None takes any, and one that is not there holds
-            nothing.
+        lists: Names of the existing lists; None accepts any name, and unknown lists count as empty.
 
     Raises:
-        InvalidRules: An expression cannot be read, is of the wrong type, or asks for what is not there.
+        InvalidRules: An expression is not a valid condition, or uses an unknown name.
     """
 
     def __init__(self, rules: RuleSet, lists: Collection[str] | None = None) -> None:
@@ -83,7 +82,7 @@ class CompiledRules:
         problems: list[Problem] = []
         for rule in rules.rules:
             try:
-                # A rule that is not enabled must be one all the same.
+                # Disabled rules must be valid, too.
                 expression = compile_expression(rule.when, variables, lists)
             except ExpressionError as error:
                 problems.append(Problem(rule.id, "when", error.line, error.column, error.message))
@@ -95,7 +94,7 @@ class CompiledRules:
             raise InvalidRules(problems)
         self._rules = tuple(compiled)
         self.named_lists = frozenset(named)
-        """Names of the lists that any rule asks for, one that is not enabled too."""
+        """Names of the lists that rules use, disabled rules included."""
 
     @property
     def version(self) -> str:
@@ -110,15 +109,15 @@ class CompiledRules:
 
     @property
     def lists(self) -> frozenset[str]:
-        """Names of the lists that the enabled rules ask for."""
+        """Names of the lists that the enabled rules use."""
         return frozenset().union(*(compiled.expression.lists for compiled in self._rules))
 
     def match(self, columns: BatchColumns, hits: NDArray[np.bool_]) -> None:
-        """Write into `hits` which rules match and count.
+        """Write into `hits` which rules match each transaction and count.
 
         Args:
-            columns: What rules may ask for of n transactions.
-            hits: Shape (rules, n); under `FIRST_MATCHED` at most one rule of each transaction.
+            columns: Values of n transactions.
+            hits: Output, shape (rules, n); with `FIRST_MATCHED` at most one rule per transaction.
         """
         first_only = self.set.matching is Matching.FIRST
         taken = np.zeros(len(columns), np.bool_)
@@ -131,15 +130,14 @@ class CompiledRules:
 
 
 def numbered(rules: RuleSet, known: Iterable[RuleSet]) -> RuleSet:
-    """Number the rules: each gets the version of an equal rule that is known, or the next.
+    """Assign versions to rules: that of an equal known rule, or else the next version.
 
     Args:
-        rules: The set as it was written; versions may be left out.
-        known: Sets that there were; where two give a version another meaning, the first says what it
-            stands for.
+        rules: Rule set as written; versions may be left out.
+        known: Earlier sets; if two define a version of a rule differently, the first counts.
 
     Raises:
-        InvalidRules: A version is written that stands for something else, or none is left.
+        InvalidRules: A written version belongs to a different rule text, or no version is left.
     """
     by_id: dict[str, dict[int, Rule]] = {}
     for earlier_set in known:
@@ -175,7 +173,7 @@ def _same(one: Rule, other: Rule) -> bool:
 
 @cache
 def default_rules() -> RuleSet:
-    """Return the shipped rules, which decide until others are activated."""
+    """Return the shipped rules, which are in force until others are activated."""
     from fraud.decision.rule_files import read_rule_file
 
     return read_rule_file(files(__package__).joinpath("default_rules.toml").read_text("utf-8"))

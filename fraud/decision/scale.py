@@ -17,7 +17,7 @@ ANCHORS: Final[tuple[tuple[float, float], ...]] = (
     (0.01, 950.0),
     (0.0, 1000.0),
 )
-"""(false-positive rate, score): Amazon Fraud Detector's published anchors, interpolated between."""
+"""(false-positive rate, score) pairs that Amazon Fraud Detector publishes; linear in between."""
 
 _RATES: Final = (
     1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.10, 0.08, 0.06, 0.05, 0.04, 0.03, 0.025,
@@ -25,11 +25,11 @@ _RATES: Final = (
 )  # fmt: skip
 
 _LEAST: Final = 1e-12
-"""A lower probability is no knot of its own: interpolating from 0 to it could overflow."""
+"""Lower probabilities do not become knots: interpolating from 0 to them could overflow."""
 
 
 def score_at_rate(false_positive_rate: float) -> float:
-    """Return the score at which this share of legitimate transactions scores as high or higher.
+    """Return the score that this share of legitimate transactions reaches or exceeds.
 
     Example:
         >>> [score_at_rate(rate) for rate in (0.01, 0.015, 0.02, 0.1)]
@@ -40,14 +40,14 @@ def score_at_rate(false_positive_rate: float) -> float:
 
 
 class ScoreScale:
-    """Turns probabilities into scores by interpolation between knots.
+    """Maps probabilities to scores by linear interpolation between knots.
 
     Args:
         probabilities: Knots, strictly ascending, at least two.
         scores: Score of each knot, ascending, 0 to 1000.
 
     Raises:
-        ValueError: The knots are not such.
+        ValueError: There are fewer than two knots, or they are not ascending or out of range.
     """
 
     def __init__(self, probabilities: Sequence[float], scores: Sequence[float]) -> None:
@@ -65,7 +65,7 @@ class ScoreScale:
 
     @classmethod
     def fit(cls, legitimate: NDArray[np.floating[Any]]) -> ScoreScale:
-        """Tie the scale to the probabilities of legitimate transactions that training did not use.
+        """Fit the scale to the probabilities of legitimate transactions that training did not use.
 
         Args:
             legitimate: Their probabilities, shape (n,), n at least 1.
@@ -75,8 +75,8 @@ class ScoreScale:
         for rate in _RATES[1:-1]:
             at = float(np.quantile(ascending, 1 - rate, method="higher"))
             if _LEAST <= at < 1:
-                # Of equal probabilities the one with the lowest score stands: the others are no
-                # rarer among legitimate transactions.
+                # If several rates share a probability, the lowest score stays: a higher one would
+                # claim a lower false-positive rate than the probability has.
                 knots.setdefault(at, score_at_rate(rate))
         knots[1.0] = float(MAX_SCORE)
         return cls(list(knots), list(knots.values()))

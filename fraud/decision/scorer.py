@@ -1,4 +1,4 @@
-"""What the engine asks of a model."""
+"""Interface of the models that the engine uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fraud.decision.scale import ScoreScale
 
 
 class Scorer(Protocol):
-    """A trained model; `model.scorer` has the one on XGBoost."""
+    """A trained model; `model.scorer` implements it with XGBoost."""
 
     @property
     def ref(self) -> ModelRef:
@@ -20,10 +20,10 @@ class Scorer(Protocol):
 
     @property
     def scale(self) -> ScoreScale:
-        """The scale that its training tied to the false-positive rate."""
+        """Score scale, fitted in training to the false-positive rate."""
 
     def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probability of fraud, 0-1, of each row; a row's result hangs on it alone.
+        """Return the probability of fraud, 0-1, of each row, independent of other rows.
 
         Args:
             matrix: Shape (n, features), C-contiguous, in the order of `FEATURES`.
@@ -33,7 +33,7 @@ class Scorer(Protocol):
         """
 
     def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return each feature's part in the log odds of fraud (TreeSHAP), without the base value.
+        """Return each feature's contribution to the log odds of fraud (TreeSHAP), without the base value.
 
         Returns:
             Shape (n, features).

@@ -1,4 +1,4 @@
-"""What rules on transactions may use: the vocabulary that the rule language is given."""
+"""The variables that rules on transactions may use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OF_KIND: Final = MappingProxyType(
 
 
 def standard_variables() -> dict[str, Type]:
-    """Return the variables of a rule: every field, every feature, and the model's result.
+    """Return the types of all variables: fields, features, model results, and decision time.
 
     Example:
         >>> variables = standard_variables()
