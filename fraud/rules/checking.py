@@ -42,12 +42,12 @@ from fraud.rules.variables import SCORED_AT, Type, variable_named
 
 @dataclass(frozen=True, slots=True)
 class _Typed:
-    """A part of the expression whose types are right.
+    """A checked part of an expression.
 
     Attributes:
-        type: What it yields.
-        plan: `Numeric`, `Textual` or `Truth`, as the type is.
-        node: What it came from.
+        type: Type of its value.
+        plan: `Numeric`, `Textual` or `Truth`, depending on the type.
+        node: Node that it was compiled from.
     """
 
     type: Type
@@ -60,15 +60,15 @@ _ORDERED: Final = "expected numbers or times around {operator}, found {found}"
 
 
 class Checker:
-    """Checks one expression.
+    """Checks an expression and compiles its plan.
 
     Args:
         variables: Type of each variable.
-        lists: Names of the lists there are, None when they are not known.
+        lists: Names of the existing lists; None accepts any name.
 
     Attributes:
-        used_variables: Names of the variables that were found, as the columns call them.
-        used_lists: Names of the lists that were found.
+        used_variables: Names of the variables that the expression uses, as in `Columns`.
+        used_lists: Names of the lists that the expression uses.
     """
 
     def __init__(self, variables: Mapping[str, Type], lists: Collection[str] | None) -> None:
@@ -78,10 +78,10 @@ class Checker:
         self.used_lists: set[str] = set()
 
     def condition(self, node: Node) -> plan.Truth:
-        """Check what has to be true or false.
+        """Check and compile a node that must be a condition.
 
         Raises:
-            ExpressionError: It is not.
+            ExpressionError: The node is invalid or not a condition.
         """
         typed = self._check(node)
         if typed.type is not Type.BOOLEAN:
@@ -127,6 +127,7 @@ class Checker:
         conditions = tuple(self.condition(operand) for operand in operands)
         if operator == "and":
             return plan.All(conditions)
+        # By De Morgan, `a or b` is `not (not a and not b)`.
         return plan.Opposite(plan.All(tuple(plan.Opposite(one) for one in conditions)))
 
     def _bare(self, name: str, at: At) -> ExpressionError:
@@ -165,6 +166,7 @@ class Checker:
         return typed
 
     def _arithmetic(self, node: Arithmetic) -> _Typed:
+        # An error names the operator before the operand; for the first, the one after it.
         operands = [
             self._number(operand, f"beside {operator}")
             for operand, operator in zip(
@@ -203,7 +205,7 @@ class Checker:
         return is_unknown if node.operator == "==" else plan.Opposite(is_unknown)
 
     def _beside(self, typed: _Typed, other: _Typed) -> _Typed:
-        """Read a text in quotes as what it is compared with: a time, or "True" and "False"."""
+        """Convert a literal text that is compared with a time or a boolean to that type."""
         if not isinstance(typed.node, Text):
             return typed
         if other.type is Type.TIME:
@@ -266,6 +268,7 @@ class Checker:
             texts = frozenset(item.plan.value for item in items)
             return plan.TextWithin(operand.plan, texts)
         if operand.type is Type.BOOLEAN:
+            # `or` by De Morgan, as in `_junction`.
             same = [plan.Opposite(plan.Same(operand.plan, item.plan)) for item in items]
             return plan.Opposite(plan.All(tuple(same)))
         numbers = np.array([item.plan.value for item in items], np.float64)
@@ -291,6 +294,7 @@ class Checker:
         pairs = list(zip(parameters, node.arguments, strict=True))
         arguments = [self._argument(function, parameter, one) for parameter, one in pairs]
         kind = function.result or _common(arguments, function)
+        # Arguments of different precision are rounded to the lesser one before the call.
         if kind is Type.SINGLE:
             made = [one.plan if one.type is kind else _rounded(one) for one in arguments]
         else:
@@ -298,6 +302,7 @@ class Checker:
                 one.node.value if parameter.literal and isinstance(one.node, Text) else one.plan
                 for parameter, one in zip(parameters, arguments, strict=True)
             ]
+        # Functions of any type (`is_null`, `coalesce`) build another plan for each type.
         if parameters[0].type is None:
             return _Typed(kind, function.build(*made, kind=_common(arguments, function)), node)
         try:
@@ -331,14 +336,14 @@ class Checker:
 
 
 def _family(kind: Type) -> Type:
-    """Return the type that stands for those which mix with it."""
+    """Return the type that represents all types that can be mixed with this one."""
     if kind.is_number:
         return Type.NUMBER
     return Type.TEXT if kind.is_text else kind
 
 
 def _common(arguments: Sequence[_Typed], function: Function) -> Type:
-    """Return the type of a value that may be any of the arguments."""
+    """Return the common type of the arguments: the lesser precision, or text for text and IP."""
     first = arguments[0].type
     for one in arguments[1:]:
         if _family(one.type) is not _family(first):
@@ -356,6 +361,7 @@ def _common(arguments: Sequence[_Typed], function: Function) -> Type:
 def _same(left: _Typed, right: _Typed, node: Compare) -> None:
     if _family(left.type) is _family(right.type):
         return
+    # The error points at the literal, which is easier to correct than the other operand.
     if isinstance(left.node, (Number, Text, Boolean)):
         left, right = right, left
     hint = ""
@@ -400,7 +406,7 @@ def _in_networks(operand: _Typed, items: Iterable[_Typed]) -> plan.Truth:
 
 
 def _alike(left: _Typed, right: _Typed) -> tuple[Any, Any]:
-    """Bring both sides of a comparison to the precision of the lesser."""
+    """Return the plans of both operands, rounded to single precision if one has it."""
     if left.type is right.type or Type.SINGLE not in (left.type, right.type):
         return left.plan, right.plan
     if left.type is Type.SINGLE:
@@ -415,11 +421,13 @@ def _rounded(typed: _Typed) -> Any:
 
 
 def _single_text(value: float) -> str:
+    # By way of the shortest decimal: 0.1 as float32 is 0.10000000149011612 as a double.
     return number_text(float(str(np.float32(value))))
 
 
 def _nearest(name: str, names: Iterable[str], prefix: str) -> str:
-    """Suggest the nearest name, and those that are almost as near."""
+    """Return a suggestion of the most similar names, or an empty text."""
+    # Bounded, because comparing names takes quadratic time.
     searched = name[:100].lower()
     near = [
         (difflib.SequenceMatcher(None, one, searched).ratio(), prefix + one)

@@ -15,13 +15,13 @@ from fraud.rules.variables import Type
 
 
 class Expression:
-    """A condition that was accepted; `compile_expression` makes it.
+    """A valid condition, compiled by `compile_expression`.
 
     Attributes:
-        text: As it was written.
-        normal: The same in normal form: equal texts, equal meaning.
-        variables: What it needs of `Columns`, by the names used there.
-        lists: Names of the lists that it asks.
+        text: The condition as written.
+        normal: The condition in normal form: equal texts have equal meaning.
+        variables: Names of the variables that it reads from `Columns`.
+        lists: Names of the lists that it uses.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class Expression:
         return f"Expression({self.text!r})"
 
     def evaluate(self, columns: Columns, n: int) -> Mask:
-        """Say for which transactions of a batch the condition holds.
+        """Return for which transactions of a batch the condition is true.
 
         Args:
-            columns: Their values.
-            n: How many they are.
+            columns: Values of the transactions.
+            n: Number of transactions.
 
         Returns:
-            Shape (n,): true where it is true, false where it is false or not known. A row's answer
-            hangs on that row alone.
+            Shape (n,): true where the condition is true, false where it is false or unknown. Each
+            row depends only on its own values.
         """
         hits = np.empty(n, np.bool_)
         if n:
@@ -65,12 +65,12 @@ def compile_expression(
     """Parse and check a condition.
 
     Args:
-        text: In the rule language, see docs/rules.md.
-        variables: Types of the variables there are; `fraud.decision.variables` has those of transactions.
-        lists: Names of the lists there are; None takes any name.
+        text: Condition in the rule language, see docs/rules.md.
+        variables: Type of each variable; `fraud.decision.variables` has those of transactions.
+        lists: Names of the existing lists; None accepts any name.
 
     Raises:
-        ExpressionError: It is no condition in the language, with line and column.
+        ExpressionError: The text is not a valid condition; the error has line and column.
 
     Example:
         >>> compile_expression("$scor > 900", {"score": Type.NUMBER})

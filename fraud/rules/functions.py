@@ -18,12 +18,12 @@ from fraud.rules.variables import Type
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """What a function takes in one place.
+    """A parameter of a function.
 
     Attributes:
-        name: For the signature.
-        type: What it has to be; None for any, the same for all such of a call.
-        literal: Whether it has to be written there, in quotes.
+        name: Name in the signature.
+        type: Required type; None accepts any, but the same for all such arguments of a call.
+        literal: Whether the argument must be a literal text in quotes.
     """
 
     name: str
@@ -33,16 +33,17 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """One function.
+    """A function of the rule language.
 
     Attributes:
-        name: In lower case; any case is read.
-        parameters: What it takes.
-        result: What it gives; None for the type of its first argument.
-        meaning: One sentence.
+        name: Name in lower case; expressions may use any case.
+        parameters: Parameters in order.
+        result: Type of the result; None for the common type of the arguments.
+        meaning: One sentence for the docs.
         example: An expression that is true, for the docs and a test.
-        build: Makes its plan from those of its arguments; of a literal it gets the text.
-        repeated: Whether the last parameter may come several times.
+        build: Builds the plan of a call from the plans of its arguments, and from the text of a
+            literal; if parameters accept any type, the arguments' type is passed as `kind`.
+        repeated: Whether the last parameter may be repeated.
         documented_by_afd: Whether Amazon Fraud Detector has it.
     """
 
@@ -57,7 +58,7 @@ class Function:
 
     @property
     def signature(self) -> str:
-        """How it is called."""
+        """Name and parameters, as in the docs and error messages."""
         names = [parameter.name for parameter in self.parameters]
         return f"{self.name}({', '.join(names)}{', ...' if self.repeated else ''})"
 
@@ -87,14 +88,15 @@ def _hour(values: Any) -> Any:
 
 
 def _weekday(values: Any) -> Any:
+    # 1970-01-01 was a Thursday, which is day 3 if Monday is day 0.
     return (np.floor(values / DAY_MS) + 3) % 7
 
 
 def read_time(text: str) -> float:
-    """Read a time written in an expression, UTC epoch milliseconds; a date alone is its midnight.
+    """Convert a time in an expression to UTC epoch milliseconds; a date alone means midnight.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a time.
     """
     try:
         return float(event_time_to_ms(f"{text}T00:00:00Z" if len(text) == 10 else text))
@@ -122,7 +124,7 @@ def _of_text(function: Callable[[str], str | None]) -> Callable[..., Any]:
 
 
 def unknown(operand: Any, kind: Type) -> plan.Truth:
-    """Make the plan of `== null`."""
+    """Build the plan of `== null` for an operand."""
     if kind is Type.BOOLEAN:
         return plan.TruthUnknown(operand)
     return plan.TextUnknown(operand) if kind.is_text else plan.NumberUnknown(operand)

@@ -1,4 +1,4 @@
-"""IP addresses and networks, as a rule names them."""
+"""The IP addresses and networks of a rule, as a searchable set."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fraud.contracts.addresses import Network, address_of, network_of
 
 
 class Networks:
-    """Addresses and networks (CIDR) of both versions, to be searched.
+    """Set of IPv4 and IPv6 addresses and networks (CIDR).
 
     Args:
-        entries: Each an address or a network; bits beyond its prefix do not count.
+        entries: Addresses and networks; bits after the prefix of a network are ignored.
 
     Raises:
-        ValueError: An entry is neither.
+        ValueError: An entry is neither an address nor a network.
 
     Example:
         >>> networks = Networks(["10.0.0.0/8", "2001:db8::1"])
@@ -30,8 +30,8 @@ class Networks:
         for entry in entries:
             network = network_of(entry)
             networks[network.version].append(network)
-        # Networks are nested or apart: once those within others are gone, only the last that
-        # begins at or before an address can hold it.
+        # Two networks are nested or disjoint. Without the nested ones, only the last network that
+        # begins at or before an address can contain it.
         self._first: dict[int, list[int]] = {}
         self._last: dict[int, list[int]] = {}
         for version, of_version in networks.items():
@@ -43,7 +43,7 @@ class Networks:
             self._last[version] = [network.last for network in outer]
 
     def __contains__(self, text: str) -> bool:
-        """Return whether a text is an address among these; a text that is no address is not."""
+        """Return whether a text is an address in the set; False for any other text."""
         address = address_of(text)
         if address is None:
             return False

@@ -1,4 +1,4 @@
-"""From text to tree, by the grammar in `expression.lark`."""
+"""Parses the text of an expression into a tree, by the grammar in `expression.lark`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from fraud.rules.tree import (
 )
 
 MAX_ITEMS: Final = 1_000
-"""Most items of a list in brackets; longer ones are lists of their own."""
+"""Maximum number of items in brackets; longer lists must be named lists."""
 
 _ESCAPE: Final = re.compile(r"""\\([\\"'])""")
 _GRAMMAR: Final = Path(__file__).with_name("expression.lark")
@@ -52,7 +52,7 @@ def _depth(nodes: Iterable[Node], at: At) -> int:
 
 
 class _Builder(Transformer[Token, Node]):
-    """Makes nodes bottom up while the parser reads, so that nothing here recurses."""
+    """Builds the nodes bottom-up during parsing, so that no function recurses."""
 
     def number(self, children: list[Token]) -> Number:
         at = _at(children[0])
@@ -106,6 +106,7 @@ class _Builder(Transformer[Token, Node]):
 
     def within(self, children: list[Any]) -> Within:
         operand, *words, (items, items_at) = children
+        # The tokens of `in`, or of `not in`.
         words = [word for word in words if word is not None]
         at = _at(words[0])
         return Within(operand, items, len(words) == 2, at, items_at or at, _depth((operand,), at))
@@ -151,10 +152,10 @@ def _parser() -> Lark:
 
 
 def parse(text: str) -> Node:
-    """Read an expression.
+    """Parse an expression into its tree.
 
     Raises:
-        ExpressionError: It is none, or one beyond the limits.
+        ExpressionError: The text is not an expression, or exceeds a limit.
     """
     try:
         return _parse(text)
@@ -171,7 +172,7 @@ def _parse(text: str) -> Node:
     if not text.strip():
         raise ExpressionError("expected an expression such as $score >= 900", 1, 1)
     try:
-        return _parser().parse(text)  # type: ignore[return-value]  # the transformer's, not a Tree
+        return _parser().parse(text)  # type: ignore[return-value]  # the transformer's node, not a Tree
     except VisitError as error:
         raise error.orig_exc from None
     except UnexpectedCharacters as error:
@@ -207,6 +208,7 @@ _TOKENS: Final = (
 
 def _of_token(error: UnexpectedToken) -> str:
     expected, token = error.accepts or error.expected, error.token
+    # A comparison after a complete one: `$a < $b < $c`.
     if token.type in _COMPARISONS and not expected & _COMPARISONS and "_AND" in expected:
         return "expected and, or or the end: comparisons do not chain, write $a < $b and $b < $c"
     words = []

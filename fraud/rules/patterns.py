@@ -1,4 +1,4 @@
-"""Regular expressions, by RE2: the time is linear in the text, whatever the pattern."""
+"""Regular expressions by RE2, whose time is linear in the length of the text for any pattern."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Final
 import re2
 
 MAX_PATTERN: Final = 1_000
-"""Longest pattern, characters."""
+"""Maximum length of a pattern in characters."""
 
 MAX_PROGRAM: Final = 2_000
-"""Most instructions that a pattern may come to: repetitions such as `x{500}` multiply them."""
+"""Maximum number of instructions of a compiled pattern; repetitions (`x{500}`) multiply them."""
 
 MAX_SUBJECT: Final = 2_048
-"""Longest text that is matched, characters: whether a longer one matches is not known."""
+"""Maximum length of a matched text in characters; for longer texts the result is unknown."""
 
 MAX_STEPS: Final = 1_000_000
-"""Most instructions times characters of a match, some 5 ms: where RE2's automaton would have too many
-states (`.*a.{150}`), it follows all instructions at every character. Of a long pattern shorter texts
-are matched."""
+"""Maximum product of instructions and characters of a match, about 5 ms: if RE2's automaton would have
+too many states (`.*a.{150}`), it follows all instructions at every character. Long patterns are
+therefore matched only against shorter texts."""
 
 
 def _options() -> re2.Options:
@@ -31,10 +31,13 @@ def _options() -> re2.Options:
 def matcher(pattern: str) -> Callable[[str], bool | None]:
     r"""Compile a pattern of `regex_match`.
 
-    The whole text has to match; of a pattern that begins with `^`, a text that begins so.
+    The whole text must match; if the pattern begins with `^`, only the beginning of the text.
+
+    Returns:
+        A function that tests a text, and returns None (unknown) for a text that is too long.
 
     Raises:
-        ValueError: The pattern is wrong or too large, in words for whoever wrote it.
+        ValueError: The pattern is invalid or too large; the message is for authors of rules.
 
     Example:
         >>> gmail = matcher(r".*@gmail\.com")
@@ -51,7 +54,7 @@ def matcher(pattern: str) -> Callable[[str], bool | None]:
         raise ValueError(f"expected a regular expression: {_words(error)}") from None
     if compiled.programsize > MAX_PROGRAM:
         raise ValueError("expected a smaller pattern: its repetitions are too many")
-    # A set of one answers yes or no, without the cost of finding what matched.
+    # A set of one pattern answers yes or no, without the cost of finding what matched.
     one = (
         re2.Set.MatchSet(_options())
         if pattern.startswith("^")

@@ -1,7 +1,7 @@
-"""A checked expression as operations on whole columns.
+"""Plans: checked expressions as operations on whole columns.
 
-A number that is not known is NaN, a text that is not known is None. A truth is three-valued: each
-operation says where it is true and where it is false, and where it is neither it is not known.
+Unknown numbers are NaN and unknown texts are None. Conditions are three-valued: a plan computes a mask
+of the rows where the condition is true, and one where it is false; in all other rows it is unknown.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Texts = Sequence[str | None]
 
 
 class Columns(Protocol):
-    """The values of a batch of n transactions, asked for only when an expression needs them."""
+    """Values of a batch of n transactions, read only when an expression needs them."""
 
     def number(self, name: str) -> NDArray[np.float64]:
-        """Return a variable of type number, single, time or boolean, shape (n,); NaN is not known.
+        """Return the values of a number, single, time or boolean variable, shape (n,).
 
-        A time is in UTC epoch milliseconds, a boolean 0 or 1. A single is the float32 value of the
-        feature vector, widened. Every number is finite or NaN. What is given is not changed.
+        Values are finite, or NaN if unknown. Times are UTC epoch milliseconds, booleans 0 or 1, and
+        singles the float32 values of the feature vector, widened. Callers do not modify the array.
         """
 
     def text(self, name: str) -> Texts:
@@ -34,56 +34,56 @@ class Columns(Protocol):
         """Return which values are on a list, shape (n,).
 
         Args:
-            name: Of the list.
-            values: Length n; what is said of a None is not used.
-            variable: Where `values` are just this variable's, its name: the answer may be kept.
+            name: Name of the list.
+            values: Texts to look up, length n; the results for None are not used.
+            variable: Variable whose values these are, if so; the result may then be cached.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What an expression is evaluated on."""
+    """The batch that an expression is evaluated on."""
 
     columns: Columns
     n: int
 
 
 class Numeric(Protocol):
-    """Yields numbers or times."""
+    """Plan that computes numbers or times."""
 
     def values(self, rows: Rows) -> Any:
         """Return float64, shape (n,) or a scalar, finite or NaN."""
 
 
 class Textual(Protocol):
-    """Yields texts."""
+    """Plan that computes texts."""
 
     def values(self, rows: Rows) -> Texts:
-        """Return texts, length n."""
+        """Return texts, length n; None means unknown."""
 
 
 class Sides(NamedTuple):
-    """Where something is true, and where it is false; in neither it is not known."""
+    """Masks of the rows where a condition is true and where it is false; else it is unknown."""
 
     true: Any
     false: Any
 
 
 class Truth(Protocol):
-    """Yields truths; masks have the shape (n,) or are scalars."""
+    """Plan that computes a condition; masks have the shape (n,) or are scalars."""
 
     def true(self, rows: Rows) -> Any:
-        """Say where it is true."""
+        """Return the mask of rows where the condition is true."""
 
     def false(self, rows: Rows) -> Any:
-        """Say where it is false."""
+        """Return the mask of rows where the condition is false."""
 
     def both(self, rows: Rows) -> Sides:
-        """Say where it is true and where it is false; each part of it is evaluated once."""
+        """Return both masks; every operand is evaluated only once."""
 
 
 def _finite(values: Any) -> Any:
-    """Make what is no finite number not known."""
+    """Replace non-finite numbers with NaN (unknown)."""
     return np.where(np.isfinite(values), values, np.nan)
 
 
@@ -98,7 +98,7 @@ OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class NumberColumn:
-    """A variable of numbers, or of times."""
+    """A variable that is a number or a time."""
 
     name: str
 
@@ -108,7 +108,7 @@ class NumberColumn:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A number, or a time."""
+    """A constant number or time."""
 
     value: np.float64
 
@@ -118,7 +118,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """Operands and what stands between them, from left to right."""
+    """Arithmetic on several operands, evaluated from left to right."""
 
     first: Numeric
     rest: tuple[tuple[Callable[[Any, Any], Any], Numeric], ...]
@@ -143,7 +143,7 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A function of two numbers over several."""
+    """A function of two numbers, folded over several operands."""
 
     function: Callable[[Any, Any], Any]
     operands: tuple[Numeric, ...]
@@ -157,7 +157,7 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class NumberOfText:
-    """A function from text to a number, NaN where there is none."""
+    """A function from text to a number, NaN if the number is unknown."""
 
     function: Callable[[str], float]
     operand: Textual
@@ -171,7 +171,7 @@ class NumberOfText:
 
 
 def single(values: Any) -> Any:
-    """Round to single precision; what is beyond its range becomes its largest number."""
+    """Round to single precision; numbers beyond its range become its largest or smallest."""
     within = np.minimum(np.maximum(values, -_LARGEST_SINGLE), _LARGEST_SINGLE)
     return np.asarray(within, np.float64).astype(np.float32).astype(np.float64)
 
@@ -191,7 +191,7 @@ class TextColumn:
 
 @dataclass(frozen=True, slots=True)
 class TextConstant:
-    """A text."""
+    """A constant text, for all rows."""
 
     value: str
 
@@ -213,7 +213,7 @@ class TextOfText:
 
 @dataclass(frozen=True, slots=True)
 class TextOfNumber:
-    """Numbers as texts."""
+    """A function from a number to text."""
 
     function: Callable[[float], str]
     operand: Numeric
@@ -226,7 +226,7 @@ class TextOfNumber:
 
 @dataclass(frozen=True, slots=True)
 class FirstText:
-    """The first of several texts that is known."""
+    """The first known text of several."""
 
     operands: tuple[Textual, ...]
 
@@ -241,12 +241,12 @@ class FirstText:
 
 
 def first_number(one: Any, other: Any) -> Any:
-    """Return the first of two numbers that is known."""
+    """Return the first number where it is known, else the other."""
     return np.where(np.isnan(one), other, one)
 
 
 class _InTwo:
-    """A truth whose two sides are asked for apart."""
+    """Base of conditions that compute their two masks separately."""
 
     __slots__ = ()
 
@@ -261,7 +261,7 @@ class _InTwo:
 
 
 class _AtOnce:
-    """A truth whose two sides come of one piece of work."""
+    """Base of conditions that compute both masks together."""
 
     __slots__ = ()
 
@@ -277,7 +277,7 @@ class _AtOnce:
 
 @dataclass(frozen=True, slots=True)
 class TruthConstant(_InTwo):
-    """True or false."""
+    """A constant condition, true or false."""
 
     value: bool
 
@@ -302,12 +302,12 @@ class TruthColumn(_InTwo):
 
 
 def _apart(one: Any, other: Any) -> Any:
-    """Say where two known numbers differ: unlike `!=`, NaN differs from nothing."""
+    """Return where two known numbers differ: unlike with `!=`, NaN differs from nothing."""
     return (one < other) | (one > other)
 
 
 class Comparator(NamedTuple):
-    """Where a comparison is true, and where it is false; NaN is in neither."""
+    """Functions for where a comparison is true and where it is false; NaN is in neither."""
 
     true: Callable[[Any, Any], Any]
     false: Callable[[Any, Any], Any]
@@ -321,12 +321,12 @@ COMPARISONS: Final = {
     ">": Comparator(np.greater, np.less_equal),
     ">=": Comparator(np.greater_equal, np.less),
 }
-"""By operator."""
+"""The comparators by operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two numbers, or two times, compared."""
+    """A comparison of two numbers or two times."""
 
     operator: str
     left: Numeric
@@ -346,7 +346,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class NumberWithin:
-    """Whether a number, or a time, is one of several."""
+    """Whether a number or time is one of several, which are sorted."""
 
     operand: Numeric
     items: NDArray[np.float64]
@@ -363,6 +363,7 @@ class NumberWithin:
         return Sides(true, ~(true | np.isnan(values)))
 
     def _within(self, values: Any) -> Any:
+        # NaN sorts behind all items and equals none.
         at = np.minimum(np.searchsorted(self.items, values), len(self.items) - 1)
         return self.items[at] == values
 
@@ -395,7 +396,7 @@ class TextWithin:
 
 @dataclass(frozen=True, slots=True)
 class TextTest:
-    """A question about each text, answered by None where that is not known."""
+    """A test of each text, which returns None if the result is unknown."""
 
     operand: Textual
     test: Callable[[str], bool | None]
@@ -419,7 +420,7 @@ class TextTest:
 
 @dataclass(frozen=True, slots=True)
 class TwoTexts(_AtOnce):
-    """A question about two texts."""
+    """A test of two texts."""
 
     left: Textual
     right: Textual
@@ -459,7 +460,7 @@ class OnList(_AtOnce):
 
 @dataclass(frozen=True, slots=True)
 class NumberUnknown(_InTwo):
-    """Whether a number is not known."""
+    """Whether a number is unknown."""
 
     operand: Numeric
 
@@ -472,7 +473,7 @@ class NumberUnknown(_InTwo):
 
 @dataclass(frozen=True, slots=True)
 class TextUnknown(_InTwo):
-    """Whether a text is not known."""
+    """Whether a text is unknown."""
 
     operand: Textual
 
@@ -485,7 +486,7 @@ class TextUnknown(_InTwo):
 
 @dataclass(frozen=True, slots=True)
 class TruthUnknown(_AtOnce):
-    """Whether a truth is not known."""
+    """Whether a condition is unknown."""
 
     operand: Truth
 
@@ -497,7 +498,7 @@ class TruthUnknown(_AtOnce):
 
 @dataclass(frozen=True, slots=True)
 class Same(_AtOnce):
-    """Whether two truths are the same."""
+    """Whether two conditions have the same truth value."""
 
     left: Truth
     right: Truth
@@ -513,7 +514,7 @@ class Same(_AtOnce):
 
 @dataclass(frozen=True, slots=True)
 class FirstTruth(_AtOnce):
-    """The first of several truths that is known."""
+    """The first known condition of several."""
 
     operands: tuple[Truth, ...]
 
@@ -528,7 +529,7 @@ class FirstTruth(_AtOnce):
 
 @dataclass(frozen=True, slots=True)
 class Opposite:
-    """The negation of a truth."""
+    """The negation of a condition."""
 
     operand: Truth
 
@@ -545,7 +546,7 @@ class Opposite:
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Several truths joined by `and`: the rest is not asked once it cannot matter for any row."""
+    """Conditions joined by `and`; operands that cannot change any row are not evaluated."""
 
     operands: tuple[Truth, ...]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 MAX_DEPTH: Final = 64
-"""Deepest nesting of calls, signs, negations and parenthesised operators."""
+"""Maximum nesting of calls, signs, negations and parenthesised operators."""
 
 
 class At(NamedTuple):
-    """Where something stands in the text: line and column, from 1."""
+    """A position in the text: line and column, from 1."""
 
     line: int
     column: int
@@ -18,7 +18,7 @@ class At(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number as written."""
+    """A literal number in an expression."""
 
     value: float
     at: At
@@ -27,7 +27,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text in quotes."""
+    """A literal text, in quotes."""
 
     value: str
     at: At
@@ -36,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Boolean:
-    """True or false."""
+    """The literal `true` or `false`."""
 
     value: bool
     at: At
@@ -45,7 +45,7 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """The word null."""
+    """The literal `null`, valid only in comparisons."""
 
     at: At
     depth: int = 1
@@ -53,7 +53,7 @@ class Null:
 
 @dataclass(frozen=True, slots=True)
 class VariableNode:
-    """A variable, its name without the dollar."""
+    """A variable; `name` is without the dollar sign."""
 
     name: str
     at: At
@@ -62,7 +62,7 @@ class VariableNode:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A bare word, which is never right."""
+    """A bare word, which is never valid."""
 
     name: str
     at: At
@@ -71,7 +71,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """A function's name, in lower case, and what it is given."""
+    """A function call; `name` is in lower case."""
 
     name: str
     arguments: tuple[Node, ...]
@@ -81,7 +81,7 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """Operands with one operator between each two, from left to right."""
+    """Operands with an operator between each two, evaluated from left to right."""
 
     operands: tuple[Node, ...]
     operators: tuple[str, ...]
@@ -101,7 +101,7 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A comparison; `at` is its operator's place."""
+    """A comparison; `at` is the position of the operator."""
 
     operator: str
     left: Node
@@ -112,7 +112,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Membership in literals, or in a named list; `at` is the operator's place."""
+    """Membership in literals or in a named list; `at` is the position of the operator."""
 
     operand: Node
     items: tuple[Node, ...] | str
@@ -124,7 +124,7 @@ class Within:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """A negation."""
+    """A negated condition, `not`."""
 
     operand: Node
     at: At
@@ -147,12 +147,12 @@ Node: TypeAlias = (
 )  # fmt: skip
 
 
-# How tightly each binds: what binds looser than its place asks for is put in parentheses.
+# Precedences, loosest first: a node that binds looser than its place requires is put in parentheses.
 _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _SIGN, _VALUE = range(8)
 
 
 def text_of(node: Node) -> str:
-    """Write an expression in its normal form: one space, no needless parentheses, no comments."""
+    """Format an expression in normal form: single spaces, no needless parentheses, no comments."""
     return _text(node, _OR)
 
 
@@ -204,7 +204,7 @@ def _written(node: Node) -> tuple[int, str]:
 
 
 def number_text(value: float) -> str:
-    """Write a number in the shortest way that reads as the same.
+    """Format a number in the shortest way that parses to the same value.
 
     Example:
         >>> number_text(411111.0), number_text(0.5), number_text(-0.0)

@@ -10,12 +10,12 @@ from typing import Final
 
 
 class Type(StrEnum):
-    """What a variable or a part of an expression is."""
+    """Type of a variable or of a part of an expression."""
 
     NUMBER = "number"
-    """A double."""
+    """A double-precision number."""
     SINGLE = "single"
-    """A number in single precision, as features are; what is compared with it is rounded to that."""
+    """A single-precision number, such as a feature; numbers compared with it are rounded to that."""
     TEXT = "text"
     """Text, compared character by character."""
     IP = "ip"
@@ -23,21 +23,21 @@ class Type(StrEnum):
     BOOLEAN = "boolean"
     """True or false."""
     TIME = "time"
-    """A moment, in milliseconds."""
+    """A point in time, UTC epoch milliseconds."""
 
     @property
     def is_number(self) -> bool:
-        """Whether one can calculate with it."""
+        """Whether arithmetic can use the type."""
         return self in (Type.NUMBER, Type.SINGLE)
 
     @property
     def is_text(self) -> bool:
-        """Whether it is text."""
+        """Whether values of the type are texts."""
         return self in (Type.TEXT, Type.IP)
 
     @property
     def words(self) -> str:
-        """What it is called in an error."""
+        """Name of the type in error messages."""
         return _WORDS[self]
 
 
@@ -53,7 +53,7 @@ _WORDS: Final = MappingProxyType(
 )
 
 SCORED_AT: Final = "scored_at"
-"""The time of the decision: what `getcurrentdatetime()` gives."""
+"""Name of the variable with the time of the decision, which `getcurrentdatetime()` returns."""
 
 RESULTS: Final = MappingProxyType(
     {
@@ -62,16 +62,16 @@ RESULTS: Final = MappingProxyType(
         SCORED_AT: "When it is decided: what `getcurrentdatetime()` gives.",
     }
 )
-"""What the model and the engine add to a transaction, and what each is."""
+"""Variables that the model and the engine add to a transaction, with their meaning."""
 
 _INSIGHTSCORE: Final = re.compile(r"[A-Za-z0-9_]+_insightscore")
 
 
 def variable_named(name: str, variables: Mapping[str, Type]) -> str | None:
-    """Return the variable that a name stands for, None when there is none.
+    """Return the variable that a name refers to; None if it is unknown.
 
-    Amazon Fraud Detector calls a model's score `<model>_insightscore`: any model's name is taken,
-    as one model decides here. `fd_score` is the name in the AWS sample.
+    Amazon Fraud Detector calls a model's score `<model>_insightscore`; any model name is accepted,
+    because only one model decides here. `fd_score` is the name in the AWS sample.
 
     Example:
         >>> variable_named("fraud_model_insightscore", {"score": Type.NUMBER})
