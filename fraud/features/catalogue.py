@@ -16,10 +16,10 @@ from fraud.features.currency import MICRO
 from fraud.features.declaration import AMOUNT, ENTITY, EVENT_TIME, LOCATION, Feature, Key
 
 _LAYOUT_VERSION: Final = 2
-"""Raised when a remembered value changes its meaning and not its place, such as another code."""
+"""To be raised if a stored value changes its meaning but not its place, such as another hash."""
 
 SMALL_AMOUNT: Final = 5
-"""Below so many dollars an amount is small: cards are tested with what nobody notices."""
+"""Amounts below this many dollars are small: cards are tested with amounts that nobody notices."""
 
 _LAST: Final = {
     "10m": "in the last 10 minutes",
@@ -397,15 +397,15 @@ FEATURES: Final[tuple[Feature, ...]] = (
     *_of_shared(_IP, "this IP address"),
     *_of_shared(_MERCHANT, "this merchant"),
 )
-"""All features in the order of the vector: of the transaction alone, then key by key."""
+"""All features in vector order: those of the transaction alone, then those of each key."""
 
 KEYS: Final[tuple[Key, ...]] = tuple(key.remembering(FEATURES) for key in (_ENTITY, _IP, _MERCHANT))
-"""All keys with what they remember; the entity, which knows duplicates, is the first."""
+"""All keys with the inputs they remember; first the entity, whose rings detect duplicates."""
 
 LAYOUT: Final = f"layout {_LAYOUT_VERSION}: " + "; ".join(
     f"{key.name} of {key.field}, {key.rows} rows of {' '.join(key.dtype.names or ())}"
     for key in KEYS
 )
-"""What the rings mean. Those of another layout cannot be read."""
+"""Describes the contents of rings; rings of another layout cannot be read."""
 
 LAYOUT_ID: Final = sha256(LAYOUT.encode()).hexdigest()[:12]

@@ -17,7 +17,7 @@ BASE_CURRENCY: Final = "USD"
 EXCHANGE_RATE_FILE: Final = Path(__file__).with_name("exchange_rates.csv")
 
 MICRO: Final = 1_000_000
-"""Money is summed in whole millionths of the base currency, so that no order of addition matters."""
+"""Amounts are summed in whole millionths of the base currency, so that their order never matters."""
 
 UNKNOWN_AMOUNT: Final = -(2**63)
 """Stands for an amount whose currency has no rate at its event_time."""
@@ -31,7 +31,7 @@ It keeps the sums and the products of up to 64 of them within an int64.
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[NDArray[np.int64], dict[str, int], NDArray[np.float64]]:
-    """Load the first milliseconds of months, the column of each currency, and rates by both.
+    """Load the start of each month in epoch milliseconds, the column of each currency, and the rates.
 
     The last column is NaN, for currencies without any rate.
     """
@@ -52,10 +52,10 @@ def _table() -> tuple[NDArray[np.int64], dict[str, int], NDArray[np.float64]]:
 def rates_to_base(
     currencies: Sequence[str], event_times_ms: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the units of the base currency that one unit of each currency bought.
+    """Return how many units of the base currency one unit of each currency was worth.
 
     The rate is the last one that the European Central Bank published before the month of the
-    event_time began; before the first and after the last month of the table, that month's.
+    event_time began. Times outside the table get the rate of its first or last month.
 
     Args:
         currencies: Three upper-case letters each, length n.

@@ -42,18 +42,18 @@ class Feature:
     """One number about a transaction.
 
     Attributes:
-        name: Name in the vector: `{key}_{measure}_{operation}_{window}` for one of a key's history.
+        name: Name in the vector; `{key}_{measure}_{operation}_{window}` for features of a history.
         inputs: Inputs of the computation: names of the record's fields, or `AMOUNT`, `EVENT_TIME`,
-            `LOCATION`. A key remembers the inputs of its features, a field as a 32-bit code of its
-            text, to be compared and counted.
+            `LOCATION`. A key remembers the inputs of its features; a field is stored as a 32-bit
+            hash of its text, for comparing and counting.
         unit: Unit or range of the number.
         meaning: One sentence for docs/features.md. NaN always means unknown.
-        reason: Text of the feature as a reason; `{value}` is the number.
-        operation: Computes it for a batch: from `transaction_features.Batch` for a transaction alone, from
-            `history_features.KeyView` and the window's length in milliseconds for one of history.
-        key: Name of the key whose history it describes, empty for the transaction alone.
-        window: Suffix in `WINDOWS_MS`, empty for the whole ring.
-        reason_when_0: The reason where the value is 0, if that reads otherwise.
+        reason: Reason text; `{value}` stands for the number.
+        operation: Computes the feature for a batch: from `transaction_features.Batch`, or for a
+            history from `history_features.KeyView` and the window's length in milliseconds.
+        key: Name of the key whose history it describes; empty for the transaction alone.
+        window: Suffix in `WINDOWS_MS`; empty for the whole ring.
+        reason_when_0: Reason text for the value 0; empty if `reason` fits.
     """
 
     name: str
@@ -74,14 +74,14 @@ class Feature:
 
 @dataclass(frozen=True)
 class Key:
-    """A field whose past transactions describe its next one.
+    """A field by whose values the history of transactions is grouped.
 
     Attributes:
         name: Prefix of its features, `entity` for `entity_amount_sum_1h`.
-        field: The record's field whose value is the key; a record without it has no history here.
-        rows: How many transactions are remembered, the one being scored included. Windows that
-            hold more are cut to these.
-        codes: Fields whose values are remembered as 32-bit codes.
+        field: Field that holds the key's value; a record without it has no history for this key.
+        rows: Number of transactions remembered per value, including the one being scored. Windows
+            with more transactions see only these.
+        codes: Fields whose values are remembered as 32-bit hashes.
         location: Whether the billing location is remembered.
     """
 
@@ -93,10 +93,10 @@ class Key:
 
     @property
     def shared(self) -> bool:
-        """Whether several entities have the same value.
+        """Whether several entities can have the same value.
 
-        Then the upper half of a record's `event` is the entity's code, the lower identifies its
-        event: records stay small, and entities can be counted.
+        If so, the upper half of a record's `event` is the hash of the entity, and the lower half
+        identifies its event: records stay small, and entities can be counted.
         """
         return self.field != ENTITY
 

@@ -1,10 +1,10 @@
 """History of a key: the last records of its transactions, packed side by side.
 
-A *ring* is the records of one key, oldest arrival first, as bytes. The stream keeps it in Flink's
-state (`flink_job/java/LastN.java`), REST in `Histories`; both add and forget alike, and `replay`
-finds the same rings in a whole history at once.
+A *ring* is the sequence of records of one key value, oldest arrival first, as bytes. The stream keeps
+rings in Flink's state (`flink_job/java/LastN.java`), REST in `Histories`; both add and evict records
+alike, and `replay` computes the same rings for a whole history at once.
 
-An event that its entity's ring holds already is a duplicate, and no key remembers it again.
+An event that is already in its entity's ring is a duplicate and is not added to any ring again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Records = NDArray[np.void]
 
 
 class Rings:
-    """The rings of n transactions, as places in one array of records.
+    """The rings of n transactions, as slices of one array of records.
 
     Args:
-        rows: Records, of `Key.dtype`; the last one is all zeros.
-        ends: Where each ring ends in `rows`, exclusive, shape (n,).
-        lengths: Records of each ring, shape (n,).
+        rows: Records of all rings, of `Key.dtype`; the last one is all zeros.
+        ends: End of each ring in `rows`, exclusive, shape (n,).
+        lengths: Number of records of each ring, shape (n,).
     """
 
     def __init__(self, rows: Records, ends: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
@@ -38,14 +38,14 @@ class Rings:
 
     @classmethod
     def of(cls, key: Key, rings: Sequence[bytes]) -> Rings:
-        """Read rings in the format of `remember`."""
+        """Create from rings of bytes, in the format of `remember`."""
         sizes = np.fromiter(map(len, rings), np.int64, len(rings))
         lengths = sizes // key.dtype.itemsize
         rows = np.frombuffer(b"".join([*rings, bytes(key.dtype.itemsize)]), key.dtype)
         return cls(rows, np.cumsum(lengths), lengths)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return a column of the records; its last item is 0."""
+        """Return a column of all records; its last item is 0."""
         column = self._columns.get(name)
         if column is None:
             if name == "entity_id":
@@ -68,7 +68,7 @@ def remember(ring: bytes, record: bytes, rows: int) -> tuple[bytes, bool]:
     Args:
         ring: Records of one key, oldest arrival first.
         record: The new record; its first eight bytes identify the event.
-        rows: Most records to keep; the oldest arrivals are forgotten first.
+        rows: Maximum number of records to keep; the oldest arrivals are evicted first.
 
     Returns:
         The new ring, and whether it already held the event (then the ring is unchanged).
@@ -91,11 +91,12 @@ def remember(ring: bytes, record: bytes, rows: int) -> tuple[bytes, bool]:
 
 
 class Histories:
-    """Rings of one key's values in bounded memory: the least recently used go first.
+    """Rings by the values of one key, in bounded memory.
 
     Args:
         key: Key of the records.
-        capacity: Most values to keep a ring for, at least 1; None means unlimited.
+        capacity: Maximum number of values, at least 1; the least recently updated is evicted first.
+            None means unlimited.
     """
 
     def __init__(self, key: Key, capacity: int | None = None) -> None:
@@ -124,7 +125,7 @@ class Histories:
         return known
 
     def items(self) -> ItemsView[str, bytes]:
-        """Return all values and their rings, least recently used first, for a snapshot."""
+        """Return all values and their rings, least recently updated first, for a snapshot."""
         return self._rings.items()
 
     def restore(self, items: list[tuple[str, bytes]]) -> None:

@@ -1,8 +1,8 @@
 """Features of a key's recent transactions (velocities among them), vectorised over a batch.
 
-The window convention, for all of them: `[t - w, t]`, closed on both sides, with t the event_time
-of the transaction being scored, which counts itself. History with an event time after t is not
-counted, whenever it arrived. *Prior* is the same without the transaction itself.
+All windows are `[t - w, t]`, closed on both sides, where t is the event_time of the transaction being
+scored, which counts itself. Records with an event time after t are not counted, whenever they arrived.
+*Prior* records are those of the window without the transaction itself.
 
 Each transaction's prior records are sorted from the youngest to the oldest, so every window is a
 prefix of them: running sums and maxima are computed once, and each window reads the value at its end.
@@ -36,16 +36,16 @@ _POSITION_BITS: Final = 16
 
 
 class KeyView:
-    """A batch of n transactions with the history of one key, as columns of up to `width` rows.
+    """History of one key for a batch of n transactions, as columns of shape (n, width).
 
-    The prior rows of each transaction come first, from the youngest to the oldest; of equal event
-    times the latest arrival first. Entries after the first `counts(0)` are padding.
+    The prior rows of each transaction are sorted from the youngest to the oldest; at equal event
+    times, the latest arrival comes first. Entries after the first `count(0)` are padding.
 
     Args:
         key: Key of the history.
         records: The transactions' own records, shape (n,), of `Key.dtype`.
-        rings: Their rings. A ring may hold the transaction itself or a repeat of it: neither
-            counts as prior.
+        rings: Rings of the transactions. A ring may hold the transaction itself or a duplicate of
+            it; neither counts as prior.
     """
 
     def __init__(self, key: Key, records: NDArray[np.void], rings: Rings) -> None:
@@ -55,7 +55,7 @@ class KeyView:
         self._rings = rings
         self._cache: dict[Any, Any] = {}
         self.present: Mask = records["event"] != 0
-        """Whether the transaction has such a key at all, shape (n,)."""
+        """Whether each transaction has a value of the key, shape (n,)."""
         self.at_ms: Ints = np.ascontiguousarray(records["event_time_ms"])
         self.amount: Ints = np.ascontiguousarray(records["amount_micro"])
         self.has_amount: Mask = self.amount != UNKNOWN_AMOUNT
@@ -74,7 +74,7 @@ class KeyView:
         self._index[~filled] = -1
         other = filled & (rings.column("event")[self._index] != events[:, None])
         self.remembered: Ints = other.sum(axis=1)
-        """Rows of another event, whenever it happened, shape (n,)."""
+        """Number of records of other events in each ring, at any event time, shape (n,)."""
         age = self.at_ms[:, None] - rings.column("event_time_ms")[self._index]
         age[~other | (age < 0)] = _NEVER
         odd = np.flatnonzero((age[:, 1:] < age[:, :-1]).any(axis=1))
@@ -93,7 +93,7 @@ class KeyView:
         return found
 
     def now(self, column: str) -> Column:
-        """Return a column of the transactions themselves, shape (n,)."""
+        """Return a column of the transactions' own records, shape (n,)."""
         if column == ENTITY:
             return (self._records["event"] >> np.uint64(32)).astype(np.uint32)
         return np.ascontiguousarray(self._records[column])
@@ -103,12 +103,12 @@ class KeyView:
         return self._once(column, lambda: self._rings.column(column)[self._index])  # type: ignore[no-any-return]
 
     def count(self, window_ms: int) -> Ints:
-        """Count the prior rows in a window, in the whole ring if it is 0; shape (n,)."""
+        """Count the prior rows in a window, or in the whole ring if `window_ms` is 0; shape (n,)."""
         longest = window_ms or _NEVER - 1
         return self._once(longest, lambda: (self.age_ms <= longest).sum(axis=1))  # type: ignore[no-any-return]
 
     def known(self) -> Mask:
-        """Return which rows are prior ones, shape (n, width)."""
+        """Return which entries are prior rows and not padding, shape (n, width)."""
         return self._once("known", lambda: self.age_ms != _NEVER)  # type: ignore[no-any-return]
 
     def _priced(self) -> Mask:
@@ -117,7 +117,7 @@ class KeyView:
         )
 
     def _read(self, name: str, window_ms: int, rows: Callable[[], Column], add: Any) -> Column:
-        """Accumulate rows along the ages, starting at 0, and read each window's place."""
+        """Accumulate rows from the youngest to the oldest; return the value at each window's end."""
 
         def accumulate() -> Column:
             values = rows()
@@ -137,7 +137,7 @@ class KeyView:
         return self._read("priced", window_ms, lambda: self._priced().astype(np.int64), np.add)
 
     def amounts_below(self, micro: int, window_ms: int) -> Ints:
-        """Count the prior rows in a window with an amount below one, shape (n,)."""
+        """Count the prior rows in a window with an amount below `micro`, shape (n,)."""
 
         def rows() -> Column:
             return (self._priced() & (self.prior("amount_micro") < micro)).astype(np.int64)
@@ -170,10 +170,10 @@ class KeyView:
         return self._read("highest", window_ms, rows, np.maximum)
 
     def first_of_others(self, column: str) -> Column:
-        """Return the first place of each code that differs from the transaction's own.
+        """Return the first position of each code that differs from the transaction's own.
 
         Returns:
-            Places, shape (n, width), unordered, padded with the largest number.
+            Positions, shape (n, width), unordered, padded with the largest int32.
         """
 
         def places() -> Column:
@@ -268,7 +268,7 @@ def equal_amounts(view: KeyView, window_ms: int) -> Column:
 
 
 def share_below(micro: int) -> Operation:
-    """Return the share of amounts below one, in micro-units; NaN without any amount."""
+    """Return an operation for the share of amounts below `micro`; NaN without any amount."""
 
     def share(view: KeyView, window_ms: int) -> Column:
         known = view.amounts_known(window_ms) + view.has_amount
@@ -281,7 +281,7 @@ def share_below(micro: int) -> Operation:
 
 
 def distinct(column: str) -> Operation:
-    """Count the different values of a field, without missing ones."""
+    """Return an operation that counts the distinct values of a field, without missing ones."""
 
     def number(view: KeyView, window_ms: int) -> Column:
         others = view.first_of_others(column) < view.count(window_ms)[:, None]
@@ -292,7 +292,7 @@ def distinct(column: str) -> Operation:
 
 
 def is_new(column: str) -> Operation:
-    """Return whether no prior transaction has this value; NaN without any to compare."""
+    """Return an operation: whether no prior transaction has the same value; NaN if none has any."""
 
     def new(view: KeyView, window_ms: int) -> Column:
         now, codes = view.now(column), view.prior(column)
@@ -319,6 +319,6 @@ def distance_km(view: KeyView, window_ms: int) -> Column:
 
 
 def speed_kmh(view: KeyView, window_ms: int) -> Column:
-    """Compute the speed over that distance, km/h, with a time of at least a second."""
+    """Compute the speed over `distance_km` in km/h, assuming a time of at least a second."""
     hours = np.maximum(view.age_ms[:, 0], _SHORTEST_MS) / HOUR_MS
     return distance_km(view, window_ms) / hours  # type: ignore[no-any-return]

@@ -16,10 +16,10 @@ from fraud.contracts.addresses import unmapped
 
 PUBLIC: Final = 0
 PRIVATE: Final = 1
-"""Not globally reachable: networks of one's own, and blocks for protocols, tests and documents."""
+"""Not globally reachable: private networks, and blocks for protocols, benchmarks, documentation."""
 CARRIER_NAT: Final = 2
 RESERVED: Final = 3
-"""No network at all: loopback, link-local, multicast, unspecified, and kept for the future."""
+"""Not a remote network: loopback, link-local, multicast, unspecified, reserved for the future."""
 
 # A block inside another one comes before it: the first that holds an address counts.
 _V4: Final = (

@@ -30,7 +30,7 @@ _NOWHERE: Final = (math.nan, math.nan, math.nan)
 
 
 def event_hash(entity_id: str, event_id: str) -> int:
-    """Return the 64-bit hash of an event within all entities, never 0."""
+    """Return a 64-bit hash that identifies an event among those of all entities; never 0."""
     text = f"{len(entity_id)}:{entity_id}{event_id}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
 
@@ -70,11 +70,11 @@ def _place(fields: dict[str, Any]) -> tuple[float, float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Transactions of one batch, packed; all of length n.
+    """A packed batch of n transactions; all attributes have length n.
 
     Attributes:
-        keys: Per key, the value of each transaction, None if it is missing.
-        records: Per key, the record of each, of `Key.dtype`; zeros without that key.
+        keys: Per key, the value of each transaction; None if it is missing.
+        records: Per key, the record of each transaction, of `Key.dtype`; zeros if it lacks the key.
         own: Features that need no history, of `OWN_DTYPE`.
     """
 

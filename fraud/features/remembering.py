@@ -7,8 +7,8 @@ from functools import lru_cache, wraps
 from typing import Final, TypeVar
 
 LONGEST_KEPT: Final = 512
-"""Longest text that is remembered, characters: texts come from whoever sends transactions, and a
-cache of long ones would hold gigabytes."""
+"""Maximum length of a cached text in characters: clients choose the texts, and a cache of long ones
+would hold gigabytes."""
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ def remembered(texts: int) -> Callable[[Callable[[str], T]], Callable[[str], T]]
     """Cache the results of a pure function of a text.
 
     Args:
-        texts: Most texts to remember; the least recently used go first.
+        texts: Maximum number of cached texts; the least recently used are evicted first.
 
     Example:
         >>> remembered(texts=10)(len)("abc")

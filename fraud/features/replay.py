@@ -1,4 +1,4 @@
-"""Computes the rings of a whole history at once, equal to `remember` one transaction at a time."""
+"""Computes the rings of a whole history at once, with the same result as repeated `remember`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Mask = NDArray[np.bool_]
 def replay(
     packed: Packed, batch_rows: int = BATCH_ROWS, keys: Sequence[Key] = KEYS
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the vectors that the stream would have computed, had the transactions come in this order.
+    """Yield the vectors that the stream computes if the transactions arrive in this order.
 
     Args:
         packed: The transactions, in the order of their arrival.
         batch_rows: Rows of each matrix except the last; no value depends on it.
-        keys: Keys other than the stream's, to measure longer or shorter rings.
+        keys: Keys to use instead of the stream's, to measure longer or shorter rings.
 
     Yields:
         Matrices of `fraud.features.vector.feature_matrix`, together one row per transaction.
@@ -47,10 +47,10 @@ def replay(
 
 
 def rings_of(packed: Packed, keys: Sequence[Key] = KEYS) -> tuple[dict[str, Rings], Mask]:
-    """Find each transaction's ring right after its arrival, per key.
+    """Compute each transaction's ring right after its arrival, per key.
 
     Returns:
-        The rings; and which transactions are duplicates.
+        The rings by the name of the key, and which transactions are duplicates.
     """
     first, *others = keys
     everyone = np.ones(len(packed), np.bool_)
@@ -62,15 +62,15 @@ def rings_of(packed: Packed, keys: Sequence[Key] = KEYS) -> tuple[dict[str, Ring
 
 
 def _rings_of_key(key: Key, packed: Packed, remembered: Mask) -> tuple[Rings, Mask]:
-    """Find the rings of one key.
+    """Compute the rings of one key.
 
     Args:
         key: The key.
         packed: The transactions.
-        remembered: Which of them may be remembered.
+        remembered: Which of them may be added to a ring.
 
     Returns:
-        The rings; and which events their rings already held.
+        The rings, and which events were already in their ring.
     """
     records = packed.records[key.name]
     codes: dict[str | None, int] = {None: -1}
@@ -102,7 +102,7 @@ def _rings_of_key(key: Key, packed: Packed, remembered: Mask) -> tuple[Rings, Ma
 def _known_already(
     groups: Ints, events: NDArray[np.uint64], remembered: Mask, present: Mask, rows: int
 ) -> Mask:
-    """Return which events their rings already held; only few groups have any twice."""
+    """Return which events were already in their ring; searches only groups that repeat an event."""
     known = np.zeros(len(groups), np.bool_)
     order = np.lexsort((events, groups))
     again = (events[order][1:] == events[order][:-1]) & (groups[order][1:] == groups[order][:-1])

@@ -1,4 +1,4 @@
-"""Features of the transaction alone: they need no history.
+"""Features that are computed from the transaction alone, without history.
 
 An operation computes a whole batch. Parsed texts are cached, because the same texts repeat.
 """
@@ -27,15 +27,15 @@ from fraud.features.remembering import remembered
 Floats = NDArray[np.float64]
 
 CODES: Final = 1024
-"""Codes of categories and the like, as numbers for the model: 0 to this, exclusive."""
+"""Number of codes for categories and other texts: the model reads them as 0 to this, exclusive."""
 
 _EPOCH_WEEKDAY: Final = 3  # 1 January 1970 was a Thursday; Monday is 0
 _TEXTS: Final = 65_536
-"""Texts of a kind whose parsed form is kept: some 10 MB of ordinary ones, some 40 MB of the longest."""
+"""Maximum number of texts that each cache holds: about 10 MB, or 40 MB if all are of the longest."""
 
 LONGEST_USER_AGENT: Final = 1_024
-"""What is read of a user agent, characters: browsers' have some 100 to 300, and parsing takes the
-longer the longer they are."""
+"""Number of characters of a user agent that are parsed: browsers send 100 to 300, and the time for
+parsing grows with the length."""
 
 # Where people of every kind have their private mail: a small, stable list, not a judgement.
 FREE_MAIL: Final = frozenset(
@@ -116,11 +116,11 @@ class Batch:
         """Parse each text of a field; NaN where it is missing.
 
         Args:
-            field: Its name.
-            parse: Returns the numbers of one text, always as many; cached by the caller.
+            field: Name of the field.
+            parse: Returns a fixed number of floats for one text, and caches them itself.
 
         Returns:
-            Shape (numbers, n).
+            One row per float of `parse`, shape (floats, n).
         """
         numbers = self._parsed.get((field, parse))
         if numbers is None:
@@ -132,42 +132,42 @@ class Batch:
 
 
 def amount_base(batch: Batch) -> Floats:
-    """Amount in the base currency."""
+    """Return the amount in the base currency; NaN if its currency has no rate."""
     amount = batch.amount_micro
     values: Floats = np.where(amount == UNKNOWN_AMOUNT, np.nan, amount / MICRO)
     return values
 
 
 def amount_is_round(batch: Batch) -> NDArray[np.bool_]:
-    """Whether the amount is a whole number of its own currency."""
+    """Return whether the amount is a whole number in its own currency."""
     whole: NDArray[np.bool_] = batch.amount % 1 == 0
     return whole
 
 
 def hour(batch: Batch) -> NDArray[np.int64]:
-    """Hour of the day, UTC."""
+    """Return the hour of the day, UTC, 0 to 23."""
     return batch.event_time_ms % DAY_MS // HOUR_MS
 
 
 def weekday(batch: Batch) -> NDArray[np.int64]:
-    """Day of the week, UTC; Monday is 0."""
+    """Return the day of the week, UTC; Monday is 0."""
     return (batch.event_time_ms // DAY_MS + _EPOCH_WEEKDAY) % 7
 
 
 def parsed(field: str, parse: Callable[[str], Any], position: int = 0) -> Callable[[Batch], Floats]:
-    """Return the operation for one of the numbers that a field's text is parsed into."""
+    """Return an operation that yields one of the numbers parsed from the text of a field."""
     return lambda batch: batch.parsed(field, parse)[position]
 
 
 @remembered(_TEXTS)
 def code(text: str) -> tuple[float]:
-    """Return a text's code for the model, 0 to `CODES` exclusive, in no order."""
+    """Return the hash of a text for the model, 0 to `CODES` exclusive."""
     return (crc32(text.encode()) % CODES,)
 
 
 @remembered(_TEXTS)
 def email(address: str) -> tuple[float, float, float]:
-    """Return whether an e-mail domain is free, is disposable, and the ratio of digits before the @."""
+    """Return whether the domain is free mail, or disposable, and the share of digits before the @."""
     local, at, domain = address.rpartition("@")
     if not at or not local:
         return (math.nan, math.nan, math.nan)
@@ -178,7 +178,7 @@ def email(address: str) -> tuple[float, float, float]:
 
 @remembered(_TEXTS)
 def ip_address(text: str) -> tuple[float, float, float]:
-    """Return whether an IP address is not public, its class, and whether its version is 6."""
+    """Return whether an IP address is not public, its network class, and whether it is IPv6."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -228,7 +228,7 @@ _COUNTRIES: Final = frozenset(
 
 @remembered(_TEXTS)
 def _calling_code_regions(phone: str) -> tuple[str, ...] | None:
-    """Return the regions of a phone number's calling code, None without one."""
+    """Return the regions of a phone number's calling code; None if it has no calling code."""
     if not phone.startswith("+"):
         return None
     digits = "".join(islice((one for one in phone if one in "0123456789"), 3))
@@ -247,7 +247,7 @@ def _calling_code_matches(phone: str, country: str) -> float:
 
 
 def phone_country_matches(batch: Batch) -> Floats:
-    """Whether the calling code of the phone number is one of the billing country's."""
+    """Return whether the calling code of the phone number belongs to the billing country."""
     pairs = zip(batch.texts("phone"), batch.texts("billing_country"), strict=True)
     return np.array(
         [

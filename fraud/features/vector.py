@@ -26,7 +26,7 @@ __all__ = [
 
 FEATURE_NAMES: Final[tuple[str, ...]] = tuple(feature.name for feature in FEATURES)
 FEATURE_AT: Final = {name: at for at, name in enumerate(FEATURE_NAMES)}
-"""By name, the column of the feature in a matrix of vectors."""
+"""Column of each feature in a matrix of vectors, by name."""
 
 FEATURES_HASH: Final = hashlib.sha256(
     "\n".join(
@@ -37,12 +37,12 @@ FEATURES_HASH: Final = hashlib.sha256(
 
 
 def feature_matrix(packed: Packed, rings: Mapping[str, Sequence[bytes]]) -> NDArray[np.float32]:
-    """Compute the vectors of a batch.
+    """Compute the feature vectors of a batch.
 
     Args:
         packed: The transactions, length n.
-        rings: Per key, each transaction's ring after it was remembered, length n; empty where the
-            transaction has no such key.
+        rings: Per key, each transaction's ring after it was added, length n; empty if the
+            transaction lacks the key.
 
     Returns:
         Shape (n, len(FEATURES)), C-contiguous, in the order of `FEATURES`; NaN means unknown.
@@ -53,15 +53,15 @@ def feature_matrix(packed: Packed, rings: Mapping[str, Sequence[bytes]]) -> NDAr
 def vectors(
     packed: Packed, rings: Mapping[str, Sequence[bytes]]
 ) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
-    """Compute the vectors of a batch and the number of known transactions of each.
+    """Compute the feature vectors of a batch and the length of each transaction's history.
 
     Args:
         packed: See `feature_matrix`.
         rings: See `feature_matrix`.
 
     Returns:
-        The matrix of `feature_matrix`; and per key the rows of history that each
-        transaction saw, length n, itself and repeats of it not counted.
+        The matrix of `feature_matrix`, and per key the number of records in each transaction's
+        history, length n, without itself and duplicates of it.
     """
     return compute(
         packed.records, packed.own, {key.name: Rings.of(key, rings[key.name]) for key in KEYS}
@@ -71,7 +71,7 @@ def vectors(
 def compute(
     records: Mapping[str, Records], own: Records, rings: Mapping[str, Rings]
 ) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
-    """Compute as `vectors` does, from rings that are read already."""
+    """Compute the same as `vectors`, from rings that are already parsed."""
     matrix = np.empty((len(own), len(FEATURES)), np.float32)
     matrix[:, : len(OWN_FEATURES)] = own.view(np.float32).reshape(len(own), len(OWN_FEATURES))
     views = {key.name: KeyView(key, records[key.name], rings[key.name]) for key in KEYS}
