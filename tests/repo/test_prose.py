@@ -25,9 +25,7 @@ DECISIONS = ROOT / "docs" / "decisions"
 NOT_YET_CLEAN: tuple[str, ...] = (
     "devstack",
     "fraud/backtest",
-    "fraud/contracts",
     "fraud/policy",
-    "fraud/rules",
     "fraud/runtime",
     "fraud/security",
     "fraudstream",
