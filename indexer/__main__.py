@@ -1,4 +1,4 @@
-"""`python -m indexer` writes decisions to OpenSearch until SIGTERM."""
+"""Entry point of `python -m indexer`, which runs until SIGTERM."""
 
 from __future__ import annotations
 

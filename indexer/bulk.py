@@ -26,7 +26,7 @@ from indexer.documents import REJECTED
 MAX_ITEMS: Final = 1000
 """Maximum number of items in one request."""
 MIN_ITEMS: Final = 50
-"""Number of items to which requests shrink at least when OpenSearch is overloaded."""
+"""Lower bound of items in a request when OpenSearch is overloaded."""
 MAX_TRIES: Final = 6
 """Tries of one item before the whole batch waits: they take under 2 s, and succeed even if 5 % of
 the items fail at random."""

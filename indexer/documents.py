@@ -104,7 +104,7 @@ def index_name_of(day: date) -> str:
 
 
 def day_of(name: str) -> date | None:
-    """Return the day of an index, migrated or not; None for an index that is not one of a day.
+    """Return the day of an index, migrated or not; None for any other index.
 
     Example:
         >>> day_of("processed_transactions-2026.02.28")

@@ -1,16 +1,16 @@
-"""What transactions turned out to be, put into their documents.
+"""Stores labels and writes them into the documents of their transactions.
 
-A label names its transaction by event_id alone, and may come before or after the decision, again,
-or corrected. So what is known of each event_id is kept in an index of its own, from which every
-document of that event_id gets its `label`, whoever comes last:
+A label refers to its transaction by event_id alone. It may arrive before or after the decision,
+repeatedly, or corrected. So the current label of each event_id is stored in an index of its own.
+Documents of decisions get their label from there, whichever of the two is written last:
 
-- A label is written there first. Then documents that can be searched are looked for, all that were
-  written before having been made searchable; and each gets what is known by then.
-- Documents are written with what is known. Then it is asked once more: reading by id sees all that
-  was written before, so a label that came in between was either seen by this, or its own search
-  sees the document.
+- The label's writer stores the label first. Then it refreshes the indexes, so that every document
+  written before is searchable, searches for documents of the event, and updates them.
+- The document's writer reads the current label, writes the document with it, and reads the label
+  again. Reads by id see all earlier writes, so a label stored in between is found by this second
+  read, or else its writer stored it afterwards and finds the document by its search.
 
-Which label holds does not hang on the order of arrival: see `Label.label_time_ms`.
+The order of arrival does not decide which label is current: see `Label.label_time_ms`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _MAX_TRIES: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class KnownLabel:
-    """One label as it is kept.
+    """A label to be stored.
 
     Attributes:
-        event_id: Of the transaction.
-        time_ms: When it became known, UTC epoch milliseconds.
-        body: As documents have it: label, label_time, source.
-        arrived_ms: When it came to Kafka, UTC epoch milliseconds.
+        event_id: Event id of the transaction.
+        time_ms: When the label became known, UTC epoch milliseconds.
+        body: Fields `label`, `label_time` and `source`, as documents have them.
+        arrived_ms: When Kafka received the label, UTC epoch milliseconds.
     """
 
     event_id: str
@@ -57,7 +57,7 @@ class KnownLabel:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A document that may need its label."""
+    """A document whose label may need an update."""
 
     index: str
     id: str
@@ -74,14 +74,14 @@ def to_label(message: Message) -> KnownLabel:
     body = {
         "label": label.label.value,
         "label_time": utc_text(label.label_time_ms),
-        # People may sign with their address.
+        # The source may be the e-mail address of a person.
         "source": mask(label.source)[:_MAX_SOURCE],
     }
     return KnownLabel(label.event_id, label.label_time_ms, body, max(0, message.timestamp_ms))
 
 
 def latest(labels: Iterable[KnownLabel]) -> list[KnownLabel]:
-    """Keep of each event the label that holds."""
+    """Return the current label of each event: that with the latest time, or the last of equals."""
     holding: dict[str, KnownLabel] = {}
     for label in labels:
         known = holding.get(label.event_id)
@@ -91,15 +91,15 @@ def latest(labels: Iterable[KnownLabel]) -> list[KnownLabel]:
 
 
 def label_id(event_id: str) -> str:
-    """Return the id under which the label of an event is kept: event_ids may be too long for one."""
+    """Return the document id of an event's label, a hash because event_ids may be too long."""
     return hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class LabelIndex:
-    """What is known of events, and its way into documents.
+    """The index of current labels, and the updates of documents with them.
 
     Args:
-        bulk: Writes; its client reads.
+        bulk: Writes labels and documents; its client is used for reads.
     """
 
     def __init__(self, bulk: Bulk) -> None:
@@ -107,10 +107,10 @@ class LabelIndex:
         self._client = bulk.client
 
     def known(self, event_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Return the labels that hold now, of those events that have one.
+        """Return the current labels by event_id, without events that have none.
 
         Raises:
-            Backpressure: OpenSearch is not there.
+            Backpressure: OpenSearch cannot be reached or refused the request.
         """
         by_id = {label_id(event_id): event_id for event_id in event_ids}
         if not by_id:
@@ -125,13 +125,13 @@ class LabelIndex:
         }
 
     def write(self, labels: Sequence[KnownLabel]) -> None:
-        """Keep labels, and put them into the documents that are there.
+        """Store labels and update the existing documents of their events.
 
         Raises:
             Backpressure: OpenSearch is down, busy or blocked.
         """
         holding = latest(labels)
-        # A conflict says that a later one is known: nothing to do but to apply that.
+        # A conflict means that a later label is stored, which `apply` then uses.
         self._bulk.write(
             [
                 Write(
@@ -151,7 +151,7 @@ class LabelIndex:
         self.apply(self._targets(event_ids))
 
     def apply(self, targets: Sequence[Target]) -> None:
-        """Bring the labels of documents up to what is known; those that are gone are passed over.
+        """Update documents to the current labels; documents that are gone are skipped.
 
         Raises:
             Backpressure: OpenSearch is down, busy or blocked.
@@ -159,7 +159,7 @@ class LabelIndex:
         for _ in range(_MAX_TRIES):
             if not targets:
                 return
-            # The documents first: what is known after that is at least as new as what they have.
+            # Read the documents before the labels, which are then at least as new as theirs.
             documents = self._get(
                 [{"_index": target.index, "_id": target.id} for target in targets], source=LABEL
             )
@@ -176,7 +176,7 @@ class LabelIndex:
                 }
                 writes.append(Write(target.index, target.id, {LABEL: label}, "update", condition))
                 updates[target.index + target.id] = target
-            # A conflict is somebody else's write of the same document: look at it again.
+            # A conflict means that another writer changed the document: read it again.
             written = self._bulk.write(writes)
             LABELS_APPLIED.inc(len(writes) - len(written.conflicts) - len(written.refused))
             targets = [updates[write.index + write.id] for write in written.conflicts]
@@ -184,7 +184,7 @@ class LabelIndex:
             raise self._bulk.back_off(f"{len(targets)} documents kept changing")
 
     def _targets(self, event_ids: Sequence[str]) -> list[Target]:
-        """Find all documents of events, those included that were written a moment ago."""
+        """Return all documents of events, including those written a moment ago."""
         targets: list[Target] = []
         try:
             self._client.indices.refresh(index=ALIAS)
@@ -215,10 +215,10 @@ class LabelIndex:
             body["search_after"] = hits[-1]["sort"]
 
     def _get(self, places: list[dict[str, str]], *, source: str) -> list[dict[str, Any] | None]:
-        """Read documents by id, as they are now, in the order of `places`; None is not there.
+        """Read the latest version of documents, in the order of `places`; None if one is missing.
 
-        The order alone says which is which: asked by the name of a day that was migrated, the
-        answer has the name of the index behind it.
+        Callers must rely on the order: an index name that became an alias by a migration is
+        answered with the name of the index behind it.
         """
         found: list[dict[str, Any] | None] = []
         try:

@@ -91,7 +91,7 @@ def find_expired(client: OpenSearch, *, now_ms: int, keep_days: int) -> list[Exp
     """
     today = to_datetime(now_ms).astimezone(UTC).date()
     rows = client.cat.indices(
-        # Copies that a killed migration left behind are not covered by the alias.
+        # Copies of a killed migration have no alias, so the first pattern misses them.
         index=f"{ALIAS}-*,{MIGRATED}{ALIAS}-*",
         params={"format": "json", "bytes": "b", "h": "index,docs.count,store.size"},
     )

@@ -1,4 +1,4 @@
-"""The indexer as a process: wiring and shutdown."""
+"""Wires the parts of the indexer together and shuts them down in order."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ from indexer.sink import Sink
 _SERVICE: Final = "indexer"
 _RETENTION_ROUND_S: Final = 3600.0
 _SMALL_TOPIC_LINGER_S: Final = 1.0
-"""Of labels and dead letters: labels make documents searchable before they look for them, which
-must not be done all the time."""
+"""How long labels and dead letters are gathered for a batch. Each batch of labels refreshes the
+indexes of decisions, which is too expensive to do more often."""
 T = TypeVar("T")
 _log = structlog.get_logger(_SERVICE)
 
 
 def _prepare(sink: Sink, stop: threading.Event, service: str) -> None:
-    """Wait for OpenSearch before joining the consumer group: no traffic may come for long."""
+    """Prepare the sink, waiting for OpenSearch if need be, before joining the consumer group.
+
+    Otherwise templates would be installed only with the first record, which may be hours away.
+    """
     paused(service, False)
     while not stop.is_set():
         try:
@@ -64,7 +67,7 @@ def sink_of(
     clock: Clock = system_clock,
     pause: Callable[[float], object] = time.sleep,
 ) -> Sink:
-    """Make a sink by the settings."""
+    """Return a sink with the options of the settings."""
     return Sink(
         client,
         clock=clock,
@@ -77,13 +80,13 @@ def sink_of(
 
 
 def run(settings: IndexerSettings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
-    """Index until `stop` is set.
+    """Run the indexer until `stop` is set.
 
-    Decisions in this thread, labels and dead letters each in one of their own: none waits for the
-    others. On the way out: stop reading, finish the writes in hand, commit, close.
+    Decisions, labels and dead letters have a thread each, so none waits for the others. Shutdown
+    order: stop reading, finish the current writes, commit, close.
 
     Raises:
-        CannotStart: The key of personal data cannot be used.
+        CannotStart: The key that hashes personal data cannot be read or created.
     """
     try:
         pseudonyms = Pseudonyms.of(settings)
@@ -150,7 +153,7 @@ def run(settings: IndexerSettings, stop: threading.Event, *, clock: Clock = syst
 
 
 def _service(name: str) -> str:
-    """Name the reader of one of the small topics, for metrics."""
+    """Return the name in metrics of the consumer of labels or dead letters."""
     return f"{_SERVICE}_{name.replace('-', '_')}"
 
 
@@ -202,6 +205,6 @@ def _retain(
                 command="fraudstream index retention",
             )
         except TransportError as error:
-            # The next round will do.
+            # The next round tries again.
             _log.warning("indexer.retention_put_off", problem=reason_of(error))
         stop.wait(_RETENTION_ROUND_S)
