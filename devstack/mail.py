@@ -141,7 +141,7 @@ class Mailbox:
         return [_caught(row) for row in rows]
 
     def open(self, message_id: str) -> Caught | None:
-        """Return a message, by id or `latest`, and mark it read; None if it does not exist."""
+        """Return a message by id, or the newest for `latest`, and mark it read; None if missing."""
         with closing(self._connect()) as database, database:
             if message_id == "latest":
                 newest = database.execute(

@@ -19,7 +19,7 @@ def get_json(url: str, timeout_s: float = _TIMEOUT_S) -> Any:
 
 
 def http_ready(url: str) -> Probe:
-    """Return a probe of an address that answers 200 when ready, else an error with its reason."""
+    """Return a probe of an address that answers 200 when ready, else an error that says why not."""
 
     def probe() -> str | None:
         try:

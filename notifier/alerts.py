@@ -93,7 +93,7 @@ class ReasonLine(BaseModel):
 
 
 class Alert(BaseModel):
-    """Content of an alert about one decision. Only masked data, because the ledger stores it."""
+    """Content of an alert about one decision: masked data only, because the ledger stores it."""
 
     model_config = ConfigDict(frozen=True)
     event_id: str

@@ -84,5 +84,5 @@ class Transport(Protocol):
         ...
 
     def rest(self) -> None:
-        """Close the connection until there is something to send."""
+        """Close the connection; the next `send` opens a new one."""
         ...

@@ -95,5 +95,5 @@ class MailTransport:
         self._server.send(mail, sender=self._sender, recipient=destination.address)
 
     def rest(self) -> None:
-        """End the session with the mail server."""
+        """Close the session with the mail server."""
         self._server.rest()

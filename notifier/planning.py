@@ -49,7 +49,8 @@ class MessageKind(StrEnum):
 
 
 COUNTED: Final = frozenset({MessageKind.ALERT, MessageKind.DIGEST})
-"""Messages that count towards the limit; the others are rare by construction."""
+"""Messages that count towards the limit. Summaries and messages after quiet hours do not: they are
+rare by construction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class DestinationPolicy:
         digest_ms: Window in which alerts of one entity are gathered; 0 = one message per alert.
         limit_per_hour: Maximum number of messages in any 60 minutes; 0 = no limit.
         summary_ms: How long alerts above the limit are gathered into a summary.
-        quiet: Quiet hours; None means that alerts are never held back for them.
+        quiet: Quiet hours; None if the recipient has no quiet hours.
         breakthrough: Lowest severity that is sent during quiet hours; None means that all wait.
         max_alerts: Maximum number of alerts in one message.
     """

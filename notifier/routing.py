@@ -172,8 +172,8 @@ def load_routing(settings: Settings, environ: Mapping[str, str]) -> Routing:
     """Build the routing from the settings and the routes file, if there is one.
 
     Args:
-        settings: Declare the channels `email`, `webhook` and `slack`, and the default limits of
-            all channels.
+        settings: Settings that declare the channels `email`, `webhook` and `slack`, and the default
+            limits of all channels.
         environ: Environment variables, for the secrets and URLs that the file refers to.
 
     Raises:

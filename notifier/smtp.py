@@ -116,7 +116,7 @@ class SmtpServer:
             self.rest()
 
     def rest(self) -> None:
-        """Close the session until there is something to send."""
+        """Close the session; the next `send` opens a new one."""
         session, self._session = self._session, None
         if session is not None:
             try:

@@ -123,7 +123,7 @@ class Wording:
 
 
 class Templates:
-    """Render messages from templates.
+    """Renders messages from templates.
 
     Args:
         links: Builds the links in messages.

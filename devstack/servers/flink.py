@@ -132,7 +132,7 @@ def flink(
         "taskmanager.bind-host": bind,
         "taskmanager.resource-id": own_id,
         "taskmanager.memory.process.size": taskmanager_memory,
-        # State is on the heap; only RocksDB would need managed memory.
+        # State is on the heap and Python workers use no managed memory: only RocksDB would.
         "taskmanager.memory.managed.size": "128m",
         "taskmanager.memory.network.min": "64m",
         "taskmanager.memory.network.max": "96m",
