@@ -1,7 +1,7 @@
-"""What the audit log has of a change: versions and counts, and of values and texts keyed hashes.
+"""Content of audit records: versions and counts, with keyed hashes in place of values and texts.
 
-Rules and lists hold personal data: a rule may ask for somebody's e-mail address, and a list is of
-them. Whoever knows a value can find who put it where; the control topic keeps the changes themselves.
+Rules and lists may hold personal data, such as e-mail addresses. The hashes allow a search of the
+log for a known value; the changes themselves are kept on the control topic.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from fraud.contracts.rules import Rule, RuleSet
 from fraud.security.pseudonyms import Pseudonyms
 
 MAX_HASHES: Final = 1_000
-"""Most values of a change that are recorded one by one; of a longer one the digest says the rest."""
+"""Most values of a change that are hashed one by one; longer changes also get a digest of all."""
 
 _TEXT: Final = "text"
 
 
 def text_on_record(pseudonyms: Pseudonyms, text: str) -> str:
-    """Return a text that somebody wrote as the log has it; an empty one stays empty."""
+    """Return the hash of a free text for the audit log; an empty text stays empty."""
     return text and pseudonyms.hash(_TEXT, text)
 
 
 def values_on_record(
     pseudonyms: Pseudonyms, field: str | None, values: Sequence[str]
 ) -> dict[str, Any]:
-    """Return values as the log has them: how many, the hashes of the first, and one of all.
+    """Return the record of values: their number, hashes of the first `MAX_HASHES`, and any digest.
 
     Args:
-        pseudonyms: Hashes them.
-        field: The transaction's field that they are of, None for texts.
-        values: As they were sent.
+        pseudonyms: Hashes the values.
+        field: Transaction field that the values belong to, None for texts.
+        values: The values as they were sent.
     """
     field = field or _TEXT
     hashes = [pseudonyms.hash(field, value) for value in values[:MAX_HASHES]]
     found: dict[str, Any] = {"values": len(values), "hashes": hashes}
     if len(values) > MAX_HASHES:
-        # Of entity_id nothing is made the same: the digest is of the very values, in their order.
+        # entity_id is never normalised, so the digest covers the exact values in their order.
         found["digest"] = pseudonyms.hash("entity_id", "\0".join(values))
     return found
 
 
 def list_on_record(pseudonyms: Pseudonyms, state: ListState) -> dict[str, Any]:
-    """Return a list as the log has it: its version stands for its entries."""
+    """Return the record of a list; its version stands for its entries."""
     return {
         "type": state.type.value,
         "use": state.use.value,
@@ -56,7 +56,7 @@ def list_on_record(pseudonyms: Pseudonyms, state: ListState) -> dict[str, Any]:
 
 
 def rules_on_record(pseudonyms: Pseudonyms, rules: RuleSet, active: RuleSet) -> dict[str, Any]:
-    """Return a rule set as the log has it: its version, and which rules differ from those that decide."""
+    """Return the record of a rule set: its version, and how it differs from the active rules."""
     before = {rule.id: rule for rule in active.rules}
     return {
         "version": rules.version,
@@ -81,5 +81,5 @@ def _rule_on_record(pseudonyms: Pseudonyms, rule: Rule) -> dict[str, Any]:
 
 
 def model_on_record(ref: ModelRef | None) -> dict[str, Any]:
-    """Return a model as the log has it."""
+    """Return the record of a model."""
     return {"model": None if ref is None else f"{ref.name}@{ref.version}"}

@@ -1,7 +1,7 @@
-"""The editor: where rules, lists and models are changed, on record. What is broken is refused here.
+"""The policy editor, which checks, records and publishes changes of rules, lists and models.
 
-The command line and the API change things by it and by nothing else; it publishes control documents
-and holds no state of its own.
+The command line and the API make all their changes through it. It publishes control documents and
+holds no state of its own.
 """
 
 from __future__ import annotations
@@ -52,34 +52,34 @@ from fraud.security.pseudonyms import Pseudonyms
 
 
 class NoSuch(LookupError):
-    """There is no such version or list; the text says which."""
+    """A version or list does not exist; the message names it."""
 
 
 class Conflict(Exception):
-    """What is there now does not allow the change; the text says why."""
+    """The current policy does not allow the change; the message says why."""
 
 
 class Publisher(Protocol):
-    """Puts control documents on the topic; `fraud.kafka.control.ControlPublisher` does."""
+    """Writes control documents to the topic, as `fraud.kafka.control.ControlPublisher` does."""
 
     def publish(self, document: ControlDocument) -> None:
-        """Write one; it is on the topic when this returns."""
+        """Write a document; it is on the topic when this returns."""
 
 
 class PolicyEditor:
-    """Changes what decides. Each change is on record before it is made.
+    """Change rules, lists and models; the audit record of a change is written before it is made.
 
-    What a change is of is looked up first: a name that nothing has is somebody's text, and not
-    recorded. All raise `OSError` when the log cannot be written, and then nothing is changed.
+    Unknown versions and lists are refused without a record, since a mistyped name may be personal
+    data. All changes raise `OSError`, and are not made, if the audit record cannot be written.
 
     Args:
-        publisher: Writes the documents.
-        policy_state: Returns the policy state as it is now.
-        audit: The log; or a change that is on record already, whose parts are made here.
-        author: Who changes something.
-        pseudonyms: Returns what hashes personal values; called when something is changed.
+        publisher: Publishes the control documents.
+        policy_state: Returns the current policy state.
+        audit: The audit log, or a recorded change that the edits are part of.
+        author: Author of the changes.
+        pseudonyms: Returns the hasher of personal values; called when a change is made.
         clock: Time now, UTC epoch milliseconds.
-        ids: Returns a new id for a change, of letters and digits, never the same twice.
+        ids: Returns a unique id for each change, of letters and digits.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class PolicyEditor:
     # --- Rules ---
 
     def draft(self, rules: RuleSet) -> RuleSet:
-        """Keep a rule set, which decides nothing yet.
+        """Store a rule set as a draft, which decides nothing yet.
 
         Returns:
-            The set as it is kept, with the versions of its rules.
+            The stored rule set, with a version for each rule.
 
         Raises:
-            InvalidRules: It could not decide.
+            InvalidRules: The rule set could not be activated.
         """
         policy_state = self._policy_state()
         rules, active = policy_state.checked(rules), policy_state.active_rules
@@ -125,17 +125,17 @@ class PolicyEditor:
         return rules
 
     def activate(self, version: str, *, expected: str | None = None) -> RuleSet:
-        """Let a version of the rule set decide, instead of the one that does.
+        """Activate a stored version of the rule set in place of the active one.
 
         Args:
-            version: A draft's, or that of one that was active once.
-            expected: Version that is taken to be active; None takes any.
+            version: Version of a draft, or of a set that was active before.
+            expected: Version that must be active now; None skips this check.
 
         Raises:
-            NoSuch: There is no such version.
-            Conflict: Another than the expected one is active, or came to be at the same time.
-            InvalidRules: It must not decide any more: a list is gone, or a version of a rule has
-                come to stand for something else.
+            NoSuch: The version does not exist.
+            Conflict: Not the expected version is active, or another was activated concurrently.
+            InvalidRules: The set is no longer valid: a list was dropped, or the version of a rule
+                now stands for another rule.
         """
         kept = self.rule_version(version)
         active = self._policy_state().active_rules.version
@@ -152,10 +152,10 @@ class PolicyEditor:
         return kept.rules
 
     def _activate(self, rules: RuleSet, expected: str | None) -> None:
-        # By now other drafts may have come to decide.
+        # Drafts with other rules under the same versions may have been activated meanwhile.
         self._policy_state().checked(rules, drafts=False)
         if expected is not None:
-            # What was activated last, though it may be refused by who reads it.
+            # Readers detect concurrent changes by the last activation, even one that they refuse.
             expected = self._policy_state().activations.now or expected
         document = self._publish(
             RULES,
@@ -171,11 +171,11 @@ class PolicyEditor:
             )
 
     def challenge_rules(self, version: str | None) -> None:
-        """Let a version of the rule set decide in shadow, or none.
+        """Set the version of the rule set that decides in shadow; None ends the shadow decisions.
 
         Raises:
-            NoSuch: There is no such version.
-            InvalidRules: It could not decide.
+            NoSuch: The version does not exist.
+            InvalidRules: The rule set could not be activated.
         """
         rules = None if version is None else self.rule_version(version).rules
         before = self._policy_state().challenger_rules
@@ -192,10 +192,10 @@ class PolicyEditor:
             self._publish(RULES, CHALLENGER, version or NONE, content, change=self._ids())
 
     def rule_version(self, version: str) -> RuleVersion:
-        """Return a version of the rule set that is kept.
+        """Return a stored version of the rule set.
 
         Raises:
-            NoSuch: There is none.
+            NoSuch: The version does not exist.
         """
         found = self._policy_state().rule_version(version)
         if found is None:
@@ -206,11 +206,12 @@ class PolicyEditor:
 
     @contextmanager
     def promoting(self, before: ModelRef | None, ref: ModelRef) -> Iterator[Callable[[], None]]:
-        """Record that a model is to decide; the block makes it the registry's champion.
+        """Record the promotion of a model; the `with` block makes it the registry's champion.
+
+        Whether the model may be promoted is checked before, by `model.promotion`.
 
         Yields:
-            What then tells services, by the control topic. Whether the model may decide is
-            `model.promotion`'s to say.
+            A function that then publishes the new champion to running services.
         """
         with self._recorded(
             "model.promoted",
@@ -221,7 +222,7 @@ class PolicyEditor:
             yield lambda: self._publish_model(CHAMPION, ref)
 
     def challenge_model(self, ref: ModelRef | None) -> None:
-        """Let a model score in shadow, or none."""
+        """Set the model that scores in shadow; None ends the shadow scores."""
         with self._recorded(
             "model.challenged",
             "model/challenger",
@@ -245,12 +246,12 @@ class PolicyEditor:
         description: str = "",
         entries: Sequence[ListEntry] = (),
     ) -> None:
-        """Make a list, with what is on it from the start.
+        """Create a list with its first entries.
 
         Raises:
-            Conflict: There is one of this name.
-            InvalidMessage: The name is none, a value is none of the type, or a list of texts is to
-                mean something by itself.
+            Conflict: A list of this name exists.
+            InvalidMessage: The name or a value is not valid, or a list of texts has another use
+                than `reference`.
         """
         check_list_name(name)
         pseudonyms = self._pseudonyms()
@@ -279,24 +280,24 @@ class PolicyEditor:
         use: ListUse | None = None,
         description: str | None = None,
     ) -> int:
-        """Change a list's entries, or what being on it means; all at once, or not at all.
+        """Change a list's entries, type, use or description, as one atomic change.
 
         Args:
-            name: Of the list.
-            add: Entries put on, or put anew.
-            remove: Values taken off before; those that are not on it are passed over.
-            replace: Whether all that is on it goes first.
-            kind: What it is of from now on; None leaves it.
-            use: What being on it means from now on; None leaves it.
-            description: What it is for; None leaves it.
+            name: Name of the list.
+            add: Entries to add, or to overwrite.
+            remove: Values to remove before others are added; values not on the list are ignored.
+            replace: Whether to remove all current entries first.
+            kind: New type of the list; None keeps it.
+            use: New meaning of being on the list; None keeps it.
+            description: New description; None keeps it.
 
         Returns:
-            How many entries were put on.
+            Number of entries added or overwritten.
 
         Raises:
-            NoSuch: There is no such list.
-            Conflict: It becomes one of another type, and rules that decide ask for it.
-            InvalidMessage: A value is none of the list's type; names its place.
+            NoSuch: The list does not exist.
+            Conflict: The type would change while active or challenger rules use the list.
+            InvalidMessage: A value is not of the list's type; the message names its place.
         """
         before = self.list_state(name)
         pseudonyms = self._pseudonyms()
@@ -345,11 +346,11 @@ class PolicyEditor:
         return len(add)
 
     def drop_list(self, name: str) -> None:
-        """Take a list away.
+        """Delete a list and its entries.
 
         Raises:
-            NoSuch: There is no such list.
-            Conflict: Rules that decide ask for it.
+            NoSuch: The list does not exist.
+            Conflict: Active or challenger rules use the list.
         """
         before = self.list_state(name)
         with self._recorded(
@@ -359,10 +360,10 @@ class PolicyEditor:
             self._change(name, ListChange(type=before.type, use=before.use, dropped=True))
 
     def list_state(self, name: str) -> ListState:
-        """Return a list as it is now.
+        """Return the current state of a list.
 
         Raises:
-            NoSuch: There is none.
+            NoSuch: The list does not exist.
         """
         found = self._policy_state().lists().get(name)
         if found is None:
@@ -372,7 +373,7 @@ class PolicyEditor:
     def _check_unused(self, name: str) -> None:
         policy_state = self._policy_state()
         for rules in (policy_state.active_rules, policy_state.challenger_rules):
-            # Those of snoozed rules as well: without it the set could not be activated again.
+            # Disabled rules count too: without the list, the set could not be activated again.
             if rules is not None and name in CompiledRules(rules).named_lists:
                 raise Conflict(f"rules of version {rules.version} ask for the list {name}")
 
@@ -396,7 +397,7 @@ class PolicyEditor:
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
     ) -> AbstractContextManager[RecordedChange]:
-        """Put a change on record, then let the block make it."""
+        """Write the audit record of a change, then run the `with` block that makes it."""
         return self._audit.change(
             self.author.actor,
             action,
@@ -438,14 +439,14 @@ class PolicyEditor:
 
 
 EditorOf = Callable[[Author], PolicyEditor]
-"""Returns the editor of whoever changes something, where that is one after the other."""
+"""Returns an editor for an author, where each request may have another author."""
 
 
 def check_list_name(name: str) -> None:
-    """Check what a list is to be called.
+    """Check that a list may have this name.
 
     Raises:
-        InvalidMessage: It is no such name.
+        InvalidMessage: The name is not allowed.
     """
     if not re.fullmatch(LIST_NAME, name):
         raise InvalidMessage(
@@ -461,7 +462,7 @@ def _added(kind: ListType, entries: Iterable[ListEntry]) -> tuple[ListEntry, ...
 
 
 def _kept(before: ListState, kind: ListType, *, without: tuple[str, ...]) -> tuple[ListEntry, ...]:
-    """Return what stays on a list that becomes one of another type."""
+    """Return the remaining entries of a list, normalised for its new type."""
     gone = set(without)
     kept: list[ListEntry] = []
     for one in before.entries.values():

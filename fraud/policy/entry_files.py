@@ -1,4 +1,4 @@
-"""Entries of lists as files: CSV with a header, or a value a line."""
+"""Import list entries from CSV or plain text (one value per line), and export them as CSV."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from fraud.contracts.lists import KeptEntry, ListEntry
 from fraud.contracts.times import utc_text
 
 COLUMNS = ("value", "source", "reason", "expires_at")
-"""Columns that are read; written are these, and who added an entry when."""
+"""Columns that are read. Exports also have the author and the time of addition."""
 
 _WRITTEN = (*COLUMNS, "author", "added_at")
 
 
 class EntryFileError(ValueError):
-    """A file holds no entries; the text names the line and what was expected, and no value."""
+    """Entries cannot be read; the message names the place and the problem, and quotes no value."""
 
 
 def read_entries(text: str) -> list[ListEntry]:
-    r"""Read entries from CSV whose header names `value` and others of `COLUMNS`, or from plain lines.
+    r"""Parse list entries from CSV, or from plain text with one value per line.
 
-    Other columns are passed over, and so are empty lines.
+    A text is CSV if its first line is a header that names `value`. Columns other than `COLUMNS` and
+    empty lines are ignored.
 
     Raises:
-        EntryFileError: A line is no entry.
+        EntryFileError: A line is not a valid entry.
 
     Example:
         >>> [one.value for one in read_entries("10.0.0.1\n10.0.0.2\n")]
@@ -58,7 +59,7 @@ def _entry(line: int, row: dict[str, str]) -> ListEntry:
 
 
 def write_entries(entries: Iterable[KeptEntry]) -> str:
-    """Write entries as CSV that `read_entries` reads."""
+    """Return entries as CSV, in the form that `read_entries` parses."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_WRITTEN)

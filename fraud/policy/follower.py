@@ -1,4 +1,4 @@
-"""The policy state, kept up to date from Kafka: for as long as a service runs, or once for a command."""
+"""Keep the policy state up to date from Kafka, while a service runs or for a single command."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ _LOOK_S: Final = 0.02
 
 
 class PolicyUnread(Exception):
-    """The control topic could not be read to its end; the text says what it waits for."""
+    """The control topic could not be read as far as needed; the message says why."""
 
 
 class Listener:
-    """What else a process keeps of the control topic. Called in the follower's thread."""
+    """Base class for other users of control documents, called in the follower's thread."""
 
     kinds: Collection[str] = ()
-    """Kinds of documents that `apply` is called with."""
+    """Kinds of documents that are passed to `apply`."""
 
     takes: Mapping[Name, Callable[[ControlDocument], None]] = MappingProxyType({})
-    """By kind and name, what takes the newest document up; see `ControlFollower`."""
+    """Callbacks for the newest document of a kind and name; see `ControlFollower`."""
 
     def apply(self, document: ControlDocument) -> None:
-        """Take the next document into account, after the policy state did.
+        """Apply the next document, after the policy state has applied it.
 
         Raises:
-            InvalidMessage: It is broken; then nothing changes.
+            InvalidMessage: The document is invalid; the listener is unchanged.
         """
 
     def settle(self, policy_state: PolicyState) -> None:
-        """Put in force what was taken up, all at once."""
+        """Put the documents taken up since the last call in force, all at once."""
 
     def clear(self) -> None:
-        """Forget what was applied: the topic was made anew."""
+        """Discard what was applied, after the topic was recreated."""
 
 
 class PolicyFollower:
-    """Follows the control topic, once in a process: the policy state first, then who listens.
+    """Follow the control topic, once per process, for the policy state and any listeners.
 
     Args:
         feed: The topic, read from its start.
         service: Label of the metrics.
-        stop: Set when following ends.
-        listeners: What else follows the topic.
+        stop: Ends following when set.
+        listeners: Receive each document of their kinds after the policy state.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class PolicyFollower:
         )
 
     def run(self) -> None:
-        """Follow until `stop` is set."""
+        """Follow the topic until `stop` is set."""
         self._follower.run(self._stop)
 
     def _apply(self, document: ControlDocument) -> None:
@@ -108,32 +108,32 @@ class PolicyFollower:
             listener.clear()
 
     def current(self) -> PolicyState:
-        """Return the policy state as far as it was read."""
+        """Return the policy state as read so far."""
         return self._policy_state
 
     @property
     def refused(self) -> int:
-        """Control documents refused so far."""
+        """Number of control documents refused so far."""
         return self._follower.refused
 
     def waits_for(self) -> str | None:
-        """Describe in a line what is missing before what the topic says is in force, None when nothing."""
+        """Return one line on why the topic is not fully in force yet, or None once it is."""
         return self._follower.waits_for()
 
     def wait_ready(self, timeout_s: float = 30.0) -> PolicyState:
-        """Wait until what the topic said at the start is in force.
+        """Wait until the documents that were on the topic at the start are in force.
 
         Raises:
-            PolicyUnread: It could not be read in time, or following it failed.
+            PolicyUnread: The topic was not read in time, or following it failed.
         """
         self._wait(lambda: self.waits_for() is None, timeout_s)
         return self._policy_state
 
     def wait_for(self, document: ControlDocument, timeout_s: float = 10.0) -> None:
-        """Wait until the policy state has taken a document that was published.
+        """Wait until a published document was read and processed.
 
         Raises:
-            PolicyUnread: It was not read in time; what it changes may be in force all the same.
+            PolicyUnread: It was not processed in time; its change may still be in force.
         """
         self._wait(lambda: self._seen.get(document.key) == document.time, timeout_s)
 
@@ -155,13 +155,13 @@ def follow_policy(
     stop: threading.Event,
     listeners: Sequence[Listener] = (),
 ) -> Iterator[PolicyFollower]:
-    """Follow `fraud_control` in a thread of its own.
+    """Follow the control topic (`fraud_control`) in a background thread.
 
     Args:
-        settings: How to reach Kafka.
+        settings: How to reach Kafka, and the topic's physical name.
         service: Label of the metrics.
-        stop: Set when following ends, by leaving or because it failed.
-        listeners: What else follows the topic.
+        stop: Set when the context is left or following fails.
+        listeners: Receive documents after the policy state, see `PolicyFollower`.
     """
     lag = CONTROL_LAG.labels(service)
     with TopicFeed(settings, Topic.CONTROL, service=service, lag=lag) as feed:
@@ -171,11 +171,11 @@ def follow_policy(
 
 
 class SeenPublisher:
-    """Publishes, and returns once the policy state shows it: who changes something reads it afterwards.
+    """Publish documents and wait until the follower has read them: callers see their own writes.
 
     Args:
-        publisher: Writes to Kafka.
-        follower: Follows the topic.
+        publisher: Writes the documents to Kafka.
+        follower: Reads them back.
     """
 
     def __init__(self, publisher: ControlPublisher, follower: PolicyFollower) -> None:
@@ -183,11 +183,11 @@ class SeenPublisher:
         self._follower = follower
 
     def publish(self, document: ControlDocument) -> None:
-        """Write a document.
+        """Publish a document; the policy state reflects it on return.
 
         Raises:
-            CannotPublish: The broker did not acknowledge it.
-            PolicyUnread: It is on the topic, and was not read from there in time.
+            CannotPublish: The broker did not acknowledge the document.
+            PolicyUnread: The document is on the topic but was not read back in time.
         """
         self._publisher.publish(document)
         self._follower.wait_for(document)

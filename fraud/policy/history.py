@@ -1,4 +1,4 @@
-"""The history of the policy: who changed what, when."""
+"""Change history of the policy: who changed what, and when."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fraud.policy.state import KINDS
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """One document, as history shows it.
+    """One change of the policy, taken from a control document.
 
     Attributes:
-        kind: model, rules or list.
-        name: Which one of that kind.
-        version: Its version.
-        author: Who changed it.
-        time_ms: When, UTC epoch milliseconds.
+        kind: `model`, `rules` or `list`.
+        name: Name within the kind, such as `champion`, or the name of a list.
+        version: Version of the document.
+        author: Name of the author.
+        time_ms: Time of the change, UTC epoch milliseconds.
     """
 
     kind: str
@@ -30,7 +30,7 @@ class PolicyChange:
 
 
 class PolicyHistory(Listener):
-    """Keeps the changes of the policy state, as it took them."""
+    """Record every change that the policy state applies, in order."""
 
     kinds = KINDS
 
@@ -38,7 +38,7 @@ class PolicyHistory(Listener):
         self._changes: list[PolicyChange] = []
 
     def apply(self, document: ControlDocument) -> None:
-        """Keep a change."""
+        """Append a change to the history."""
         self._changes.append(
             PolicyChange(
                 document.kind, document.name, document.version, document.author, document.time_ms
@@ -46,11 +46,11 @@ class PolicyHistory(Listener):
         )
 
     def clear(self) -> None:
-        """Forget the changes: the topic was made anew."""
+        """Discard all changes, after the topic was recreated."""
         self._changes = []
 
     def changes(self, kind: str | None = None, name: str | None = None) -> Iterable[PolicyChange]:
-        """Return the changes, the newest first."""
+        """Return the changes, newest first, optionally of one kind or name only."""
         return (
             change
             for change in reversed(self._changes)

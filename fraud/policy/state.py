@@ -1,4 +1,4 @@
-"""The policy state: what the control topic says of rules, lists and models, with its history. Pure."""
+"""The policy state: rules, lists and models, folded from control documents without any I/O."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules, numbered
 
 KINDS: Final = (MODEL, RULES, LIST)
-"""Kinds of documents that the policy state reads."""
+"""Kinds of control documents that the policy state applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,12 @@ class RuleVersion:
     """A version of the rule set.
 
     Attributes:
-        rules: Its rules.
-        status: What it is now.
-        author: Who wrote it first.
-        created_ms: When, UTC epoch milliseconds; 0 for the shipped one.
-        activated_ms: When it was activated last, None if never.
+        rules: The rule set.
+        status: Current status: draft, active or inactive.
+        author: Author of the first document with this version.
+        created_ms: Time of that document, UTC epoch milliseconds; 0 for the shipped rules.
+        activated_ms: Time of the last activation, UTC epoch milliseconds; 0 for the shipped rules,
+            None if it was never active.
     """
 
     rules: RuleSet
@@ -50,12 +51,11 @@ class RuleVersion:
 
 
 class PolicyState:
-    """What is in force and what was, folded from the control topic in its order.
+    """Current and earlier policy, folded from the documents of the control topic in topic order.
 
-    `EngineInUse` (`model/live.py`) makes of it the `Policy` that decides a batch.
-
-    It reads as the job's workers do: rules that cannot decide are refused, and those that another
-    change came before are passed over. One thing is not known here: whether a model can be loaded.
+    As in the workers of the Flink job, rule sets that do not compile are refused, and activations
+    that a concurrent change overtook are skipped. Whether a model can be loaded is not checked
+    here. `EngineInUse` (`model/live.py`) builds the `Policy` that decides a batch from this state.
     """
 
     def __init__(self) -> None:
@@ -66,17 +66,17 @@ class PolicyState:
         self._models: dict[str, ModelRef] = {}
         self._lists = ListFold()
         self.activations = Activations()
-        """Which rule documents are void, and which was the last that is not."""
+        """Knows the void activations of rules, and the last one that is not void."""
         self._rules_read: set[str] = set()
 
     def apply(self, document: ControlDocument) -> bool:
-        """Take the next document into account.
+        """Apply the next document of the topic.
 
         Returns:
-            False when it is passed over: it is of another kind, or void.
+            False if the document was skipped: it is void, or its kind is not in `KINDS`.
 
         Raises:
-            InvalidMessage: It is broken; then nothing changes.
+            InvalidMessage: The document is invalid; rules, lists and models stay as they were.
         """
         if document.kind not in KINDS:
             return False
@@ -118,7 +118,7 @@ class PolicyState:
             )
 
     def _compile(self, rules: RuleSet) -> None:
-        # Sets have most of their rules in common with those before.
+        # Versions of the rule set share most rules: only expressions not seen before are compiled.
         new = tuple(rule for rule in rules.rules if rule.when not in self._rules_read)
         try:
             CompiledRules(RuleSet(rules=new))
@@ -133,23 +133,23 @@ class PolicyState:
 
     @property
     def challenger_rules(self) -> RuleSet | None:
-        """The rule set that decides in shadow."""
+        """The challenger's rule set, which decides in shadow; None without one."""
         return (
             None if self._challenger_rules is None else self._versions[self._challenger_rules].rules
         )
 
     def rule_versions(self) -> list[RuleVersion]:
-        """Return all versions of the rule set, the newest first."""
+        """Return all versions of the rule set, newest first."""
         return sorted(self._versions.values(), key=lambda one: one.created_ms, reverse=True)
 
     def meanings(self, *, drafts: bool = True) -> list[RuleSet]:
-        """Return the rule sets that say what the version of a rule stands for.
+        """Return the rule sets that define the versions of rules, in order of precedence.
 
-        Those that decided come first, then the oldest: of two drafts written at once both may have
-        given a changed rule the same version.
+        Two concurrent drafts may have given different rules the same version. Then the first set in
+        this order counts: sets that were active before drafts, and older before newer ones.
 
         Args:
-            drafts: Whether those that never decided count.
+            drafts: Whether to include sets that were never active.
         """
         return [
             one.rules
@@ -161,31 +161,31 @@ class PolicyState:
         ]
 
     def checked(self, rules: RuleSet, *, drafts: bool = True) -> RuleSet:
-        """Check a rule set as if it were to decide, and give each rule its version.
+        """Check that a rule set can be activated, and return it with a version for each rule.
 
         Args:
-            rules: The set.
-            drafts: Whether those that never decided say what a rule's version stands for.
+            rules: The rule set; versions of rules may be left out.
+            drafts: Whether drafts define versions of rules, see `meanings`.
 
         Raises:
-            InvalidRules: It must not decide.
+            InvalidRules: The rule set cannot be activated.
         """
         return CompiledRules(
             numbered(rules, self.meanings(drafts=drafts)), self.list_versions()
         ).set
 
     def rule_version(self, version: str) -> RuleVersion | None:
-        """Return one version, None when there is none."""
+        """Return one version of the rule set, or None if it is unknown."""
         return self._versions.get(version)
 
     @property
     def champion(self) -> ModelRef | None:
-        """The model that decides, None when nobody switched it: then it is the registry's."""
+        """The model that decides; None means the registry's champion, until one is published."""
         return self._models.get(CHAMPION)
 
     @property
     def challenger(self) -> ModelRef | None:
-        """The model that scores in shadow."""
+        """The model that scores in shadow; None without one."""
         return self._models.get(CHALLENGER)
 
     def lists(self) -> dict[str, ListState]:
