@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         rules = read_rule_file(asked.rules.read_text("utf-8"))
         policy_state = PolicyState()
         for document in runner.control_documents():
-            # A broken document is in force nowhere.
+            # Followers refuse an invalid document, so it never was in force.
             with suppress(InvalidMessage):
                 policy_state.apply(document)
         report = dry_run(runner, policy_state, rules)

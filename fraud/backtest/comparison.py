@@ -1,8 +1,8 @@
-"""Champion and challenger on the same traffic: what both decided, and which is better.
+"""Compare champion and challenger on the same traffic: their decisions, and which is better.
 
-The challenger's decision stands beside the champion's in each record (`fd.shadow`). Figures that
-depend on labels come with an interval: the same entities are drawn again for both (see
-`fraud.backtest.resampling`).
+Each record has the challenger's decision (`fd.shadow`) beside the champion's. Figures that depend
+on labels come with a confidence interval, for which both sides are resampled with the same entities
+(see `fraud.backtest.resampling`).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from fraud.contracts.times import utc_text
 from fraud.features.declaration import AMOUNT
 
 _PAIRS: Final = tuple(product(Outcome, repeat=2))
-"""The champion's outcome and the challenger's."""
+"""All pairs of the champion's and the challenger's outcome."""
 _PAIRS_SHAPE: Final = (len(Outcome), len(Outcome))
 _MOST: Final = 1000
-"""The highest score; differences of scores are counted from its negative up."""
+"""Highest score. Differences of scores are counted in an array that starts at its negative."""
 
 FIGURES: Final[tuple[tuple[str, FigurePath, bool], ...]] = (
     ("average precision of the probabilities", ("average_precision",), True),
@@ -58,7 +58,7 @@ FIGURES: Final[tuple[tuple[str, FigurePath, bool], ...]] = (
     ("fraud blocked", ("blocked", "recall"), True),
     ("false positives blocked", ("blocked", "false_positive_rate"), False),
 )
-"""Name, where it stands, and whether more is better."""
+"""Name of each figure, its path in the results, and whether more is better."""
 
 
 class _Part(BaseModel):
@@ -96,7 +96,7 @@ class RuleDifference(_Part):
 
 
 class FigureDifference(_Part):
-    """A figure of both. Null where it cannot be computed, as precision without alerts."""
+    """A figure of both sides; null if it cannot be computed, as precision without alerts."""
 
     name: str
     champion: float | None
@@ -112,7 +112,7 @@ class FigureDifference(_Part):
 
 
 class Quality(_Part):
-    """Which is better, on the transactions whose label is known."""
+    """Figures of champion and challenger on the transactions with a known label."""
 
     labelled: int
     fraud: int
@@ -167,7 +167,7 @@ class Rivals(NamedTuple):
 
 @dataclass(slots=True)
 class _Counted:
-    """What is kept of one combination; of each labelled transaction a row in the arrays."""
+    """Counts of one combination; each labelled transaction has an item in each array."""
 
     sums: Floats = field(default_factory=lambda: np.stack([no_sums() for _ in _PAIRS]))
     score: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * _MOST + 1, np.int64))
@@ -188,11 +188,11 @@ class _Counted:
 
 
 class ShadowComparison:
-    """Compares decisions with those of the challenger beside them. Pure: `compare_shadow` reads them.
+    """Compare decisions with the challenger's beside them; `compare_shadow` reads them from Kafka.
 
     Args:
-        labels: What transactions turned out to be.
-        resamples: How often entities are drawn again.
+        labels: Labels of the transactions.
+        resamples: Number of resamples for the intervals.
     """
 
     def __init__(self, labels: KnownLabels, *, resamples: int = RESAMPLES) -> None:
@@ -206,7 +206,7 @@ class ShadowComparison:
         self._without = 0
 
     def add(self, values: Sequence[bytes | None]) -> None:
-        """Add values of `processed_transactions`, in their order."""
+        """Process the values of the next records of `processed_transactions`, in reading order."""
         past = self._reader.read_once(values)
         groups: defaultdict[Rivals, list[int]] = defaultdict(list)
         for place, decision in enumerate(past.decisions):
@@ -244,6 +244,7 @@ class ShadowComparison:
                 counted.both_rules.update(rules & shadow_rules)
         counted.first_ms = min(counted.first_ms, int(past.scored_at_ms.min()))
         counted.last_ms = max(counted.last_ms, int(past.scored_at_ms.max()))
+        # Figures need each labelled transaction on its own, to draw its entity again.
         for place in np.flatnonzero(label != UNKNOWN).tolist():
             counted.entity.append(hash(past.rows[place].entity_id))
             counted.fraud.append(int(label[place] == FRAUD))
@@ -253,7 +254,7 @@ class ShadowComparison:
                 counted.severity[side].append(decision.outcome.severity)
 
     def report(self, *, since_ms: int) -> Comparisons:
-        """Return what was found so far."""
+        """Return the comparisons of all decisions processed so far."""
         reader = self._reader
         latest = sorted(self._counted.items(), key=lambda item: -item[1].last_ms)
         return Comparisons(
@@ -340,7 +341,7 @@ def _quality(counted: _Counted, resamples: int) -> Quality | None:
 
 
 class _Side:
-    """What one of the two made of labelled transactions, measured under weights."""
+    """One side's decisions on labelled transactions, for figures under weights of entities."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Transactions counted: how many, their amounts, and how many are fraud as far as labels are known."""
+"""Count transactions, their amounts, and how many of them labels call fraud or legitimate."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Tally(BaseModel):
 
     @property
     def precision(self) -> float | None:
-        """Share of fraud among those with a known label, None without any."""
+        """Share of fraud among the transactions with a known label, None without any."""
         known = self.fraud + self.legitimate
         return self.fraud / known if known else None
 
 
 _UNITS: Final = np.array([1, 100, 1, 1, 100, 1, 100])
-"""What makes one of each field of `Tally`, in their order: transactions, or cents. Cents are whole
-numbers, so that the order of addition does not matter."""
+"""Divisors of the sums for each field of `Tally`, in order: amounts are summed in cents. Cents are
+whole numbers, so that the order of addition does not matter."""
 
 
 def no_sums() -> Floats:
-    """Return sums of nothing, shape (7,): the fields of `Tally`, with money in cents."""
+    """Return sums of zero, shape (7,): one for each field of `Tally`, with amounts in cents."""
     return np.zeros(len(_UNITS))
 
 
@@ -52,10 +52,10 @@ def sums_by_group(
     """Count the transactions of each group.
 
     Args:
-        group: Number of the group of each, from 0, shape (n,).
-        groups: How many groups there are.
-        amount: In the base currency, NaN without a rate, shape (n,).
-        label: What `fraud.backtest.past_decisions.KnownLabels.of` returns, shape (n,).
+        group: Group of each transaction, numbered from 0, shape (n,).
+        groups: Number of groups.
+        amount: Amounts in the base currency, NaN without a rate, shape (n,).
+        label: Labels as `fraud.backtest.past_decisions.KnownLabels.of` returns them, shape (n,).
 
     Returns:
         Sums of each group, shape (groups, 7).
@@ -70,6 +70,6 @@ def sums_by_group(
 
 
 def tally(*sums: Floats) -> Tally:
-    """Return the tally of sums that are added up."""
+    """Add up sums, and return them as a tally."""
     values = (sum(sums, no_sums()) / _UNITS).tolist()
     return Tally.model_validate(dict(zip(Tally.model_fields, values, strict=True)))

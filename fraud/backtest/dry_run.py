@@ -1,7 +1,7 @@
-"""The dry run: what a rule set would have done with past transactions, before it does anything.
+"""The dry run: try a draft rule set on past transactions before it is activated.
 
 Rules and lists are evaluated by the code of the stream, on the feature vectors, scores and fields
-that decisions keep: nothing is scored again.
+stored with past decisions; no transaction is scored again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from fraud.features.declaration import AMOUNT
 from fraud.policy.state import PolicyState
 
 EXAMPLES: Final = 5
-"""Most examples of a rule, and of a change of outcome."""
+"""Maximum number of examples of a rule, and of a change of outcome."""
 
 _OUTCOMES: Final = tuple(Outcome)
 
@@ -170,11 +170,11 @@ class Report(_Part):
 
 
 class Combination(NamedTuple):
-    """What was decided of transactions, and what rules and lists say of them.
+    """Published outcome of transactions, and the rulings on them by active rules and draft.
 
     Attributes:
-        decided: Severity of the outcome that was decided, 0-2.
-        active: Number of the active rules' ruling.
+        decided: Severity of the published outcome, 0-2.
+        active: Number of the active rules' ruling, see `_Rulings`.
         draft: Number of the draft's ruling.
     """
 
@@ -184,7 +184,7 @@ class Combination(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """One transaction; they compare by time, then by place."""
+    """One transaction; transactions compare by time, then by source coordinates."""
 
     scored_at_ms: int
     topic: str
@@ -196,18 +196,18 @@ class _Seen(NamedTuple):
 
 @dataclass(slots=True)
 class _Counted:
-    """Transactions of one combination, and the latest of them."""
+    """Sums over the transactions of one combination, and the latest of them."""
 
     sums: Floats = field(default_factory=no_sums)
     latest: list[_Seen] = field(default_factory=list)
 
 
 class _Rulings:
-    """The different rulings of rules and lists, numbered as they come up.
+    """The distinct rulings of some rules and lists, numbered in the order of appearance.
 
     Args:
         evaluator: The rules and lists.
-        number_of: Which number in a combination is theirs.
+        number_of: Returns the number of their ruling from a combination.
     """
 
     def __init__(self, evaluator: RuleEvaluator, number_of: Callable[[Combination], int]) -> None:
@@ -221,7 +221,7 @@ class _Rulings:
         return len(self._rulings)
 
     def numbers(self, past: PastDecisions) -> NDArray[np.int64]:
-        """Evaluate transactions, and return the number of each one's ruling, shape (n,)."""
+        """Evaluate transactions, and return the numbers of their rulings, shape (n,)."""
         numbers = np.empty(len(past), np.int64)
         for place, ruling in enumerate(redecide(past, self.evaluator).rulings):
             number = self._numbers.get(ruling.json)
@@ -236,7 +236,7 @@ class _Rulings:
         return self._rulings[self._number_of(combination)].outcome
 
     def rules(self, combination: Combination) -> list[str]:
-        """Return the ids of the rules that matched and count."""
+        """Return the ids of the matching rules that count."""
         return [rule["id"] for rule in self._parsed[self._number_of(combination)]["rules"]]
 
     def lists(self, combination: Combination) -> list[str]:
@@ -248,14 +248,14 @@ def _decided(combination: Combination) -> Outcome:
 
 
 class RuleBacktest:
-    """Decides past transactions by two rule sets, and counts. Pure: `dry_run` reads them from Kafka.
+    """Decide past transactions by two rule sets, and count; `dry_run` reads them from Kafka.
 
     Args:
-        active: The rules that decide now.
-        draft: Those that are tried.
-        active_lists: The lists that there are, by name.
-        draft_lists: Those that the draft is tried with.
-        labels: What transactions turned out to be.
+        active: The active rules.
+        draft: The draft to try.
+        active_lists: The current lists, by name.
+        draft_lists: The lists that the draft is tried with, by name.
+        labels: Labels of the transactions.
     """
 
     def __init__(
@@ -278,7 +278,7 @@ class RuleBacktest:
         )
 
     def add(self, values: Sequence[bytes | None]) -> None:
-        """Add values of `processed_transactions`, in their order."""
+        """Process the values of the next records of `processed_transactions`, in reading order."""
         past = self._reader.read_once(values)
         if not len(past):
             return
@@ -295,7 +295,7 @@ class RuleBacktest:
         first_ms = int(times.min())
         self._first_ms = first_ms if self._first_ms is None else min(first_ms, self._first_ms)
         self._last_ms = max(int(times.max()), self._last_ms)
-        # Within a group the latest come last.
+        # Sorted by group, then by time, so that the latest of a group come last.
         order = np.lexsort((times, group))
         ends = np.searchsorted(group[order], np.arange(len(codes)), "right").tolist()
         for sums, end, combination in zip(
@@ -303,18 +303,18 @@ class RuleBacktest:
         ):
             counted = self._counted[Combination(*combination)]
             counted.sums += sums
-            # The first of the sums is their number.
+            # The first sum is the number of transactions.
             latest = order[end - min(EXAMPLES, int(sums[0])) : end].tolist()
             counted.latest = heapq.nlargest(
                 EXAMPLES, [*counted.latest, *(_seen(past, place) for place in latest)]
             )
 
     def report(self, *, since_ms: int, took_s: float = 0.0) -> Report:
-        """Return what was found so far.
+        """Return the report on all transactions processed so far.
 
         Args:
-            since_ms: From when on records were read, UTC epoch milliseconds.
-            took_s: Time taken, s.
+            since_ms: Time from which records were read, UTC epoch milliseconds.
+            took_s: Time taken, seconds.
         """
         reader, everything = self._reader, self._total(self._counted)
         return Report(
@@ -449,7 +449,7 @@ def _seen(past: PastDecisions, place: int) -> _Seen:
 
 
 def lookups(lists: Mapping[str, ListState]) -> dict[str, Lookup]:
-    """Return the policy state's lists as deciding needs them."""
+    """Build lookups for the evaluation from the states of lists, by name."""
     return {name: Lookup(state) for name, state in lists.items()}
 
 

@@ -1,4 +1,4 @@
-"""Reads past decisions from `processed_transactions`, parsing only the fields that are needed."""
+"""Read past decisions from `processed_transactions`, parsing only the fields that are needed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from fraud.features.declaration import AMOUNT
 from fraud.features.vector import FEATURE_AT, FEATURE_NAMES
 
 UNKNOWN, LEGITIMATE, FRAUD = 0, 1, 2
-"""What a transaction turned out to be, as far as it is known."""
+"""What labels say about a transaction."""
 
 
 class PastDecision(Decision):
-    """The type of what a reader returns: a decision of the stream, as far as it was asked for.
+    """Declared type of the decisions that `PastReader` returns.
 
-    The objects themselves are msgspec structs of the fields that were asked for, see `struct_of`:
-    they are read several times as fast.
+    The objects are msgspec structs that have only the requested fields (see `struct_of`), since
+    these are decoded several times as fast.
     """
 
     source: Annotated[Source, "Never null on the stream."]
@@ -43,16 +43,16 @@ class PastDecision(Decision):
 
 
 ALWAYS_READ: Final = ("outcome", "source", "scored_at", "score", "probability", "duplicate")
-"""Fields that are read of every decision."""
+"""Fields of the decision that are always read."""
 
 
 @cache
 def struct_of(declaration: type[BaseModel], names: Collection[str] | None = None) -> type[Struct]:
-    """Make the struct that reads some fields of a declaration; all of its parts.
+    """Return a struct type for some fields of a model; the types of these fields are complete.
 
     Args:
-        declaration: `PastDecision` or a part of it.
-        names: The fields, None for all.
+        declaration: `PastDecision`, or the model of one of its fields.
+        names: Names of the fields, None for all.
     """
     return msgspec.defstruct(
         declaration.__name__,
@@ -80,11 +80,11 @@ def _struct_type(field: DecisionField) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is read of the records.
+    """Names of what is read from each record.
 
     Attributes:
-        fields: Of the input's own fields, by name.
-        features: Of the features, by name.
+        fields: Fields of the transaction.
+        features: Features of the decision.
     """
 
     fields: frozenset[str]
@@ -92,7 +92,7 @@ class Wanted:
 
     @classmethod
     def by(cls, rules: Iterable[CompiledRules], lists: Iterable[Lookup]) -> Wanted:
-        """Return what rules and lists need to evaluate a decision."""
+        """Return what rules and lists need for their evaluation."""
         names = {
             name for rule_set in rules for rule in rule_set for name in rule.expression.variables
         }
@@ -108,16 +108,16 @@ class Wanted:
 
 @lru_cache(maxsize=65_536)
 def _ms(text: str) -> int:
-    # All decisions of a batch have the same one.
+    # Cached, since all decisions of a batch have the same time.
     return event_time_to_ms(text)
 
 
 class PastDecisions:
-    """Decisions of n transactions; `PastReader` makes it.
+    """Decisions of n transactions, as read by `PastReader`.
 
     Args:
-        rows: The records: fields, and the decision as `fd`.
-        features: Names of those that were read.
+        rows: The records, with fields of the transaction and the decision as `fd`.
+        features: Names of the features that were read.
     """
 
     def __init__(self, rows: Sequence[Any], features: Sequence[str]) -> None:
@@ -130,12 +130,12 @@ class PastDecisions:
         return len(self.rows)
 
     def select(self, chosen: Sequence[int]) -> PastDecisions:
-        """Return some of them, by their places."""
+        """Return the decisions at these indices."""
         return PastDecisions([self.rows[place] for place in chosen], self._features)
 
     @property
     def event_ids(self) -> list[str]:
-        """Ids of the transactions."""
+        """Event ids of the transactions."""
         return [row.event_id for row in self.rows]
 
     def column(self, name: str) -> Sequence[Any]:
@@ -151,43 +151,43 @@ class PastDecisions:
     def matrix(self) -> NDArray[np.float32]:
         """Feature vectors, shape (n, features); NaN where a feature is unknown or was not read.
 
-        JSON has a float32 in as many digits as give the same bits again.
+        The values are exact: in JSON, a float32 has enough digits to restore its bits.
         """
         matrix = np.full((len(self), len(FEATURE_NAMES)), np.nan, np.float32)
         if self._features and len(self):
-            # The struct's values are in the order of its features.
+            # The features struct was declared with its fields in the order of `_features`.
             known = [msgspec.structs.astuple(decision.features) for decision in self.decisions]
             matrix[:, [FEATURE_AT[name] for name in self._features]] = np.array(known, np.float32)
         return matrix
 
     @property
     def amounts(self) -> NDArray[np.float32]:
-        """Amounts in the base currency, NaN without a rate, shape (n,); the feature must be read."""
+        """Amounts in the base currency, shape (n,), NaN without a rate; needs feature `AMOUNT`."""
         return self.matrix[:, FEATURE_AT[AMOUNT]]
 
     @cached_property
     def scores(self) -> list[int]:
-        """Scores, 0-1000."""
+        """Scores, 0-1000; 0 where scoring failed."""
         return [decision.score or 0 for decision in self.decisions]
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
-        """Probabilities, 0-1; NaN where scoring failed."""
+        """Probabilities, 0-1, shape (n,); NaN where scoring failed."""
         return np.array([decision.probability for decision in self.decisions], np.float64)
 
     @cached_property
     def scored_at_ms(self) -> NDArray[np.int64]:
-        """When rules and lists were evaluated, UTC epoch milliseconds."""
+        """Times at which rules and lists were evaluated, UTC epoch milliseconds, shape (n,)."""
         return np.array([_ms(decision.scored_at) for decision in self.decisions], np.int64)
 
 
 class Redecided(NamedTuple):
-    """Decisions that were made again.
+    """Results of deciding n transactions again.
 
     Attributes:
-        rulings: By rules and lists.
-        scores: 0-1000, high = fraud.
-        probabilities: 0-1, high = fraud, shape (n,).
+        rulings: Rulings of rules and lists.
+        scores: Scores, 0-1000, high = fraud.
+        probabilities: Probabilities, 0-1, high = fraud, shape (n,).
     """
 
     rulings: list[Ruling]
@@ -198,12 +198,12 @@ class Redecided(NamedTuple):
 def redecide(
     past: PastDecisions, evaluator: RuleEvaluator, scorer: Scorer | None = None
 ) -> Redecided:
-    """Decide transactions again, as the stream does, on the features and fields that decisions keep.
+    """Decide past transactions again by the stream's code, on their stored features and fields.
 
     Args:
-        past: The transactions.
-        evaluator: Rules and lists; entries count that had not expired when it was decided.
-        scorer: The model; without one the scores are those that were given.
+        past: The transactions, with their decisions.
+        evaluator: Rules and lists. A list entry counts if it had not expired at the decision.
+        scorer: The model; None keeps the published scores.
     """
     scores, probabilities = past.scores, past.probabilities
     if scorer is not None:
@@ -216,18 +216,18 @@ def redecide(
 
 
 class PastReader:
-    """Reads values of `processed_transactions`, and counts them.
+    """Decode values of `processed_transactions`, and count those that are left out.
 
     Args:
-        wanted: What is read of record and features.
-        fields: Fields of the decision, read besides `ALWAYS_READ`.
+        wanted: Fields of the transaction and features to read.
+        fields: Fields of the decision to read besides `ALWAYS_READ`.
 
     Attributes:
         total: Values read.
-        unreadable: Values that are no such records.
-        duplicates: Decisions that `read_once` passed over: their event was decided before.
-        repeated: Passed over: the same record, published again.
-        unscored: Passed over: scoring had failed.
+        unreadable: Values that could not be decoded.
+        duplicates: Decisions that `read_once` left out because their event was decided before.
+        repeated: Decisions that it left out because they were published again.
+        unscored: Decisions that it left out because scoring had failed.
     """
 
     def __init__(self, wanted: Wanted, fields: Sequence[str] = ()) -> None:
@@ -254,7 +254,7 @@ class PastReader:
         self.total = self.unreadable = self.duplicates = self.repeated = self.unscored = 0
 
     def read(self, values: Sequence[bytes | None]) -> PastDecisions:
-        """Read values, in their order."""
+        """Decode values in order; those that cannot be decoded are counted and left out."""
         self.total += len(values)
         rows = []
         decode = self._decode
@@ -266,7 +266,7 @@ class PastReader:
         return PastDecisions(rows, self._features)
 
     def read_once(self, values: Sequence[bytes | None]) -> PastDecisions:
-        """Read values, and keep one decision of each transaction: the first, if it has a score."""
+        """Decode values, and keep the first decision of each transaction, if it has a score."""
         past = self.read(values)
         chosen = list(self._chosen(past))
         return past if len(chosen) == len(past) else past.select(chosen)
@@ -287,7 +287,7 @@ _CHUNK_BYTES: Final = 4096
 
 
 class _SeenSources:
-    """The coordinates that were seen: a bit for each offset, in chunks of neighbouring offsets."""
+    """Set of source coordinates, with one bit per offset in chunks of neighbouring offsets."""
 
     def __init__(self) -> None:
         self._chunks: defaultdict[tuple[str, int, int], bytearray] = defaultdict(
@@ -295,7 +295,7 @@ class _SeenSources:
         )
 
     def add(self, source: Source) -> bool:
-        """Add coordinates; return whether they were not seen before."""
+        """Add coordinates, and return whether they are new."""
         byte, bit = divmod(source.offset, 8)
         number, place = divmod(byte, _CHUNK_BYTES)
         chunk = self._chunks[source.topic, source.partition, number]
@@ -311,10 +311,10 @@ class _Label(msgspec.Struct, gc=False):
 
 
 class KnownLabels:
-    """What transactions turned out to be; of several labels of an event the last one counts.
+    """Labels by event; the last label of an event counts.
 
-    Events are told apart by 64 bits of their ids: of ten million labels and a million transactions
-    one in two million such runs takes one for another.
+    Events are compared by 64-bit hashes of their ids. With ten million labels and a million
+    transactions, about one run in two million confuses two events.
     """
 
     def __init__(self) -> None:
@@ -324,7 +324,7 @@ class KnownLabels:
         self._sorted: tuple[NDArray[np.int64], NDArray[np.int8]] | None = None
 
     def add(self, values: Iterable[bytes | None]) -> None:
-        """Add values of the topic `labels`, in their order; those that are no labels are passed over."""
+        """Add values of the topic `labels`, in topic order; invalid labels are ignored."""
         self._sorted = None
         for value in values:
             try:
@@ -338,7 +338,8 @@ class KnownLabels:
         """Return `UNKNOWN`, `LEGITIMATE` or `FRAUD` for each event, shape (n,)."""
         if self._sorted is None:
             events = np.frombuffer(self._events, np.int64)[::-1]
-            # `unique` finds the first place of each event: reversed, that is its last label.
+            # `unique` returns the first index of each event; as the order is reversed, this is
+            # its last label.
             known, places = np.unique(events, return_index=True)
             self._sorted = known, np.frombuffer(self._values, np.int8)[::-1][places]
         known, values = self._sorted

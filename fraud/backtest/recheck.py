@@ -1,8 +1,8 @@
-"""Decisions computed again: whether each is what its rules, lists and models give.
+"""Recompute past decisions, and compare them with what was published.
 
-A decision names its versions and keeps its features, so it can be computed again from the control
-topic and the models alone. Whatever was switched while it was made: one that is a mixture of two
-policies does not come out the same.
+A decision names the versions of its rules, lists and models and keeps its features, so it can be
+recomputed from the control topic and the models alone. A decision that mixed two policies, because
+one was switched while it was made, shows up as a difference.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from fraud.features.vector import FEATURE_NAMES
 from fraud.policy.state import PolicyState
 
 SHOWN: Final = 20
-"""Most differences that are reported in full."""
+"""Maximum number of differences that are reported in full."""
 
 _AT_ONCE: Final = 50_000
-"""Decisions held in memory while the control topic is folded once."""
+"""Decisions held in memory for each pass over the changes of lists."""
 
 
 Scorers = Callable[[ModelRef], Scorer | None]
-"""Loads a model, None when it is missing."""
+"""Loads a model, or returns None if it is missing."""
 
 ListVersions = tuple[tuple[str, str], ...]
-"""Name and version of each list, by name."""
+"""Name and version of each list, sorted by name."""
 
 
 _RULED: Final = tuple(
@@ -60,13 +60,13 @@ _read_rules = msgspec.json.Decoder(list[struct_of(RuleHit)]).decode  # type: ign
 
 
 class _DecidedBy(NamedTuple):
-    """What a decision says that it was made by.
+    """The versions by which a decision says that it was made.
 
     Attributes:
         lists: Versions of the lists.
-        model: The champion.
-        rules: Version of its rules.
-        challenger: Its model and version of its rules, None without one.
+        model: The champion's model.
+        rules: Version of the champion's rules.
+        challenger: Model and version of rules of the challenger, None without one.
     """
 
     lists: ListVersions
@@ -81,7 +81,7 @@ class _DecidedBy(NamedTuple):
 
 
 class FieldDifference(BaseModel):
-    """What a decision says in a field, and what it should say."""
+    """Published and recomputed value of one field of a decision."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,7 +93,7 @@ class FieldDifference(BaseModel):
 
 
 class Rechecked(BaseModel):
-    """Decisions computed again, and what differs."""
+    """Number of recomputed decisions, and their differences."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -114,15 +114,15 @@ class Rechecked(BaseModel):
 
     @property
     def holds(self) -> bool:
-        """Whether every decision came out the same."""
+        """Whether every decision was recomputed, without any difference."""
         return not self.differing and not self.not_computed and not self.unreadable
 
 
 class Recheck:
-    """Computes decisions again. Pure: `recheck` reads them from Kafka.
+    """Recompute decisions; `recheck` reads them from Kafka.
 
     Args:
-        documents: All documents of the control topic, in its order.
+        documents: All documents of the control topic, in topic order.
         scorers: Loads the models.
     """
 
@@ -133,7 +133,7 @@ class Recheck:
             if document.kind == LIST:
                 self._list_changes.append(document)
             else:
-                # A broken document is in force nowhere.
+                # Followers refuse an invalid document, so it never was in force.
                 with suppress(InvalidMessage):
                     policy_state.apply(document)
         self._rules: dict[str, CompiledRules] = {}
@@ -155,13 +155,13 @@ class Recheck:
         self._examples: list[FieldDifference] = []
 
     def add(self, values: Sequence[bytes | None]) -> None:
-        """Add values of `processed_transactions`."""
+        """Process the values of the next records of `processed_transactions`."""
         self._held.append(self._reader.read(values))
         if sum(map(len, self._held)) >= _AT_ONCE:
             self._check()
 
     def result(self) -> Rechecked:
-        """Return what was found."""
+        """Process the decisions still held, and return the result."""
         self._check()
         return Rechecked(
             decisions=self._reader.total - self._reader.unreadable,
@@ -176,7 +176,7 @@ class Recheck:
         )
 
     def _check(self) -> None:
-        """Compute what is held, each decision with the lists in the versions that it names."""
+        """Recompute the held decisions, each with the lists in the versions that it names."""
         held, self._held = self._held, []
         waiting: defaultdict[ListVersions, list[tuple[_DecidedBy, PastDecisions]]] = defaultdict(
             list
@@ -193,7 +193,7 @@ class Recheck:
             self._not_computed["lists of these versions"] += sum(len(past) for _, past in missing)
 
     def _groups(self, past: PastDecisions) -> dict[_DecidedBy, list[int]]:
-        """Group decisions, by their places, by what they were made by."""
+        """Group the indices of decisions by the versions that made them."""
         groups: defaultdict[_DecidedBy, list[int]] = defaultdict(list)
         for place, decision in enumerate(past.decisions):
             self._policies[decision.policy_version] += 1
@@ -207,13 +207,14 @@ class Recheck:
         return groups
 
     def _list_states(self) -> Iterator[tuple[ListVersions, Callable[[], dict[str, Lookup]]]]:
-        """Yield the versions of all lists as they were after each change, and how to get the lists."""
+        """Yield the list versions after each change, with a function that returns the lists."""
         policy_state = PolicyState()
         made: dict[str, Lookup] = {}
 
         def lists() -> dict[str, Lookup]:
             states = policy_state.lists()
             for name, state in states.items():
+                # Building a lookup is slow for a long list, so unchanged ones are kept.
                 if name not in made or made[name].version != state.version:
                     made[name] = Lookup(state, made.get(name))
             return {name: made[name] for name in states}
@@ -230,7 +231,7 @@ class Recheck:
         past: PastDecisions,
         lists: Mapping[str, Lookup],
     ) -> None:
-        """Compute decisions that were made by the same."""
+        """Recompute decisions that were made by the same versions."""
         sides = [(decided_by.model, decided_by.rules)]
         if decided_by.challenger is not None:
             sides.append(decided_by.challenger)
@@ -251,7 +252,7 @@ class Recheck:
         for place, decision in enumerate(past.decisions):
             if decision.score is None:
                 self._failed += 1
-                # Neither features nor the challenger are kept of it.
+                # Scoring failed, so neither features nor the challenger's decision were kept.
                 expected: _Expected = {"outcome": (decision.outcome, Outcome.REVIEW)}
             else:
                 expected = {"policy_version": (decision.policy_version, version)}
@@ -281,13 +282,13 @@ class Recheck:
 
 
 _Expected = dict[str, tuple[Any, Any]]
-"""By field, what a decision says and what it should say."""
+"""Published and recomputed value, by field."""
 
 
 def _of_champion(decision: PastDecision, made: Redecided, place: int) -> _Expected:
     ruling = made.rulings[place]
     ruled = _read_ruled(b"{%b}" % ruling.json)
-    # Reasons of features follow those of rules and lists, and depend on the model alone.
+    # The model's reasons come after those of rules and lists, and are not compared.
     reasons = [] if decision.outcome is Outcome.APPROVE else list(ruling.reasons)
     return {
         **{field: (getattr(decision, field), getattr(ruled, field)) for field in _RULED},
@@ -308,10 +309,10 @@ def _of_challenger(shadow: Shadow, made: Redecided, place: int) -> _Expected:
 
 
 def recheck(runner: BacktestRunner, scorers: Scorers) -> Rechecked:
-    """Compute the decisions of the last days again.
+    """Recompute the decisions of the last days.
 
     Args:
-        runner: Reads the decisions, and the control topic.
+        runner: Reads the decisions and the control topic.
         scorers: Loads the models.
 
     Raises:

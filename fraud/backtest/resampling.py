@@ -1,7 +1,8 @@
-"""Figures with intervals: each is computed again while entities are drawn again with replacement.
+"""Confidence intervals by the bootstrap: entities are drawn with replacement, figures recomputed.
 
-The interval is the middle 95 % of what a figure is then. One thief makes many transactions that are
-caught or missed together; drawing transactions would count that evidence many times over.
+An interval holds the middle 95 % of the resampled values. Entities are drawn instead of single
+transactions, since the transactions of one fraudster are not independent: they are caught or missed
+together.
 """
 
 from __future__ import annotations
@@ -15,31 +16,31 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 FigurePath = tuple[str, ...]
-"""Where a figure stands in its report, from the outside in."""
+"""Keys that lead to a figure in its report, outermost first."""
 
 RESAMPLES: Final = 200
-"""Enough for the ends of a 95 % interval to hold still to about a tenth of its width."""
+"""Enough to make the ends of a 95 % interval stable to about a tenth of its width."""
 
 INTERVAL: Final = (2.5, 97.5)
-"""Ends of the intervals, per cent of the resamples."""
+"""Ends of the intervals, as percentiles of the resamples."""
 
 _SEED: Final = 20_221_107
 
 
 @dataclass(frozen=True, slots=True)
 class ResampledFigures:
-    """Figures, and what they are in each resample.
+    """Figures over all entities, and their values in each resample.
 
     Attributes:
-        figures: By where they stand in the report.
-        resampled: The same per resample, shape (resamples,), NaN in those without such a figure.
+        figures: Value of each figure over all entities.
+        resampled: Its values per resample, shape (resamples,), NaN where it cannot be computed.
     """
 
     figures: dict[FigurePath, float]
     resampled: dict[FigurePath, Floats]
 
     def interval(self, path: FigurePath) -> tuple[float, float] | None:
-        """Return the ends of a figure's interval, None where no resample has the figure."""
+        """Return the ends of a figure's interval, None if no resample has a value."""
         values = self.resampled[path]
         known = values[np.isfinite(values)]
         if not len(known):
@@ -49,10 +50,10 @@ class ResampledFigures:
 
 
 def draws(entities: int, resamples: int = RESAMPLES) -> Iterator[Floats]:
-    """Draw entities with replacement, each time as many as there are; the same every time.
+    """Draw as many entities as there are, with replacement; every call yields the same draws.
 
     Yields:
-        How often each was drawn, shape (entities,).
+        Number of times that each entity was drawn, shape (entities,).
     """
     generator = np.random.default_rng(_SEED)
     for _ in range(resamples):
@@ -65,13 +66,13 @@ def resample(
     entities: int,
     resamples: int = RESAMPLES,
 ) -> ResampledFigures:
-    """Compute figures of all entities, and again for each resample.
+    """Compute figures over all entities, and again for each resample.
 
     Args:
-        figures: Computes them, given how often each entity counts, shape (entities,); returns
-            nothing where that leaves no fraud, or nothing legitimate.
-        entities: How many entities there are.
-        resamples: How often they are drawn.
+        figures: Computes the figures from the weight of each entity, shape (entities,). Returns an
+            empty mapping if no fraud, or nothing legitimate, has any weight.
+        entities: Number of entities.
+        resamples: Number of resamples.
     """
     found = dict(figures(np.ones(entities)))
     resampled = {path: np.full(resamples, np.nan) for path in found}
@@ -82,12 +83,12 @@ def resample(
 
 
 class Ranking:
-    """Transactions ranked by probability, measured under weights; equal probabilities share a rank."""
+    """Transactions ranked by probability, for figures under weights; equal ones share a rank."""
 
     def __init__(self, probability: Floats, fraud: NDArray[np.bool_]) -> None:
         self.order = np.argsort(-probability, kind="stable")
         ranked = probability[self.order]
-        # Last place of each group of equal probabilities.
+        # Last index of each group of equal probabilities.
         self.ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
         self.group = np.empty(len(ranked), np.int64)
         self.group[self.order] = np.searchsorted(self.ends, np.arange(len(ranked)))
@@ -95,14 +96,14 @@ class Ranking:
         self.probability = ranked
 
     def sums(self, weight: Floats) -> tuple[Floats, Floats]:
-        """Return the weight of fraud, and of the legitimate, ranked as high or higher than each group."""
+        """Return the weights of fraud and of legitimate transactions, from the top to each rank."""
         ranked = weight[self.order]
         true = np.cumsum(ranked * self.fraud)
         return true[self.ends], (np.cumsum(ranked) - true)[self.ends]
 
 
 def average_precision_of(true: Floats, false: Floats) -> float:
-    """Return the average precision of a ranking, 0-1, given the sums of `Ranking`."""
+    """Compute the average precision of a ranking, 0-1, from `Ranking.sums`."""
     caught = np.diff(true, prepend=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(caught > 0, true / (true + false), 0.0)
@@ -110,19 +111,19 @@ def average_precision_of(true: Floats, false: Floats) -> float:
 
 
 def number(value: float) -> float | None:
-    """Return a figure as JSON has it: null when it is not known."""
+    """Return a figure for JSON, which has no NaN: None if it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """How a figure differs between two sides, measured on the same transactions.
+    """Difference of a figure between two sides that were measured on the same transactions.
 
     Attributes:
-        value: The first side's minus the second one's.
-        low: Lower end of its interval.
-        high: Upper end.
-        lower_share: Share of the resamples in which the first side's is lower.
+        value: The first side's figure minus the second's.
+        low: Lower end of the difference's interval.
+        high: Upper end of the difference's interval.
+        lower_share: Share of the resamples in which the first side's figure is lower.
     """
 
     value: float
@@ -136,7 +137,7 @@ def difference(
 ) -> PairedDifference:
     """Compare a figure of two sides that were measured on the same transactions.
 
-    Each resample draws the same entities for both, so that what they have in common cancels out.
+    Both sides use the same draws of entities, so that variation common to both cancels out.
     """
     values = first.resampled[path] - second.resampled[path]
     values = values[np.isfinite(values)]

@@ -1,4 +1,4 @@
-"""Runs backtests: each gets the decisions of the last days from Kafka, batch by batch."""
+"""Run backtests on the decisions of the last days, read from Kafka in batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fraud.runtime.settings import KafkaSettings
 
 
 class Backtest(Protocol):
-    """Looks at past decisions, and remembers what it found."""
+    """A computation over past decisions that keeps its own results."""
 
     def add(self, values: Sequence[bytes | None]) -> None:
         """Process the values of the next records of `processed_transactions`, in reading order."""
@@ -31,13 +31,13 @@ B = TypeVar("B", bound=Backtest)
 
 @dataclass(frozen=True)
 class BacktestRunner:
-    """Reads what backtests look at. All its methods raise `CannotRead` and `Stopped`.
+    """Read the input of backtests from Kafka. All methods raise `CannotRead` and `Stopped`.
 
     Attributes:
-        settings: How to reach Kafka.
-        days: How far back, by the time of publication; Kafka keeps 30 days by default.
-        limit: Most decisions, the latest; None is all.
-        on_progress: Called with the records read and how many there are, several times a second.
+        settings: How to reach Kafka, and the topics' physical names.
+        days: Days to read back, by the time of publication; Kafka keeps 30 days by default.
+        limit: Maximum number of decisions, the latest ones; None reads all.
+        on_progress: Called with the records read and their total, several times a second.
         stop: Ends reading when set.
         clock: Time now, UTC epoch milliseconds.
     """
@@ -51,15 +51,15 @@ class BacktestRunner:
 
     @cached_property
     def since_ms(self) -> int:
-        """From when on decisions are read, UTC epoch milliseconds."""
+        """Time of publication from which decisions are read, UTC epoch milliseconds."""
         return max(0, self.clock() - round(self.days * DAY_MS))
 
     def run(self, make: Callable[[], B], *, service: str) -> B:
-        """Give a backtest all decisions, and return it.
+        """Run a backtest over all decisions, and return it.
 
         Args:
-            make: Makes the backtest, when it is fixed where the decisions end: labels and control
-                documents that it reads then are at least as new as they are.
+            make: Creates the backtest, after the end of the decisions is fixed. Labels and control
+                documents that it reads are therefore at least as new as the decisions.
             service: Name of the reader, for the broker's logs.
         """
         with TopicSpan(
@@ -75,10 +75,9 @@ class BacktestRunner:
         return backtest
 
     def labels(self) -> KnownLabels:
-        """Read the labels of these decisions' transactions.
+        """Read the labels of the transactions.
 
-        A label comes after its transaction; those of the day before are read, too, in case clocks
-        differ.
+        Labels come after their transactions; reading starts a day earlier in case clocks differ.
         """
         labels = KnownLabels()
         since_ms = max(0, self.since_ms - DAY_MS)
@@ -90,7 +89,7 @@ class BacktestRunner:
         return labels
 
     def control_documents(self) -> list[ControlDocument]:
-        """Read the control topic; values that are no documents are passed over, as followers do."""
+        """Read the control topic; invalid documents are skipped, as followers do."""
         documents = []
         with TopicSpan(self.settings, Topic.CONTROL, service="fraudstream_recheck_control") as span:
             for batch in span.batches(self.stop):
