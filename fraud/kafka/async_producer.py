@@ -1,4 +1,4 @@
-"""Write records to Kafka from the event loop, each acknowledged before its request is answered."""
+"""Write records to Kafka from an asyncio event loop, and await their acknowledgement."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _log = structlog.get_logger("scoring_api")
 
 
 class NotPublished(Exception):
-    """The broker did not acknowledge a record; it may be there or not. The text says why."""
+    """The broker did not acknowledge a record, though it may have it; the message says why."""
 
 
 class AsyncProducer:
-    """Writes records; a context manager.
+    """Idempotent producer for the event loop, as a context manager.
 
-    Records of one key keep their order, and a retry of the client library makes no second one.
+    Records of one key keep their order, and retries by the client library write no duplicates.
 
     Args:
         settings: How to reach Kafka, and the topics' physical names.
-        timeout_s: How long the broker may take to acknowledge.
+        timeout_s: How long the broker may take to acknowledge a record, seconds.
     """
 
     def __init__(self, settings: KafkaSettings, *, timeout_s: float = _TIMEOUT_S) -> None:
@@ -42,7 +42,7 @@ class AsyncProducer:
                 "client.id": "scoring_api",
                 "linger.ms": 1,
                 "message.timeout.ms": int(timeout_s * 1000),
-                # Those without a key are spread as the Java client spreads them.
+                # Chooses the partition of a key as the Java client does.
                 "partitioner": "murmur2_random",
             },
         )
@@ -68,7 +68,7 @@ class AsyncProducer:
         sent: asyncio.Future[KafkaError | None] = loop.create_future()
 
         def settle(error: KafkaError | None) -> None:
-            # Who hung up has cancelled it.
+            # The future is cancelled if the client of the request hung up.
             if not sent.done():
                 sent.set_result(error)
 

@@ -1,4 +1,4 @@
-"""The Kafka writer: idempotent, acknowledged by all replicas, with back-pressure."""
+"""Write many records to Kafka: idempotent, acknowledged by all replicas, with back-pressure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from fraud.kafka import clients
 
 _log = structlog.get_logger()
-# It repeats every failed try to connect, twice a second; `error_cb` tells us once.
+# librdkafka logs each failed attempt to connect, twice a second; `error_cb` reports it once.
 clients.LIBRDKAFKA.setLevel(logging.CRITICAL)
 
 _CONFIG: Final[Mapping[str, Any]] = {
     "acks": "all",
-    # A record waits for a broker that is away as long as it takes: nothing is dropped by us.
+    # 0 means no limit: records wait for unreachable brokers and are never dropped.
     "message.timeout.ms": 0,
     "reconnect.backoff.max.ms": 2_000,
-    # Java's and kafka-python's choice: a key meets one partition, whoever writes it.
+    # Chooses the partition of a key as the Java client and kafka-python do.
     "partitioner": "murmur2_random",
     "queue.buffering.max.messages": 50_000,
     "queue.buffering.max.kbytes": 262_144,
@@ -31,10 +31,10 @@ _CONFIG: Final[Mapping[str, Any]] = {
 
 
 class Writer(Protocol):
-    """Where records go; `KafkaWriter` is the real one."""
+    """Destination of records; `KafkaWriter` writes to Kafka."""
 
     acknowledged: Counter[str]
-    """Records that arrived, per topic."""
+    """Number of acknowledged records, by topic."""
 
     def send(
         self,
@@ -50,22 +50,20 @@ class Writer(Protocol):
         """Process the acknowledgements that have arrived."""
 
     def __len__(self) -> int:
-        """Count records handed over and not acknowledged."""
+        """Return the number of queued records that are not acknowledged yet."""
 
 
 class WriterError(Exception):
-    """Kafka refuses to go on; the process must end and start anew."""
+    """Kafka does not answer or lacks a topic, or the producer has failed for good."""
 
 
 class KafkaWriter:
-    """Send records and know which ones Kafka has.
-
-    A record is *sent* only when the broker has acknowledged it. Not for several threads.
+    """Send records, and count those that Kafka acknowledges or refuses. Not thread-safe.
 
     Args:
-        connection: librdkafka's connection settings.
-        linger_ms: How long a record may wait for company.
-        compression: librdkafka's name of the compression.
+        connection: From `KafkaSettings.librdkafka`.
+        linger_ms: How long a record may wait to be sent in a batch, milliseconds.
+        compression: Compression codec, as librdkafka names it.
     """
 
     def __init__(
@@ -75,17 +73,17 @@ class KafkaWriter:
         self._producer = clients.producer({**connection, **own}, _CONFIG)
         self._fatal: str | None = None
         self.reachable: bool | None = None
-        """Whether the last that was heard from the brokers was good; None = nothing yet."""
+        """Whether the brokers were reachable when last heard of; None means not known yet."""
         self.acknowledged: Counter[str] = Counter()
-        """Records that Kafka has, by topic."""
+        """Number of acknowledged records, by topic."""
         self.refused: Counter[str] = Counter()
-        """Records that Kafka refused for good, by reason."""
+        """Number of records that Kafka refused for good, by reason."""
 
     def check(self, topic: str, timeout_s: float) -> None:
-        """Ask the brokers for a topic.
+        """Check that Kafka answers and has a topic.
 
         Raises:
-            WriterError: No broker answers within the time, or the topic does not exist.
+            WriterError: No broker answers within `timeout_s`, or the topic does not exist.
         """
         try:
             known = self._producer.list_topics(topic, timeout=timeout_s).topics[topic]
@@ -104,21 +102,21 @@ class KafkaWriter:
         on_acknowledged: Callable[[], None] | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> bool:
-        """Hand a record over; waits while the queue is full.
+        """Queue a record, waiting while the queue is full.
 
         Args:
             topic: Physical name.
-            key: Decides the partition.
-            value: The record.
-            stop: Ends the waiting.
-            on_acknowledged: Called from `send`, `poll` or `flush` once Kafka has the record.
-            headers: Names and values.
+            key: Key of the record, which decides the partition.
+            value: Value of the record.
+            stop: Ends the wait when set.
+            on_acknowledged: Called once Kafka has the record, by any later call of the writer.
+            headers: Names and values of the record's headers.
 
         Returns:
-            False when `stop` ended the waiting: the record was not taken.
+            False if `stop` ended the wait; the record is then not queued.
 
         Raises:
-            WriterError: The writer is broken for good.
+            WriterError: librdkafka reported a fatal error.
         """
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -136,7 +134,7 @@ class KafkaWriter:
                 self._producer.poll(0.1)
                 continue
             except KafkaException as problem:
-                # Too large for any broker: librdkafka refuses it at once.
+                # librdkafka itself refuses a record that is too large.
                 self._delivered(topic, problem.args[0], None)
             self._producer.poll(0)
             return True
@@ -147,20 +145,20 @@ class KafkaWriter:
         self._raise_fatal()
 
     def flush(self, timeout_s: float) -> int:
-        """Wait for the acknowledgement of all that was handed over.
+        """Wait for the acknowledgement of all queued records.
 
         Returns:
-            Records still not acknowledged after the time.
+            Number of records that are still not acknowledged after `timeout_s`.
         """
         return int(self._producer.flush(timeout_s))
 
     def drain(self, stop: threading.Event) -> None:
-        """Wait for all acknowledgements, however long Kafka is away, until `stop` is set."""
+        """Wait for all acknowledgements until `stop` is set, even while Kafka is unreachable."""
         while self._producer.flush(0.5) and not stop.is_set():
             pass
 
     def __len__(self) -> int:
-        """Count records handed over and not acknowledged."""
+        """Return the number of queued records that are not acknowledged yet."""
         return len(self._producer)
 
     def _delivered(
@@ -178,7 +176,7 @@ class KafkaWriter:
         _log.error("producer.record_refused", topic=topic, reason=error.name())
 
     def _on_error(self, error: KafkaError) -> None:
-        """Record what librdkafka reports about connections; it reconnects by itself."""
+        """Note an error that librdkafka reports; it reconnects to brokers by itself."""
         if error.fatal():
             self._fatal = error.str()
         elif error.code() in {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION}:

@@ -1,4 +1,4 @@
-"""Kafka clients, made here and nowhere else: what all of them have in common, and how they fail in words."""
+"""Create all Kafka clients with their common settings, and word their common errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 LIBRDKAFKA: Final = logging.getLogger("librdkafka")
-"""Takes what the client library logs; without a logger it writes to stderr."""
+"""Logger of the client library, which would otherwise write to stderr."""
 
 
 Options = Mapping[str, Any]
@@ -18,7 +18,7 @@ Options = Mapping[str, Any]
 
 
 def group_member(connection: Options, group: str, options: Options) -> Consumer:
-    """Make a consumer that is a member of a group: partitions and offsets are the group's.
+    """Create a consumer in a consumer group, which assigns its partitions and keeps its offsets.
 
     Args:
         connection: From `KafkaSettings.librdkafka`.
@@ -29,28 +29,28 @@ def group_member(connection: Options, group: str, options: Options) -> Consumer:
 
 
 def reader(connection: Options, name: str, options: Options) -> Consumer:
-    """Make a consumer that reads what it is assigned, and commits nothing.
+    """Create a consumer of explicitly assigned partitions, which commits no offsets.
 
     Args:
         connection: From `KafkaSettings.librdkafka`.
-        name: Name of the reader, for the broker's logs: librdkafka insists on a group's name.
+        name: Name of the reader in the broker's logs: its group id, which librdkafka requires.
         options: Further settings.
     """
     return group_member(connection, name, {"enable.auto.commit": False, **options})
 
 
 def producer(connection: Options, options: Options) -> Producer:
-    """Make an idempotent producer: retries of the library write no record twice.
+    """Create an idempotent producer: retries by the library write no duplicates.
 
     Args:
-        connection: From `KafkaSettings.librdkafka`.
-        options: Further settings; those of the connection win.
+        connection: From `KafkaSettings.librdkafka`; overrides `options`.
+        options: Further settings.
     """
     return Producer({"enable.idempotence": True, **options, **connection}, logger=LIBRDKAFKA)
 
 
 def admin(connection: Options, options: Options) -> AdminClient:
-    """Make an administrative client.
+    """Create a client for administration.
 
     Args:
         connection: From `KafkaSettings.librdkafka`.
@@ -60,7 +60,7 @@ def admin(connection: Options, options: Options) -> AdminClient:
 
 
 def unreachable(servers: str, code: str, *, verb: str = "reached") -> str:
-    """Write the error text for a broker that did not answer."""
+    """Return the error text for brokers that did not answer."""
     return (
         f"Kafka at {servers} could not be {verb} ({code}): is it running, and is "
         "KAFKA_BOOTSTRAP_SERVERS right?"
@@ -68,7 +68,7 @@ def unreachable(servers: str, code: str, *, verb: str = "reached") -> str:
 
 
 def no_topic(servers: str, topic: str) -> str:
-    """Write the error text for a topic that the broker does not have."""
+    """Return the error text for a topic that does not exist."""
     return (
         f"Kafka at {servers} has no topic {topic}: is it the right one, and "
         "were the topics made (python -m fraud.kafka.topics)?"

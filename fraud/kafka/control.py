@@ -1,6 +1,6 @@
-"""Follow and write `fraud_control`: what is switched while everything runs.
+"""Follow and write the control topic (`fraud_control`), which switches policy at run time.
 
-A document is taken up by who uses it, which may refuse it; then the last good one stays in force.
+A document is passed to the code that uses it. If that refuses it, the last good one stays in force.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ _CALL_S: Final = 5.0
 _log = structlog.get_logger("fraud.kafka.control")
 
 Name = tuple[str, str]
-"""Kind and name of documents that replace each other."""
+"""Kind and name of control documents; documents that share both replace each other."""
 
 
 class Refused(Exception):
-    """The user of a document cannot apply it; the text says why."""
+    """The code that uses a document cannot apply it; the message says why."""
 
 
 class Void(Exception):
-    """A document is not in force, by what all its readers agree on; nothing is wrong with it."""
+    """A valid document is not in force, since a concurrent change overtook it."""
 
 
 class ControlFollower:
-    """Hands the newest documents to who uses them.
+    """Pass the newest control documents to the callbacks that use them.
 
-    Of what is on the topic at the start only the newest of each kind and name is handed on, and
-    the one before it when that is refused, and so on: a process that starts comes up with what
-    those that run have in force. Documents of a kind that is folded are all handed on, in the order
-    of the topic, before those that arrived with them.
+    Of the documents on the topic at the start, only the newest of each kind and name is passed on;
+    if it is refused, the one before it is, and so on. A starting process thus has the same
+    documents in force as running ones. Kinds in `fold` differ: all their documents are passed on,
+    in topic order, and before the newest of the same batch.
 
     Args:
         feed: The topic, read from its start.
-        take: By kind and name, who takes a document up, in the follower's thread. Raises
-            `InvalidMessage` or `Refused`, or `Void` for one that is to be passed over. Documents that
-            nobody takes are passed over, too.
-        fold: By kind, who takes every document of it; raises the same. A document that was refused
-            there is not handed to `take`.
-        settle: Called after some were taken up: now they are in force together.
-        restart: Called when the topic was made anew, before it is read: what was folded is void.
+        take: Callbacks by kind and name, called in the follower's thread. They raise
+            `InvalidMessage` or `Refused` to refuse a document, and `Void` to skip it. Documents
+            without a callback are skipped.
+        fold: Callbacks by kind, called with every document of the kind. They raise `InvalidMessage`
+            or `Refused`; a document refused here is not passed to `take`.
+        settle: Called after documents were taken up, to put them in force together.
+        restart: Called before a recreated topic is read, to discard folded documents.
         service: Label of the metrics.
         clock: Time now, UTC epoch milliseconds.
     """
@@ -79,27 +79,27 @@ class ControlFollower:
         self._service = service
         self._clock = clock
         self._pending: list[Message] = []
-        # The first refusal is an increase only of a series that was there before.
+        # Prometheus sees the first refusal as an increase only if the series existed before.
         CONTROL_REFUSED.labels(service)
         self.ready = Event()
-        """Set once what was on the topic at the start is in force."""
+        """Set once the documents that were on the topic at the start are in force."""
         self.refused = 0
-        """Documents refused so far."""
+        """Number of documents refused so far."""
 
     def waits_for(self) -> str | None:
-        """Describe in a line what is missing before what the topic says is in force."""
+        """Return one line on why the topic is not fully in force yet, or None once it is."""
         if self.ready.is_set():
             return None
         return self._feed.waits_for() or "control documents to be taken up"
 
     def run(self, stop: Event) -> None:
-        """Follow until `stop` is set. A broker that goes away is waited for."""
+        """Follow the topic until `stop` is set, waiting for brokers that are away."""
         self._feed.start(None)
         while not stop.is_set():
             try:
                 self._pending += self._feed.poll(_POLL_S)
             except TopicReplaced as verdict:
-                # What is in force stays until the new topic says otherwise.
+                # Documents in force stay so until the new topic replaces them.
                 _log.warning("control.topic_replaced", reason=str(verdict))
                 self._pending.clear()
                 self._restart()
@@ -122,6 +122,7 @@ class ControlFollower:
             else:
                 sound.append(message)
         newest: set[Name] = set()
+        # Newest first: once one is taken up, older ones of the same kind and name are skipped.
         for message in reversed(sound):
             try:
                 kind, name, _ = read_key(message.key)
@@ -167,11 +168,11 @@ class ControlFollower:
 
 
 class ControlPublisher(SyncProducer):
-    """Write control documents, each acknowledged.
+    """Write control documents to the control topic, and wait for each acknowledgement.
 
     Args:
         settings: How to reach Kafka, and the topic's physical name.
-        timeout_s: How long the broker may take to acknowledge.
+        timeout_s: How long the broker may take to acknowledge a document, seconds.
     """
 
     def __init__(self, settings: KafkaSettings, timeout_s: float = 10.0) -> None:

@@ -1,4 +1,4 @@
-"""A stretch of a topic: its records from a time on, to the end that it has now."""
+"""Read a range of a topic: from a start time to the current end."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fraud.runtime.settings import KafkaSettings
 _CALL_S: Final = 10.0
 _POLL_S: Final = 0.25
 _SILENT_S: Final = 30.0
-"""How long a broker may send nothing before reading is given up."""
+"""Seconds without an answer from the broker after which reading fails."""
 _BATCH: Final = 5_000
 
 _log = structlog.get_logger("fraud.kafka.range_reader")
 
 
 class CannotRead(Exception):
-    """Kafka cannot be read; the text says where and why."""
+    """Kafka cannot be read; the message says where and why."""
 
 
 class Stopped(Exception):
@@ -33,16 +33,17 @@ class Stopped(Exception):
 
 
 class TopicSpan:
-    """Records of a topic from a time on, read once and without a consumer group; a context manager.
+    """Records of a topic from a start time on, read without a consumer group; a context manager.
 
-    Where it ends is fixed at the start: what is written meanwhile is not read. Only committed
-    records are.
+    The end is fixed at the start: records written later are not read. Only committed records are
+    read.
 
     Args:
         settings: How to reach Kafka, and the topic's physical name.
         topic: The topic to read.
-        since_ms: Kafka's timestamp of the first record, UTC epoch milliseconds.
-        latest: Most records, the latest of each partition and of each about as many; None is all.
+        since_ms: Kafka timestamp from which records are read, UTC epoch milliseconds.
+        latest: Approximate maximum of records: each partition yields its latest ones, up to an
+            equal share. None reads all.
         service: Name of the reader, for the broker's logs.
 
     Raises:
@@ -67,10 +68,10 @@ class TopicSpan:
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
-                # Few large fetches: this is about throughput.
+                # Few large fetches, for throughput.
                 "fetch.message.max.bytes": 8 * 1_048_576,
                 "error_cb": self._on_error,
-                # Errors rise from the calls.
+                # Errors are raised by the calls, so librdkafka need not log them.
                 "log_level": 0,
             },
         )
@@ -92,11 +93,11 @@ class TopicSpan:
 
     @property
     def total(self) -> int:
-        """Records to read, at most: marks of Kafka's transactions count, too."""
+        """Maximum number of records to read; Kafka's transaction markers are included."""
         return sum(end - self._starts[number] for number, end in self._ends.items())
 
     def batches(self, stop: Event | None = None) -> Iterator[list[KafkaMessage]]:
-        """Yield the records as confluent-kafka has them, in the order of each partition.
+        """Yield the records in batches of confluent-kafka messages, in order within each partition.
 
         Raises:
             CannotRead: The broker went away.
@@ -131,13 +132,17 @@ class TopicSpan:
                 raise self._cannot(self._problem)
             else:
                 continue
-            # Whoever works on a batch takes time that is none of the broker's.
+            # The time that the caller took for the batch is not silence of the broker.
             heard_s = time.monotonic()
 
     def values(
         self, on_progress: Callable[[int, int], None], stop: Event | None = None
     ) -> Iterator[list[bytes | None]]:
-        """Yield the records' values, and tell how many were read and how many there are.
+        """Yield the values of the records in batches, and report the progress.
+
+        Args:
+            on_progress: Called with the number of records read and the total.
+            stop: Ends reading when set.
 
         Raises:
             CannotRead: The broker went away.
@@ -170,7 +175,7 @@ class TopicSpan:
         if since_ms > 0:
             asked = [TopicPartition(self._topic, number, since_ms) for number in ends]
             for found_offset in self._consumer.offsets_for_times(asked, timeout=_CALL_S):
-                # Below 0 there is nothing that late.
+                # A negative offset means that no record is as late as `since_ms`.
                 starts[found_offset.partition] = (
                     found_offset.offset
                     if found_offset.offset >= 0
@@ -182,7 +187,7 @@ class TopicSpan:
         return starts, ends
 
     def _on_error(self, error: KafkaError) -> None:
-        """Note an error. The client heals all but the fatal ones by itself."""
+        """Log an error, or raise a fatal one; the client recovers from the others by itself."""
         if error.fatal():
             raise KafkaException(error)
         self._problem = error.name()

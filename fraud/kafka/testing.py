@@ -1,4 +1,4 @@
-"""A Kafka topic in memory, for tests: it passes the same suite as the real one."""
+"""A Kafka topic in memory, for tests; it passes the same test suite as the real one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fraud.kafka.group_consumer import Message
 
 
 class MemoryTopic:
-    """Partitions, committed offsets per group, and nothing else. Not thread-safe.
+    """A topic with partitions, and committed offsets per consumer group. Not thread-safe.
 
     Args:
         name: Physical name.
@@ -27,15 +27,15 @@ class MemoryTopic:
         records.append(Message(self.name, partition, len(records), timestamp_ms, None, value))
 
     def committed(self, group: str) -> dict[int, int]:
-        """Return the next offset of a group by partition; a partition without one is left out."""
+        """Return a group's committed offsets by partition; partitions without one are left out."""
         return dict(self._committed[group])
 
     def read(self, partition: int, offset: int, at_most: int) -> list[Message]:
-        """Read records from an offset on."""
+        """Return at most `at_most` records from an offset on."""
         return self._records[partition][offset : offset + at_most]
 
     def commit(self, group: str, partition: int, offset: int) -> None:
-        """Set the next offset of a group."""
+        """Commit a group's next offset of a partition."""
         self._committed[group][partition] = offset
 
     def source(self, group: str = "group", *, max_records: int = 1000) -> MemorySource:
@@ -44,13 +44,13 @@ class MemoryTopic:
 
 
 class MemorySource:
-    """The only member of a group. Commits when a batch is done; never waits.
+    """The only member of a consumer group. Commits each batch when it is done, and never waits.
 
     Args:
-        topic: What to read.
+        topic: Topic to read.
         group: Id of the group.
         partitions: Number of partitions of the topic.
-        max_records: Most records in a batch.
+        max_records: Maximum number of records in a batch.
     """
 
     def __init__(self, topic: MemoryTopic, group: str, partitions: int, max_records: int) -> None:
@@ -63,7 +63,7 @@ class MemorySource:
         self._paused = False
 
     def poll(self, timeout_s: float) -> list[Message]:  # noqa: ARG002 - nothing to wait for
-        """Hand out what is there."""
+        """Return the batch that was put back, or else the next records."""
         if self._paused:
             return []
         if self._held:
@@ -77,15 +77,15 @@ class MemorySource:
         return batch
 
     def done(self, batch: Sequence[Message]) -> None:
-        """Commit the offsets behind the batch."""
+        """Commit the offsets after the batch."""
         for message in batch:
             self._topic.commit(self._group, message.partition, message.offset + 1)
 
     def put_back(self, batch: Sequence[Message]) -> None:
-        """Keep the batch for later and pause."""
+        """Hold the batch back and return nothing until `resume`."""
         self._held = [*batch, *self._held]
         self._paused = True
 
     def resume(self) -> None:
-        """Go on with the batch that was put back."""
+        """Continue, beginning with the batch that was put back."""
         self._paused = False

@@ -1,7 +1,7 @@
-"""The whole of a topic from Kafka, without a consumer group.
+"""Follow all partitions of a topic, without a consumer group.
 
-Who keeps all that a topic says reads all its partitions; the offsets belong to what is kept and
-are kept with it, not in Kafka.
+A reader that keeps the content of a whole topic stores the offsets together with that content
+instead of committing them to Kafka.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fraud.runtime.settings import KafkaSettings
 
 _MAX_RECORDS: Final = 1000
 _LOOK_S: Final = 10.0
-"""Seconds between looks at the topic: for new partitions, and whether it is still the same one."""
+"""Seconds between checks for new partitions, and for a topic that was recreated."""
 _RETRY_S: Final = 1.0
 _CALL_S: Final = 5.0
 
@@ -38,10 +38,10 @@ _log = structlog.get_logger("fraud.kafka.topic_follower")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a topic was read.
+    """Position up to which a topic was read.
 
     Attributes:
-        topic_id: Kafka's id of the topic; another one by the same name has another.
+        topic_id: Kafka's id of the topic; a recreated topic has another id.
         offsets: Next offset by partition.
     """
 
@@ -50,43 +50,43 @@ class Position:
 
 
 class TopicReplaced(Exception):
-    """The position belongs to an earlier topic of this name: what was read of it is void."""
+    """The topic was recreated or no longer has the position: what was read of it is void."""
 
 
 class Feed(Protocol):
     """Source of all records of a topic from a given position on: `TopicFeed`, or a fake in tests."""
 
     def start(self, position: Position | None) -> None:
-        """Read from a position on, from the earliest record when it is None. Does not wait."""
+        """Start reading at a position, or at the earliest record if it is None. Does not wait."""
         ...
 
     def poll(self, timeout_s: float) -> list[Message]:
-        """Wait for records and hand them out, in the order of each partition.
+        """Wait for records and return them, in order within each partition.
 
         Raises:
-            TopicReplaced: The topic was made anew; nothing more comes until `start` is called again.
+            TopicReplaced: The topic was recreated; `start` must be called before further records.
         """
         ...
 
     def position(self) -> Position | None:
-        """Return how far records were handed out, None before the topic was found."""
+        """Return the position after the last returned record, None before the topic was found."""
         ...
 
     def waits_for(self) -> str | None:
-        """Describe in a line what is missing to have reached the end once since `start`."""
+        """Return one line on why the end was not reached since `start`, or None once it was."""
         ...
 
 
 class TopicFeed:
-    """See `Feed`; a context manager.
+    """A `Feed` from Kafka, as a context manager.
 
-    Only committed records are read. Brokers that go away are waited for.
+    Only committed records are read. Unreachable brokers are waited for.
 
     Args:
         settings: How to reach Kafka, and the topic's physical name.
         topic: The topic to read.
         service: Name of the reader, for the broker's logs.
-        lag: Set to the number of records not read yet, once a second.
+        lag: Gauge that is set to the number of unread records, once a second.
         monotonic: Clock in seconds.
     """
 
@@ -130,7 +130,7 @@ class TopicFeed:
         self._consumer.close()
 
     def start(self, position: Position | None) -> None:
-        """Read from a position on, see `Feed`."""
+        """Start reading at a position, see `Feed`."""
         self._wanted = position
         self._topic_id: str | None = None
         self._next: dict[int, int] = {}
@@ -139,13 +139,13 @@ class TopicFeed:
         self._consumer.unassign()
 
     def position(self) -> Position | None:
-        """Return how far records were handed out, see `Feed`."""
+        """Return the position after the last returned record, see `Feed`."""
         if self._topic_id is None:
             return None
         return Position(self._topic_id, dict(self._next))
 
     def waits_for(self) -> str | None:
-        """Describe what is missing to have reached the end, see `Feed`."""
+        """Return why the end was not reached yet, see `Feed`."""
         if self._topic_id is None:
             problem = f" ({self._problem})" if self._problem else ""
             return f"topic {self._topic} from Kafka{problem}"
@@ -154,7 +154,7 @@ class TopicFeed:
         return None
 
     def poll(self, timeout_s: float) -> list[Message]:
-        """Wait for records and hand them out, see `Feed`."""
+        """Wait for records and return them, see `Feed`."""
         self._watch_topic()
         first = self._consumer.poll(timeout_s)
         if first is None:
@@ -177,7 +177,7 @@ class TopicFeed:
                 tuple(raw.headers() or ()),
             )
         if error.code() == KafkaError._PARTITION_EOF:
-            # Its offset is behind the marks of transactions, too, which are no records.
+            # The end is also after transaction markers, which use offsets but are not returned.
             self._next[raw.partition()] = raw.offset()
             self._behind.discard(raw.partition())
         elif error.code() in _OUT_OF_RANGE:
@@ -187,14 +187,14 @@ class TopicFeed:
         return None
 
     def _on_error(self, error: KafkaError) -> None:
-        """Note an error. The client heals all but the fatal ones by itself."""
+        """Log an error, or raise a fatal one; the client recovers from the others by itself."""
         if error.fatal():
             raise KafkaException(error)
         self._problem = error.name()
         _log.warning("kafka.client_reported", code=error.name(), detail=error.str())
 
     def _watch_topic(self) -> None:
-        """Look at the topic from time to time, without waiting for the answer."""
+        """Check the topic from time to time, without waiting for the answer."""
         if self._look is None:
             if self._monotonic() >= self._look_at_s:
                 asked = self._admin.describe_topics(
@@ -275,4 +275,4 @@ _OUT_OF_RANGE: Final = frozenset(
         KafkaError._LOG_TRUNCATION,
     }
 )
-"""Answers to reading on from an offset that the topic does not have."""
+"""Errors for reading at an offset that the topic does not have."""

@@ -1,4 +1,4 @@
-"""`python -m fraud.kafka.topics` makes the topics of the contract; running it again changes nothing."""
+"""`python -m fraud.kafka.topics` creates the topics of the contract; existing ones stay as is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PAUSE_S: Final = 1.0
 
 
 class Settings(KafkaSettings):
-    """How topics are made."""
+    """Settings for the creation of topics."""
 
     kafka_replication_factor: int = Field(
         1, ge=1, description="Copies of each partition when a topic is made; at most the number of brokers."
@@ -44,7 +44,7 @@ class Settings(KafkaSettings):
 
 
 def partitions_of(spec: TopicSpec, settings: Settings) -> int:
-    """Return the number of partitions that a topic is made with."""
+    """Return the number of partitions with which a topic is created."""
     if spec.topic in _STREAM and settings.transactions_partitions is not None:
         return settings.transactions_partitions
     return spec.partitions
@@ -56,14 +56,14 @@ def make_topics(
     monotonic: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Make the topics that do not exist, and warn of those that differ from the contract.
+    """Create missing topics, and warn about existing ones that differ from the contract.
 
-    Kafka is waited for. Existing topics are never changed: their settings are the operator's, and
-    more partitions would break the order per key.
+    Waits until Kafka answers. Existing topics are never changed: their settings are the operator's,
+    and more partitions would break the order per key.
 
     Raises:
         TimeoutError: Kafka did not answer within `topics_timeout_s`.
-        KafkaException: Kafka refused, as by a missing permission.
+        KafkaException: Kafka refused, for example because a permission is missing.
     """
     admin = clients.admin(settings.librdkafka(), {"reconnect.backoff.max.ms": 1000})
     started_s = monotonic()
@@ -112,7 +112,7 @@ def _make(admin: AdminClient, settings: Settings) -> None:
         try:
             answer.result()
         except KafkaException as error:
-            # Someone else was quicker.
+            # Another process created it first.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
         else:
@@ -120,7 +120,7 @@ def _make(admin: AdminClient, settings: Settings) -> None:
 
 
 def _warn_of_differences(admin: AdminClient, settings: Settings) -> None:
-    """Log where existing topics differ from the contract; a user's own cluster may forbid to look."""
+    """Log how existing topics differ from the contract, as far as Kafka shows their settings."""
     known = admin.list_topics(timeout=_CALL_S).topics
     resources = [
         ConfigResource(ConfigResource.Type.TOPIC, settings.topic(spec.topic)) for spec in TOPICS
@@ -153,8 +153,8 @@ def differences(spec: TopicSpec, entries: dict[str, Any]) -> dict[str, tuple[str
     """Compare a topic's settings with the contract.
 
     Args:
-        spec: The contract.
-        entries: What Kafka says, each with an attribute `value`.
+        spec: The topic's declaration in the contract.
+        entries: Kafka's settings of the topic by name, each with an attribute `value`.
 
     Returns:
         Found and wanted value of each setting that differs.
@@ -180,11 +180,11 @@ _TRANSIENT: Final = frozenset(
         KafkaError.INVALID_REPLICATION_FACTOR,
     }
 )
-"""Answers of a cluster that is still starting (too few brokers registered yet, too)."""
+"""Errors of a cluster that is still starting; the last one while too few brokers are registered."""
 
 
 def main() -> None:
-    """Make the topics, or end with one line that says why not (exit code 1)."""
+    """Create the topics; if Kafka does not answer in time, print one line and exit with code 1."""
     settings = load_settings(Settings)
     configure_logs(settings, "topics")
     try:
