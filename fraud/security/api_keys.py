@@ -1,10 +1,10 @@
-"""API keys: who may ask what of the REST API.
+"""API keys for the REST API, and their roles.
 
-One file in the state folder, changed by the API and the command line alike and read again when it
-changed, so that a revoked key is refused at once, by every process.
+The API and the command line change the same file in the state folder. Every process reads it again
+after a change, so that a revoked key is refused at once.
 
-Keys are 256 random bits, so what is kept is their plain SHA-256: salts and slow hashes protect what
-people think up and others can guess, and here there is nothing to guess.
+The file holds the plain SHA-256 of each key. Salts and slow hashes protect passwords that can be
+guessed, which is not possible for keys of 256 random bits.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _log = structlog.get_logger("fraud.security.api_keys")
 
 
 class Role(StrEnum):
-    """What a key may do; each may do what those before it may."""
+    """Role of a key; each role includes the permissions of those before it."""
 
     SCORE = "score"
     """Score transactions and send events and labels."""
     ANALYST = "analyst"
-    """Look decisions up, and change rules and lists."""
+    """Look up decisions, and change rules and lists."""
     ADMIN = "admin"
-    """Change which model decides, and keys; read the audit log."""
+    """Change keys and the model that decides, and read the audit log."""
 
     def covers(self, needed: Role) -> bool:
-        """Return whether this role may do what `needed` may.
+        """Return whether this role includes the permissions of `needed`.
 
         Example:
             >>> Role.ADMIN.covers(Role.SCORE), Role.SCORE.covers(Role.ANALYST)
@@ -96,26 +96,26 @@ class _Stored(BaseModel):
 
 
 class KeyNameTaken(Exception):
-    """There is a key of that name."""
+    """A key of this name exists already."""
 
 
 class NoSuchKey(Exception):
-    """There is no key of that id."""
+    """No key has this id."""
 
 
 class LastAdminKey(Exception):
-    """It is the only key of role admin: nobody could manage keys without it."""
+    """The key is the last one of role admin, without which nobody could manage keys."""
 
 
 class TooManyKeys(Exception):
-    """There are `MAX_KEYS` already."""
+    """The store holds `MAX_KEYS` keys already."""
 
 
 class KeyStore:
-    """The keys of a state folder; may be used by several threads and processes.
+    """API keys of a state folder, for use by several threads and processes.
 
     Args:
-        folder: The state folder; made when needed.
+        folder: The state folder; created if missing.
         clock: Time now, UTC epoch milliseconds.
 
     Raises:
@@ -132,25 +132,25 @@ class KeyStore:
         self._file.read()
 
     def find(self, token: str) -> ApiKey | None:
-        """Return the key that a secret belongs to, None when there is none.
+        """Return the key that a secret belongs to, None if it is unknown.
 
-        It takes microseconds, for every request asks. What a lookup may tell by its time is
-        something about the hash of a guess, which helps nobody to a key; the comparison itself
-        takes the same time always.
+        Every request calls this, so it takes microseconds. The time of a lookup may reveal
+        something about the hash of a guess, which does not help to find a key; the comparison
+        itself takes constant time.
         """
         digest = _hash(token)
         key = self._file.last_good(_report_damage).get(digest)
         return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
 
     def all_keys(self) -> list[ApiKey]:
-        """Return all keys, the oldest first."""
+        """Return all keys, oldest first."""
         return [_public(key) for key in self._file.last_good(_report_damage).values()]
 
     def get(self, key_id: str) -> ApiKey:
-        """Return the key of an id.
+        """Return the key with an id.
 
         Raises:
-            NoSuchKey: See there.
+            NoSuchKey: No key has this id.
         """
         for key in self._file.last_good(_report_damage).values():
             if key.id == key_id:
@@ -158,11 +158,11 @@ class KeyStore:
         raise NoSuchKey(key_id)
 
     def create(self, name: str, role: Role, by: str) -> tuple[ApiKey, str]:
-        """Make a key; give it and its secret, which is kept nowhere.
+        """Create a key, and return it with its secret, which is not stored.
 
         Raises:
-            KeyNameTaken: See there.
-            TooManyKeys: See there.
+            KeyNameTaken: A key of this name exists already.
+            TooManyKeys: The store holds `MAX_KEYS` keys already.
         """
         token = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
         with locked(self._folder / _LOCK):
@@ -170,11 +170,11 @@ class KeyStore:
         return _public(key), token
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Take a key away; it is refused from now on.
+        """Delete a key, which is refused from now on.
 
         Raises:
-            NoSuchKey: See there.
-            LastAdminKey: See there.
+            NoSuchKey: No key has this id.
+            LastAdminKey: It is the last key of role admin.
         """
         with locked(self._folder / _LOCK):
             kept = dict(self._file.read())
@@ -190,13 +190,13 @@ class KeyStore:
         return _public(key)
 
     def ensure_first(self) -> bool:
-        """Make a key of role admin if there are no keys yet, and keep it for its owner to read.
+        """Create a first key of role admin if none was stored yet, and write it to `api-key`.
 
-        One of several processes that start at the same time makes it; all have it when this
-        returns. A key that the file `api-key` holds already is taken.
+        If several processes start at the same time, one of them creates the key, and all have it on
+        return. If the file `api-key` exists, its key is used.
 
         Returns:
-            Whether this process made it.
+            Whether this process created it.
         """
         with locked(self._folder / _LOCK):
             if self._path.exists():
@@ -242,12 +242,12 @@ class KeyStore:
 
 
 def _report_damage(detail: str) -> None:
-    """Log that the last good keys stay in use; our next change repairs the file."""
+    """Log a damaged file; its last valid keys stay in use, and our next change repairs it."""
     _log.error("api_keys.unreadable", detail=detail)
 
 
 def first_key(folder: Path) -> str | None:
-    """Return the first key of a state folder, None when there is none or it was revoked."""
+    """Return the first key of a state folder, None if it was never created or was revoked."""
     try:
         return (folder / FIRST_KEY).read_text("utf-8").strip() or None
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""The audit log: who changed what, when, from what to what. One file of JSON lines, only ever appended to.
+"""The audit log: who changed what, when and how, as an append-only file of JSON lines.
 
-It holds no personal data in clear: whoever records a change of some pseudonymises it first.
+It holds no personal data in clear: callers pseudonymise personal values before recording them.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _log = structlog.get_logger("fraud.security.audit")
 
 
 class Result(StrEnum):
-    """What became of a change."""
+    """Result of a recorded change."""
 
     RECORDED = "recorded"
-    """It was about to be made; without a later record of its id that says otherwise, it was."""
+    """The change was about to be made; it was, unless a later record of its id says otherwise."""
     DONE = "done"
-    """It was made, and `after` says more of what is now so. Not every change has such a record."""
+    """The change was made, and `after` is the resulting state. Not all changes have this record."""
     FAILED = "failed"
-    """It was refused, or not acknowledged: what Kafka did not acknowledge may be in force all the same."""
+    """The change was refused or not acknowledged; in the latter case it may still be in force."""
 
 
 class Actor(BaseModel):
-    """Who changed something."""
+    """The person or key that made a change."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,11 +77,11 @@ class AuditRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who changes something.
+    """The author of a change.
 
     Attributes:
-        actor: As the audit log names them.
-        request_id: Of their request, None at the command line.
+        actor: The author as the audit log names them.
+        request_id: Id of the author's request, None at the command line.
     """
 
     actor: Actor
@@ -89,40 +89,40 @@ class Author:
 
     @property
     def name(self) -> str:
-        """As documents name them."""
+        """The author's name in control documents."""
         return self.actor.name
 
 
 class RecordedChange:
-    """A change on record that is being made; `AuditLog.change` yields it.
+    """A recorded change that is being made; `AuditLog.change` yields it.
 
     Attributes:
-        after: What is now so, None as long as nobody said more than before the change.
+        after: The resulting state, None until `done` is called.
     """
 
     def __init__(self) -> None:
         self.after: dict[str, Any] | None = None
 
     def done(self, after: dict[str, Any]) -> None:
-        """Describe what is now so, where that is known only once the change is made."""
+        """Set the resulting state, if it is known only once the change is made."""
         self.after = after
 
     @contextmanager
     def change(self, *_: Any, **__: Any) -> Iterator[RecordedChange]:
-        """Make a part of it, which is on record with the whole."""
+        """Run a `with` block that makes a part of this change, without a record of its own."""
         yield RecordedChange()
 
 
 def at_the_command_line() -> Actor:
-    """Give who runs this program, as the system knows them."""
+    """Return the user who runs this process, as an actor."""
     return Actor(name=user_name(), via="cli")
 
 
 class AuditLog:
-    """The audit log of a state folder; several threads and processes may write to it.
+    """Audit log of a state folder, for use by several threads and processes.
 
     Args:
-        folder: The state folder; made when needed.
+        folder: The state folder; created if missing.
         clock: Time now, UTC epoch milliseconds.
     """
 
@@ -172,15 +172,15 @@ class AuditLog:
             self._append_again(record, Result.DONE, change.after)
 
     def page(self, limit: int, before: int | None = None) -> tuple[list[AuditRecord], int | None]:
-        """Return records, the newest first.
+        """Return a page of records, newest first; damaged lines are skipped.
 
         Args:
-            limit: Most records.
-            before: Place to go on from, as a page before gave it; None starts with the newest.
+            limit: Maximum number of records.
+            before: Position to continue from, as returned with the page before; None starts with
+                the newest record.
 
         Returns:
-            The records and where to go on from, None when there are no more. A damaged line is
-            passed over.
+            The records, and the position to continue from, None if there are no more.
         """
         records: list[AuditRecord] = []
         end = before
@@ -206,7 +206,7 @@ class AuditLog:
             handle = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 size = os.fstat(handle).st_size
-                # What a crash left half written must not swallow this line.
+                # A line that a crash left incomplete must not run into this one.
                 if size and os.pread(handle, 1, size - 1) != b"\n":
                     line = b"\n" + line
                 with os.fdopen(os.dup(handle), "ab") as file:
@@ -226,7 +226,7 @@ class AuditLog:
         )
 
     def _lines_before(self, end: int | None) -> Iterator[tuple[int, bytes]]:
-        """Yield lines and where they start, from `end` (a line's start, or the file's end) backwards."""
+        """Yield lines with their start offsets, backwards from `end` or the end of the file."""
         try:
             file = self._path.open("rb")
         except FileNotFoundError:
@@ -234,6 +234,7 @@ class AuditLog:
         with file:
             size = file.seek(0, os.SEEK_END)
             at = size if end is None else min(end, size)
+            # Text from offset `at` on that is not yielded yet; extended backwards chunk by chunk.
             tail = b""
             while at > 0 or tail:
                 cut = tail.rfind(b"\n", 0, max(0, len(tail) - 1))

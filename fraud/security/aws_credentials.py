@@ -1,8 +1,9 @@
-"""Access key ids and secrets that we issue, for clients that sign their calls as AWS's do (SigV4).
+"""Access keys for clients that sign their requests as clients of AWS do (SigV4).
 
-One file in the state folder in the format of AWS's own credentials file, so that a client takes it
-by `AWS_SHARED_CREDENTIALS_FILE`; each profile has a `role` beside id and secret. Signatures are
-checked with the secret itself, so it cannot be kept as a hash: the file is its owner's alone.
+They are stored in the state folder, in a file with the format of AWS's credentials file, which
+clients can read by `AWS_SHARED_CREDENTIALS_FILE`; each profile also has a `role`. A signature is
+checked with the secret itself, which therefore cannot be stored as a hash: only the owner of the
+file can read it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fraud.runtime.files import FileDamaged, SharedFile, locked, replace_private
 from fraud.security.api_keys import MAX_KEYS, Role
 
 FILE_NAME: Final = "aws-credentials"
-"""File in the state folder that holds all of them; its first start makes the profile `default`."""
+"""File in the state folder that holds all access keys; the first start creates `default`."""
 
 _LOCK: Final = "aws-credentials.lock"
 _DEFAULT: Final = "default"
@@ -37,13 +38,13 @@ _log = structlog.get_logger("fraud.security.aws_credentials")
 
 @dataclass(frozen=True, slots=True)
 class AwsCredential:
-    """An access key.
+    """An access key, with its secret.
 
     Attributes:
-        profile: Its name in the file; names the caller in logs.
-        access_key_id: What a signed call names.
-        secret: What it is signed with.
-        role: What its owner may do.
+        profile: Name of its profile in the file, which names the caller in logs.
+        access_key_id: Id of the key that a signed request names.
+        secret: Secret that requests are signed with.
+        role: Role of the caller.
     """
 
     profile: str
@@ -53,20 +54,20 @@ class AwsCredential:
 
 
 class ProfileTaken(Exception):
-    """There is a profile of that name."""
+    """A profile of this name exists already."""
 
 
 class NoSuchProfile(Exception):
-    """There is no profile of that name."""
+    """No profile has this name."""
 
 
 class AwsCredentials:
-    """The access keys of a state folder; may be used by several threads and processes.
+    """Access keys of a state folder, for use by several threads and processes.
 
-    The file is read again when it changed, so that a key that was taken away is refused at once.
+    The file is read again after a change, so that a revoked key is refused at once.
 
     Args:
-        folder: The state folder; made when needed.
+        folder: The state folder; created if missing.
 
     Raises:
         FileDamaged: The file is damaged.
@@ -81,22 +82,22 @@ class AwsCredentials:
         self._file.read()
 
     def find(self, access_key_id: str) -> AwsCredential | None:
-        """Return the access key of that id, None when there is none."""
-        # Whoever was let in by the last good file still is.
+        """Return the access key with an id, None if it is unknown."""
+        # While the file is damaged, the keys that it held last are still accepted.
         return self._file.last_good(_report_damage).get(access_key_id)
 
     def all(self) -> list[AwsCredential]:
-        """Return all of them, in the order of the file."""
+        """Return all access keys, in the order of the file."""
         return list(self._file.read().values())
 
     def ensure_first(self) -> bool:
-        """Make the profile `default`, of role admin, if there is no file yet.
+        """Create the profile `default`, of role admin, if the file does not exist yet.
 
-        One of several processes that start at the same time makes it; all have it when this
-        returns.
+        If several processes start at the same time, one of them creates it, and all have it on
+        return.
 
         Returns:
-            Whether this process made it.
+            Whether this process created it.
         """
         with locked(self._lock):
             if self.path.exists():
@@ -105,11 +106,11 @@ class AwsCredentials:
         return True
 
     def create(self, profile: str, role: Role) -> AwsCredential:
-        """Make an access key.
+        """Create an access key.
 
         Raises:
-            ValueError: The name is none of a profile, or there are too many.
-            ProfileTaken: See there.
+            ValueError: The name is not allowed, or there are too many access keys.
+            ProfileTaken: A profile of this name exists already.
         """
         if not _PROFILE.fullmatch(profile):
             raise ValueError("profile: expected up to 64 letters, digits, _, ., @ and -")
@@ -124,10 +125,10 @@ class AwsCredentials:
         return made
 
     def revoke(self, profile: str) -> None:
-        """Take an access key away; it is refused from now on.
+        """Delete an access key, which is refused from now on.
 
         Raises:
-            NoSuchProfile: See there.
+            NoSuchProfile: No profile has this name.
         """
         with locked(self._lock):
             known = self.all()
@@ -149,7 +150,7 @@ class AwsCredentials:
         replace_private(self.path, text.getvalue().encode())
 
     def _parse(self, content: bytes) -> Mapping[str, AwsCredential]:
-        """Return the access keys by their ids."""
+        """Parse the file into access keys by their ids."""
         try:
             text = content.decode()
         except UnicodeDecodeError:
@@ -158,7 +159,7 @@ class AwsCredentials:
         try:
             parser.read_string(text)
         except Error as error:
-            # Its text would show the line, which may be a secret.
+            # The error's own text would show the line, which may hold a secret.
             raise self._damaged(
                 f"{type(error).__name__}: expected [profile] and name = value"
             ) from None
@@ -182,7 +183,7 @@ class AwsCredentials:
                 f"[{profile}] aws_secret_access_key: expected at least {_MIN_SECRET} characters"
             )
         try:
-            # The least where nothing is said, as in a profile that somebody else's tool wrote.
+            # A profile written by another tool has no role, and gets the lowest one.
             role = Role(values.get("role", Role.SCORE))
         except ValueError:
             raise self._damaged(f"[{profile}] role: expected one of {', '.join(Role)}") from None
@@ -197,11 +198,11 @@ def _report_damage(detail: str) -> None:
 
 
 def _parser() -> RawConfigParser:
-    # AWS's files know no section that all others inherit from.
+    # In AWS's format, no section is inherited by the others.
     return RawConfigParser(default_section="", delimiters=("=",), strict=True)
 
 
 def _made(profile: str, role: Role) -> AwsCredential:
-    # Not AKIA: nobody is to take it for a key of AWS, nor a scanner to report it.
+    # Not AWS's prefix AKIA, so that neither people nor secret scanners take it for a key of AWS.
     key_id = "FSKA" + "".join(secrets.choice(_ALPHABET) for _ in range(16))
     return AwsCredential(profile, key_id, secrets.token_urlsafe(30), role)

@@ -1,4 +1,4 @@
-"""Callers that were let in: who they are, what they may do, and how often they may ask."""
+"""Authenticated callers: their identity, their role, and the rate limit of their keys."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fraud.security.audit import Actor
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller whose key was found to be in use.
+    """An authenticated caller, with a role.
 
     Attributes:
-        name: Of the key; `anyone` when keys are switched off.
-        role: What they may do.
-        key_id: None when keys are switched off.
+        name: Name of the caller's key; `anyone` if keys are switched off.
+        role: Role of the key.
+        key_id: Id of the key; None if keys are switched off.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Principal:
     key_id: str | None = None
 
     def actor(self, via: Literal["rest", "afd"]) -> Actor:
-        """Return who they are in the audit log."""
+        """Return the caller as the audit log names them."""
         return Actor(name=self.name, key_id=self.key_id, role=self.role.value, via=via)
 
 
@@ -37,10 +37,10 @@ ANYONE: Final = Principal("anyone", Role.ADMIN)
 
 
 class RateLimited(Exception):
-    """The key asks too often.
+    """The rate limit of a key was exceeded.
 
     Attributes:
-        retry_after_s: Whole seconds until it may ask again, at least 1.
+        retry_after_s: Whole seconds until the next request is allowed, at least 1.
     """
 
     def __init__(self, retry_after_s: int) -> None:
@@ -49,11 +49,11 @@ class RateLimited(Exception):
 
 
 class RateLimit:
-    """A limit of requests per second for each key, as a bucket that holds a second's worth.
+    """Rate limit for each key: a token bucket that holds the requests of one second.
 
     Args:
-        per_s: Requests a second; 0 is no limit.
-        monotonic_s: Seconds that only go forward.
+        per_s: Requests per second; 0 switches the limit off.
+        monotonic_s: Monotonic clock in seconds.
     """
 
     def __init__(self, per_s: int, monotonic_s: Callable[[], float] = time.monotonic) -> None:
@@ -62,10 +62,10 @@ class RateLimit:
         self._left: dict[str, tuple[float, float]] = {}
 
     def take(self, key_id: str) -> None:
-        """Count a request.
+        """Count a request of a key.
 
         Raises:
-            RateLimited: There were too many.
+            RateLimited: The key exceeded its limit.
         """
         if not self._per_s:
             return

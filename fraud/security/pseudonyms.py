@@ -1,8 +1,8 @@
-"""Personal values as keyed hashes: the same value is found again, and nobody can read it.
+"""Replace personal values by keyed hashes, which can be searched for but not read.
 
-The index holds them in place of names, e-mail addresses, phones, streets and ids that are
-themselves personal; who searches for an exact value asks for its hash. Without the key nobody can
-hash a list of known values and compare, so the key is as secret as the values.
+The index holds hashes in place of names, e-mail addresses, phone numbers, streets and personal ids;
+an exact value is found by its hash. The key is as secret as the values: with it, known values could
+be hashed and compared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fraud.runtime.settings import ServiceSettings
 
 KEY_FILE: Final = "personal-data-key"
 MIN_KEY: Final = 32
-"""Shortest key, in characters."""
+"""Minimum length of a key, characters."""
 
 _PREFIX: Final = "h_"
 _HEX_DIGITS: Final = 32
@@ -33,7 +33,7 @@ _KEY: Final = re.compile(rb"[0-9a-f]{64}\n")
 
 
 class PersonalDataSettings(ServiceSettings):
-    """How personal values are indexed, and searched for."""
+    """Settings for indexing and searching personal values."""
 
     personal_data_key: SecretStr = Field(
         SecretStr(""), description=f"Key of the hashes that stand for personal values in the index, at least {MIN_KEY} characters; empty = made at first start and kept in STATE_DIR/{KEY_FILE}."
@@ -51,11 +51,11 @@ class PersonalDataSettings(ServiceSettings):
 
 
 class Pseudonyms:
-    """Hashes of personal values by one key.
+    """Hash personal values with one key.
 
     Args:
-        key: The key.
-        clear: Index values in clear instead.
+        key: The secret key.
+        clear: Whether the index holds personal values in clear.
     """
 
     def __init__(self, key: bytes, *, clear: bool = False) -> None:
@@ -64,11 +64,11 @@ class Pseudonyms:
 
     @classmethod
     def of(cls, settings: PersonalDataSettings) -> Self:
-        """Take the key from the settings, or from its file, which is made when there is none.
+        """Load the key from the settings, or from its file, which is created if missing.
 
         Raises:
-            ValueError: The file holds no key.
-            OSError: The file can be neither read nor made.
+            ValueError: The file does not hold a key.
+            OSError: The file can be neither read nor created.
         """
         given = settings.personal_data_key.get_secret_value()
         key = given.encode() if given else kept_key(settings.state_dir / KEY_FILE)
@@ -76,11 +76,11 @@ class Pseudonyms:
 
     @property
     def key_id(self) -> str:
-        """A name of the key, which says nothing of it."""
+        """Identifier of the key that does not reveal it."""
         return self._digest("", "key")[:12]
 
     def hash(self, field: str, value: str) -> str:
-        """Hash a field's value, as written in any of the usual ways.
+        """Hash the value of a field, in its normalised form.
 
         Equal values of different fields have different hashes.
 
@@ -94,7 +94,7 @@ class Pseudonyms:
         return _PREFIX + self._digest(field, normalised(field, value))
 
     def indexed(self, field: str, value: str) -> str:
-        """Write a field's value as the index holds it.
+        """Return the value of a field as the index holds it: hashed if personal, unless `clear`.
 
         Example:
             >>> pseudonyms = Pseudonyms(b"k" * 32)
@@ -108,9 +108,9 @@ class Pseudonyms:
         return self.hash(field, value)
 
     def searched(self, field: str, value: str) -> list[str]:
-        """Return what a field may hold in the index for this value, for a `terms` query.
+        """Return the forms that a value of a field may have in the index, for a `terms` query.
 
-        More than one where values are indexed in clear: hashes may be left of before.
+        While values are indexed in clear, older documents may still have the hash.
         """
         if not is_personal(field, value):
             return [value]
@@ -123,15 +123,15 @@ class Pseudonyms:
 
 
 def is_pseudonym(value: object) -> bool:
-    """Return whether a value has the form of a hash."""
+    """Return whether a value has the form of a hash of `Pseudonyms`."""
     return isinstance(value, str) and _PSEUDONYM.fullmatch(value) is not None
 
 
 def normalised(field: str, value: str) -> str:
-    """Write a personal value so that the usual ways of writing it are the same.
+    """Return a personal value in one form for all its usual spellings.
 
-    E-mail addresses and phone numbers as lists compare them, names and streets without regard to
-    case, white space and form of Unicode; ids exactly as they are.
+    E-mail addresses and phone numbers are normalised as in lists. Names and streets ignore case,
+    white space and the form of Unicode. Entity ids are unchanged.
 
     Example:
         >>> normalised("email_address", " Ada@Example.com"), normalised("phone", "+1 202-555-0143")
@@ -148,18 +148,18 @@ def normalised(field: str, value: str) -> str:
     try:
         return normal(kind, text)
     except ValueError:
-        # No address and no number: still somebody's, and found again by the same text.
+        # Not a valid address or number, but still personal: the same text has the same hash.
         return text
 
 
 def kept_key(path: Path) -> bytes:
-    """Read the key from its file; make both when there is none.
+    """Read a key from its file; create both if the file is missing or empty.
 
-    Processes that start at once get the same key: whoever locks the file first fills it.
+    Processes that start at the same time get the same key: the first to lock the file writes it.
 
     Raises:
-        ValueError: The file holds something else.
-        OSError: It can be neither read nor made.
+        ValueError: The file holds something other than a key.
+        OSError: The file can be neither read nor created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""What is kept or handed out and nobody else is to read: encrypted by a key of the state folder."""
+"""Encrypt data at rest with a key from the state folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NONCE: Final = 12
 
 
 class Unreadable(ValueError):
-    """It was sealed by another key, for something else, or not at all."""
+    """The data was sealed with another key or for another purpose, or not at all."""
 
 
 class Seal:
-    """Encrypts and authenticates (AES-256-GCM).
+    """Encrypt and authenticate data (AES-256-GCM).
 
     Args:
         key: 32 bytes.
@@ -35,19 +35,19 @@ class Seal:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Take the key from its file, which is made when there is none; raises as `kept_key`."""
+        """Load the key from its file, which is created if missing; raises as `kept_key`."""
         return cls(bytes.fromhex(kept_key(path).decode()))
 
     def close(self, content: bytes, purpose: bytes) -> bytes:
-        """Seal something for one purpose: for another it cannot be opened."""
+        """Encrypt content for one purpose; it can be opened only for the same purpose."""
         nonce = os.urandom(_NONCE)
         return nonce + self._cipher.encrypt(nonce, content, purpose)
 
     def open(self, sealed: bytes, purpose: bytes) -> bytes:
-        """Return what was sealed.
+        """Decrypt content that was sealed for this purpose.
 
         Raises:
-            Unreadable: See there.
+            Unreadable: It was not sealed with this key for this purpose.
         """
         try:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], purpose)
