@@ -1,1 +1,1 @@
-"""What every process needs: settings, logs, metrics, lifecycle, clock, files."""
+"""Parts that every process shares: settings, logs, metrics, lifecycle, clock, files."""

@@ -1,4 +1,4 @@
-"""Work beside the main loop, whose failure must not pass unseen."""
+"""Run work beside the main loop, and end the process if it fails."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Self
 
 
 class Background:
-    """Run a function in a thread, as a context manager; what it raises ends the process.
+    """Run a function in a thread, as a context manager that re-raises its exception.
 
-    When the function raises, `stop` is set, so that the main loop ends, and leaving the context
-    raises the same again. Leaving sets `stop` and waits for the function to return.
+    When the function returns or raises, `stop` is set, so that the main loop ends. Leaving the
+    context sets `stop`, waits for the function, and raises its exception again.
 
     Args:
         name: Name of the thread.
-        work: Returns soon after `stop` is set.
-        stop: The event that the main loop ends by, too.
-        daemon: Let the process end without waiting for it, where nobody may leave the context.
+        work: The function; it must return soon after `stop` is set.
+        stop: Event that ends the main loop, too.
+        daemon: Whether the process may end without waiting for the thread, for callers that may
+            never leave the context.
     """
 
     def __init__(
@@ -27,7 +28,7 @@ class Background:
         self._work = work
         self._stop = stop
         self._failure: BaseException | None = None
-        # So that what is bound to log lines is bound in there, too.
+        # Values bound to log lines are context variables, which threads do not inherit.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._run,), name=name, daemon=daemon

@@ -1,4 +1,4 @@
-"""Time as an argument."""
+"""The clock that functions take as an argument, so that tests can set the time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 Clock = Callable[[], int]
-"""Gives the time now, in UTC epoch milliseconds."""
+"""Returns the current time, UTC epoch milliseconds."""
 
 
 def system_clock() -> int:
@@ -16,7 +16,7 @@ def system_clock() -> int:
 
 
 def to_datetime(epoch_ms: int) -> datetime:
-    """Turn UTC epoch milliseconds into an aware datetime.
+    """Convert UTC epoch milliseconds to an aware datetime.
 
     Example:
         >>> to_datetime(0).isoformat()

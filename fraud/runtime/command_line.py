@@ -1,4 +1,4 @@
-"""What commands share: how they end when something is not as needed, and options that several have."""
+"""Common parts of commands: exits with an error, options, and JSON output."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RegistryOption = Annotated[
 
 
 def failing(*problems: object, code: int = 2) -> typer.Exit:
-    """Describe what is wrong, each in a red line on standard error, and give what to raise.
+    """Print each problem as a red line on standard error, and return the exit to raise.
 
     Args:
-        problems: Texts, or errors whose text is meant for people.
-        code: 2 when what was asked for cannot be done, 1 when it was tried and failed.
+        problems: Texts, or exceptions whose text is meant for people.
+        code: Exit code: 2 if the request cannot be carried out, 1 if it was tried and failed.
     """
     for problem in problems:
         typer.secho(f"fraudstream: {problem}", fg="red", err=True)
@@ -27,5 +27,5 @@ def failing(*problems: object, code: int = 2) -> typer.Exit:
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON, indented."""
+    """Print a value as indented JSON."""
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

@@ -1,4 +1,4 @@
-"""Small files that several processes share: replaced whole, for the owner alone, one writer at a time."""
+"""Small private files that processes share: replaced as a whole, by one writer at a time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ T = TypeVar("T")
 
 
 def replace_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read; a reader sees the old or the new, never a part.
-
-    It is on the disk when this returns.
+    """Replace a file atomically by one that only its owner may read; it is on disk on return.
 
     Raises:
-        OSError: It cannot be written; the one before is still there then.
+        OSError: The file cannot be written; the old one is unchanged.
     """
     making = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -44,7 +42,7 @@ def _keep_name(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for whoever holds it; the system frees it when the process dies."""
+    """Wait for and hold the lock on a file; the system releases it when the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:  # noqa: PTH123 - for its mode
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -52,16 +50,16 @@ def locked(path: Path) -> Iterator[None]:
 
 
 class FileDamaged(Exception):
-    """The content of a file is not as it was written; the message names the file, and no secret."""
+    """The content of a file is not valid; the message names the file and contains no secret."""
 
 
 class SharedFile(Generic[T]):
-    """A file that other processes replace, read again when it changed.
+    """A file that other processes may replace; it is read again after each change.
 
     Args:
-        path: The file.
-        parse: Reads its content; raises `FileDamaged`.
-        missing: What there is without a file.
+        path: Path of the file.
+        parse: Parses the file's content, or raises `FileDamaged`.
+        missing: Content if the file does not exist.
     """
 
     def __init__(self, path: Path, parse: Callable[[bytes], T], missing: T) -> None:
@@ -72,10 +70,10 @@ class SharedFile(Generic[T]):
         self._content = missing
 
     def read(self) -> T:
-        """Return what the file holds now.
+        """Return the current content of the file.
 
         Raises:
-            FileDamaged: See there.
+            FileDamaged: The content is not valid.
         """
         version = self._version_now()
         if version != self._version:
@@ -87,10 +85,10 @@ class SharedFile(Generic[T]):
         return self._content
 
     def last_good(self, damaged: Callable[[str], object]) -> T:
-        """Return what the file holds, or held before it was damaged.
+        """Return the current content of the file, or its last valid content if it is damaged.
 
         Args:
-            damaged: Called once for each damaged version, with what is wrong.
+            damaged: Called once for each damaged version of the file, with the problem.
         """
         version = self._version_now()
         try:

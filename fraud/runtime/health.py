@@ -1,4 +1,4 @@
-"""A health check for containers: `python -m fraud.runtime.health URL` ends with 0 when it answers 2xx."""
+"""Check a container's health: `python -m fraud.runtime.health URL` exits with 0 on a 2xx answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TIMEOUT_S: Final = 4
 
 
 def main() -> int:
-    """Ask once; what was wrong goes to stderr, where `docker inspect` shows it."""
+    """Request the URL once, and return the exit code; `docker inspect` shows errors from stderr."""
     try:
         with urlopen(sys.argv[1], timeout=_TIMEOUT_S):  # noqa: S310 - given by the compose file
             return 0

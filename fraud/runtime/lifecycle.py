@@ -1,4 +1,4 @@
-"""Start, readiness and ordered shutdown, the same for every service."""
+"""Start, readiness and orderly shutdown of services."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 def stop_event() -> threading.Event:
-    """Return an event that SIGTERM and the first Ctrl-C set; a second Ctrl-C is the ordinary one."""
+    """Return an event that SIGTERM and a first Ctrl-C set; a second Ctrl-C interrupts as usual."""
     stop = threading.Event()
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -37,7 +37,7 @@ def stop_event() -> threading.Event:
 
 
 def load_settings(settings: Callable[[], S]) -> S:
-    """Read the environment, or end the process naming each setting that is wrong (exit code 2)."""
+    """Read settings from the environment; print all that are wrong and exit with code 2."""
     try:
         return settings()
     except ValidationError as error:
@@ -46,7 +46,7 @@ def load_settings(settings: Callable[[], S]) -> S:
 
 
 def user_name() -> str:
-    """Return the name of who runs this process, as far as the system knows."""
+    """Return the name of the user who runs this process, or `unknown` if the user has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no such user, as in a container
@@ -54,10 +54,10 @@ def user_name() -> str:
 
 
 class CannotStart(Exception):
-    """Something outside of a service must change before it can start; the message says what.
+    """A service cannot start until something outside it is changed; the message says what.
 
     Attributes:
-        exit_code: With which the process ends.
+        exit_code: Exit code of the process.
     """
 
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
@@ -68,12 +68,12 @@ class CannotStart(Exception):
 def run_service(
     service: str, settings: Callable[[], S], run: Callable[[S, threading.Event], int | None]
 ) -> int:
-    """Run a service by the settings of the environment until SIGTERM, and return its exit code.
+    """Run a service with settings from the environment until SIGTERM, and return its exit code.
 
     Args:
-        service: Its name, bound to every line of the log.
-        settings: Reads the environment.
-        run: Does the work until the event is set.
+        service: Name of the service, bound to every log line.
+        settings: Reads the settings from the environment.
+        run: Does the work until the event is set; returns the exit code, or None for 0.
     """
     loaded = load_settings(settings)
     configure_logs(loaded, service)
@@ -83,7 +83,7 @@ def run_service(
         sys.stderr.write(f"{service}: {problem}\n")
         return problem.exit_code
     except Exception:
-        # Python's own traceback goes past the redaction, and messages of errors may hold values.
+        # Python's own traceback would not be redacted, and error messages may hold personal values.
         structlog.get_logger(service).critical(f"{service}.crashed", exc_info=True)
         return 1
 
@@ -91,13 +91,13 @@ def run_service(
 class OpsServer:
     """Serve `/metrics`, `/health/live` and `/health/ready` in the background, as a context manager.
 
-    `close` is called on leaving: it stops accepting and waits for the thread.
+    Leaving the context stops the server and waits for its thread.
 
     Args:
         host: Address to listen on.
-        port: Port to listen on; 0 takes a free one, see `port`.
-        ready: Called on each `/health/ready`; None when the service does its work, else one line
-            saying what it waits for (answered with 503).
+        port: Port to listen on; 0 chooses a free one, which the attribute `port` holds.
+        ready: Called on each `/health/ready`. Returns None if the service does its work, else one
+            line on what it waits for (answered with 503).
     """
 
     def __init__(self, host: str, port: int, ready: Callable[[], str | None]) -> None:
@@ -122,7 +122,7 @@ class OpsServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
-                """Stay silent: probes come every second."""
+                """Log nothing, as probes come every second."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True

@@ -18,8 +18,8 @@ _SECRET_KEYS: Final = PERSONAL_FIELDS | {
 }  # fmt: skip
 
 _QUIET_LIBRARIES: Final = {
-    # Both log every request: the first with what was searched for, the second with an address
-    # that may be a secret. Services log what matters of them.
+    # The first two log every request: opensearch with the search terms, httpx with an address that
+    # may be secret. Services log the important requests themselves.
     "opensearch": logging.ERROR,
     "httpx": logging.WARNING,
     "uvicorn": logging.WARNING,
@@ -39,18 +39,18 @@ def _masked(value: Any) -> Any:
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Remove personal data from a log line, wherever it stands (a structlog processor)."""
+    """Redact personal data anywhere in a log line (a structlog processor)."""
     for key, value in event.items():
         event[key] = REDACTED if key in _SECRET_KEYS else _masked(value)
     return event
 
 
 def configure_logs(settings: ServiceSettings, service: str) -> None:
-    """Send structlog's and the standard library's lines to stdout, redacted.
+    """Send the log lines of structlog and the standard library to stdout, redacted.
 
     Args:
         settings: `log_level` and `log_format` are used.
-        service: Bound to every line.
+        service: Name of the service, bound to every line.
     """
     text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stdout.isatty())
     level = logging.getLevelName(settings.log_level.upper())
@@ -87,7 +87,7 @@ def configure_logs(settings: ServiceSettings, service: str) -> None:
 
 
 def configure_command_logs() -> None:
-    """Send a command's warnings and errors to stderr, redacted: stdout is for what it was asked."""
+    """Send a command's warnings and errors to stderr, redacted; stdout is for its result."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -97,17 +97,17 @@ def configure_command_logs() -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        # What stderr is when something is said: whoever runs commands in a process may replace it.
+        # Looked up for each logger: a process that runs several commands may replace stderr.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
 
 
 def configure_worker_logs(service: str) -> None:
-    """Send structlog's lines through the standard library, redacted, where that is set up already.
+    """Send structlog's lines, redacted, to the logging that the standard library is set up with.
 
-    In Flink's Python workers it leads to the TaskManager's log. Printing would not do: PyFlink puts
-    a `print` of its own in place of Python's, which knows no `flush` and raises.
+    In Flink's Python workers, that is the TaskManager's log. structlog cannot print there: PyFlink
+    replaces `print` by a function without the argument `flush`, so that the call raises.
     """
 
     def named(

@@ -1,4 +1,4 @@
-"""How OpenSearch is reached."""
+"""Create clients of OpenSearch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from opensearchpy import OpenSearch
 from fraud.runtime.settings import OpenSearchSettings
 
 MAY_BE_MISSING: Final = {"ignore_unavailable": True, "allow_no_indices": True}
-"""Options of a search: an index that is not there yet has no documents, and is no error."""
+"""Options of a search, by which a missing index counts as empty and not as an error."""
 
 
 def connect(settings: OpenSearchSettings, *, timeout_s: float) -> OpenSearch:
-    """Make a client; nothing is sent yet. It never retries by itself: who asks decides that.
+    """Create a client, without any request yet. Retries are off; callers decide.
 
     Args:
-        settings: Where it is, and how to sign in.
-        timeout_s: How long an answer may take.
+        settings: Address and credentials.
+        timeout_s: Maximum time for an answer, seconds.
     """
     sign_in = (
         (settings.opensearch_username, settings.opensearch_password.get_secret_value())

@@ -1,6 +1,6 @@
-"""Settings that several services share. The environment is read in `main()` and nowhere else.
+"""Settings that several services share. The environment is read only in `main()`.
 
-Each service's own `Settings` inherits the groups it needs. `.env.example` lists all of them.
+Each service's own `Settings` inherits the groups it needs; `.env.example` lists all settings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fraud.contracts.topics import Topic
 
 
 class PlaceSettings(BaseSettings):
-    """What services and the local stack have in common. Names are those of the environment, in any case."""
+    """Settings of services and the local stack; names are those of the environment, in any case."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -24,7 +24,7 @@ class PlaceSettings(BaseSettings):
 
 
 class ServiceSettings(PlaceSettings):
-    """What every service has."""
+    """Settings that every service has."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
@@ -66,7 +66,7 @@ class KafkaSettings(ServiceSettings):
         return str(getattr(self, "topic_" + topic.value.replace(".", "_")))
 
     def librdkafka(self) -> dict[str, str]:
-        """Connection settings for confluent-kafka."""
+        """Return connection settings for librdkafka, and so for confluent-kafka."""
         config = {
             "bootstrap.servers": self.kafka_bootstrap_servers,
             "security.protocol": self.kafka_security_protocol,
@@ -80,7 +80,7 @@ class KafkaSettings(ServiceSettings):
         return config
 
     def java_client(self) -> dict[str, str]:
-        """Connection settings for the Java client, as inside Flink's connector."""
+        """Return connection settings for Kafka's Java client, which Flink's connector uses."""
         config = {
             "bootstrap.servers": self.kafka_bootstrap_servers,
             "security.protocol": self.kafka_security_protocol,
@@ -127,7 +127,7 @@ class SmtpSettings(ServiceSettings):
 
 
 class LinkSettings(ServiceSettings):
-    """Where people find us, for links in what we write to them."""
+    """Public addresses of the web pages, for links in messages."""
 
     public_url: str = Field("", description="Address under which people reach the live page (that of the API), for links; empty = no links, the local stack sets its own.")  # fmt: skip
     dashboards_public_url: str = Field("", description="Address under which people reach OpenSearch Dashboards, for links; empty = no links, Compose sets its own.")  # fmt: skip
@@ -147,7 +147,7 @@ class ModelSettings(ServiceSettings):
 
 
 def complain(error: ValidationError) -> str:
-    """Describe in one line per setting what is wrong, without its value (it may be a secret)."""
+    """Return one line for each wrong setting, without its value, which may be secret."""
     return "\n".join(
         f"setting {'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
         for problem in error.errors(include_input=False, include_url=False)
