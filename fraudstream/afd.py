@@ -1,4 +1,4 @@
-"""`fraudstream import-afd`: rules, lists and variables of Amazon Fraud Detector."""
+"""`fraudstream import-afd`: import rules, lists and variables of Amazon Fraud Detector."""
 
 from __future__ import annotations
 

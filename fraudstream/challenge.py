@@ -1,4 +1,4 @@
-"""Commands on the challenger: switch it, compare it, and compute decisions again."""
+"""Commands that set the challenger: a model or rules that decide in shadow."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def challenge_model(
     model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, or none.")],
     registry: RegistryOption = None,
 ) -> None:
-    """Let a model score in shadow, on the same traffic: the running job and API switch at once."""
+    """Set the model that scores in shadow on the same traffic; running services switch at once."""
     with policy_session() as at:
         ref = None
         if model != NOBODY:
             models = Registry(registry or load_settings(ModelSettings).model_registry)
             try:
                 ref = models.find(model)
-                # One that cannot be used is refused here, and not by every worker.
+                # A model that cannot be loaded is refused here, rather than by every worker.
                 models.load(ref.name, ref.version)
             except ModelError as error:
                 raise failing(error) from None
@@ -44,7 +44,7 @@ def challenge_model(
 def challenge_rules(
     version: Annotated[str, typer.Argument(help="Version that `rules list` shows, or none.")],
 ) -> None:
-    """Let a version of the rules decide in shadow, on the same traffic."""
+    """Set the version of the rules that decides in shadow on the same traffic."""
     with policy_session() as at:
         at.editor.challenge_rules(None if version == NOBODY else version)
     typer.echo("no rules challenge" if version == NOBODY else f"challenger: rules {version}")

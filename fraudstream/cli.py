@@ -1,4 +1,4 @@
-"""`fraudstream`: one command line over all parts."""
+"""`fraudstream`: one command line for all parts of the system."""
 
 from __future__ import annotations
 

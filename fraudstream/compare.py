@@ -1,4 +1,4 @@
-"""Commands that compute or compare past decisions: `compare` and `recheck`."""
+"""Commands that compare or recompute past decisions: `compare` and `recheck`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands on dead letters: look at them, and send them back once their cause is gone."""
+"""Commands on dead letters: show them, and send them back once their cause is fixed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _place(text: str) -> tuple[int, int]:
 
 @contextmanager
 def _topic() -> Iterator[tuple[KafkaSettings, TopicFeed]]:
-    """Open the topic; what goes wrong is said in one line (exit code 1)."""
+    """Open the dead-letter topic, and report errors in one line (exit code 1)."""
     configure_command_logs()
     settings = load_settings(KafkaSettings)
     lag = Gauge("fraudstream_dlq_lag", "Records not yet read.", registry=None)
@@ -181,7 +181,7 @@ def show(
 
 
 def _redacted(value: bytes | None) -> str:
-    """Write a value as JSON without what may be personal."""
+    """Return a value as JSON, with personal data redacted."""
     if value is None:
         return "the value is null"
     try:
@@ -212,10 +212,10 @@ def replay(
     again: Annotated[bool, typer.Option("--again", help="Also those that were sent back before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:  # fmt: skip
-    """Send dead letters back to the topic transactions, once the cause is gone.
+    """Send dead letters back to the topic transactions, once their cause is fixed.
 
-    Each is checked first as the job would: what it would refuse again stays where it is. A dead
-    letter is sent back once, however often this is run. Null values are never sent back.
+    Dead letters that the job would refuse again are not sent. Each dead letter is sent back only
+    once, however often this is run. Null values are never sent back.
     """
     request = ReplayRequest(
         _filter(code, since, places),

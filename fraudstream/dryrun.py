@@ -1,4 +1,4 @@
-"""Commands that look at past decisions: try rules on them, and compute them again."""
+"""The command that tries rules on past decisions, and parts shared with related commands."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fraud.runtime.settings import KafkaSettings
 from fraudstream.policy_session import policy_session, read_file
 
 DAYS: Final = 30
-"""How far back past decisions are looked at: Kafka keeps them as long by default."""
+"""Days of past decisions that are read by default: as long as Kafka keeps them by default."""
 
 DaysOption = Annotated[
     float, typer.Option(min=0.001, help="How far back; Kafka keeps 30 days by default.")
@@ -54,7 +54,7 @@ def try_rules(
 ) -> None:
     """Show what rules would have done with the transactions of the last days. Nothing changes.
 
-    They are asked as the stream asks, on the features, scores and fields that past decisions keep.
+    Rules are evaluated as in the stream, on the features, scores and fields of past decisions.
     """
     with policy_session() as at:
         path = Path(file)
@@ -70,7 +70,7 @@ def try_rules(
 
 
 def _tried_lists(policy_state: PolicyState, options: Sequence[str]) -> dict[str, Lookup] | None:
-    """Read the lists that a draft is tried with."""
+    """Return the lists with the entries of `--entries` added, None without this option."""
     if not options:
         return None
     lists = policy_state.lists()
@@ -93,9 +93,9 @@ def _tried_lists(policy_state: PolicyState, options: Sequence[str]) -> dict[str,
 def backtesting(
     settings: KafkaSettings, days: float, limit: int | None
 ) -> Iterator[BacktestRunner]:
-    """Show how far reading is, end it on Ctrl-C, and print one line when it fails."""
+    """Show the progress of reading, end it on Ctrl-C, and print one line if it fails."""
     console = Console(stderr=True, soft_wrap=True)
-    # Ctrl-C ends the reading, and is the ordinary one again afterwards.
+    # Ctrl-C ends the reading; afterwards, the handlers from before are restored.
     before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
     bars = Progress(
         TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -120,13 +120,13 @@ def backtesting(
 
 
 def wide_console() -> Console:
-    """Return standard output, wide enough for the tables where it is no terminal."""
+    """Return a console on standard output, wide enough for tables if it is not a terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(width=160, highlight=False)
 
 
 def percent(part: float | None) -> str:
-    """Write a share; a dash where it is not known."""
+    """Return a share as a percentage, or a dash if it is unknown."""
     return "-" if part is None else f"{part:.1%}"
 
 

@@ -1,4 +1,4 @@
-"""The environment of the command line: that of the process, then `.env`, then where devstack's servers are."""
+"""Complete the environment of the command line from `.env` and the addresses of the local stack."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from devstack.settings import env_file_values, load
 def complete_environment() -> None:
     """Complete the environment as devstack does for the services it starts.
 
-    What is set stays. `.env` in the current folder comes next; then what follows from STATE_DIR,
-    BIND_HOST and the ports.
+    Variables that are set stay. Others come from `.env` in the current folder, or else are derived
+    from STATE_DIR, BIND_HOST and the ports.
     """
     try:
         settings = load()

@@ -1,4 +1,4 @@
-"""Commands on the search index: what is due to be migrated or deleted, and building it anew."""
+"""Commands on the search index: migrate it, delete expired documents, and rebuild it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 
 @contextmanager
 def _opensearch() -> Iterator[tuple[IndexerSettings, OpenSearch]]:
-    """Connect; what goes wrong is said in one line (exit code 1)."""
+    """Connect to OpenSearch, and report errors in one line (exit code 1)."""
     settings = load_settings(IndexerSettings)
     logging.getLogger("opensearch").setLevel(logging.ERROR)
     client = connect(settings)
@@ -59,9 +59,9 @@ def migrate(
         bool, typer.Option("--all", help="All days, also those that need no migration.")
     ] = False,
 ) -> None:
-    """Bring the indexes of past days to this version: fields, and how personal values are written.
+    """Migrate the indexes of past days to the fields and form of personal values of this version.
 
-    Nothing is lost when it is interrupted; run it again. The indexer waits while the index that it
+    It may be interrupted and run again; nothing is lost. The indexer waits while the index that it
     writes to is copied.
     """
     with _opensearch() as (settings, client):
@@ -93,10 +93,10 @@ def retention(
         typer.Option(min=1, help="Days to keep (default: INDEXER_RETENTION_DAYS)."),
     ] = None,
 ) -> None:
-    """Delete what is older than it is kept.
+    """Delete documents whose retention has expired.
 
-    The running indexer does so every hour, but not when something is over its age by more than a
-    week, or the newest documents are older than a week: then the clock may be wrong. This does it.
+    The running indexer does this every hour, unless documents expired more than a week ago or the
+    newest are older than a week: then the clock may be wrong. This command deletes them anyway.
     """
     with _opensearch() as (settings, client):
         keep_days = settings.indexer_retention_days if days is None else days
@@ -123,8 +123,8 @@ def rebuild(
 ) -> None:
     """Write labels, decisions and dead letters again, from the beginning of their topics.
 
-    The running indexer need not be stopped. Without --delete, documents that are older than the
-    topics remember stay as they are.
+    The running indexer need not be stopped. Without --delete, documents that are no longer on the
+    topics stay as they are.
     """
     with _opensearch() as (settings, client):
         if delete:

@@ -40,7 +40,7 @@ def _settings() -> KafkaSettings:
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """Say in one line what is not as needed (exit code 2), or that Kafka does not answer (1)."""
+    """Report invalid input (exit code 2) or an unreachable Kafka (exit code 1) in one line."""
     try:
         yield
     except ValueError as problem:
@@ -109,7 +109,7 @@ def stop_campaign(name: Annotated[str, typer.Argument(help="As `list` shows it."
 
 @campaign.command("list")
 def list_campaigns() -> None:
-    """List the kinds of fraud, and what was injected."""
+    """List the kinds of fraud, and the injected campaigns."""
     _show(
         "campaign", CAMPAIGN_MEANINGS,
         "Intensity 1 adds fraud of 1 % of the transactions while the campaign lasts, 5 of 5 %.",
@@ -132,7 +132,7 @@ def stop_drift(name: Annotated[str, typer.Argument(help="As `list` shows it.")])
 
 @drift.command("list")
 def list_drifts() -> None:
-    """List the kinds of drift, and what was injected."""
+    """List the kinds of drift, and the injected drifts."""
     _show(
         "drift", {str(kind): text for kind, text in DRIFT_MEANINGS.items()},
         "That is at intensity 1, once it has grown over its minutes.",

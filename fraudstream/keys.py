@@ -1,4 +1,4 @@
-"""Commands on the API's keys. They work on the same file as the API, whether it runs or not."""
+"""Commands on API keys and access keys, in the files of the API; it need not run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def create(
     name: Annotated[str, typer.Argument(help="Who will use it.")],
     role: Annotated[str, typer.Option(help="score, analyst or admin.")] = "score",
 ) -> None:
-    """Make a key and print it: the only time that it is shown."""
+    """Create a key and print its secret, which is shown only this once."""
     if role not in set(Role):
         raise failing(f"--role: expected one of {', '.join(Role)}")
     if not re.fullmatch(NAME_PATTERN, name, re.ASCII):
@@ -71,7 +71,7 @@ def create(
 
 @app.command("list")
 def list_keys() -> None:
-    """Show the keys there are, never their secrets."""
+    """List all keys, without their secrets."""
     store, _ = _opened(KeyStore)
     table = Table("id", "name", "role", "made at", "made by")
     for key in store.all_keys():
@@ -83,7 +83,7 @@ def list_keys() -> None:
 
 @app.command("revoke")
 def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
-    """Take a key away; running APIs refuse it from the next request on."""
+    """Revoke a key; running APIs refuse it from the next request on."""
     store, audit = _opened(KeyStore)
     try:
         key = store.get(key_id)
@@ -108,7 +108,7 @@ def create_access_key(
     profile: Annotated[str, typer.Argument(help="Name of the profile in the file.")],
     role: Annotated[str, typer.Option(help="score, analyst or admin.")] = "score",
 ) -> None:
-    """Make an access key and say in which file its profile is."""
+    """Create an access key, and print its id and the file that holds its profile."""
     if role not in set(Role):
         raise failing(f"--role: expected one of {', '.join(Role)}")
     store, audit = _opened(AwsCredentials)
@@ -127,7 +127,7 @@ def create_access_key(
 
 @access_keys.command("list")
 def list_access_keys() -> None:
-    """Show the access keys there are, without their secrets."""
+    """List all access keys, without their secrets."""
     store, _ = _opened(AwsCredentials)
     table = Table("profile", "access key id", "role")
     for one in store.all():
@@ -137,7 +137,7 @@ def list_access_keys() -> None:
 
 @access_keys.command("revoke")
 def revoke_access_key(profile: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
-    """Take an access key away; running APIs refuse it from the next request on."""
+    """Revoke an access key; running APIs refuse it from the next request on."""
     store, audit = _opened(AwsCredentials)
     try:
         with audit.change(at_the_command_line(), "access_key.revoked", f"access_key/{profile}"):

@@ -1,4 +1,4 @@
-"""A group of commands that imports a command's module when that command is asked for."""
+"""A group of commands that imports the module of a command only when the command is used."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ READ_THEIR_OWN: Final = ("devstack.", "benchmarks.")
 
 
 class Entry(NamedTuple):
-    """A command, or a group of them, before its module is imported.
+    """A command, or a group of commands, before its module is imported.
 
     Attributes:
-        name: Of the command.
+        name: Name of the command.
         target: "module:attribute" of a Typer app or of a command's function.
         help: Line in the list of commands; a test compares it with the command's own help.
-        needs: What a missing module means, for the error text; without, that names the module.
+        needs: What must be installed if a module is missing, for the error text; if empty, the text
+            names the module.
     """
 
     name: str
@@ -32,10 +33,10 @@ class Entry(NamedTuple):
     needs: str = ""
 
     def load(self) -> Any:
-        """Import the command.
+        """Import the module of the command, and return the command.
 
         Raises:
-            typer.Exit: A package that it needs is not installed.
+            typer.Exit: A package that the command needs is not installed.
         """
         try:
             target = _imported(self.target)
@@ -60,7 +61,7 @@ def _imported(target: str) -> Any:
 
 
 def _complete_environment_before(command: Any) -> None:
-    """Wrap the callbacks of a command and of all below it; their help needs no environment."""
+    """Make a command and its subcommands complete the environment when run, not for their help."""
     if command.callback:
         command.callback = _after_completion(command.callback)
     for inner in getattr(command, "commands", {}).values():

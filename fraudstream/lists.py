@@ -1,4 +1,4 @@
-"""Commands on lists: make them, put entries on and take them off, in bulk too."""
+"""Commands on lists: create them, and add or remove entries, also in bulk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def create(
     ] = ListUse.REFERENCE,
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
-    """Make an empty list."""
+    """Create an empty list."""
     with policy_session() as at:
         at.editor.make_list(name, kind, use, description=description)
     typer.echo(f"list {name} made: {kind}, {use}")
@@ -44,7 +44,7 @@ def create(
 def list_lists(
     as_json: JsonOption = False,
 ) -> None:
-    """List the lists."""
+    """List all lists with their types, uses and sizes."""
     with policy_session() as at:
         states = sorted(at.policy_state.lists().values(), key=lambda one: one.name)
     rows = [
@@ -85,7 +85,7 @@ def add(
         ),
     ] = None,
 ) -> None:
-    """Put values on a list, or put them anew."""
+    """Add values to a list, or overwrite their entries."""
     ends = expires and (expires if expires.tzinfo else expires.replace(tzinfo=UTC))
     with policy_session() as at:
         entries = [
@@ -98,7 +98,7 @@ def add(
 
 @app.command("remove")
 def remove(name: Name, values: Values) -> None:
-    """Take values off a list."""
+    """Remove values from a list."""
     with policy_session() as at:
         at.editor.change_list(name, remove=values)
     typer.echo(f"{len(values):,} taken off {name}")
@@ -117,7 +117,7 @@ def import_entries(
         bool, typer.Option("--replace", help="Take off what is on the list before.")
     ] = False,
 ) -> None:
-    """Put the entries of a file on a list: all at once, or none."""
+    """Add the entries of a file to a list: all of them, or none."""
     with policy_session() as at:
         try:
             entries = read_entries(file.read_text("utf-8"))
@@ -154,7 +154,7 @@ def use_as(
 
 @app.command("drop")
 def drop(name: Name) -> None:
-    """Take a list away; refused while rules that decide ask for it."""
+    """Delete a list; refused while active or challenger rules use it."""
     with policy_session() as at:
         at.editor.drop_list(name)
     typer.echo(f"list {name} dropped")

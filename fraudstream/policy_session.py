@@ -1,4 +1,4 @@
-"""Where the command line finds the editor: the topic read to its end, and a way to publish to it."""
+"""Open the policy editor for a command, once the control topic was read to its end."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from fraud.security.pseudonyms import PersonalDataSettings, Pseudonyms
 
 @dataclass(frozen=True)
 class PolicySession:
-    """The policy editor of whoever runs the command, and the policy state.
+    """The policy editor of the user who runs the command, and the policy state.
 
     Attributes:
-        editor: Where things are changed, on record.
-        policy_state: What the topic said when the command began.
+        editor: Makes changes and records them in the audit log.
+        policy_state: Policy state of the control topic, which is followed during the command.
     """
 
     editor: PolicyEditor
@@ -40,7 +40,7 @@ class PolicySession:
 
 
 def pseudonyms() -> Pseudonyms:
-    """Return what hashes personal values of a change."""
+    """Return the hasher of personal values, or end with one clear line."""
     try:
         return Pseudonyms.of(load_settings(PersonalDataSettings))
     except ValueError as problem:
@@ -48,7 +48,7 @@ def pseudonyms() -> Pseudonyms:
 
 
 def read_file(path: Path) -> RuleSet:
-    """Read a rule set, or end with one clear line."""
+    """Read a rule set from a file, or end with one clear line."""
     try:
         return read_rule_file(path.read_text("utf-8"))
     except (OSError, RuleFileError, UnicodeDecodeError) as error:
@@ -58,7 +58,7 @@ def read_file(path: Path) -> RuleSet:
 
 @contextmanager
 def policy_session() -> Iterator[PolicySession]:
-    """Open the editor; end with one clear line and exit code 2 when something is not as needed."""
+    """Open the policy editor; print errors of Kafka, input or policy and exit with code 2."""
     configure_command_logs()
     settings = load_settings(KafkaSettings)
     try:

@@ -54,7 +54,7 @@ def replay(
 ) -> None:
     """Send a file of transactions to Kafka, as if it happened now.
 
-    Every row is sent, also one that our contract refuses: it comes out as a dead letter, so that
+    Every row is sent. Rows that the contract refuses become dead letters, so that
     rows = processed + dead letters.
     """
     settings = load_settings(KafkaSettings)

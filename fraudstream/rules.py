@@ -1,4 +1,4 @@
-"""Commands on rules: apply a file, see what changes, switch versions."""
+"""Commands on rules: apply a file, show what it changes, and switch versions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def apply(
         typer.Option(help="Version that must be active now; refused if another one is."),
     ] = None,
 ) -> None:
-    """Check a rule set and let it decide: the running job and API switch at once."""
+    """Check a rule set and activate it: the running job and API switch at once."""
     wanted = read_file(file)
     with policy_session() as at:
         before = at.policy_state.active_rules
@@ -56,7 +56,7 @@ def activate(
         typer.Option(help="Version that must be active now; refused if another one is."),
     ] = None,
 ) -> None:
-    """Let a version decide that is kept: a draft, or one that decided before."""
+    """Activate a stored version of the rules: a draft, or one that was active before."""
     with policy_session() as at:
         before = at.policy_state.active_rules
         kept = at.editor.activate(version, expected=expect)
@@ -110,7 +110,7 @@ def export(
     version: Annotated[str | None, typer.Argument(help="Version; without, the active one.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
 ) -> None:
-    """Write a version as a file that `apply` reads."""
+    """Write a version of the rules as a file that `apply` reads."""
     with policy_session() as at:
         text = write_rule_file(_kept(at, version))
     if output is None:
@@ -124,7 +124,7 @@ def diff(
     file: RuleFile,
     against: Annotated[str | None, typer.Option(help="Version; without, the active one.")] = None,
 ) -> None:
-    """Show what a file would change; exit code 1 when it would change something."""
+    """Show what a file would change; exit code 1 if it would change anything."""
     wanted = read_file(file)
     with policy_session() as at:
         checked = at.policy_state.checked(wanted)

@@ -1,4 +1,4 @@
-"""Commands on simulated history: write it, and check whether it is fit to learn from."""
+"""Commands on simulated history: write it, and check whether a model can learn from it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def check(
 ) -> None:
     """Measure whether the simulated world is fit to learn from; exit code 1 when a check fails.
 
-    The figures say something about the simulator, and predict nobody's traffic.
+    The figures describe the simulator only; they do not predict real traffic.
     """
     progress = Console(stderr=True)
     said: Callable[[CheckResult], None] = lambda one: (  # noqa: E731

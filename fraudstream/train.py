@@ -1,4 +1,4 @@
-"""`fraudstream train`: that of the package `model`, with a simulated history at hand."""
+"""`fraudstream train`: the command of the package `model`, able to simulate a history."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from model import commands
 
 @wraps(commands.train)
 def train(context: typer.Context, **options: Any) -> None:
-    """Train; the help text is the wrapped command's."""
+    """Train a model; the help text is that of the wrapped command."""
     context.obj = make_history
     commands.train(context, **options)
