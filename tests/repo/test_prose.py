@@ -24,10 +24,7 @@ DECISIONS = ROOT / "docs" / "decisions"
 
 NOT_YET_CLEAN: tuple[str, ...] = (
     "devstack",
-    "fraud/backtest",
     "fraud/policy",
-    "fraud/runtime",
-    "fraud/security",
     "fraudstream",
     "model",
 )
