@@ -144,7 +144,7 @@ class Source(_Contract):
 
 
 class Decision(_Contract):
-    """The field `fd`. Times in milliseconds; score and probability: high = fraud."""
+    """The field `fd`. Durations are in milliseconds; a high score or probability means fraud."""
 
     outcome: Annotated[
         Outcome,

@@ -67,4 +67,4 @@ class Backpressure(Exception):
 
 
 class NotReady(Exception):
-    """Raised until history and policy have caught up with the stream, as answers would differ."""
+    """Raised until history and policy have caught up with the stream; answers would differ before."""

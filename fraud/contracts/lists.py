@@ -102,7 +102,7 @@ class ListEntry(_Contract):
 
 
 class ListChange(_Contract):
-    """One change of a list: what every document of kind `list` holds."""
+    """One change of a list, the content of a control document of kind `list`."""
 
     type: Annotated[
         ListType,
@@ -274,7 +274,7 @@ class ListState:
         description: Purpose of the list.
         version: Hash of all changes up to this state, 12 hexadecimal digits.
         entries: Entries by the normal form of their values.
-        since: Version of the state returned before; None if `changed` does not tell the difference.
+        since: Version of the state returned before this one; None if all entries may differ.
         changed: Values added, updated or removed since that version, in normal form.
     """
 

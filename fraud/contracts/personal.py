@@ -18,7 +18,7 @@ _DASHES: Final = "\\-\u2010\u2011\u2012\u2013"
 SSN: Final = re.compile(
     rf"(?<!\d)(?<!\d\.)\d{{3}}(?:[{_DASHES}]\d{{2}}[{_DASHES}]|([ \u00a0.])\d{{2}}\1)\d{{4}}(?!\d)(?!\.\d)"
 )
-"""Social security number in three groups, not part of a longer number or a version.
+"""Social security number in three groups, not part of a longer number or of a version number.
 
 Nine digits without separators count only as a whole id (`is_ssn`): in free text they may as well be
 an offset, an amount or a time.
