@@ -161,7 +161,7 @@ class BatchColumns:
         Args:
             name: Name of the list.
             values: Values to look up, length n.
-            variable: Field that the values are the column of, if so; its result is cached.
+            variable: Field whose whole column the values are, if any; its result is cached.
         """
         lookup = self._lists.get(name)
         if lookup is None:
@@ -174,7 +174,7 @@ class BatchColumns:
         return found
 
     def on_list(self, lookup: Lookup) -> NDArray[np.bool_]:
-        """Return which transactions have the value of the list's own field on the list, shape (n,)."""
+        """Return which transactions are on a list by the field that its type names, shape (n,)."""
         field = lookup.type.field
         if field is None:
             return np.zeros(len(self), np.bool_)

@@ -43,6 +43,6 @@ SHADOW: Final = Encoder(Shadow)
 
 
 def shared_json(shared: Shared, values: Mapping[str, Any]) -> bytes:
-    """Return the decision fields of one kind of sharing, as the inside of a JSON object."""
+    """Return the decision fields that a ruling or policy determines, as the inside of an object."""
     names = [field.name for field in fields_of(Decision) if field.shared is shared]
     return orjson.dumps({name: values[name] for name in names})[1:-1]

@@ -205,7 +205,7 @@ class Engine:
         scores: Sequence[int],
         probabilities: NDArray[np.float64],
     ) -> tuple[list[bytes] | None, str]:
-        """Return the `shadow` of each decision, or the type of an error, which fails no decision."""
+        """Return the `shadow` of each decision; None and the type of the error if the challenger fails."""
         if self._shadow is None:
             return None, ""
         try:

@@ -82,7 +82,7 @@ class ScoreScale:
         return cls(list(knots), list(knots.values()))
 
     def score(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-        """Return scores, rounded down, high = fraud.
+        """Return scores, rounded down; a high score means fraud.
 
         Example:
             >>> ScoreScale([0, 0.5, 1], [0, 950, 1000]).score(np.array([0.25, 0.5, 1.0])).tolist()
