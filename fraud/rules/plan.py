@@ -241,7 +241,7 @@ class FirstText:
 
 
 def first_number(one: Any, other: Any) -> Any:
-    """Return the first number where it is known, else the other."""
+    """Return the first of two numbers where it is known, else the second."""
     return np.where(np.isnan(one), other, one)
 
 
@@ -346,7 +346,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class NumberWithin:
-    """Whether a number or time is one of several, which are sorted."""
+    """Whether a number or time is among sorted items."""
 
     operand: Numeric
     items: NDArray[np.float64]
