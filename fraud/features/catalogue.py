@@ -16,7 +16,7 @@ from fraud.features.currency import MICRO
 from fraud.features.declaration import AMOUNT, ENTITY, EVENT_TIME, LOCATION, Feature, Key
 
 _LAYOUT_VERSION: Final = 2
-"""To be raised if a stored value changes its meaning but not its place, such as another hash."""
+"""Raise it when a stored value changes its meaning but not its place, such as by another hash."""
 
 SMALL_AMOUNT: Final = 5
 """Amounts below this many dollars are small: cards are tested with amounts that nobody notices."""

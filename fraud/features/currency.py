@@ -25,7 +25,7 @@ UNKNOWN_AMOUNT: Final = -(2**63)
 MAX_AMOUNT_MICRO: Final = 2**51
 """Amounts beyond about 2.25 billion in the base currency count as that much.
 
-It keeps the sums and the products of up to 64 of them within an int64.
+The limit keeps sums of up to 64 amounts, and an amount times their number, within an int64.
 """
 
 

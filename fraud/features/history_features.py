@@ -292,7 +292,7 @@ def distinct(column: str) -> Operation:
 
 
 def is_new(column: str) -> Operation:
-    """Return an operation: whether no prior transaction has the same value; NaN if none has any."""
+    """Return an operation that tests whether the value is new; NaN without prior values."""
 
     def new(view: KeyView, window_ms: int) -> Column:
         now, codes = view.now(column), view.prior(column)

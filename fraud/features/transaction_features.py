@@ -117,7 +117,7 @@ class Batch:
 
         Args:
             field: Name of the field.
-            parse: Returns a fixed number of floats for one text, and caches them itself.
+            parse: Returns a fixed number of floats for one text; expected to cache them.
 
         Returns:
             One row per float of `parse`, shape (floats, n).

@@ -33,7 +33,7 @@ FEATURES_HASH: Final = hashlib.sha256(
         [LAYOUT] + [f"{feature.name} {feature.unit} {feature.meaning}" for feature in FEATURES]
     ).encode()
 ).hexdigest()[:16]
-"""Identifies names, order and meaning of the vector. A model trained on another cannot be used."""
+"""Identifies names, order and meanings of the features; a model with another hash cannot be used."""
 
 
 def feature_matrix(packed: Packed, rings: Mapping[str, Sequence[bytes]]) -> NDArray[np.float32]:
