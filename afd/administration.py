@@ -1,4 +1,4 @@
-"""Operations on declarations, rules and lists: their table, and the audit of changes."""
+"""Operations on declarations, rules and lists; changes are audited and run one at a time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from fraud.security.pseudonyms import Pseudonyms
 
 
 class Administration:
-    """Handles operations on declarations, rules and lists; audits changes, one at a time.
+    """Handles the operations on declarations, rules and lists.
 
     Args:
         catalogue: Declarations and policy state.
@@ -91,6 +91,7 @@ class Administration:
             "GetRules": self._rules.get,
             "GetListsMetadata": self._lists.get_metadata,
             "GetListElements": self._lists.get_elements,
+            # Clients may ask for external models and tags, which Fraudstream does not have.
             "GetExternalModels": lambda _: {"externalModels": []},
             "ListTagsForResource": lambda _: {"tags": []},
         }
@@ -116,6 +117,7 @@ class Administration:
             "UpdateRuleMetadata": self._rules.update_metadata,
             "DeleteRule": self._rules.delete,
         }
+        # These change lists and rule sets as well, so they get the policy editor.
         changing_policy: dict[str, Callable[[Request, PolicyEditor], Answer]] = {
             "CreateDetectorVersion": self._versions.create,
             "UpdateDetectorVersion": self._versions.update,

@@ -52,6 +52,7 @@ class AuditContent:
         """Return the log's view of the resource before a change; None if it does not exist yet."""
         policy_state, (name, *_) = self._catalogue.policy_state(), (*_named(request), "")
         if operation == "UpdateDetectorVersionStatus":
+            # Activating a version replaces the rule set that is active before.
             return {"active": policy_state.active_rules.version}
         thing = next((thing for suffix, thing in _THINGS if suffix in operation), None)
         if thing is ResourceType.LIST:
@@ -72,6 +73,7 @@ class AuditContent:
             case str():
                 return self._name(value)
             case [*values] if name == "elements":
+                # Elements of any list type may be personal data.
                 return values_on_record(self._pseudonyms, "entity_id", values)
             case [*values]:
                 return [self._one(name, element) for element in values[:MAX_HASHES]]

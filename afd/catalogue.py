@@ -71,6 +71,7 @@ class Catalogue:
     def reader(self) -> EventReader:
         """Return a reader of events that knows the variables declared by now."""
         declared = self.declarations.all(ResourceType.VARIABLE)
+        # Declarations are replaced and never changed, so a new object means a change.
         if self._read_with is not declared:
             variables = {
                 name: DeclaredVariable(members.get("variableType"), members.get("defaultValue"))
@@ -94,6 +95,7 @@ class Catalogue:
             if detector_version["rule_versions"].get(rule_id) == version
         ]
         active = self.policy_state().active_rules.version
+        # False sorts first: the version that has the active rule set.
         for detector_version in sorted(
             found, key=lambda detector_version: detector_version["rules_version"] != active
         ):
@@ -111,11 +113,11 @@ class Catalogue:
         return [outcome]
 
     def entity_type(self) -> str:
-        """Return the entity type to report: of the declared ones the alphabetically first."""
+        """Return the entity type to report: the first declared one by name, or `ENTITY_TYPE`."""
         return min(self.declarations.all(ResourceType.ENTITY_TYPE), default=ENTITY_TYPE)
 
     def event_type(self) -> str:
-        """Return the event type to report: of the declared ones the alphabetically first."""
+        """Return the event type to report: the first declared one by name, or `EVENT_TYPE`."""
         return min(self.declarations.all(ResourceType.EVENT_TYPE), default=EVENT_TYPE)
 
     def event_type_of(self, detector: str) -> str:
@@ -195,7 +197,7 @@ class Catalogue:
         return {str(number): rule_set for number, rule_set in enumerate(own, start=1)}
 
     def place_of(self, rules_version: str | None) -> Place:
-        """Return the detector version that has a rule set; of several the highest number."""
+        """Return the detector version that has a rule set; of several, the highest-numbered."""
         found = [
             Place(detector_version["detectorId"], detector_version["detectorVersionId"])
             for detector_version in self.declarations.all(ResourceType.DETECTOR_VERSION).values()
@@ -206,6 +208,7 @@ class Catalogue:
         for number, rule_set in self.numbered().items():
             if rule_set.rules.version == rules_version:
                 return Place(OURS, number)
+        # A rule set that is not known any more is shown as the first one.
         return Place(OURS, "1")
 
     def rules_of(self, place: Place) -> RuleVersion | None:

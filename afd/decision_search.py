@@ -90,6 +90,7 @@ class DecisionSearch:
         The index does not replace it, as it has hashes of personal values and no unknown fields.
         """
         source = document["fd"]["source"]
+        # Without a reset, an offset that is gone is an error and not another record.
         consumer = clients.reader(
             self._kafka.librdkafka(), "scoring_api", {"auto.offset.reset": "error", "log_level": 0}
         )
@@ -160,6 +161,7 @@ def _place(token: str) -> list[Any]:
         place = orjson.loads(base64.b64decode(token.encode("ascii"), b"-_", validate=True))
     except ValueError:
         place = None
+    # The token goes into a query, so it must be one that `_token` could have made.
     if not isinstance(place, list) or len(place) != len(_SORT) or not all(map(_is_long, place)):
         raise ValidationException("Value at 'nextToken': expected one that an answer gave")
     return place

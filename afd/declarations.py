@@ -78,6 +78,7 @@ class Declarations(Listener):
             raise InvalidMessage(
                 ErrorCode.WRONG_TYPE, "content: expected thing, key and value", "content"
             )
+        # Replaced, not changed, so that other threads read one state or the other.
         before = self._things[ResourceType(thing)]
         after = {name: other for name, other in before.items() if name != key}
         if value is not None:
@@ -149,9 +150,10 @@ def _name(thing: ResourceType, key: str) -> str:
     name = f"{thing.value}.{key.replace('/', '.')}"
     if _NAME.fullmatch(name):
         return name
+    # The key has characters, or a length, that a document's name may not have.
     return f"{thing.value}.{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 def without_ours(value: Value, *members: str) -> Value:
-    """Return the named members of a resource, which leaves out our own and those that are None."""
+    """Return a copy of a resource with the named members only, if they are not None."""
     return {member: value[member] for member in members if value.get(member) is not None}

@@ -126,6 +126,7 @@ class DetectorVersionOperations:
             )
             shown = without_ours(known, *members)
         elif found is not None:
+            # Versions of the built-in detector are not declared: the rule set describes them.
             shown = {
                 "detectorId": place.detector,
                 "detectorVersionId": place.number,

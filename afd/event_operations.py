@@ -92,6 +92,7 @@ class EventOperations:
         if not self._publishes_events:
             decided = await self._scoring.decide(transaction)
         else:
+            # Events of the same entity that follow at once must count this one already.
             with self._expected(transaction):
                 decided = await self._scoring.decide(transaction, expect=True)
                 await self._send(Topic.TRANSACTIONS, transaction.entity_id, raw)

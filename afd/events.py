@@ -93,9 +93,10 @@ class EventReader:
     variables: Mapping[str, DeclaredVariable] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
-        """Return transaction fields by variable; one that is named like a field needs no entry."""
+        """Return transaction fields by variable; variables named like a field need no entry."""
         found: dict[str, str] = {}
         for name, variable in sorted(self.variables.items()):
+            # A type maps one variable only, and not to a field that a variable is named like.
             target = VARIABLE_TYPES.get(variable.type or "")
             if (
                 target is not None
@@ -137,6 +138,7 @@ class EventReader:
             entity_id = (NOBODY + event_id)[:MAX_ID_LENGTH]
         time = request["eventTimestamp"]
         row = request["eventVariables"]
+        # A date without a time means midnight UTC.
         own = dict(
             zip(
                 _EVENT,
@@ -158,6 +160,7 @@ class EventReader:
             elif name in row and name not in record:
                 record[name] = value
         for name, variable in self.variables.items():
+            # Only for variables that the event lacks.
             if variable.default:
                 record.setdefault(names.get(name, name), variable.default)
         record = own | record

@@ -102,6 +102,7 @@ def _take(export: Export, answer: Any, file: Path) -> None:
         )
     known = False
     try:
+        # Only an answer of get-detector-version has both.
         if "detectorVersionId" in answer and "rules" in answer:
             export.versions.append(check_shape(_VERSION, answer))
             known = True
@@ -336,6 +337,7 @@ def _rules(
                 lists=lists,
             )
         except NotTranslated as verdict:
+            # The others are imported all the same.
             findings.append(Finding("rule", f"{rule_id} {number}", "", str(verdict)))
         else:
             made.append(rule)
@@ -415,6 +417,7 @@ def _keep_detector(plan: Plan, drafted: RuleSet, writer: DeclarationWriter, auth
             by_id.setdefault(rule["ruleId"], []).append(rule)
     for rule_id, details in by_id.items():
         key = f"{detector}/{rule_id}"
+        # Versions that are declared already stay: detector versions may refer to them.
         before = writer.declarations.get(ResourceType.RULE, key)
         versions = (before["versions"] if before else {}) | {
             detail["ruleVersion"]: {

@@ -33,6 +33,7 @@ class ModelNumbers:
         """Return the number of a version, `NO_NUMBER` if the registry does not have it."""
         found = self._known.get((name, version))
         if found is None:
+            # Read again: a model that was trained meanwhile comes after those known.
             counts: dict[str, int] = {}
             for manifest in self._registry.models():
                 counts[manifest.name] = counts.get(manifest.name, 0) + 1

@@ -88,6 +88,7 @@ class NamedResources:
     def drop(self, request: Request, author: str) -> Answer:
         """Delete a resource; refused while something uses it."""
         thing, name = self._kind.thing, request["name"]
+        # Deleting a missing resource succeeds.
         if self._declarations.get(thing, name) is None:
             return {}
         if thing is ResourceType.OUTCOME:

@@ -22,7 +22,7 @@ _PAGE: Final = 10
 _MAX_VALUE: Final = 256
 _MOST_IMPACT: Final = 5
 _FULL_IMPACT: Final = 2.0
-"""Contribution to the log odds of the greatest impact; it makes the odds seven times as high."""
+"""Contribution to the log odds that is rated highest; it makes the odds seven times as high."""
 
 
 class PredictionLookup:
@@ -81,6 +81,7 @@ class PredictionLookup:
         detector, number = _value(request, "detectorId"), _value(request, "detectorVersionId")
         event_type = _value(request, "eventType")
         if detector is not None or number is not None:
+            # Decisions name their rule set, and no detector.
             filters.append({"terms": {"fd.versions.rules": self._rule_sets(detector, number)}})
         if event_type is not None and self._catalogue.is_another_event_type(event_type):
             return {"eventPredictionSummaries": []}
@@ -156,6 +157,7 @@ class PredictionLookup:
     def _entity(self, document: Document) -> dict[str, str]:
         record = self._decisions.record(document) or document
         entity_id = str(record.get("entity_id", document["entity_id"]))
+        # An id that was made up for an unknown entity, see `EventReader.read`.
         if entity_id.startswith(NOBODY):
             entity_id = UNKNOWN
         return {"entityType": self._catalogue.entity_type(), "entityId": entity_id}
@@ -193,6 +195,7 @@ class PredictionLookup:
                     "matched": hit,
                 }
             )
+            # If the first match decides, the rules after it were not evaluated.
             over = over or (first_only and hit)
         return evaluated
 

@@ -101,6 +101,7 @@ def rule_results(decision: Mapping[str, Any], names: Names) -> list[dict[str, An
             }
         )
     outcome = decision["outcome"]
+    # The score alone gave the outcome, or scoring failed.
     if outcome not in ours:
         rule_id = SCORING_FAILED if decision["score"] is None else NO_RULE
         results.append({"ruleId": rule_id, "outcomes": [outcome]})

@@ -97,6 +97,7 @@ class RuleOperations:
                 request.get("ruleId", rule_id) == rule_id
                 and request.get("ruleVersion", number) == number
             ):
+                # Padded, so that the versions of a rule sort by number.
                 known[f"{rule_id}/{int(number):05d}"] = rule
         if request.get("ruleId") and not known:
             raise ResourceNotFoundException(f"the detector {detector} does not have the rule")
@@ -143,6 +144,7 @@ class RuleOperations:
                 )
 
     def _checked_rule(self, rule_id: str, request: Request, description: str) -> Value:
+        # Only a check: the client's own text is kept, and translated once a version uses it.
         rule_of(
             rule_id,
             request["expression"],

@@ -167,6 +167,7 @@ def _authorization(headers: Mapping[str, bytes]) -> _Authorization:
             "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/aws4_request."
         )
     signed = tuple(parts["SignedHeaders"].split(";"))
+    # Headers that are not signed could be changed on the way.
     must = {"host"} | {name for name in headers if name.startswith("x-amz-")}
     if left_out := sorted(must - set(signed)):
         raise IncompleteSignatureException(f"The signature must cover the header {left_out[0]}.")

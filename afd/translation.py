@@ -28,7 +28,7 @@ WORDS: Final[Sequence[Mapping[Outcome, frozenset[str]]]] = (
         Outcome.APPROVE: frozenset({"low", "legit", "legitimate", "safe"}),
     },
 )  # fmt: skip
-"""Words in the name of an AFD outcome by their meaning: first words for actions, then for risks."""
+"""Words in outcome names and what they mean; words for actions count before words for risks."""
 
 _NEGATIONS: Final = frozenset({"no", "not", "non", "un"})
 _WORD: Final = re.compile(r"[a-z0-9]+")
@@ -60,7 +60,7 @@ def outcome_of(name: str, chosen: Mapping[str, Outcome]) -> Outcome:
         chosen: Outcomes by name that the user set; they count before words.
 
     Raises:
-        NotTranslated: The user did not set it, and the name's words mean nothing or several things.
+        NotTranslated: The outcome is not set, and its name's words mean nothing or several things.
 
     Example:
         >>> outcome_of("high_risk", {}).value, outcome_of("verify-customer", {}).value

@@ -49,6 +49,7 @@ class VariableOperations:
                 check_shape("DataSource", entry.get("dataSource", ""))
                 self.create(entry, author)
             except (KeyError, ValidationException) as fault:
+                # The other entries are declared all the same.
                 text = fault.message if isinstance(fault, AfdError) else "expected a name"
                 errors.append({"name": name, "code": _ALREADY_EXISTS, "message": text})
         return {"errors": errors}
