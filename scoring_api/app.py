@@ -92,6 +92,7 @@ def create_app(
     described: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
+        # Made on demand, when all routes are there.
         if not described:
             described.update(
                 get_openapi(

@@ -127,6 +127,7 @@ class Decisions:
         wanted: list[dict[str, Any]] = [{"term": {"event_id": event_id}}]
         if entity_id is not None:
             wanted.append(self._value(_ENTITY, entity_id))
+        # False sorts first: decisions that are not on a repeat.
         sort = [{"fd.duplicate": {"order": "asc", "unmapped_type": "boolean"}}, *_SORT]
         hits = self._ask({"query": {"bool": {"filter": wanted}}, "sort": sort, "size": 1})
         if not hits:
@@ -143,6 +144,7 @@ class Decisions:
         body: dict[str, Any] = {
             "query": {"bool": {"filter": self._conditions(asked)}},
             "sort": _SORT,
+            # One hit more than asked for shows whether there is a next page.
             "size": asked.limit + 1,
             "_source": {"excludes": ["fd.features"]},
         }
@@ -218,6 +220,7 @@ def _read_cursor(text: str) -> list[int]:
         values = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except ValueError:
         raise InvalidCursor from None
+    # The cursor goes into a query, so it must be one that `_cursor` could have made.
     if (
         not isinstance(values, list)
         or len(values) != len(_SORT)

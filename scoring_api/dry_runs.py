@@ -21,7 +21,7 @@ from fraud.contracts.rules import RuleSet
 from fraud.decision.rule_files import write_rule_file
 
 _KEPT: Final = 20
-"""Number of runs that are kept, the newest."""
+"""Number of newest runs that are kept."""
 MOST_S: Final = 1_800.0
 """Time limit of a run, seconds; a million transactions take one minute."""
 _NICE: Final = 10
@@ -111,6 +111,7 @@ class DryRuns:
             folder = tempfile.TemporaryDirectory(prefix="fraudstream-dry-run-")
             file = Path(folder.name) / "rules.toml"
             file.write_text(write_rule_file(rules), "utf-8")
+            # Nice, so that scoring goes first.
             self._process = subprocess.Popen(
                 ["nice", "-n", str(_NICE), *self._command(file, days, limit)],  # noqa: S607 - of every system
                 stdout=subprocess.PIPE,
@@ -155,6 +156,7 @@ class DryRuns:
         try:
             run = Run(RunState.DONE, orjson.loads(output))
         except orjson.JSONDecodeError:
+            # No report: the last line of the error output says why.
             lines = errors.decode("utf-8", "replace").strip().splitlines() or ["it gave no report"]
             run = Run(RunState.FAILED, detail=lines[-1][:_LAST_LINE])
             _log.warning("scoring_api.dry_run_failed", code=process.returncode)

@@ -258,7 +258,7 @@ def answer(error: Exception) -> Response:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Make the app answer errors by the table."""
+    """Register the answers of the table as the app's exception handlers."""
 
     async def handle(_request: Request, error: Exception) -> Response:
         return answer(error)

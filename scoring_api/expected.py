@@ -60,6 +60,7 @@ class Expected:
                 self._events[event] = _Waiting(until_s, [place for place, _ in places])
                 for place, record in places:
                     self._records.setdefault(place, {})[event] = record
+        # Memory stays bounded while the stream is down; the oldest go first.
         while len(self._events) > _MAX_EVENTS:
             self._forget(next(iter(self._events)))
 
@@ -75,6 +76,7 @@ class Expected:
             event: The event, see `event_of`.
         """
         if event in self._events:
+            # Only noted: the thread that answers requests removes it, see `look`.
             self._came.append(event)
 
     def look(self) -> None:
@@ -102,12 +104,12 @@ class Expected:
 
 
 def event_of(record: bytes) -> bytes:
-    """Return the first bytes of a record: they identify its event, alike for all keys."""
+    """Return the bytes of a record that identify its event; they are the same for all keys."""
     return record[:_EVENT_BYTES]
 
 
 def rows_of(packed: Packed, key: Key) -> Iterator[tuple[str | None, bytes]]:
-    """Yield the key's value of each transaction, or None, and its record."""
+    """Yield each transaction's value of a key, or None, and its record for that key."""
     records, size = packed.records[key.name].tobytes(), key.dtype.itemsize
     for index, value in enumerate(packed.keys[key.name]):
         yield value, records[index * size : (index + 1) * size]

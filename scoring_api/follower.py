@@ -55,7 +55,7 @@ class Follower:
         self._ready = False
 
     def waits_for(self) -> str | None:
-        """Return in a line what the history lacks to equal the stream's; None if nothing."""
+        """Return what is missing until the history equals the stream's, or None if nothing is."""
         if self._ready:
             return None
         return self._feed.waits_for() or "history to be put in its place"
@@ -73,6 +73,7 @@ class Follower:
                     batch = self._feed.poll(_POLL_S)
                 except TopicReplaced as verdict:
                     _log.warning("scoring_api.history_restarted", reason=str(verdict))
+                    # The new topic tells another history, from its start.
                     self._set_ready(False)
                     self._history.clear()
                     self._feed.start(None)
@@ -105,6 +106,7 @@ class Follower:
                 try:
                     processed = read_processed(message.value)
                 except InvalidMessage as verdict:
+                    # Counted and skipped: one bad record must not stop the history.
                     RECORDS_REFUSED.labels(SERVICE, str(verdict.reason)).inc()
                     _log.error(
                         "scoring_api.record_refused",

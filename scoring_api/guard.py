@@ -28,7 +28,7 @@ _SIGN_IN: Final = "/live/session"
 
 
 class _BodyTooLarge(TooLarge, HTTPException):
-    """A body of undeclared length is too long; FastAPI lets only an HTTPException through."""
+    """A body of undeclared length is too long. FastAPI would answer other exceptions with 400."""
 
     def __init__(self, limit: int) -> None:
         HTTPException.__init__(self, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
@@ -67,6 +67,7 @@ class RequestGuard:
             if scope["path"].startswith(_GUARDED):
                 state["principal"] = self._access.admit(headers.get("authorization"))
             most = MAX_SIGN_IN_BYTES if scope["path"] == _SIGN_IN else MAX_BODY_BYTES
+            # A declared length is refused before the body is read, any other while it is read.
             declared = headers.get("content-length", "")
             if declared.isdecimal() and _is_over(declared, most):
                 raise TooLarge(most)

@@ -1,4 +1,4 @@
-"""The API's history: the same rings as the job's state, rebuilt from the job's output.
+"""The API's history: the job's rings (see `fraud.features.history`), rebuilt from its output.
 
 The job publishes at least once, so it repeats records after a restart. A ring recognises repeats of
 the events that it holds, but not of older ones. Each entity therefore also has *marks*: the last
@@ -176,6 +176,7 @@ class RecentHistory:
                 if value is None:
                     found.append(b"")
                     continue
+                # The stream gets expected transactions before this one.
                 ring = self.expected.behind(key, value, histories.ring(value))
                 if not known[index]:
                     ring, was_there = remember(ring, row, key.rows)

@@ -114,8 +114,10 @@ class Answers:
         """
         now_ms = self._clock()
         with closing(self._open()) as database, database:
+            # Locks the file, so that only one of several requests reserves the key.
             database.execute("BEGIN IMMEDIATE")
             database.execute("DELETE FROM sealed_answers WHERE at_ms < ?", (now_ms - _KEPT_MS,))
+            # Leases that were not renewed: their processes died.
             database.execute(
                 "DELETE FROM sealed_answers WHERE status IS NULL AND at_ms < ?",
                 (now_ms - self._lease_ms,),
@@ -176,6 +178,7 @@ class Answers:
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
         database.execute("PRAGMA synchronous = NORMAL")
+        # Deleted answers must not remain in the file.
         database.execute("PRAGMA secure_delete = ON")
         return database
 
@@ -209,6 +212,7 @@ class OnceRoute(APIRoute):
 
         async def once(request: Request) -> Response:
             key = request.headers.get(HEADER)
+            # Other methods may be repeated anyway.
             if request.method != "POST" or not key:
                 return await handle(request)
             answers: Answers = request.app.state.answers

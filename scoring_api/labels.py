@@ -27,7 +27,7 @@ class LabelSender:
         self._audit = audit
 
     def send(self, labels: Sequence[Label], by: Author) -> None:
-        """Send labels and wait until they are on the topic; call it in a thread of the event loop.
+        """Send labels and wait until they are on the topic; call it in a worker thread.
 
         Raises:
             NotPublished: Kafka did not acknowledge a label.

@@ -79,7 +79,7 @@ class _Asked:
 
     Attributes:
         transactions: The transactions of one request.
-        seen: History read on arrival, of a single transaction; None reads it when deciding.
+        seen: History of a single transaction, read on arrival; None to read it when deciding.
         decided: Future of their decisions.
     """
 

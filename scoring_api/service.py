@@ -79,6 +79,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             try:
                 stream.follower.run(stop)
             finally:
+                # Without the follower the history gets old, so the API must not go on.
                 server.should_exit = True
 
         stack.enter_context(Background("follower", follow, stop))

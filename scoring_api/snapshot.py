@@ -71,6 +71,7 @@ class SnapshotFile:
             OSError: The snapshot cannot be written, as on a full disk; the old one remains.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside and moved, so that the file is never half a snapshot.
         making = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             with open(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123 - for its mode
@@ -83,7 +84,7 @@ class SnapshotFile:
             raise
 
     def read(self) -> Snapshot | None:
-        """Return the snapshot, or None without a file.
+        """Return the snapshot, or None if the file is missing.
 
         Raises:
             SnapshotUnusable: The snapshot has another layout or is damaged.

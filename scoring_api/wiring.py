@@ -166,6 +166,7 @@ def follow_stream(
     Raises:
         ModelError: The champion is missing, or cannot be used.
     """
+    # All three listen to the control topic from its start.
     engine, changes, declarations = (
         EngineInUse(registry, service=SERVICE),
         PolicyHistory(),

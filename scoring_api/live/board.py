@@ -232,6 +232,7 @@ class Board:
             raise SearchAway("it has no such index") from None
         except (TransportError, OpenSearchException) as error:
             raise SearchAway(type(error).__name__) from None
+        # One search may fail although the request as a whole does not.
         for answer in answers:
             if "error" in answer:
                 _log.warning("scoring_api.search_failed", reason=answer["error"].get("type"))

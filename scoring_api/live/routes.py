@@ -100,6 +100,7 @@ def live_routes(board: Board, sessions: Sessions) -> APIRouter:
 
     def file(request: Request, name: str) -> Response:
         found = served[name]
+        # Browsers keep files but ask each time, so that an update shows at once.
         headers = {"ETag": found.tag, "Cache-Control": "no-cache", **_HEADERS}
         if request.headers.get("if-none-match") == found.tag:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

@@ -56,6 +56,7 @@ class Sessions:
         who = self._access.admit(f"Bearer {key}")
         if not who.role.covers(ROLE):
             raise RoleNeeded(ROLE)
+        # Without API keys a session is not needed.
         if who.key_id is not None:
             # No path: the browser takes the folder of this request, also behind a proxy's path.
             response.set_cookie(

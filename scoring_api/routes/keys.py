@@ -79,6 +79,7 @@ def key_routes(keys: KeyStore, audit: AuditLog) -> APIRouter:
             request_id=request_id(request),
         ):
             key, secret = keys.create(new.name, new.role, who.name)
+        # The answer has the secret, so it must not be kept for repeats.
         show_once(request)
         return MadeKey(**key.model_dump(), secret=secret)
 

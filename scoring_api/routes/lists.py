@@ -164,7 +164,7 @@ def list_routes(editor_of: EditorOf, policy_state: Callable[[], PolicyState]) ->
 
     @routes.patch("/{name}", summary="Change what a list means", responses=problems(404, 503))
     def change_list(name: str, changes: ListChanges, who: _Analyst, request: Request) -> AList:
-        """Change a list's use or description. Decisions follow at once."""
+        """Change a list's use or description, for decisions from now on."""
         editor_of(author_of(who, request)).change_list(
             name, use=changes.use, description=changes.description
         )

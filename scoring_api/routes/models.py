@@ -100,6 +100,7 @@ def model_routes(
         """Make a model, or none, score in shadow: its decisions are recorded, and never acted on."""
         ref = None if asked.model is None else registry.find(asked.model)
         if ref is not None:
+            # A model that cannot be loaded is refused here.
             registry.load(ref.name, ref.version)
         editor_of(author_of(who, request)).challenge_model(ref)
         return NamedModel(model=ref and f"{ref.name}@{ref.version}")
