@@ -41,7 +41,7 @@ def _arguments(args: list[str]) -> argparse.Namespace:
 
 
 def main(args: list[str]) -> int:
-    """Run the command and give the exit code."""
+    """Run the command and return the exit code."""
     asked = _arguments(args)
     rate = {} if asked.rate is None else {"producer_rate": asked.rate}
     if asked.command is None:

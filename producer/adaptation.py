@@ -1,9 +1,10 @@
-"""Thieves that react to decisions: what they saw is data, and all else follows from it.
+"""Thieves who react to decisions.
 
-While a drift `adapting` of a live stream lasts, its producer notes how the decisions on its own
-fraud turned out. Thieves of each kind share what they learn: a block makes them ask for less, hold
-back and hide better; what passes makes them ask for more. The notes are logged with the time from
-which they were acted upon, so that the run can be repeated exactly without any decision.
+While a drift `adapting` of a live stream lasts, the producer notes how decisions on its own
+fraud turned out. Thieves of each kind share what they learn: a blocked payment makes them ask for
+less, hold back and hide better; a payment that passes makes them ask for more. The log keeps each
+observation with the time from which it takes effect, so that the run can be repeated exactly
+without any decision.
 """
 
 from __future__ import annotations
@@ -25,26 +26,27 @@ from producer.population import Population
 from producer.randomness import Floats, Purpose
 
 LESS: Final = 0.92
-"""What a block makes of the amounts that thieves ask for."""
+"""Factor on the amounts that thieves ask for, per blocked payment."""
 MORE: Final = 1.015
-"""What a payment that passes makes of them: they settle where one in seven is blocked."""
+"""The same factor per payment that passes: amounts settle where one payment in seven is blocked."""
 LEAST: Final = 0.1
 MOST: Final = 1.5
+"""Upper bound of the factor on amounts; `LEAST` is the lower one."""
 HIDING: Final = 25.0
-"""Blocks after which thieves hide in two cases of three; it grows towards always."""
+"""Blocked payments after which thieves hide in two cases of three; more lead towards always."""
 MEMORY: Final = 20.0
-"""Decisions over which the share of blocks is felt that makes thieves hold back."""
+"""Time constant, in decisions, of the average share of blocks that makes thieves hold back."""
 _HELD_BACK: Final = 0.8
-"""Part of the attempts that are not made where everything is blocked."""
+"""Share of the attempts that thieves skip where everything is blocked."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What thieves saw of the decisions in some time.
+    """Decisions that thieves observed in one interval.
 
     Attributes:
-        effective_ms: They act upon it from then on, simulated UTC epoch milliseconds.
-        seen: By kind of fraud: how many were blocked, and how many decided.
+        effective_ms: Time from which thieves act on them, simulated UTC epoch milliseconds.
+        seen: Number of blocked and of all decisions, by kind of fraud.
     """
 
     effective_ms: int
@@ -53,12 +55,12 @@ class Observed:
 
 @dataclass
 class Lessons:
-    """What thieves of one kind have learnt.
+    """Behaviour that thieves of one kind have learnt.
 
     Attributes:
-        amount: Factor on what they ask for.
-        hiding: Part of the payments in which they come near to their victim.
-        held_back: Part of the attempts that they do not make.
+        amount: Factor on the amounts that they ask for.
+        hiding: Share of the payments in which they imitate their victim.
+        held_back: Share of the attempts that they skip.
     """
 
     amount: float = 1.0
@@ -68,7 +70,7 @@ class Lessons:
     _pressure: float = field(default=0.0, repr=False)
 
     def learn(self, blocked: int, decided: int) -> None:
-        """Learn from some decisions.
+        """Update the behaviour after some decisions.
 
         Example:
             >>> lessons = Lessons()
@@ -91,13 +93,13 @@ def react(
     drifts: Sequence[Injection],
     observed: Sequence[Observed],
 ) -> Events:
-    """Return what becomes of events where thieves have learnt; some are not made at all.
+    """Return events after thieves have applied what they learnt; skipped attempts are left out.
 
     Args:
-        population: Whom thieves come near to.
-        events: In order; they may be changed in place.
-        drifts: Only those that learn are looked at.
-        observed: What was seen, oldest first.
+        population: Population of the victims.
+        events: Events in order; they may be changed in place.
+        drifts: Drifts; those without `learns` have no effect.
+        observed: Observations, oldest first.
     """
     for drift in drifts:
         if drift.learns and len(events):
@@ -117,6 +119,7 @@ def _react(
     thieves = (events["campaign"] > 0) & (events["campaign"] != Campaign.FRIENDLY_FRAUD)
     thieves &= events["time_ms"] < drift.stopped_ms
     rows = np.flatnonzero(thieves)
+    # Number of observations in effect at each event; thieves without any act as before.
     known = np.searchsorted(
         [observation.effective_ms for observation in observed], events["time_ms"][rows], "right"
     )
@@ -131,7 +134,7 @@ def _react(
     events["amount"][rows] = np.maximum(asked.astype(np.int64), 1)
     hidden: NDArray[np.bool_] = u[:3] < hiding * drift.intensity
     imitate(population, events, rows, hidden, u[3])
-    # A draw of its own: whoever hides holds back as often as who does not.
+    # A separate draw keeps skipping an attempt independent of hiding.
     skip = population.draws.uniforms(Purpose.DRIFT, ids[:, 0], drift.number, ids[:, 1], 4)[0]
     made = np.ones(len(events), np.bool_)
     made[rows] = skip >= held_back * drift.intensity
@@ -174,7 +177,7 @@ def _observed_of(document: Mapping[str, Any]) -> Observed:
 
 
 def learning(drifts: Sequence[Injection], now_ms: int) -> bool:
-    """Whether thieves look at decisions at that time."""
+    """Return whether thieves observe decisions at that time."""
     return any(
         drift.kind == Drift.ADAPTING
         and drift.learns
@@ -185,11 +188,11 @@ def learning(drifts: Sequence[Injection], now_ms: int) -> bool:
 
 @dataclass(frozen=True)
 class LoggedInjections:
-    """What a log of injections says.
+    """Contents of an injection log.
 
     Attributes:
-        injections: The last line of each name counts.
-        observed: What thieves saw, oldest first.
+        injections: Injections, each as in the last line with its name.
+        observed: Observations of thieves, oldest first.
     """
 
     injections: tuple[Injection, ...] = ()
@@ -200,7 +203,7 @@ def read_log(path: Path) -> LoggedInjections:
     """Read a log of injections, JSON lines.
 
     Raises:
-        ValueError: A line is malformed; the text names file, line and field.
+        ValueError: A line is malformed; the message names file, line and field.
     """
     found: dict[tuple[str, str], Injection] = {}
     observed: list[Observed] = []
@@ -222,7 +225,7 @@ def read_log(path: Path) -> LoggedInjections:
 
 
 def observed_line(observed: Observed) -> bytes:
-    """Write a line for the log."""
+    """Encode an observation as a line of the log."""
     return orjson.dumps(
         {"what": "observed", "effective": utc_text(observed.effective_ms), "seen": observed.seen},
         option=orjson.OPT_APPEND_NEWLINE,

@@ -1,7 +1,7 @@
-"""How transactions reach Kafka: in order and whole, or as disorderly as asked.
+"""When and in which form transactions reach Kafka: by default in order and intact.
 
-What happens to a record hangs on the seed and its event_id only, so that a disorderly stream is
-reproducible, and a restart goes on in it exactly.
+The fate of a record depends on the seed and its event_id only, so that a disorderly stream is
+reproducible and continues unchanged after a restart.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from producer.randomness import Draws, Ints, Purpose
 from producer.simulation import Slice
 
 MAX_LATE_MS: Final = 2 * HOUR_MS
-"""Latest that a record arrives; a stream that starts looks back as far."""
+"""Longest delay of a record; a stream that starts looks back as far."""
 _HOURS_BACK: Final = MAX_LATE_MS // HOUR_MS
 
 WHOLE: Final = -1
-"""Form of a record that is not malformed; others are indexes into `_BREAK`."""
+"""Form of an intact record; other forms are indexes into `_BREAK`."""
 
 
 @dataclass(frozen=True)
 class Disorder:
-    """Shares of the records, 0-1; what one suffers does not hang on the others.
+    """Shares of records, 0-1, that are delayed, repeated or corrupted, drawn independently.
 
     Attributes:
         out_of_order: Sent 1 to 60 s after their event_time.
-        late: Sent 5 minutes to 2 hours after it.
+        late: Sent 5 minutes to 2 hours after their event_time.
         duplicate: Sent a second time, up to a minute later.
-        malformed: Broken on the way: such a record is a dead letter.
+        malformed: Corrupted, so that they become dead letters.
     """
 
     out_of_order: float = 0.0
@@ -52,14 +52,14 @@ class Disorder:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """What is sent in some time, ordered by when.
+    """Records of a time span, ordered by when they are sent.
 
     Attributes:
         events: Transactions.
-        labels: Theirs.
-        sent_ms: When each is sent, simulated time, UTC epoch milliseconds.
-        form: `WHOLE`, or in which way it is broken.
-        repeated: Whether it was sent before.
+        labels: Labels of the transactions.
+        sent_ms: Time at which each is sent, simulated, UTC epoch milliseconds.
+        form: `WHOLE`, or the index of its corruption in `_BREAK`.
+        repeated: Whether the same transaction was sent before.
     """
 
     events: Events
@@ -72,22 +72,23 @@ class Arrivals:
         return len(self.events)
 
     def part(self, rows: Any) -> Arrivals:
-        """Return some of the rows."""
+        """Return a selection of the rows."""
         return Arrivals(
             self.events[rows], self.labels.part(rows), self.sent_ms[rows], self.form[rows], self.repeated[rows]
         )  # fmt: skip
 
     def between(self, start_ms: int, end_ms: int) -> Arrivals:
-        """Return what is sent from `start_ms`, inclusive, to `end_ms`, exclusive."""
+        """Return the records sent from `start_ms`, inclusive, to `end_ms`, exclusive."""
         first, last = np.searchsorted(self.sent_ms, [start_ms, end_ms])
         return self.part(slice(int(first), int(last)))
 
 
 def deliver(draws: Draws, happened: Slice, disorder: Disorder) -> Arrivals:
-    """Return when and how each transaction of a slice is sent, ordered by when."""
+    """Draw when and in which form each transaction of a slice is sent; return them in that order."""
     events = happened.events
     ids = events["id"].astype(np.int64)
     u = draws.uniforms(Purpose.DELIVERY, ids[:, 0], ids[:, 1], ids[:, 2], ids[:, 3])
+    # The coordinates in reverse order yield four more draws for the same id.
     more = draws.uniforms(Purpose.DELIVERY, ids[:, 3], ids[:, 2], ids[:, 1], ids[:, 0])
     late_ms = 300_000 + (more[1] * (MAX_LATE_MS - 361_000)).astype(np.int64)
     near_ms = 1_000 + (more[1] * 59_000).astype(np.int64)
@@ -109,12 +110,12 @@ def deliver(draws: Draws, happened: Slice, disorder: Disorder) -> Arrivals:
 
 
 class ArrivalSchedule:
-    """What is sent in each hour, by what happened in it and in those before.
+    """Arrivals by the hour, made from what happened in the hour and shortly before.
 
     Args:
-        hours: Makes what happens from an hour, inclusive, to another, exclusive.
+        hours: Makes the transactions from an hour, inclusive, to another, exclusive.
         draws: Randomness.
-        disorder: How disorderly it is sent.
+        disorder: Shares of disturbed records.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class ArrivalSchedule:
         self._made: dict[int, Arrivals] = {}
 
     def hour(self, hour: int) -> Arrivals:
-        """Return what is sent in an hour since 1970."""
+        """Return the records sent in an hour, numbered since 1970."""
         back = _HOURS_BACK if self._disorder != Disorder() else 0
         hours = range(hour - back, hour + 1)
         self._made = {
@@ -148,7 +149,7 @@ class ArrivalSchedule:
 
 
 def written(row: dict[str, Any], form: int) -> bytes:
-    """Write a record, broken in a way if its form says so."""
+    """Encode a record, corrupted unless its form is `WHOLE`."""
     return orjson.dumps(row) if form == WHOLE else _BREAK[form](row)
 
 

@@ -1,8 +1,8 @@
-"""Fraud: campaigns of thieves with a start, a pool of tools and an end, on top of their victims' own life.
+"""Fraud campaigns, on top of the victims' own payments.
 
-A campaign belongs to a town and a day and draws from a stream of its own. Everything it does
-ends within `DURATION_H` of its start, so that a process that starts in the middle of time finds
-all that is under way.
+A campaign has a start, a pool of tools (devices and networks) and an end. It belongs to a town and
+a day and draws from a random stream of its own. It ends within `DURATION_H` of its start, so that a
+process that starts at any hour finds all campaigns under way.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MIX: Final[Mapping[Campaign, float]] = MappingProxyType(
         Campaign.MULE_RING: 0.09,
     }
 )
-"""Share of each kind in the fraudulent transactions."""
+"""Share of each kind among the fraudulent transactions."""
 
 DURATION_H: Final[Mapping[Campaign, int]] = MappingProxyType(
     {
@@ -59,22 +59,22 @@ DURATION_H: Final[Mapping[Campaign, int]] = MappingProxyType(
 )
 """Hours after its start by which a campaign is over."""
 REMOTE_ACCESS_SHARE: Final = 0.25
-"""Part of the account takeovers that work on the victim's own device."""
+"""Share of account takeovers that use the victim's own device."""
 ADDED_CARD_SHARE: Final = 0.25
-"""Part of the account takeovers that pay by a stolen card of somebody else."""
+"""Share of account takeovers that pay with another person's stolen card."""
 _LOOKBACK_DAYS: Final = -(-max(DURATION_H.values()) // HOURS_A_DAY)
 
 
 PlannedPayments = NDArray[Any]
-"""One-dimensional array of `_DEED` rows."""
+"""One-dimensional array of `_ATTEMPT` rows."""
 ERA_DAYS: Final = 21
-"""How long the data that leaked from one merchant are used."""
+"""Days for which the card data leaked by one merchant are used."""
 BIN_ATTACK_SHARE: Final = 0.4
-"""Part of the card testing that runs through the numbers of one issuer's range."""
+"""Share of card-testing campaigns that try the card numbers of a single issuer range (BIN)."""
 _RAMP: Final = 1 / 3
-"""Part of its time during which a campaign gathers pace."""
+"""Share of a campaign's duration in which its pace rises."""
 _OWN: Final = -1
-"""Tool of a customer who pays from their own phone and home."""
+"""Value of `tool` for customers who pay with their own device and network."""
 
 _ATTEMPT: Final = np.dtype(
     [
@@ -99,23 +99,22 @@ _ATTEMPT: Final = np.dtype(
         ("nth", "i8"),  # number of the payment within the campaign
     ]
 )
-"""A payment as its campaign planned it; `_carry_out` makes events of many at once."""
+"""Payment as its campaign planned it; `_carry_out` turns many of them into events at once."""
 
 
 @dataclass(frozen=True)
 class Town:
-    """What thieves know about a town.
+    """Town as thieves see it.
 
     Attributes:
-        first: Its first customer.
-        residents: How many of its customers there are; the rest of it is empty.
-        by_activity: Cumulative weights of its customers, by how much they pay: their cards are
-            the ones that get stolen.
+        first: Number of its first customer.
+        residents: Number of its customers; its remaining customer numbers are unused.
+        by_activity: Cumulative weights of its customers by activity: busy cards are stolen more often.
         category: Category of each of its merchants.
         price: Price level of each of its merchants.
-        online_loot: Cumulative weights of its merchants as a thief with card data sees them.
-        street_loot: The same for a thief with a card.
-        leaks: Regulars of the merchants whose data leaked, by era; filled when asked for.
+        online_loot: Cumulative weights of its merchants for a thief with card data.
+        street_loot: Cumulative weights of its merchants for a thief with a card.
+        leaks: Customers whose card data leaked, by era; filled on demand.
     """
 
     first: int
@@ -128,7 +127,7 @@ class Town:
     leaks: dict[int, Ints] = field(default_factory=dict)
 
     def regulars(self, population: Population, number: int, era: int) -> Ints:
-        """Return the customers who like the merchant whose data leaked in an era of three weeks."""
+        """Return the victims of an era's breach: customers of one country who like the breached merchant."""
         if era not in self.leaks:
             rng = population.draws.generator(Purpose.CAMPAIGN, number, era, 99)
             breached = int(rng.integers(3, 40))
@@ -143,15 +142,16 @@ class Town:
         return self.leaks[era]
 
     def people(self) -> Ints:
-        """Return the customers of the town."""
+        """Return the numbers of the town's customers."""
         return np.arange(self.first, self.first + self.residents)
 
 
 def survey(population: Population, number: int, residents: int) -> Town:
-    """Look at a town."""
+    """Compute what thieves know about a town."""
     first = number * TOWN_SIZE
     shops = np.arange(TOWN_MERCHANTS)
     category, price = population.shop_traits(np.full(TOWN_MERCHANTS, number), shops)
+    # Low numbers are popular merchants, which thieves know better too.
     appeal = CATEGORY_RESALE[category] / np.sqrt(1 + np.arange(TOWN_MERCHANTS))
     return Town(
         first,
@@ -166,16 +166,16 @@ def survey(population: Population, number: int, residents: int) -> Town:
 
 @dataclass
 class CampaignRun:
-    """One campaign at work.
+    """One campaign while its payments are planned.
 
     Attributes:
-        rng: Its own randomness.
-        population: Everybody.
-        town: Where it plays.
-        number: The town's number.
+        rng: Random generator of the campaign.
+        population: Customers and merchants.
+        town: Town of the victims.
+        number: Number of the town.
         kind: Kind of campaign.
-        start_ms: When it begins, UTC epoch milliseconds.
-        key: Its coordinates: town, day, and kind with its number on that day.
+        start_ms: Start, UTC epoch milliseconds.
+        key: Identity: town, day, and kind with its number on that day.
     """
 
     rng: np.random.Generator
@@ -187,11 +187,11 @@ class CampaignRun:
     key: tuple[int, int, int]
 
     def victims(self, n: int) -> Ints:
-        """Choose whose cards or accounts are used; a busy card is likelier, one may come twice."""
+        """Draw customers whose cards or accounts are used, by activity; a customer may occur twice."""
         return self.town.first + pick(self.town.by_activity, self.rng.random(n))
 
     def of_one_bin(self, n: int) -> Ints:
-        """Choose the cards of a bank, by somebody's who has one there."""
+        """Draw cards from one issuer's range, that of a random victim."""
         people = self.town.people()
         hour = np.full(len(people), self.start_ms // HOUR_MS)
         home = self.population.home(people, hour)
@@ -200,22 +200,23 @@ class CampaignRun:
         return np.asarray(holders[self.rng.integers(0, len(holders), n)])
 
     def ramp(self, n: int) -> Floats:
-        """Return times of 0 to 1, in order: ever more during the first third, then evenly."""
+        """Return `n` ascending times in [0, 1]: the pace rises during the first third, then stays even."""
+        # Inverse of the cumulative pace: a square root while it rises, then linear.
         reached = self.rng.random(n) * (1 - _RAMP / 2)
         rising = np.sqrt(2 * _RAMP * np.minimum(reached, _RAMP / 2))
         return np.sort(np.where(reached < _RAMP / 2, rising, reached + _RAMP / 2))
 
     def abroad(self, n: int, share: float) -> Ints:
-        """Return the countries of merchants: another for a share of them, else the card's (-1)."""
+        """Draw countries of merchants: any country for a share of them, else -1 (the card's own)."""
         elsewhere = pick(self.population.country_cumulative, self.rng.random(n))
         return np.where(self.rng.random(n) < share, elsewhere, -1)
 
     def tool(self, n: int) -> Ints:
-        """Number the thief's own devices and networks, below 2**32 and unlike a customer's."""
+        """Draw numbers below 2**32 for the thief's devices and networks; no customer's number is as high."""
         return self.rng.integers(2**31, 2**32, n)
 
     def contacts(self, tools: Ints, share: float) -> Ints:
-        """Return other contacts for a share of the tools, 0 (the customer's own) for the rest."""
+        """Return contacts: the tool's number for a share of the tools, 0 (the customer's own) for the rest."""
         return np.where((tools % 1000) / 1000 < share, tools, 0)
 
     def shops(self, n: int, *, online: bool = True) -> Ints:
@@ -223,7 +224,7 @@ class CampaignRun:
         return pick(self.town.online_loot if online else self.town.street_loot, self.rng.random(n))
 
     def prices(self, shops: Ints, factor: float | Floats, spread: float = 0.5) -> Floats:
-        """Price what a thief takes: the shop's usual amounts, times something around `factor`."""
+        """Draw amounts in US dollars: the usual ones of each shop, times about `factor`."""
         category = self.town.category[shops]
         usual = CATEGORY_MEDIAN[category] * self.town.price[shops]
         sigma = CATEGORY_SIGMA[category] * 0.7 + spread * 0.3
@@ -243,7 +244,7 @@ class CampaignRun:
         place: Any = -1,
         country: Any = -1,
     ) -> PlannedPayments:
-        """Write the campaign's payments down."""
+        """Return planned payments of the campaign; scalars apply to every payment."""
         n = len(customer)
         attempts = np.empty(n, _ATTEMPT)
         attempts["time_ms"] = np.asarray(time_ms, np.float64).astype(np.int64)
@@ -267,7 +268,7 @@ class CampaignRun:
 
 
 def _carry_out(population: Population, attempts: PlannedPayments) -> Events:
-    """Turn planned payments into events, but for their ids and the campaign's."""
+    """Turn planned payments into events; the caller fills in `id` and `campaign_id`."""
     events = np.empty(len(attempts), EVENT)
     if not len(attempts):
         return events
@@ -307,7 +308,7 @@ def _carry_out(population: Population, attempts: PlannedPayments) -> Events:
 
 
 def _card_testing(run: CampaignRun) -> PlannedPayments:
-    """Try many cards with small amounts from few machines; use the good ones within a day."""
+    """Try many cards with small amounts from a few devices; use the good ones within a day."""
     rng = run.rng
     many = int(rng.integers(10, 30))
     cards = run.of_one_bin(many) if rng.random() < BIN_ATTACK_SHARE else run.victims(many)
@@ -335,7 +336,7 @@ def _card_testing(run: CampaignRun) -> PlannedPayments:
 
 
 def _remote_spending(run: CampaignRun, victim: Ints, start_ms: float) -> dict[str, Any]:
-    """Spend one card's stolen details online: a few purchases within a day or so."""
+    """Plan a few online purchases with the stolen details of one card, within a day."""
     rng = run.rng
     n = int(rng.integers(1, 7))
     tool = np.repeat(run.tool(1), n)
@@ -365,7 +366,7 @@ def _card_not_present(run: CampaignRun) -> PlannedPayments:
 
 
 def _merchant_compromise(run: CampaignRun) -> PlannedPayments:
-    """Use the cards of people who share a favourite merchant, the same one for weeks."""
+    """Use the cards of customers who share a favourite merchant, which stays the same for weeks."""
     rng = run.rng
     town, day, _ = run.key
     pool = run.town.regulars(run.population, town, day // ERA_DAYS)
@@ -381,12 +382,12 @@ def _account_takeover(run: CampaignRun) -> PlannedPayments:
     """Sign in as the customer from elsewhere, change e-mail and phone, and shop."""
     rng = run.rng
     n = int(rng.integers(2, 9))
-    # Some talk the customer into remote access: it is then the customer's own device and line.
+    # With remote access, thieves use the customer's own device and network.
     remote = rng.random() < REMOTE_ACCESS_SHARE
     tool = np.repeat(_OWN if remote else run.tool(1), n)
     shops = run.shops(n)
     gaps = rng.exponential(0.35, n).cumsum().clip(max=20)
-    # Some do not trust the account's own card, and add one of another's.
+    # Some thieves add another person's stolen card to the account.
     card = run.tool(1) if rng.random() < ADDED_CARD_SHARE else np.zeros(1, np.int64)
     return run.payments(
         np.repeat(run.victims(1), n),
@@ -420,7 +421,7 @@ def _stolen_card(run: CampaignRun) -> PlannedPayments:
 
 
 def _bust_out(run: CampaignRun) -> PlannedPayments:
-    """Spend all there is in two days, as oneself, at shops whose goods sell on."""
+    """Spend all available credit within two days, as the customer, on goods that can be resold."""
     rng = run.rng
     n = int(rng.integers(7, 16))
     customer = np.repeat(run.victims(1), n)
@@ -438,7 +439,7 @@ def _bust_out(run: CampaignRun) -> PlannedPayments:
 
 
 def _mule_ring(run: CampaignRun) -> PlannedPayments:
-    """Pay from a handful of accounts by the same few devices and addresses, for similar amounts."""
+    """Pay similar amounts from a handful of accounts that share a few devices and addresses."""
     rng = run.rng
     members = np.unique(run.victims(int(rng.integers(5, 11))))
     customer = np.repeat(members, rng.integers(1, 5, len(members)))
@@ -479,18 +480,18 @@ _MEAN_SIZE: Final[Mapping[Campaign, float]] = MappingProxyType(
         Campaign.MULE_RING: 7.5 * 2.5,
     }
 )
-"""Transactions of an average campaign, from the ranges above."""
+"""Mean number of transactions of a campaign, from the ranges above."""
 
 
 class FraudTraffic:
-    """All campaigns of a plan.
+    """All fraud campaigns of a plan.
 
     Args:
         draws: Randomness.
-        population: The victims.
-        daily_fraud: Fraudulent transactions per customer and day that are wanted, on average.
-        residents: Customers of a town; fewer than `TOWN_SIZE` in a population smaller than that.
-        mix: Share of each kind in them.
+        population: Population of the victims.
+        daily_fraud: Wanted fraudulent transactions per customer and day, on average.
+        residents: Customers per town; below `TOWN_SIZE` only in a smaller population.
+        mix: Share of each kind among the fraudulent transactions.
     """
 
     def __init__(
@@ -516,7 +517,7 @@ class FraudTraffic:
         self._played: dict[tuple[int, int, int], Events] = {}
 
     def hours(self, customers: int, first: int, last: int) -> Events:
-        """Make the fraud of some hours against the first `customers`, unordered.
+        """Generate the fraud of some hours against the first customers, in no particular order.
 
         Args:
             customers: How many customers there are.
@@ -536,7 +537,7 @@ class FraudTraffic:
                             played[key] = self._played[key]
                         else:
                             begun[key] = self._play(kind, key, begins_ms)
-        # All that is new is carried out at once: small arrays cost as much as large ones.
+        # New campaigns become events in one call: small arrays cost as much as large ones.
         plans = list(begun.values())
         attempts = np.concatenate(plans) if plans else np.empty(0, _ATTEMPT)
         done = _carry_out(self._population, attempts)
@@ -549,7 +550,7 @@ class FraudTraffic:
         done["campaign_id"] = (town << 35) | (begun_d << 18) | numbers
         ends: Any = np.cumsum([len(plan) for plan in plans])[:-1] if plans else []
         played |= zip(begun, np.split(done, ends), strict=False)
-        # Only what is under way is kept.
+        # Keep only campaigns that are under way.
         self._played = played
         self._agendas = {key: agenda for key, agenda in self._agendas.items() if key[1] in days}
         events = join(list(played.values()))
@@ -558,15 +559,15 @@ class FraudTraffic:
         return np.asarray(events[now & (events["customer"] < customers)])
 
     def injected(self, injection: Injection, transactions: float, customers: int) -> Events:
-        """Make all that an injected campaign does, unordered.
+        """Generate all events of an injected campaign, in no particular order.
 
-        Each of its thieves begins in the first half of its time, and hurries where that is needed
-        to be done by its end.
+        Each of its thieves starts in the first half of the campaign; the payments of a thief who would
+        go on beyond its end are compressed in time.
 
         Args:
-            injection: What was injected.
-            transactions: How many the world has in the campaign's time, about.
-            customers: How many customers there are at its start.
+            injection: Injected campaign.
+            transactions: Approximate number of the world's transactions during the campaign.
+            customers: Number of customers at its start.
         """
         kind, number = injection.campaign, injection.number
         if kind not in _ACTS:
@@ -601,7 +602,7 @@ class FraudTraffic:
         return np.asarray(events[on & (events["customer"] < customers)])
 
     def _agenda(self, number: int, day: int) -> list[tuple[Campaign, int, int]]:
-        """Return what begins in a town on a day: kind, kind with its number on that day, start."""
+        """Return the campaigns that begin in a town on a day: kind, kind with its number, start."""
         agenda = self._agendas.get((number, day))
         if agenda is None:
             dice = self._draws.generator(Purpose.CAMPAIGN, number, day, 0)
@@ -614,7 +615,7 @@ class FraudTraffic:
         return agenda
 
     def _play(self, kind: Campaign, key: tuple[int, int, int], start_ms: int) -> PlannedPayments:
-        """Plan all that a campaign does."""
+        """Plan all payments of a campaign."""
         number = key[0]
         rng = self._draws.generator(Purpose.CAMPAIGN, *key)
         town = self._town(number)

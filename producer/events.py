@@ -1,4 +1,4 @@
-"""Events of the simulated world, as numbers: one row a transaction, before it is written out in words."""
+"""Events of the simulated world as numbers, one row per transaction, before they become text."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class Channel(IntEnum):
     """How a payment is made."""
 
     POS = 0
-    """A card at a terminal: no address, no device."""
+    """Card at a terminal: no IP address, no device."""
     WALLET = 1
-    """A phone at a terminal."""
+    """Phone at a terminal."""
     WEB = 2
     APP = 3
     RECURRING = 4
-    """A subscription, charged without the customer."""
+    """Subscription, charged without the customer."""
 
 
 CHANNELS: Final = tuple(channel.name.lower() for channel in Channel)
 
 
 class Campaign(IntEnum):
-    """The truth about a transaction: the kind of fraud that it is part of."""
+    """True kind of fraud of a transaction."""
 
     LEGITIMATE = 0
     CARD_TESTING = 1
@@ -38,15 +38,15 @@ class Campaign(IntEnum):
     CARD_NOT_PRESENT = 2
     """One card's stolen details, used online from elsewhere."""
     ACCOUNT_TAKEOVER = 3
-    """A stranger signs in as the customer, changes the contacts, and shops."""
+    """A thief signs in as the customer, changes the contacts, and shops."""
     STOLEN_CARD = 4
     """A lost or stolen card at terminals, often far from its owner."""
     MERCHANT_COMPROMISE = 5
-    """Cards that were all used at one merchant are used by its thieves weeks later."""
+    """Card data leaked by one merchant are used weeks later."""
     FRIENDLY_FRAUD = 6
-    """The customer bought, and disputes it: nothing distinguishes it."""
+    """The customer disputes a genuine purchase: nothing distinguishes it."""
     BUST_OUT = 7
-    """A customer who will not pay spends all there is, fast."""
+    """A customer who will not pay quickly spends all available credit."""
     MULE_RING = 8
     """A group of accounts shares devices and addresses."""
 
@@ -83,17 +83,17 @@ Events = NDArray[Any]
 def event_ids(
     draws: Draws, purpose: Purpose, who: Any, when: Any, index: Any, block: Any
 ) -> NDArray[np.uint32]:
-    """Make ids for events, shape (n, 4); different coordinates never give the same id."""
+    """Return ids for events, shape (n, 4); different coordinates yield different ids."""
     return np.ascontiguousarray(draws.words(purpose, who, when, index, block).T.astype(np.uint32))
 
 
 def in_order(events: Events) -> Events:
-    """Sort by time; ties by customer and id, so that the order hangs on nothing else."""
+    """Sort events by time, then by customer and id, so that the order is unambiguous."""
     ids = events["id"]
     order = np.lexsort((ids[:, 1], ids[:, 0], events["customer"], events["time_ms"]))
     return np.asarray(events[order])
 
 
 def join(parts: list[Events]) -> Events:
-    """Put parts together, as they stand."""
+    """Concatenate events in the given order."""
     return np.concatenate(parts) if parts else np.empty(0, EVENT)

@@ -1,4 +1,4 @@
-"""How decisions on the stream's own fraud turn out: what its thieves get to see."""
+"""Outcomes of the decisions on the stream's own fraud, as its thieves see them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _log = structlog.get_logger()
 _POLL_S: Final = 0.5
 _CALL_S: Final = 5.0
 _REMEMBERED: Final = 100_000
-"""Fraudulent transactions whose decision is waited for; the oldest are given up first."""
+"""Fraudulent transactions that may wait for their decision; the oldest are dropped first."""
 
 
 class FraudOutcomes:
-    """Count what was blocked of the fraud that was sent; sent in one thread, followed in another.
+    """Counts how much of the stream's fraud was blocked; one thread sends, another follows decisions.
 
-    A block is what a thief sees: a declined payment. A review by people later does not count.
+    Only a block counts, as thieves see it: a declined payment. A later review does not count.
 
     Args:
         connection: Settings for confluent-kafka.
@@ -42,7 +42,7 @@ class FraudOutcomes:
         self._decided: Counter[str] = Counter()
 
     def look(self, wanted: bool) -> None:
-        """Follow decisions from now on, or no more."""
+        """Start or stop following decisions."""
         if wanted:
             self._looking.set()
         elif self._looking.is_set():
@@ -50,7 +50,7 @@ class FraudOutcomes:
             self.take()
 
     def expect(self, events: Events) -> None:
-        """Note the fraud in what is sent."""
+        """Remember the fraud among events that are being sent."""
         if not self._looking.is_set():
             return
         campaign = events["campaign"]
@@ -71,14 +71,14 @@ class FraudOutcomes:
         except (orjson.JSONDecodeError, TypeError, KeyError):
             return
         with self._lock:
-            # A repetition is decided once more; thieves saw the first.
+            # A repeated transaction is decided again; thieves saw the first decision.
             kind = self._expected.pop(str(event_id), None)
             if kind is not None:
                 self._decided[kind] += 1
                 self._blocked[kind] += outcome == Outcome.BLOCK.value
 
     def take(self) -> dict[str, tuple[int, int]]:
-        """Return by kind how many were blocked and how many decided since the last time."""
+        """Return and reset the counts of blocked and of all decisions, by kind of fraud."""
         with self._lock:
             seen = {kind: (self._blocked[kind], n) for kind, n in sorted(self._decided.items())}
             self._blocked.clear()
@@ -86,7 +86,7 @@ class FraudOutcomes:
         return seen
 
     def follow(self, stop: threading.Event) -> None:
-        """Follow the topic while somebody looks, until `stop` is set; a broker is waited for."""
+        """Follow the topic while decisions are wanted, until `stop` is set; wait for an absent broker."""
         while not stop.is_set():
             if not self._looking.wait(_POLL_S):
                 continue

@@ -1,4 +1,4 @@
-"""The batch driver: writes the simulated past to a file, for training and evaluation."""
+"""Writes the simulated past to a file, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from producer.records import COLUMNS, campaign_texts, columns, rows, time_texts
 from producer.simulation import SimulationPlan, Slice, World, simulate
 
 LABEL_COLUMNS: Final = ("label", "label_time", "is_fraud", "campaign")
-"""Columns after the record's own.
+"""Columns after those of the record.
 
-- `label`: 1 or 0 as known at the end of the history, null when not known by then; not always true.
-- `label_time`: when that label became known, null with it.
+- `label`: 1 or 0 as known at the end of the history, null if unknown by then; it may be wrong.
+- `label_time`: when the label became known, null if it is unknown.
 - `is_fraud`: 1 or 0, the truth. Never for training.
-- `campaign`: the kind of fraud, empty for none. Never for training.
+- `campaign`: the kind of fraud, empty if legitimate. Never for training.
 """
 _NUMBERS: Final = {"transaction_amt": "f8", "billing_latitude": "f8", "billing_longitude": "f8"}
 _FLAGS: Final = ("label", "is_fraud")
@@ -49,7 +49,7 @@ class _JsonLines:
     def write(self, table: dict[str, list[Any]]) -> None:
         for row in rows(table):
             self._file.write(orjson.dumps(row | self._mark, option=orjson.OPT_APPEND_NEWLINE))
-            self._mark = {}  # only the first line has it
+            self._mark = {}  # only the first line carries the mark
 
     def close(self) -> None:
         self._file.close()
@@ -79,12 +79,12 @@ class _Parquet:
 
 @dataclass(frozen=True)
 class HistorySummary:
-    """What a history file holds.
+    """Counts of a history file.
 
     Attributes:
         transactions: Rows.
-        frauds: Rows that are fraud in truth.
-        labelled: Rows whose label is known at the end.
+        frauds: Rows that are truly fraud.
+        labelled: Rows whose label is known at the end of the history.
     """
 
     transactions: int
@@ -93,12 +93,12 @@ class HistorySummary:
 
 
 def table(population: Population, part: Slice, known_until_ms: int) -> dict[str, list[Any]]:
-    """Write a slice as the columns of a history.
+    """Convert a slice to the columns of a history.
 
     Args:
-        population: Whose lives they are.
-        part: What happened.
-        known_until_ms: Labels that become known at this time or later are not known.
+        population: Population of the slice.
+        part: Transactions and their labels.
+        known_until_ms: Labels that become known at this time or later are null.
     """
     labels = part.labels
     known = labels.time_ms < known_until_ms
@@ -122,15 +122,15 @@ def write_history(
     path: Path,
     progress: Callable[[int], None] = lambda _: None,
 ) -> HistorySummary:
-    """Write what happened from `t0_ms` to `t1_ms` (exclusive) to a file, in order.
+    """Write the transactions from `t0_ms` to `t1_ms` (exclusive) to a file, in order.
 
     Args:
-        world: What the world is made of.
-        seed: Seed of everything that happens.
-        plan: What is to happen.
+        world: Ingredients of the world.
+        seed: Seed of all random draws.
+        plan: Plan of the simulation.
         t0_ms: Start, UTC epoch milliseconds.
-        t1_ms: End; labels known later are left out.
-        path: `.jsonl` or `.parquet`. It appears when it is complete.
+        t1_ms: End; labels that become known later are null.
+        path: `.jsonl` or `.parquet` file; it appears once it is complete.
         progress: Called with the time reached, UTC epoch milliseconds.
 
     Raises:
@@ -161,21 +161,21 @@ def write_history_shown(
     *, days: int, customers: int | None, seed: int, output: Path, prevalence: float, until: datetime | None, cache: Path,
     log: LoggedInjections = LoggedInjections(), rate: float | None = None,  # noqa: B008 - frozen
 ) -> HistorySummary:  # fmt: skip
-    """Write a history with a progress bar, and print what was written.
+    """Write a history with a progress bar, and print a summary.
 
     Args:
-        days: Length.
-        customers: The first ones of the population; None is as many as `rate` needs.
+        days: Length of the history in days.
+        customers: Number of customers; None means as many as `rate` needs.
         seed: Seed of the world.
         output: `.jsonl` or `.parquet` file.
         prevalence: Fraudulent share of the transactions.
-        until: End; None is the last midnight, UTC.
-        cache: Folder of the population's cache.
-        log: What people injected, and what thieves saw of the decisions.
-        rate: Transactions a second.
+        until: End; None means the last midnight, UTC.
+        cache: Cache folder of the population.
+        log: Injections and observed decisions.
+        rate: Transactions a second; None means the customers' natural pace.
 
     Raises:
-        ValueError: An argument is out of range; the text says which.
+        ValueError: An argument is out of range; the message names it.
     """
     end = until or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     t1_ms = int(end.timestamp() * 1000)
@@ -217,7 +217,7 @@ def write_history_shown(
 
 
 def _gather(slices: Iterable[Slice], at_least: int = 20_000) -> Iterable[Slice]:
-    """Put small slices together: a row group of a few thousand rows compresses badly."""
+    """Merge small slices: a row group of a few thousand rows compresses badly."""
     waiting: list[Slice] = []
     size = 0
     for part in slices:

@@ -1,7 +1,7 @@
-"""What people inject into the running world: heard on `fraud_control`, kept in a log of its own.
+"""Injections into the running world, received on `fraud_control` and kept in a log.
 
 Keys are `campaign/NAME/VERSION` and `drift/NAME/VERSION`; a stop is a new version of the same
-name. The log says for each from when it took effect, so that the run can be repeated exactly.
+name. The log records when each injection took effect, so that the run can be repeated exactly.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from producer.injections import (
 _log = structlog.get_logger()
 
 KINDS: Final = ("campaign", "drift")
-"""Kinds of the documents that inject something; named like it."""
+"""Kinds of control documents that are injections."""
 
 
 class InjectionLog:
-    """All injections of a producer, in a file of JSON lines; heard in one thread, taken up in another.
+    """All injections of a producer, in a JSON Lines file; one thread hears them, another applies them.
 
     Args:
-        path: The file; its folder is made.
-        ahead_ms: Gives by how much the world's time is ahead of the real one, in which people
-            say when something starts.
-        learns: Whether thieves see decisions, so that a drift `adapting` reacts to these.
+        path: Log file; its folder is created.
+        ahead_ms: Returns how far simulated time is ahead of real time, in which people state
+            starts and stops.
+        learns: Whether thieves see decisions, so that a drift `adapting` reacts to them.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class InjectionLog:
         self._lock = threading.Lock()
 
     def hear(self, injection: Injection) -> None:
-        """Note an injection, to be taken up soon."""
+        """Queue an injection, or its stop, for `take_up`; ignore it if it is already known."""
         known = self._known.get(injection.key)
         stops = injection.stopped_ms != FOREVER_MS
         if known is not None and (not stops or known.stopped_ms != FOREVER_MS):
@@ -74,18 +74,18 @@ class InjectionLog:
             self._waiting.append(injection)
 
     def heard(self) -> bool:
-        """Whether something waits to be taken up."""
+        """Return whether anything is queued for `take_up`."""
         return bool(self._waiting) or bool(self._seen)
 
     def see(self, seen: dict[str, tuple[int, int]]) -> None:
-        """Note how decisions on fraud turned out, by kind: blocked and all."""
+        """Queue an observation for `take_up`: blocked and all decisions, by kind of fraud."""
         self._seen = seen
 
     def take_up(self, sent_until_ms: int) -> LoggedInjections:
-        """Log what was heard and seen, in effect from `sent_until_ms` at the earliest; return all.
+        """Log what is queued, effective from `sent_until_ms` at the earliest; return the whole log.
 
         Args:
-            sent_until_ms: Transactions before this were sent, and that cannot be changed.
+            sent_until_ms: Transactions before this time were sent and cannot change.
         """
         with self._lock:
             waiting, self._waiting = self._waiting, []
@@ -101,6 +101,7 @@ class InjectionLog:
                     if injection.what == "drift"
                     else min(injection.end_ms, injection.stopped_ms)
                 )
+                # It ended before it could take effect.
                 if over <= sent_until_ms:
                     continue
             elif known.stopped_ms == FOREVER_MS and heard.stopped_ms != FOREVER_MS:
@@ -135,10 +136,10 @@ def _shifted(injection: Injection, by_ms: int) -> Injection:
 
 
 def read_injection(document: ControlDocument) -> Injection:
-    """Return the injection that a document of one of `KINDS` says.
+    """Parse a control document of one of `KINDS`.
 
     Raises:
-        Refused: It says none; the text names the field.
+        Refused: The document is malformed; the message names the field.
     """
     try:
         return injection_of(document.content, document.kind, document.name)
@@ -147,7 +148,7 @@ def read_injection(document: ControlDocument) -> Injection:
 
 
 def control_document(injection: Injection, author: str, time: datetime) -> ControlDocument:
-    """Write an injection as a document of `fraud_control`."""
+    """Return an injection as a document of `fraud_control`; version 2 is its stop."""
     return ControlDocument(
         kind=injection.what,
         name=injection.name,
@@ -161,7 +162,7 @@ def control_document(injection: Injection, author: str, time: datetime) -> Contr
 def follow(
     settings: KafkaSettings, hear: Callable[[Injection], None], stop: threading.Event
 ) -> None:
-    """Hear all injections, those of old too, until `stop` is set; a broker is waited for."""
+    """Call `hear` with all injections, past ones too, until `stop` is set; wait for an absent broker."""
     with TopicFeed(
         settings, Topic.CONTROL, service="producer", lag=CONTROL_LAG.labels("producer")
     ) as feed:
@@ -174,10 +175,10 @@ def follow(
 
 
 def injections_on(settings: KafkaSettings) -> dict[tuple[str, str], Injection]:
-    """Read all injections so far, the newest version of each.
+    """Read the newest version of every injection.
 
     Raises:
-        CannotRead: No broker answers, or it went away before the end.
+        CannotRead: No broker answers, or the connection fails before the end.
     """
     found: dict[tuple[str, str], Injection] = {}
     with TopicSpan(settings, Topic.CONTROL, service="fraudstream") as span:
@@ -187,7 +188,7 @@ def injections_on(settings: KafkaSettings) -> dict[tuple[str, str], Injection]:
                     injection = read_injection(decode_control(message.key(), message.value()))
                     found[injection.key] = injection
             except (InvalidMessage, Refused):
-                continue  # whoever follows the topic says so
+                continue  # followers of the topic report it
     return found
 
 
@@ -198,8 +199,8 @@ def start_injection(
 
     Raises:
         ValueError: The name was used before.
-        CannotRead: What was injected so far cannot be read.
-        CannotPublish: No broker takes it.
+        CannotRead: The earlier injections cannot be read.
+        CannotPublish: No broker accepts the document.
     """
     if injection.key in injections_on(settings):
         raise ValueError(f"name: {injection.name} was used before, expected a new one")
@@ -209,12 +210,12 @@ def start_injection(
 def stop_injection(
     settings: KafkaSettings, what: str, name: str, author: str, time: datetime
 ) -> None:
-    """Publish that an injection ends now.
+    """Publish that an injection ends at `time`.
 
     Raises:
         ValueError: No injection has this name.
-        CannotRead: What was injected so far cannot be read.
-        CannotPublish: No broker takes it.
+        CannotRead: The earlier injections cannot be read.
+        CannotPublish: No broker accepts the document.
     """
     known = injections_on(settings).get((what, name))
     if known is None:

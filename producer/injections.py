@@ -1,7 +1,7 @@
-"""What people inject into a running world: campaigns of fraud, and drift of the traffic.
+"""Injections into a running world: campaigns of fraud, and drift of the traffic.
 
-An injection is data. Together with seed and plan it determines all that happens, so a run can
-be repeated exactly from its log of injections. Each draws from a stream of its own, so that it shifts no other draw.
+Injections are data: with seed and plan they determine everything that happens, so a run can be
+repeated exactly from its log of injections. Each has random draws of its own and shifts no others.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from producer.population import (
 from producer.randomness import Floats, Ints, Purpose
 
 TRAFFIC_SHARE: Final = 0.01
-"""Fraudulent share of the transactions that a campaign of intensity 1 adds while it lasts."""
+"""Fraud that a campaign of intensity 1 adds, as a share of the traffic while it lasts."""
 MAX_INTENSITY: Final = 50.0
 MAX_MINUTES: Final = 7 * 24 * 60
 FOREVER_MS: Final = 2**62
-"""End of what was not stopped."""
+"""End of an injection that was not stopped."""
 
 
 class Drift(StrEnum):
-    """How traffic may change under a model."""
+    """Ways in which traffic may change under a model."""
 
     INFLATION = "inflation"
     NEW_CATEGORIES = "new_categories"
@@ -63,7 +63,7 @@ DRIFT_MEANINGS: Final = {
     Drift.NEW_DEVICES: "three customers in ten change to a kind of device that is new",
     Drift.ADAPTING: "thieves react to what is blocked: smaller amounts, fewer attempts, the victim's device and network",
 }
-"""What each drift does at intensity 1, fully ramped."""
+"""Effect of each drift at intensity 1, fully grown."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ class Injection:
     Attributes:
         what: `campaign` or `drift`.
         kind: One of `CAMPAIGN_KINDS` or of `Drift`.
-        name: Its own; another name is another injection with other draws.
-        intensity: Of a campaign, 1 adds fraud of a hundredth of the traffic; of a drift, see
+        name: Unique name, on which the random draws depend.
+        intensity: For a campaign, 1 adds fraud of 1 % of the traffic; for a drift, see
             `DRIFT_MEANINGS`.
-        start_ms: Simulated time at which it begins, UTC epoch milliseconds.
-        minutes: Simulated length of a campaign; of a drift, how long it grows until it is whole.
-        effective_ms: Nothing of it happens before. Later than the start when it was heard late.
-        stopped_ms: Nothing of it happens from then on.
-        learns: Of a drift `adapting`: thieves react to the decisions that were seen
-            (`producer/adaptation.py`), instead of growing careful by the clock.
+        start_ms: Simulated start, UTC epoch milliseconds.
+        minutes: Simulated length of a campaign, or of the growth of a drift to full strength.
+        effective_ms: Time before which it has no effect; after the start if it was heard late.
+        stopped_ms: Time from which it has no effect.
+        learns: For a drift `adapting`: whether thieves react to observed decisions
+            (`producer/adaptation.py`) instead of growing more careful with time.
     """
 
     what: str
@@ -111,26 +111,26 @@ class Injection:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is told apart by."""
+        """Identity of the injection among all of them."""
         return self.what, self.name
 
     @property
     def number(self) -> int:
-        """Names it in counters, 32 bits."""
+        """32-bit number that stands for it in random draws."""
         return zlib.crc32(f"{self.what}/{self.kind}/{self.name}".encode())
 
     @property
     def end_ms(self) -> int:
-        """When a campaign is over, or a drift whole."""
+        """End of a campaign, or time at which a drift is fully grown; UTC epoch milliseconds."""
         return self.start_ms + round(self.minutes * 60_000)
 
     @property
     def campaign(self) -> Campaign:
-        """The kind of fraud, of a campaign."""
+        """Kind of fraud of a campaign."""
         return Campaign(CAMPAIGNS.index(self.kind))
 
     def strength(self, time_ms: Any) -> Floats:
-        """Return how strong a drift is at each time: it grows evenly to `intensity` and stays."""
+        """Return a drift's strength at each time: while in effect, it grows evenly to `intensity`."""
         times = np.asarray(time_ms)
         grown = np.clip((times - self.start_ms) / (self.end_ms - self.start_ms), 0.0, 1.0)
         on = (times >= self.effective_ms) & (times < self.stopped_ms)
@@ -141,12 +141,12 @@ def injection_of(document: dict[str, Any], what: str, name: str) -> Injection:
     """Parse an injection from its document.
 
     Args:
-        document: Keys kind, intensity, start, minutes, and perhaps effective, stopped and learns.
+        document: Keys kind, intensity, start, minutes, and optionally effective, stopped and learns.
         what: `campaign` or `drift`.
-        name: Its name.
+        name: Name of the injection.
 
     Raises:
-        ValueError: A field is missing or malformed; the text names it and what was expected.
+        ValueError: A field is missing or malformed; the message names it and what was expected.
     """
 
     def number(field: str) -> float:
@@ -173,7 +173,7 @@ def injection_of(document: dict[str, Any], what: str, name: str) -> Injection:
 
 
 def document_of(injection: Injection) -> dict[str, Any]:
-    """Write an injection, without what it is and its name."""
+    """Return an injection as a document, without `what` and `name`."""
     document: dict[str, Any] = {
         "kind": str(injection.kind),
         "intensity": injection.intensity,
@@ -190,7 +190,7 @@ def document_of(injection: Injection) -> dict[str, Any]:
 
 
 def log_line(injection: Injection) -> bytes:
-    """Write a line for the log."""
+    """Encode an injection as a line of the log."""
     return orjson.dumps(
         {"what": injection.what, "name": injection.name, **document_of(injection)},
         option=orjson.OPT_APPEND_NEWLINE,
@@ -198,7 +198,7 @@ def log_line(injection: Injection) -> bytes:
 
 
 def apply_drift(population: Population, events: Events, drifts: Iterable[Injection]) -> None:
-    """Change events in place by what drifts at their time; nobody's times, ids or number change."""
+    """Apply drifts to events in place; times, ids and the number of events stay the same."""
     for drift in drifts:
         if len(events) and not drift.learns:
             strength = drift.strength(events["time_ms"])
@@ -212,7 +212,7 @@ def _inflation(_population: Population, events: Events, strength: Floats, _numbe
 
 
 def _new_categories(population: Population, events: Events, strength: Floats, number: int) -> None:
-    """Whole merchants change what they sell, one after the other."""
+    """Change what merchants sell, one merchant after the other."""
     u = population.draws.uniforms(Purpose.DRIFT, events["merchant"], number)
     turned = CATEGORY_ONLINE[events["category"]] & (u[0] < 0.2 * strength)
     new = NEW_CATEGORIES[(u[1] * len(NEW_CATEGORIES)).astype(np.int64)]
@@ -220,12 +220,12 @@ def _new_categories(population: Population, events: Events, strength: Floats, nu
 
 
 def _new_devices(population: Population, events: Events, strength: Floats, number: int) -> None:
-    """Customers change over, one after the other; thieves keep their tools."""
+    """Change the devices of customers, one customer after the other; thieves keep their tools."""
     u = population.draws.uniforms(Purpose.DRIFT, events["customer"], number, 1)
     own = (events["campaign"] == 0) | (events["campaign"] == Campaign.FRIENDLY_FRAUD)
     turned = own & (events["device"] >= 0) & (u[0] < 0.3 * strength)
     kind = NEW_AGENT_KINDS[(u[1] * len(NEW_AGENT_KINDS)).astype(np.int64)]
-    # An odd mask maps devices one to one, and none to itself.
+    # XOR with an odd mask maps devices one to one, and none to itself.
     events["device"] = np.where(turned, events["device"] ^ (number | 1), events["device"])
     events["agent"] = np.where(
         turned, kind * AGENT_KIND + events["agent"] % AGENT_KIND, events["agent"]
@@ -233,7 +233,7 @@ def _new_devices(population: Population, events: Events, strength: Floats, numbe
 
 
 def _adapting(population: Population, events: Events, strength: Floats, number: int) -> None:
-    """Thieves come nearer to their victims in what a model looks at; half of them at intensity 1."""
+    """Make fraud resemble the victims' payments; half of it at intensity 1."""
     fraud = events["campaign"] > 0
     fraud &= events["campaign"] != Campaign.FRIENDLY_FRAUD
     rows = np.flatnonzero(fraud)
@@ -252,14 +252,14 @@ def _adapting(population: Population, events: Events, strength: Floats, number: 
 def imitate(
     population: Population, events: Events, rows: Ints, near: NDArray[np.bool_], u: Floats
 ) -> None:
-    """Change fraudulent events to resemble their victims', in place.
+    """Change fraudulent events in place to resemble their victims' payments.
 
     Args:
-        population: For what is the victims' own.
-        events: All of them.
-        rows: Which are the thieves'.
-        near: In what each does so, shape (3, rows): contact, device, network.
-        u: Uniform draw for the carrier's address.
+        population: Population of the victims.
+        events: All events.
+        rows: Indexes of the fraudulent events.
+        near: Whether each imitates its victim's contact, device and network, shape (3, rows).
+        u: Uniform draws that choose the carrier's address.
     """
     customer, hour = events["customer"][rows], events["time_ms"][rows] // HOUR_MS
     remote = events["device"][rows] >= 0

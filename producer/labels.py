@@ -1,6 +1,6 @@
-"""Labels: what transactions are said to have been, by whom, and how much later.
+"""Labels: what transactions are reported to have been, by whom, and how much later.
 
-They are not the truth. Some fraud is never reported, and a few honest payments are disputed.
+Labels are not the truth: some fraud is never reported, and a few honest payments are disputed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from producer.events import Campaign, Events
 from producer.randomness import Draws, Ints, Purpose, normal
 
 MAX_DELAY_DAYS: Final = 120.0
-"""Card schemes end the right to dispute after about four months."""
+"""Longest delay of a label: card schemes end the right to dispute after about four months."""
 SETTLED_DAYS: Final = 3.0
-"""Median days until a payment that nobody complains about counts as legitimate."""
+"""Median days until an undisputed payment counts as legitimate."""
 FALSE_DISPUTE_SHARE: Final = 0.0002
-"""Part of the legitimate payments that are labelled fraud."""
+"""Share of the legitimate payments that are labelled fraud."""
 _DELAY_SIGMA: Final = 0.8
 
 _DELAY_DAYS: Final[Mapping[Campaign, float]] = MappingProxyType(
@@ -42,7 +42,7 @@ _DELAY_DAYS: Final[Mapping[Campaign, float]] = MappingProxyType(
 _UNREPORTED: Final[Mapping[Campaign, float]] = MappingProxyType(
     {Campaign.CARD_TESTING: 0.15, Campaign.MULE_RING: 0.15, Campaign.CARD_NOT_PRESENT: 0.05}
 )
-"""Part of the fraud that nobody ever notices: it is labelled legitimate."""
+"""Share of the fraud that nobody notices; it is labelled legitimate."""
 
 _MEDIAN: Final = np.array([_DELAY_DAYS[campaign] for campaign in Campaign])
 _MISSED: Final = np.array([_UNREPORTED.get(campaign, 0.0) for campaign in Campaign])
@@ -52,12 +52,12 @@ SOURCES: Final = ("settlement", "chargeback", "customer", "analyst")
 
 @dataclass(frozen=True)
 class SimulatedLabels:
-    """Labels of some transactions, in their order.
+    """Labels of transactions, in the order of these.
 
     Attributes:
-        fraud: What is said.
-        time_ms: When it becomes known, UTC epoch milliseconds.
-        source: Who says so, an index into `SOURCES`.
+        fraud: Whether the label is fraud.
+        time_ms: Time at which the label becomes known, UTC epoch milliseconds.
+        source: Source of the label, an index into `SOURCES`.
     """
 
     fraud: NDArray[np.bool_]
@@ -66,7 +66,7 @@ class SimulatedLabels:
 
     @classmethod
     def joined(cls, parts: Sequence[SimulatedLabels]) -> SimulatedLabels:
-        """Concatenate labels, in their order."""
+        """Concatenate labels in the given order."""
         return cls(
             np.concatenate([part.fraud for part in parts]),
             np.concatenate([part.time_ms for part in parts]),
@@ -74,7 +74,7 @@ class SimulatedLabels:
         )
 
     def part(self, rows: Any) -> SimulatedLabels:
-        """Return some of the rows."""
+        """Return a selection of the rows."""
         return SimulatedLabels(self.fraud[rows], self.time_ms[rows], self.source[rows])
 
 
@@ -85,6 +85,7 @@ def label(draws: Draws, events: Events) -> SimulatedLabels:
     campaign = events["campaign"].astype(np.int64)
     true_fraud = campaign != Campaign.LEGITIMATE
     fraud = np.where(true_fraud, u[0] >= _MISSED[campaign], u[0] < FALSE_DISPUTE_SHARE)
+    # False disputes come as late as those of friendly fraud.
     median = np.where(
         fraud,
         np.where(true_fraud, _MEDIAN[campaign], _MEDIAN[Campaign.FRIENDLY_FRAUD]),

@@ -1,8 +1,8 @@
 """Legitimate traffic: when and where customers pay, and how much.
 
-It is full of payments that look like fraud and are legitimate: trips, new phones, moves, bursts of
+It is full of legitimate payments that look like fraud: trips, new phones, moves, bursts of
 shopping, retried payments, new merchants, the gift season. Without these, precision on simulated
-data would be worth nothing.
+data would mean nothing.
 """
 
 from __future__ import annotations
@@ -37,45 +37,45 @@ WEEKDAY_SHAPE: Final = np.array([0.93, 0.93, 0.95, 1.0, 1.12, 1.15, 0.92])
 SEASON_SHAPE: Final = np.array([0.92, 0.93, 0.97, 0.98, 1.0, 1.0, 1.0, 1.0, 0.98, 1.0, 1.08, 1.22])
 """Payments by month, relative."""
 DAY_SIGMA: Final = 0.6
-"""Overdispersion: the logarithm's spread of a customer's day against their average day."""
+"""Overdispersion: sigma of the lognormal factor on a customer's activity that varies by day."""
 MAX_DAY_FACTOR: Final = 5.0
 SUBSCRIPTIONS: Final = 2
-"""Subscriptions that a customer may have."""
+"""Most subscriptions of a customer."""
 SUBSCRIPTION_SHARE: Final = 0.4
 SUBSCRIPTION_HOURS: Final = 30 * 24
 """Hours from one charge of a subscription to the next."""
 SPREE_SHARE: Final = 0.10
-"""Part of the payments that more follow within the hour."""
+"""Share of the payments that are followed by more within the hour."""
 RETRY_SHARE: Final = 0.015
-"""Part of the online payments that are tried once more within two minutes."""
+"""Share of the online payments that are repeated within two minutes."""
 STRAY_DEVICE_SHARE: Final = 0.05
-"""Part of the payments with a device that are made by one which is not the customer's own."""
+"""Share of the payments with a device that use a device other than the customer's own."""
 PRIVATE_BROWSER_SHARE: Final = 0.25
-"""Part of the customers whose browser forgets its identity every day: it blocks trackers, or is at work."""
+"""Share of the customers whose browser has a new identity every day, as with blocked trackers."""
 CANDIDATES: Final = 5
-"""Merchants that a customer thinks of for a payment."""
+"""Merchants that are considered for each payment."""
 SECOND_CARD_USE: Final = 0.25
-"""Part of the payments that somebody with two cards makes by the second."""
+"""Share of the payments that customers with two cards make with the second."""
 TRIP_SHARE: Final = 0.04
-"""Part of the customer-weeks with a trip of one to five days."""
+"""Share of the customer-weeks with a trip of one to five days."""
 
 _BUSY: Final = 25
-"""Payments an hour above which a customer's count is drawn from the normal distribution.
+"""Mean payments an hour above which counts are drawn from the normal distribution.
 
-Nobody is as busy at a natural pace.
+No customer reaches it at the natural pace.
 """
 _SHAPE: Final = np.outer(WEEKDAY_SHAPE / WEEKDAY_SHAPE.mean(), HOUR_SHAPE / HOUR_SHAPE.sum())
 _SUBSCRIPTION_NUMBER: Final = 2**30
-"""Where the numbers of subscriptions' payments begin; an hour's own begin at 0."""
+"""First number of subscription payments; the other payments of an hour are numbered from 0."""
 _BLOCK: Final = 65_536
-"""Customers looked at at once; bounds the memory of a large population."""
+"""Customers processed at once, which bounds the memory for a large population."""
 
 
 def intensity(population: Population, hour: Ints) -> Floats:
-    """Return the part of a customer's average day that falls into each hour, by place.
+    """Return the share of a customer's average day that falls into each hour, by place.
 
     Args:
-        population: For the places' time zones.
+        population: Places and their time zones.
         hour: Hours since 1970-01-01T00:00Z, shape (n,).
 
     Returns:
@@ -93,12 +93,12 @@ def _season(hour: int) -> float:
 
 
 class LegitimateTraffic:
-    """The legitimate payments of the first customers of a population.
+    """Legitimate payments of the first customers of a population.
 
     Args:
         draws: Randomness.
-        population: Who pays.
-        pace: Factor on everybody's activity, 1 = natural.
+        population: Customers and merchants.
+        pace: Factor on everybody's activity; 1 is natural.
     """
 
     def __init__(self, draws: Draws, population: Population, pace: float = 1.0) -> None:
@@ -112,10 +112,10 @@ class LegitimateTraffic:
         self._days: dict[int, tuple[Ints, Floats]] = {}
 
     def hours(self, customers: int, first: int, last: int) -> Events:
-        """Make the payments of some hours, unordered.
+        """Generate the payments of some hours, in no particular order.
 
         Args:
-            customers: How many customers, the first ones of the population.
+            customers: Number of customers, the first ones of the population.
             first: First hour since 1970, inclusive.
             last: Last hour, exclusive.
         """
@@ -143,7 +143,7 @@ class LegitimateTraffic:
         self._known = customers
 
     def _today(self, customers: int, day: int) -> tuple[Ints, Floats]:
-        """Return where each customer lives that day (UTC), and how many payments they may make."""
+        """Return each customer's home place and expected number of payments on that day (UTC)."""
         place, level = self._days.get(day, (np.empty(0, np.int64), np.empty(0)))
         if len(place) < customers:
             new = np.arange(len(place), customers)
@@ -158,7 +158,7 @@ class LegitimateTraffic:
         return place, level
 
     def _spontaneous(self, customers: int, hour: int) -> tuple[Ints, Ints, Ints]:
-        """Choose who pays in that hour: customers, the hour, and the payment's number within it."""
+        """Draw the payments of an hour: customer, hour, and number of the payment for its customer."""
         place, level = self._today(customers, hour // HOURS_A_DAY)
         share = intensity(self._population, hour - SEGMENT_LATER_H)
         payers, counts = [], []
@@ -187,7 +187,7 @@ class LegitimateTraffic:
         return who, np.full(len(who), hour), -1 - which
 
     def _payments(self, who: Ints, hour: Ints, index: Ints) -> Events:
-        """Fill in payments. `index` counts an hour's own from 0; subscriptions are below 0."""
+        """Fill in payments; `index` counts them from 0 within an hour and is negative for subscriptions."""
         if not len(who):
             return np.empty(0, EVENT)
         draws, people = self._draws, self._population
@@ -198,7 +198,7 @@ class LegitimateTraffic:
         spending, online_share, loyal, at_home, abroad = people.habits(who)
 
         away = self._away(who, hour)
-        # A stranger in town knows few of its shops.
+        # Travellers know few of the local shops.
         loyal = np.where(away >= 0, 0.2, loyal)
         shop = self._shop(who, hour, number, online_share, loyal, recurring)
         town = who // TOWN_SIZE
@@ -220,14 +220,14 @@ class LegitimateTraffic:
         usd = CATEGORY_MEDIAN[category] * price * spending
         usd = usd * np.exp(CATEGORY_SIGMA[category] * normal(u[1], u[2]))
         currency = people.merchant_currency(merchant)
-        # A subscription costs the same every month: its draws know no hour.
+        # A subscription costs the same every month: its draws do not depend on the hour.
         fixed = draws.uniforms(Purpose.SUBSCRIPTION, who, index=np.where(recurring, -1 - index, 0))
         usd = np.where(recurring, 4.99 + np.floor(fixed[2] ** 2 * 30), usd)
         amount = minor_units(usd, currency, v[0])
 
         second = (v[1] < 0.4) & (channel == Channel.WEB)
         device, agent = people.device(who, hour, second)
-        # A private window, a friend's tablet, a kiosk: a device that nobody saw before.
+        # A private window, a friend's tablet, a kiosk: a device never seen before.
         once = v[1] > 1 - STRAY_DEVICE_SHARE
         stray, stray_agent = people.device_of(who, hour, 3 + number % 1_000, hour)
         device, agent = np.where(once, stray, device), np.where(once, stray_agent, agent)
@@ -263,8 +263,8 @@ class LegitimateTraffic:
     ) -> Ints:  # fmt: skip
         """Choose shops: mostly favourites, sometimes new ones; online or not by habit.
 
-        Of `CANDIDATES` the first of the wanted kind is taken, so that the favourites of
-        somebody who shops online are mostly online.
+        The first of `CANDIDATES` of the wanted kind is chosen, so that the favourites of customers who
+        shop online are mostly online.
         """
         draws, people, town = self._draws, self._population, who // TOWN_SIZE
         u = draws.uniforms(Purpose.SHOP, who, hour, number)
@@ -273,7 +273,7 @@ class LegitimateTraffic:
         for attempt in range(CANDIDATES):
             w = draws.uniforms(Purpose.SHOP, who, hour, number, 2 + attempt)
             rank = np.minimum(-np.log(w[0]) * 3.0, 11).astype(np.int64)
-            # A subscription's merchant hangs on its number alone: it never changes.
+            # A subscription's merchant depends on its number alone, so that it never changes.
             rank = np.where(recurring, number * CANDIDATES + attempt, rank)
             favourite = people.favourite(who, rank)
             fresh = people.shop_by_popularity(w[1])
@@ -287,9 +287,9 @@ class LegitimateTraffic:
     def _country(
         self, who: Ints, hour: Ints, number: Ints, here: Ints, online: NDArray[np.bool_], abroad: Floats, recurring: NDArray[np.bool_],
     ) -> Ints:  # fmt: skip
-        """Return the country of the merchant: where somebody stands, their own online, or one abroad."""
+        """Choose the merchant's country: where the customer pays, or for some online payments elsewhere."""
         people = self._population
-        # A subscription's merchant never changes: its draws know no hour.
+        # A subscription's merchant never changes: its draws do not depend on the hour.
         u = self._draws.uniforms(Purpose.SHOP, who, np.where(recurring, 0, hour), number, 8)
         elsewhere = pick(people.country_cumulative, u[2])
         elsewhere = np.where(u[1] < 0.6, people.other_country(who), elsewhere)
@@ -314,12 +314,12 @@ class LegitimateTraffic:
     def _address(
         self, who: Ints, hour: Ints, u: Floats, v: Floats, at_home: Floats, online: Any, away: Any
     ) -> Ints:
-        """Choose the network: home, work, the carrier's shared addresses, a hotel or a VPN."""
+        """Choose IP addresses: home, work, the carrier's shared ones, a hotel's or a VPN's."""
         people = self._population
         mobile = people.carrier_ip(who // TOWN_SIZE, v)
         inside = np.where(u < 0.5 + at_home / 2, people.home_ip(who, hour), people.work_ip(who))
         settled = np.where(online & (u < at_home + 0.15), inside, mobile)
-        # A new address each day of a trip; a VPN's exit changes daily and serves a few hundred.
+        # A trip has a new address each day; a VPN's exit changes daily and serves 512 customers.
         hotel = people.public_ip(Purpose.TRIP, who, hour // 24, 5)
         vpn = people.public_ip(Purpose.NETWORK, who // 512, hour // 24, 6)
         chosen = np.where(away, hotel, settled)
@@ -327,7 +327,7 @@ class LegitimateTraffic:
         return np.where(private & online, vpn, chosen)
 
     def _sprees(self, events: Events) -> Events:
-        """Add what is bought on the way: one to three more payments within the hour."""
+        """Generate follow-up payments: one to three within the hour, for some of the payments."""
         u = self._identity(events, 0)
         lead = events[u[0] < SPREE_SHARE]
         if not len(lead):
@@ -341,9 +341,9 @@ class LegitimateTraffic:
         people, town = self._population, rows["customer"] // TOWN_SIZE
         shop = people.shop_by_popularity(w[0])
         category, price = people.shop_traits(town, shop)
-        # The next shop is where the one before is.
+        # The next shop is in the same country.
         near = people.merchant(town, people.merchant_country(rows["merchant"]), shop)
-        # Somebody in a street stays in the street, somebody at a screen at the screen.
+        # Nobody switches between street and screen: they pay at the first shop again instead.
         same = CATEGORY_ONLINE[category] != online
         merchant = np.where(same, rows["merchant"], near)
         usd = (
@@ -361,19 +361,19 @@ class LegitimateTraffic:
         return self._later(rows, gap, 100 + nth)
 
     def _retries(self, events: Events) -> Events:
-        """Repeat some online payments: the page hung, the button was pressed again."""
+        """Repeat some online payments, as when a page hangs and the button is pressed again."""
         u = self._identity(events, 50)
         rows = events[u[0] < RETRY_SHARE].copy()
         gap = (4_000 + u[1][u[0] < RETRY_SHARE] * 110_000).astype(np.int64)
         return self._later(rows, gap, np.full(len(rows), 60))
 
     def _identity(self, events: Events, index: Any) -> Floats:
-        """Draw for events by their own id."""
+        """Return uniform draws that depend on the ids of events."""
         ids = events["id"].astype(np.int64)
         return self._draws.uniforms(Purpose.COMPANION, ids[:, 0], ids[:, 1], ids[:, 2], index)
 
     def _later(self, rows: Events, gap_ms: Ints, block: Ints) -> Events:
-        """Return copied events a later time, within their hour, and ids of their own."""
+        """Move copied events to a later time within their hour, and assign new ids."""
         end = (rows["time_ms"] // HOUR_MS + 1) * HOUR_MS - 1
         ids = rows["id"].astype(np.int64)
         rows["id"] = event_ids(
@@ -392,8 +392,8 @@ def _poisson(mean: Floats, u: Floats) -> Ints:
     """Draw counts of at least 1 by inversion, up to means of about `_BUSY`.
 
     Args:
-        mean: Of the distribution.
-        u: Uniform draws, each above exp(-mean): those below it are counts of 0.
+        mean: Means of the distributions.
+        u: Uniform draws, each above exp(-mean); lower ones stand for counts of 0.
     """
     term = np.exp(-mean)
     reach = term.copy()
@@ -409,15 +409,15 @@ def _poisson(mean: Floats, u: Floats) -> Ints:
 
 
 def minor_units(usd: Floats, currency: Ints, u: Floats) -> Ints:
-    """Price something in a currency's smallest unit, the way shops do.
+    """Convert prices to a currency's smallest unit, rounded as shops do.
 
     Args:
-        usd: Price in US dollars.
-        currency: Index into `CURRENCIES`.
-        u: Uniform draw: a third of the prices end in 99, one in ten is round.
+        usd: Prices in US dollars.
+        currency: Indexes into `CURRENCIES`.
+        u: Uniform draws: a third of the prices end in 99, one in ten is round.
 
     Returns:
-        At least 1.
+        Amounts of at least 1.
     """
     scale = 10 ** CURRENCY_DECIMALS[currency]
     exact = np.rint(usd * CURRENCY_LEVEL[currency] * scale).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What the stream must remember across restarts: how far it was sent, and which labels are due."""
+"""State of the stream across restarts: how far it was sent, and which labels are due."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CREATE TABLE IF NOT EXISTS labels_due (
 
 
 class DueLabel(NamedTuple):
-    """A label that becomes known at its time.
+    """Label that is published when it becomes known.
 
     Attributes:
-        label_time_ms: UTC epoch milliseconds.
+        label_time_ms: Time at which it becomes known, UTC epoch milliseconds.
         event_id: 16 bytes.
         fraud: 1 or 0.
         source: Index into `producer.labels.SOURCES`.
@@ -33,10 +33,10 @@ class DueLabel(NamedTuple):
 
 
 class StreamProgress:
-    """The state of the stream, in one SQLite file.
+    """State of the stream in one SQLite file.
 
     Args:
-        path: The file; its folder is made.
+        path: Database file; its folder is created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,15 +53,15 @@ class StreamProgress:
         self._db.close()
 
     def sent_until_ms(self, world: str) -> int:
-        """Return the time before which a world's transactions may have been sent; 0 = none were."""
+        """Return the time before which transactions of a world may have been sent; 0 if none were."""
         row = self._db.execute("SELECT until_ms FROM told WHERE world = ?", (world,)).fetchone()
         return int(row[0]) if row else 0
 
     def advance(self, world: str, until_ms: int, labels: Iterable[DueLabel]) -> None:
-        """Remember, before they are sent, the transactions up to a time and their labels.
+        """Record, before sending, that the transactions up to a time are sent, with their labels.
 
-        A producer that is killed after this skips what it had not sent, rather than sending
-        anything twice: its transactions exist once they are on Kafka, not before.
+        A producer that is killed after this call skips unsent transactions rather than sending any
+        twice: a transaction exists only once it is on Kafka.
         """
         with self._db:
             self._db.execute("BEGIN")
@@ -69,7 +69,7 @@ class StreamProgress:
             self._db.executemany("INSERT OR IGNORE INTO labels_due VALUES (?, ?, ?, ?)", labels)
 
     def due(self, now_ms: int, limit: int = 1_000) -> list[DueLabel]:
-        """Return the oldest labels that are known by now."""
+        """Return labels that are known by now, oldest first."""
         rows = self._db.execute(
             "SELECT * FROM labels_due WHERE label_time_ms <= ? ORDER BY label_time_ms, event_id LIMIT ?",
             (now_ms, limit),
@@ -77,7 +77,7 @@ class StreamProgress:
         return [DueLabel(*row) for row in rows]
 
     def published(self, labels: Iterable[DueLabel]) -> None:
-        """Forget labels that Kafka has."""
+        """Delete labels that Kafka has acknowledged."""
         with self._db:
             self._db.execute("BEGIN")
             self._db.executemany(

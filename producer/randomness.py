@@ -1,8 +1,8 @@
-"""Counter-based randomness: every draw is a function of who, when and what for, not of what was drawn before.
+"""Counter-based randomness: a draw depends on its purpose, subject and time, not on earlier draws.
 
-Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), written over
-whole arrays. So any customer's hour can be made alone, in any order and in any grouping, and
-gives the same numbers; a fraud campaign that is added shifts nobody else's draws.
+Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), vectorised
+over arrays. Any customer's hour can thus be generated alone, in any order and in any grouping,
+with the same result, and an added fraud campaign shifts nobody else's draws.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _W1: Final = 0xBB67AE85
 _LOW: Final = np.uint64(0xFFFFFFFF)
 _SHIFT: Final = np.uint64(32)
 _BLOCK: Final = 16_384
-"""Rows worked on at once: the temporaries of one block stay in the processor's cache."""
+"""Rows processed at once: the temporaries of one block stay in the processor's cache."""
 
 
 @unique
 class Purpose(IntEnum):
-    """What a draw is for. Numbers are stable and never reused: they are part of every seed."""
+    """Purpose of a draw. Numbers are stable and never reused: every seed's draws depend on them."""
 
     ACTIVITY = 1
     IDENTITY = 2
@@ -62,7 +62,7 @@ class Purpose(IntEnum):
 
 
 def _mix(value: int) -> int:
-    """Spread a 64-bit integer over 64 bits (the finaliser of splitmix64)."""
+    """Mix the bits of a 64-bit integer (the finaliser of splitmix64)."""
     value = (value + 0x9E3779B97F4A7C15) & (2**64 - 1)
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
@@ -72,16 +72,16 @@ def _mix(value: int) -> int:
 def philox(
     counter: tuple[Words, Words, Words, Words], key: tuple[int, int]
 ) -> tuple[Words, Words, Words, Words]:
-    """Turn counters into random words, ten rounds, row by row.
+    """Turn counters into random words by ten Philox rounds, row by row.
 
-    For one key it is a bijection: different counters never give the same four words.
+    For one key this is a bijection: different counters never yield the same four words.
 
     Args:
-        counter: Four words a row, equal shapes.
+        counter: Four words per row, in arrays of equal shape.
         key: Two 32-bit words.
 
     Returns:
-        Four random 32-bit words a row.
+        Four random 32-bit words per row.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -98,7 +98,7 @@ def philox(
 
 
 class Draws:
-    """All randomness of one seed.
+    """All random draws of one seed.
 
     Args:
         seed: Any integer.
@@ -115,14 +115,14 @@ class Draws:
     def words(
         self, purpose: Purpose, who: Any, when: Any = 0, index: Any = 0, block: Any = 0
     ) -> Words:
-        """Draw four words for each row.
+        """Draw four words for each row; all arguments but the purpose broadcast.
 
         Args:
-            purpose: What for.
-            who: Customer, household, merchant or town, below 2**32; these four broadcast.
+            purpose: Purpose of the draw.
+            who: Customer, household, merchant or town, below 2**32.
             when: Hour, day or generation.
             index: Number of the thing within that time.
-            block: More draws for the same thing.
+            block: Number of the draw, for things that need several.
 
         Returns:
             Words, shape (4, n).
@@ -142,16 +142,16 @@ class Draws:
     def uniforms(
         self, purpose: Purpose, who: Any, when: Any = 0, index: Any = 0, block: Any = 0
     ) -> Floats:
-        """Draw four numbers for each row, evenly over the open interval (0, 1); shape (4, n)."""
+        """Draw four uniform numbers in the open interval (0, 1) for each row; shape (4, n)."""
         words = self.words(purpose, who, when, index, block)
         return np.asarray((words.astype(np.float64) + 0.5) * 2.0**-32)
 
     def generator(self, purpose: Purpose, *counter: int) -> np.random.Generator:
-        """Return a stream of draws of its own for one rare thing, such as a campaign.
+        """Return a generator of its own for one rare thing, such as a campaign.
 
         Args:
-            purpose: What for.
-            counter: Up to three integers that name the thing.
+            purpose: Purpose of the draws.
+            counter: Up to three integers that identify the thing.
         """
         k0, k1 = self.key(purpose)
         start = [0, *counter, 0, 0, 0][:4]
@@ -178,6 +178,6 @@ def pick(cumulative: Floats, u: Floats) -> Ints:
 
 
 def cumulative(weights: Any) -> Floats:
-    """Turn weights into cumulative ones that end in 1."""
+    """Return the cumulative weights, scaled to end in 1."""
     total = np.cumsum(np.asarray(weights, np.float64))
     return np.asarray(total / total[-1])

@@ -1,4 +1,4 @@
-"""From numbers to words: events as records of the topics `transactions` and `labels`."""
+"""Converts events to records of the topic `transactions`, and to lines of truth files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS: Final = tuple(field.name for field in FIELDS)
 
 
 def time_texts(time_ms: Ints) -> list[str]:
-    """Write times as ISO 8601 with milliseconds and Z.
+    """Format times as ISO 8601 with milliseconds and Z.
 
     Example:
         >>> time_texts(np.array([1_772_323_200_123]))
@@ -31,18 +31,18 @@ def time_texts(time_ms: Ints) -> list[str]:
 
 
 def event_id_texts(events: Events) -> list[str]:
-    """Write event ids, 32 hexadecimal digits each."""
+    """Format event ids, 32 hexadecimal digits each."""
     digits = events["id"].astype(">u4").tobytes().hex()
     return [digits[start : start + 32] for start in range(0, len(digits), 32)]
 
 
 def entity_text(customer: int) -> str:
-    """Write a customer's entity_id."""
+    """Return the entity_id of a customer."""
     return f"cust-{customer:07d}"
 
 
 def columns(population: Population, events: Events) -> dict[str, list[Any]]:
-    """Write events as columns of a record, in the order of the contract; None = absent."""
+    """Return events as columns of records, in the order of the contract; None means absent."""
     customer = np.asarray(events["customer"])
     hour = np.asarray(events["time_ms"] // HOUR_MS)
     merchant = np.asarray(events["merchant"])
@@ -50,12 +50,12 @@ def columns(population: Population, events: Events) -> dict[str, list[Any]]:
     contact = np.asarray(events["contact"])
     texts = population.texts(customer, contact, np.asarray(events["card"]), hour, home)
     elsewhere = events["place"] >= 0
-    # The address is the customer's wherever they are; the coordinates are where they pay.
+    # The address is always the customer's home; the coordinates are where they pay.
     billed = home.tolist()
     paid_at = np.where(elsewhere, events["place"], home).tolist()
     places = population.places
     north, east = population.home_jitter(customer, hour)
-    # A terminal stands where its merchant's number puts it.
+    # The merchant's number determines where in the city its terminal stands.
     north = np.where(elsewhere, (merchant % 97 - 48) / 400, north).tolist()
     east = np.where(elsewhere, (merchant % 89 - 44) / 400, east).tolist()
     decimals = CURRENCY_DECIMALS[events["currency"]]
@@ -101,7 +101,7 @@ def columns(population: Population, events: Events) -> dict[str, list[Any]]:
         "channel": [CHANNELS[i] for i in events["channel"].tolist()],
         "device_id": [f"d-{number:016x}" if number >= 0 else None for number in events["device"].tolist()],
     }  # fmt: skip
-    # A declared field that the simulated world does not have is absent from all its records.
+    # Contract fields that the simulated world lacks are absent from all its records.
     wire |= {name: [None] * len(events) for name in COLUMNS if name not in wire}
     for name, missing in zip(OPTIONAL, _left_out(population, events), strict=True):
         column = wire[name]
@@ -111,7 +111,7 @@ def columns(population: Population, events: Events) -> dict[str, list[Any]]:
 
 
 def _left_out(population: Population, events: Events) -> Mask:
-    """Choose the optional fields that each record lacks, by its event id."""
+    """Draw which optional fields each record lacks, by its event id."""
     ids = events["id"].astype(np.int64)
 
     def uniforms(block: int) -> Floats:
@@ -124,19 +124,19 @@ def _left_out(population: Population, events: Events) -> Mask:
 
 
 def rows(wire: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    """Yield columns row by row, absent fields left out."""
+    """Yield records row by row, without their absent fields."""
     names = tuple(wire)
     for values in zip(*wire.values(), strict=True):
         yield {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def campaign_texts(events: Events) -> list[str]:
-    """Return the truth: the kind of fraud, empty for a legitimate transaction."""
+    """Return the true kind of fraud of each event, empty for legitimate ones."""
     return [CAMPAIGNS[i] for i in events["campaign"].tolist()]
 
 
 def truth_lines(events: Events) -> bytes:
-    """Write the fraudulent events as lines of JSON for the truth file."""
+    """Encode the fraudulent events as JSON lines for the truth file."""
     frauds = events[events["campaign"] != Campaign.LEGITIMATE]
     return b"".join(
         orjson.dumps(

@@ -1,9 +1,9 @@
-"""Replay: anyone's file of transactions, sent to Kafka as if it happened now.
+"""Replay a file of transactions to Kafka.
 
-By default rows go out in the order of their event times (equal times in the order of the file),
+By default rows are sent in the order of their event times (equal times in the order of the file),
 each label at the place in that order where it became known. A row whose event time cannot be
-read stays behind the row before it. Nothing is dropped: a row that lacks a value, and a line that
-is not JSON, is sent as it is, so that the stream dead-letters and thereby accounts for it.
+read stays behind the row before it. Nothing is dropped: rows that lack a value and lines that
+are not JSON are sent unchanged, so that the stream reports them as dead letters.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from fraud.kafka.batched_producer import KafkaWriter, Writer
 from model.datasets import ColumnMapping, Dataset, LabelledRecord, label_value
 
 _HEAD: Final = struct.Struct("<?iI")
-"""Whether it is a label, length of the key (-1 = none), length of the value."""
+"""Whether it is a label, length of the key (-1 = no key), length of the value."""
 _PACE_TOLERANCE_S: Final = 0.002
 LABEL_SOURCE: Final = "replay"
-"""Who says what a replayed label says: the file."""
+"""Source stated in replayed labels."""
 
 
 class Record(NamedTuple):
-    """What goes to Kafka.
+    """Record that is sent to Kafka.
 
     Attributes:
         is_label: Whether it goes to `labels` rather than to `transactions`.
-        key: entity_id of a transaction, event_id of a label; None when the row has none.
-        value: JSON in UTF-8, unless the row was none.
+        key: entity_id of a transaction, event_id of a label; None if the row lacks it.
+        value: JSON in UTF-8, or the row's bytes if they are not JSON.
     """
 
     is_label: bool
@@ -50,15 +50,15 @@ class Record(NamedTuple):
 
 @dataclass
 class ReplaySummary:
-    """What became of a file.
+    """Counts of a replayed file.
 
     Attributes:
         rows: Rows read.
         sent: Transactions handed to Kafka.
         labels: Labels handed to Kafka.
-        refused: Rows that the contract refuses, by error code: they are sent too, and will be
-            dead letters.
-        unlabelled: Rows with a label that could not be sent, as they have no event_id.
+        refused: Rows that violate the contract, by error code; they are sent too, and become dead
+            letters.
+        unlabelled: Rows whose label could not be sent, as they lack an event_id.
     """
 
     rows: int = 0
@@ -82,12 +82,12 @@ def _time_ms(text: Any) -> int | None:
 def records_of(
     row: LabelledRecord, *, with_labels: bool, summary: ReplaySummary
 ) -> list[tuple[int | None, Record]]:
-    """Return what a row becomes on Kafka, each with its time (UTC epoch milliseconds, None = unknown).
+    """Convert a row to records, each with its time (UTC epoch milliseconds, None if unknown).
 
     Args:
         row: A mapped row.
         with_labels: Whether to send its label too.
-        summary: Counts are added.
+        summary: Counts that are updated.
     """
     record = row.record
     if isinstance(record, bytes):
@@ -121,9 +121,9 @@ def records_of(
 
 
 class Spool:
-    """Records on disk, to be read back in another order. A context manager; the file has no name.
+    """Temporary file of records that can be read back in another order; a context manager.
 
-    Memory grows by 16 bytes a record, whatever the size of the file.
+    Memory grows by 16 bytes a record, whatever the size of the file, which has no name.
     """
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class Spool:
         self._file.close()
 
     def add(self, time_ms: int | None, record: Record) -> None:
-        """Append a record; one without a time stays behind the one before it."""
+        """Append a record; by time, one without a time stays behind the one before it."""
         key = record.key
         head = _HEAD.pack(record.is_label, -1 if key is None else len(key), len(record.value))
         block = head + (key or b"") + record.value
@@ -156,7 +156,7 @@ class Spool:
         return len(self._offsets)
 
     def in_order(self, *, by_time: bool) -> Iterator[Record]:
-        """Yield the records by time, equal times in the order of their coming; or in that order."""
+        """Yield the records by time (equal times as they were added), or all as they were added."""
         if not len(self):
             return
         self._file.flush()
@@ -185,11 +185,11 @@ def read_into(
     """Read a file into a spool.
 
     Args:
-        spool: Takes the records.
-        dataset: The file.
-        mapping: Which column is which field.
-        with_labels: Whether labels are wanted.
-        limit: Rows to read at most; None reads all.
+        spool: Spool to which the records are added.
+        dataset: File to read.
+        mapping: Mapping from columns to fields.
+        with_labels: Whether to read labels too.
+        limit: Most rows to read; None reads all.
         progress: Called now and then with the share that is read, 0-1.
 
     Raises:
@@ -219,18 +219,18 @@ def send_all(
     stop: threading.Event,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Send what a spool holds. What was handed over is the writer's; flush it.
+    """Send the records of a spool; the caller flushes the writer.
 
     Args:
-        spool: The records.
-        summary: `sent` and `labels` are counted here.
-        writer: Where they go.
-        transactions: Physical topic.
-        labels: Physical topic.
-        by_time: Whether in the order of event times; else in the order of the file.
-        rate: Transactions a second; None is as fast as Kafka takes them.
-        stop: Ends it early.
-        progress: Called now and then with the records handed over.
+        spool: Records to send.
+        summary: Summary whose `sent` and `labels` are updated.
+        writer: Writer that sends them.
+        transactions: Physical topic of transactions.
+        labels: Physical topic of labels.
+        by_time: Whether to send in the order of event times, else in the order of the file.
+        rate: Transactions a second; None sends as fast as Kafka accepts them.
+        stop: Ends the sending early.
+        progress: Called now and then with the number of records sent.
     """
     started_s = time.monotonic()
     for record in spool.in_order(by_time=by_time):
@@ -265,24 +265,24 @@ def replay_file(
     on_read: Callable[[float], None],
     on_sent: Callable[[int, int], None],
 ) -> ReplaySummary:
-    """Read a file, send it, and wait until Kafka has it; `stop` ends the sending and the waiting.
+    """Read a file, send it, and wait until Kafka has acknowledged it; `stop` ends sending and waiting.
 
     Args:
-        dataset: The file.
-        mapping: Which column is which field.
-        writer: Where records go.
-        transactions: Physical topic.
-        labels: Physical topic; None sends no labels.
-        by_time: Whether in the order of event times; else in the order of the file.
-        limit: Rows to read at most; None reads all.
-        rate: Transactions a second; None is as fast as Kafka takes them.
+        dataset: File to read.
+        mapping: Mapping from columns to fields.
+        writer: Writer that sends the records.
+        transactions: Physical topic of transactions.
+        labels: Physical topic of labels; None sends no labels.
+        by_time: Whether to send in the order of event times, else in the order of the file.
+        limit: Most rows to read; None reads all.
+        rate: Transactions a second; None sends as fast as Kafka accepts them.
         stop: Ends it early.
         on_read: Called now and then with the share that is read, 0-1.
-        on_sent: Called now and then with the records handed over, and how many there are.
+        on_sent: Called now and then with the numbers of records sent and to send.
 
     Raises:
         model.datasets.DatasetError: The file lacks a mapped column or cannot be read.
-        WriterError: Kafka refuses to go on.
+        WriterError: The connection to Kafka failed for good.
     """
     with Spool() as spool:
         summary = read_into(

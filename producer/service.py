@@ -22,11 +22,11 @@ from producer.stream import MAX_BEHIND_MS, LiveStream
 _log = structlog.get_logger()
 
 FLUSH_S = 15.0
-"""How long a stop waits for Kafka's acknowledgements."""
+"""Longest wait for Kafka's acknowledgements on shutdown, seconds."""
 
 
 def plan_of(settings: ProducerSettings) -> SimulationPlan:
-    """Return the plan that the settings ask for."""
+    """Return the simulation plan of the settings."""
     return SimulationPlan(
         customers=settings.producer_customers or None,
         rate=settings.producer_rate,
@@ -35,23 +35,23 @@ def plan_of(settings: ProducerSettings) -> SimulationPlan:
 
 
 def world_name(settings: ProducerSettings) -> str:
-    """Name a world by all that its event ids hang on."""
+    """Return the name of the settings' world in `StreamProgress`."""
     return f"seed-{settings.producer_seed}"
 
 
 def simulated_clock(anchor_ms: int, speed: float, real: Clock = system_clock) -> Clock:
-    """Return a clock that shows `anchor_ms` now and goes `speed` times as fast as the real one."""
+    """Return a clock that shows `anchor_ms` now and runs `speed` times as fast as the real one."""
     began_ms = real()
     return lambda: anchor_ms + int((real() - began_ms) * speed)
 
 
 def clock_of(sent_until_ms: int, speed: float, real: Clock = system_clock) -> Clock:
-    """Return the world's clock. Its time never goes back: after a fast run it stays ahead.
+    """Return the world's clock, which never goes back: after a fast run it stays ahead.
 
     Args:
-        sent_until_ms: Transactions before this were sent.
-        speed: 1 is the real clock, unless the world is ahead of it.
-        real: The real clock.
+        sent_until_ms: Transactions before this time were sent.
+        speed: At 1 it is the real clock, unless the world is ahead of it.
+        real: Real clock, UTC epoch milliseconds.
     """
     ahead_ms = sent_until_ms - real()
     if speed == 1 and ahead_ms <= MAX_BEHIND_MS:
@@ -62,12 +62,12 @@ def clock_of(sent_until_ms: int, speed: float, real: Clock = system_clock) -> Cl
 
 
 def run(settings: ProducerSettings, stop: threading.Event) -> int:
-    """Tell the world to Kafka until `stop` is set.
+    """Send the simulated world to Kafka until `stop` is set.
 
-    On a stop: no new transactions, flush, note acknowledgements, close.
+    On shutdown it sends no new transactions, flushes, stores acknowledgements and closes.
 
     Returns:
-        Exit code: 0, or 1 when records could not be delivered by then.
+        Exit code: 0, or 1 if records were not delivered.
     """
     with ExitStack() as resources:
         writer = KafkaWriter(settings.librdkafka())

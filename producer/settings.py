@@ -18,7 +18,7 @@ def _prevalence(value: Any) -> Any:
 
 
 Prevalence = Annotated[float, BeforeValidator(_prevalence)]
-"""A share, or the name of one."""
+"""Fraudulent share of the transactions, or its name in `PREVALENCES`."""
 
 
 class ProducerSettings(KafkaSettings):
@@ -63,7 +63,7 @@ class ProducerSettings(KafkaSettings):
 
     @property
     def disorder(self) -> Disorder:
-        """How disorderly records are sent."""
+        """Shares of records that are delayed, repeated or corrupted."""
         return Disorder(
             self.producer_out_of_order_rate, self.producer_late_rate,
             self.producer_duplicate_rate, self.producer_malformed_rate,

@@ -1,8 +1,8 @@
-"""The simulated world as one pure process: the same code makes history for training and the live stream.
+"""The simulated world as a pure function: the same code makes training history and live stream.
 
-`simulate(world, seed, plan, t0, t1)` gives the ordered transactions of a time, their hidden
-truth, and when each one's label becomes known. What happens in an hour hangs on seed, plan and
-that hour only: it is the same whether it is reached from yesterday, from last year, or alone.
+`simulate(world, seed, plan, t0, t1)` yields the ordered transactions of a time span, their hidden
+truth, and when each label becomes known. The events of an hour depend on seed, plan and that hour
+only: they are the same whether it is reached from yesterday, from last year, or alone.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ DEFAULT_PREVALENCE: Final = 0.005
 PREVALENCES: Final[Mapping[str, float]] = MappingProxyType(
     {"low": 0.001, "default": DEFAULT_PREVALENCE, "high": 0.02, "extreme": 0.06}
 )
-"""Fraudulent shares by name: a well guarded shop, the usual, a shop under attack, and the worst."""
+"""Fraudulent shares by name: a well guarded shop, the usual one, one under attack, the worst case."""
 MAX_CUSTOMERS: Final = 2**31
-"""Numbers of customers are 32-bit counters; the upper half names thieves' tools."""
+"""Customer numbers are 32-bit coordinates of draws; the upper half numbers thieves' tools."""
 _KEPT_HOURS: Final = 4
-"""As many as a stream with late records looks back, and the one it makes ahead."""
+"""Hours kept: the two that a stream with late records looks back, the current one, the next one."""
 _KEPT_EVENTS: Final = 150_000
-"""Most events of an hour that is kept: 16 MB."""
+"""Most events of an hour for it to be kept: 16 MB."""
 _ONLINE_SHARE: Final = 0.34
-"""Part of the legitimate payments that friendly fraud can come from, measured on the defaults."""
+"""Share of the legitimate payments that can be friendly fraud, measured with the defaults."""
 
 
 def prevalence_of(text: str) -> float:
-    """Read a fraudulent share: a name of `PREVALENCES`, or a number.
+    """Parse a fraudulent share: a name of `PREVALENCES`, or a number.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither.
     """
     if text in PREVALENCES:
         return PREVALENCES[text]
@@ -67,35 +67,35 @@ def prevalence_of(text: str) -> float:
 
 @dataclass(frozen=True)
 class World:
-    """What a world is made of: cities, and the words of which people are composed."""
+    """Ingredients of a world: cities, and the words from which people are composed."""
 
     pools: Pools
     places: tuple[City, ...] = field(default_factory=read_places)
 
     @classmethod
     def load(cls, seed: int, cache: Path | None = None) -> World:
-        """Make a world by Faker, or read it from its cache.
+        """Generate a world with Faker, or read it from the cache.
 
         Args:
             seed: Seed of the words.
-            cache: Folder to keep them in; None keeps nothing.
+            cache: Cache folder; None caches nothing.
         """
         return cls(load_pools(seed, cache))
 
 
 @dataclass(frozen=True)
 class SimulationPlan:
-    """What is to happen.
+    """Plan of a simulation: its size, pace, fraud and injections.
 
     Attributes:
-        customers: How many customers there are; None makes it as many as `rate` needs.
-        rate: Transactions a second, on average over a week. None lets the customers live at
-            their natural pace. With `customers` too, their pace is forced to give this rate:
-            good for load, but no life that a model could learn from.
+        customers: Number of customers; None means as many as `rate` needs.
+        rate: Transactions a second, on average over a week; None means the customers' natural
+            pace. Together with `customers` it forces their pace: good for load tests, but no
+            behaviour that a model could learn from.
         prevalence: Fraudulent share of the transactions, 0-1.
         mix: Share of each kind of fraud.
-        injections: Campaigns and drift that people injected.
-        observed: What thieves saw of the decisions on them.
+        injections: Injected campaigns and drifts.
+        observed: Decisions that thieves observed.
     """
 
     customers: int | None = 2_000
@@ -120,11 +120,11 @@ class SimulationPlan:
 
 @dataclass(frozen=True)
 class Slice:
-    """Some consecutive time of the world.
+    """Consecutive time span of the world.
 
     Attributes:
         events: Transactions, ordered; `campaign` and `campaign_id` are the hidden truth.
-        labels: What each will be labelled, and when; same order.
+        labels: Labels of the transactions, in the same order.
     """
 
     events: Events
@@ -138,12 +138,12 @@ class Slice:
 
 
 class Process:
-    """The world in motion; makes any hours on demand.
+    """World in motion, which generates any hours on demand.
 
     Args:
-        world: What it is made of.
-        seed: Seed of everything that happens.
-        plan: What is to happen.
+        world: Ingredients of the world.
+        seed: Seed of all random draws.
+        plan: Plan of the simulation.
     """
 
     def __init__(self, world: World, seed: int, plan: SimulationPlan) -> None:
@@ -178,16 +178,16 @@ class Process:
     def with_injections(
         self, injections: tuple[Injection, ...], observed: tuple[Observed, ...] = ()
     ) -> Process:
-        """Return the same world with other injections; use one of the two at a time."""
+        """Return the same world with other injections; both share state, so use only one at a time."""
         process = copy(self)
         process.plan = replace(self.plan, injections=injections, observed=observed)
-        # Injected fraud is made anew; all else hangs on no injection and is shared.
+        # Injected fraud is generated anew; the rest depends on no injection and is shared.
         if injections != self.plan.injections:
             process._injected = {}
         return process
 
     def hours(self, first: int, last: int) -> Slice:
-        """Make what happens from hour `first`, inclusive, to `last`, exclusive (since 1970)."""
+        """Generate the events from hour `first`, inclusive, to `last`, exclusive (since 1970)."""
         parts = [self._without_injections(first, last)]
         parts += self._campaigns(first * HOUR_MS, last * HOUR_MS)
         events = in_order(join(parts))
@@ -198,7 +198,7 @@ class Process:
         return Slice(events, label(self.draws, events))
 
     def _without_injections(self, first: int, last: int) -> Events:
-        """Make what hangs on no injection; kept, as each injection asks for the hour once more."""
+        """Generate the events that depend on no injection; cached, as each injection needs them again."""
         made = self._unaffected.get((first, last))
         if made is None:
             made = join(
@@ -214,7 +214,7 @@ class Process:
         return made
 
     def _campaigns(self, start_ms: int, end_ms: int) -> list[Events]:
-        """Return what injected campaigns do from `start_ms` to `end_ms`, exclusive."""
+        """Return the events of injected campaigns from `start_ms`, inclusive, to `end_ms`, exclusive."""
         parts = []
         for injection in self.plan.injections:
             if (
@@ -232,7 +232,7 @@ class Process:
         return parts
 
     def _turn_friendly(self, events: Events) -> None:
-        """Mark the purchases that their own customers will dispute."""
+        """Mark as friendly fraud the purchases that customers will dispute."""
         ids = events["id"].astype(np.int64)
         u = self.draws.uniforms(Purpose.FRIENDLY, ids[:, 0], ids[:, 1], ids[:, 2], ids[:, 3])[0]
         channel = events["channel"]
@@ -249,7 +249,7 @@ class Process:
 
 
 def _payments_a_day(population: Population, customers: int) -> float:
-    """Estimate the legitimate payments that one of the first customers makes in an average day."""
+    """Estimate the legitimate payments a day per customer, from the first customers."""
     activity = float(population.activity(np.arange(customers)).mean())
     follow_ups = 1 + SPREE_SHARE * 2 + RETRY_SHARE * _ONLINE_SHARE
     subscribed = SUBSCRIPTIONS * SUBSCRIPTION_SHARE * HOURS_A_DAY / SUBSCRIPTION_HOURS
@@ -259,17 +259,17 @@ def _payments_a_day(population: Population, customers: int) -> float:
 def simulate(
     world: World, seed: int, plan: SimulationPlan, t0_ms: int, t1_ms: int
 ) -> Iterator[Slice]:
-    """Yield what happens from `t0_ms`, inclusive, to `t1_ms`, exclusive, in order.
+    """Yield the events from `t0_ms`, inclusive, to `t1_ms`, exclusive, in order.
 
     Args:
-        world: What the world is made of.
-        seed: Seed of everything that happens.
-        plan: What is to happen.
+        world: Ingredients of the world.
+        seed: Seed of all random draws.
+        plan: Plan of the simulation.
         t0_ms: Start, UTC epoch milliseconds.
         t1_ms: End, UTC epoch milliseconds.
 
     Yields:
-        Slices of an hour, or of a day when the population is small.
+        Slices of an hour, or of a day if the population is small.
     """
     process = Process(world, seed, plan)
     step = HOURS_A_DAY if process.customers <= 50_000 else 1

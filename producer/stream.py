@@ -29,30 +29,30 @@ from producer.simulation import Process
 _log = structlog.get_logger()
 
 CHUNK_MS: Final = 2_000
-"""Transactions are written out this far ahead; as much may stay unsent after a crash."""
+"""Transactions are prepared this far ahead; as many may stay unsent after a crash."""
 SEE_MS: Final = 30_000
-"""Thieves take in what became of them this often, at the speed of the clock."""
+"""Interval, in real time, at which thieves observe decisions."""
 MAX_BEHIND_MS: Final = 15 * 60_000
 """A stream that is further behind skips to the present: the machine slept, or Kafka was away."""
 
 
 class LiveStream:
-    """Send a world's transactions from now on, each at its own time.
+    """Sends a world's transactions from now on, each at its own time.
 
     Args:
-        process: The world.
-        name: Names the world in `progress`; another seed or plan is another world.
-        writer: Where records go.
-        progress: How far was sent, and which labels are due.
-        truth_folder: Where the truth is kept aside, a file a day of sending.
-        transactions: Physical topic.
-        labels: Physical topic.
+        process: World to send.
+        name: Name of the world in `progress`; another seed or plan is another world.
+        writer: Writer that sends records.
+        progress: State across restarts: how far was sent, and which labels are due.
+        truth_folder: Folder of the truth files, one per day of sending.
+        transactions: Physical topic of transactions.
+        labels: Physical topic of labels.
         clock: Simulated time now, UTC epoch milliseconds.
         stop: Ends the stream.
-        speed: How much faster than the real one the clock goes.
-        disorder: How disorderly records are sent.
-        injections: What people inject, as it is heard; None hears nothing.
-        outcomes: How the decisions on the stream's fraud turn out; None sees none.
+        speed: Factor by which the clock is faster than the real one.
+        disorder: Shares of records that are delayed, repeated or corrupted.
+        injections: Log of injections, read while sending; None ignores injections.
+        outcomes: Decisions on the stream's fraud; None means that thieves observe none.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LiveStream:
         """Whether the world has been made and is being sent."""
 
     def run(self) -> None:
-        """Send until `stop` is set. The caller flushes the writer."""
+        """Send until `stop` is set; the caller flushes the writer."""
         self._truth_folder.mkdir(parents=True, exist_ok=True)
         sent_until_ms = max(self._clock(), self._progress.sent_until_ms(self._name))
         chunk_ms, behind_ms = round(CHUNK_MS * self._speed), round(MAX_BEHIND_MS * self._speed)
@@ -103,10 +103,10 @@ class LiveStream:
     def _send_until_injected(
         self, pool: ThreadPoolExecutor, sent_until_ms: int, chunk_ms: int, behind_ms: int
     ) -> int:
-        """Send until something is injected, which changes what is to come.
+        """Send until an injection or observation changes what is to come, or `stop` is set.
 
         Returns:
-            The time until which transactions were sent.
+            Time until which transactions were sent.
         """
         if self._injections is not None:
             log = self._injections.take_up(sent_until_ms)
@@ -130,7 +130,7 @@ class LiveStream:
         return sent_until_ms
 
     def _heard(self, sent_until_ms: int) -> bool:
-        """Whether something was injected or seen that changes what is to come."""
+        """Queue observations when they are due; return whether anything changes what is to come."""
         if self._injections is None:
             return False
         if self._outcomes is not None:
@@ -146,7 +146,7 @@ class LiveStream:
     def _hours(
         pool: ThreadPoolExecutor, delivery: ArrivalSchedule, hour: int
     ) -> Iterator[Arrivals]:
-        """Yield hours one after the other, each made while the one before is sent."""
+        """Yield hours in turn, each made while the one before is sent."""
         ahead = pool.submit(delivery.hour, hour)
         while True:
             part = ahead.result()
@@ -189,7 +189,7 @@ class LiveStream:
                 return
 
     def _wait_until(self, time_ms: int) -> bool:
-        """Wait for a time; False when `stop` was set."""
+        """Wait until a time; return False if `stop` was set."""
         while not self._stop.is_set():
             left_ms = time_ms - self._clock()
             if left_ms <= 0:
@@ -199,11 +199,11 @@ class LiveStream:
         return False
 
     def _send_labels(self) -> None:
-        """Publish labels that have become known; forget those that Kafka has."""
+        """Publish labels that have become known; delete those that Kafka has acknowledged."""
         if self._published:
             self._progress.published(self._published)
             self._published = []
-        # One batch at a time: what is not acknowledged yet is still due.
+        # One batch at a time: unacknowledged labels are still due and would be sent again.
         if self._under_way:
             return
         for label in self._progress.due(self._clock()):
@@ -226,6 +226,6 @@ class LiveStream:
             self._under_way += 1
 
     def settle(self) -> None:
-        """Note the last acknowledgements, after the writer was flushed."""
+        """Store the last acknowledgements; call it after flushing the writer."""
         self._progress.published(self._published)
         self._published = []

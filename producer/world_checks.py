@@ -1,7 +1,7 @@
-"""Is the simulated world fit to learn from? Measured on seeds that it was not tuned on.
+"""Checks whether the simulated world is fit to learn from, on seeds that it was not tuned on.
 
-Each check gives figures a seed; a world that fails one has a flaw, which is written down in
-docs/simulator.md and not tuned away. None of the figures predicts anybody's traffic.
+Each check yields figures per seed; a world that fails one has a flaw, which docs/simulator.md
+records and nobody tunes away. None of the figures predicts anybody's traffic.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from producer.records import columns, rows
 from producer.simulation import Process, SimulationPlan, World, simulate
 
 FIRST_SEED: Final = 1_000
-"""The world was tuned on seeds far below."""
+"""First seed of the checks; the world was tuned on seeds far below."""
 START_MS: Final = 20_700 * DAY_MS
-"""2026-09-04, so that the figures do not change from day to day."""
+"""2026-09-04, fixed so that the figures do not change from day to day."""
 MAX_RAW_AUC: Final = 0.85
 INDISTINGUISHABLE: Final = (0.48, 0.52)
 MIN_SHARED_DAYS: Final = 0.3
 FALSE_POSITIVE_RATE: Final = 0.05
-"""Where the recall of friendly fraud is read."""
+"""False-positive rate at which recall is measured."""
 _NUMBERS: Final = ("transaction_amt", "billing_latitude", "billing_longitude")
 _CLASSIFIED: Final = 40_000
-"""Rows of each period that the classifier sees."""
+"""Most rows of each period that the classifier sees."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One figure of one seed.
+    """Figure of one check on one seed.
 
     Attributes:
         check: Name of the check.
-        seed: Of the world.
-        value: The figure.
-        low: Least that is accepted.
-        high: Most that is accepted.
-        detail: What it is the figure of.
+        seed: Seed of the world.
+        value: Figure that was measured.
+        low: Lowest accepted figure.
+        high: Highest accepted figure.
+        detail: Explanation of the figure.
     """
 
     check: str
@@ -71,11 +71,11 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class WorldSize:
-    """How much of a world is looked at.
+    """Size of the world that is checked.
 
     Attributes:
-        customers: The first ones.
-        days: Length of the history.
+        customers: Number of customers.
+        days: Length of the history in days.
     """
 
     customers: int = 4_000
@@ -98,7 +98,7 @@ def auc(score: Any, fraud: NDArray[np.bool_]) -> float:
 
 
 def _rate_of(code: Any, fraud: NDArray[np.bool_], train: NDArray[np.bool_]) -> Floats:
-    """Return for each row the fraud rate of its code on the training rows, drawn to the base rate."""
+    """Return the fraud rate of each row's code on the training rows, shrunk towards the base rate."""
     n = int(code.max()) + 1
     seen = np.bincount(code[train], minlength=n)
     hits = np.bincount(code[train], fraud[train].astype(float), minlength=n)
@@ -107,7 +107,7 @@ def _rate_of(code: Any, fraud: NDArray[np.bool_], train: NDArray[np.bool_]) -> F
 
 
 def _seen_before(code: Any) -> Any:
-    """Count, in coarse steps, how often each row's code came before."""
+    """Count, in coarse steps, how often each row's code occurred before."""
     order = np.argsort(code, kind="stable")
     ordered = code[order]
     first = np.r_[True, ordered[1:] != ordered[:-1]]
@@ -118,14 +118,14 @@ def _seen_before(code: Any) -> Any:
 
 
 def raw_field_aucs(table: dict[str, list[Any]], fraud: NDArray[np.bool_]) -> dict[str, float]:
-    """Return how well each raw field alone tells fraud, on the later half of a history.
+    """Return the AUC of each raw field alone, on the later half of a history.
 
-    A field is used in every way that needs no other: its number, the fraud rate of its value in
-    the earlier half, and how often the value came before.
+    The best of several scores per field counts: its number, the fraud rate of its value in the
+    earlier half, and how often the value occurred before.
 
     Args:
         table: Columns of records in order of time.
-        fraud: The truth.
+        fraud: Whether each record is truly fraud.
     """
     train = np.arange(len(fraud)) < len(fraud) // 2
     later = ~train
@@ -157,7 +157,7 @@ def _with_time(table: dict[str, list[Any]], events: Events) -> dict[str, list[An
 
 
 def _traits(population: Population, events: Events) -> NDArray[np.float64]:
-    """Return what a classifier may tell periods by: all of a transaction but its date and identity."""
+    """Return features that may tell periods apart: all of a transaction but its date and identity."""
     hour = events["time_ms"] // HOUR_MS
     home = population.home(events["customer"], hour)
     place = np.where(events["place"] >= 0, events["place"], home)
@@ -173,7 +173,7 @@ def _traits(population: Population, events: Events) -> NDArray[np.float64]:
 
 
 def periods_auc(population: Population, first: Events, second: Events, seed: int) -> float:
-    """Return how well a classifier tells two periods apart, on customers it has not learnt from."""
+    """Return the AUC of a classifier that tells two periods apart, on customers unseen in training."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     rng = np.random.default_rng(seed)
@@ -195,21 +195,21 @@ def periods_auc(population: Population, first: Events, second: Events, seed: int
 
 
 def shared_fraud_days(events: Events) -> float:
-    """Return the part of the victims' fraud days that also hold a legitimate transaction."""
+    """Return the share of the victims' fraud days that also hold a legitimate transaction."""
     day = events["customer"] * 100_000 + events["time_ms"] // DAY_MS
     fraud = events["campaign"] != Campaign.LEGITIMATE
     return float(np.isin(np.unique(day[fraud]), np.unique(day[~fraud])).mean())
 
 
 def recalls(world: World, seed: int, events: Events) -> dict[str, tuple[int, int]]:
-    """Learn from the earlier two thirds; count what is caught of each kind in the later third.
+    """Train on the earlier two thirds; count the fraud caught of each kind in the later third.
 
-    Features are the model's own, computed as on the stream. The learner gets the truth instead of
-    labels: were anything to leak, it would find it.
+    Features are the model's own, computed as on the stream. The learner is given the truth instead
+    of labels, so that it finds any leak.
 
     Returns:
-        By kind of fraud: caught, and all. `legitimate online` is what friendly fraud is measured
-        by: the honest payments of the same channels.
+        Caught and all, by kind of fraud. `legitimate online`, the honest payments of the same
+        channels, is the baseline for friendly fraud.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -235,7 +235,7 @@ def recalls(world: World, seed: int, events: Events) -> dict[str, tuple[int, int
 
 
 def check_seed(world: World, seed: int, scale: WorldSize) -> Iterator[CheckResult]:
-    """Make every check on one seed."""
+    """Run every check on one seed."""
     plan = SimulationPlan(customers=scale.customers)
     end_ms = START_MS + scale.days * DAY_MS
     parts = list(simulate(world, seed, plan, START_MS, end_ms))
@@ -274,7 +274,7 @@ def check_seed(world: World, seed: int, scale: WorldSize) -> Iterator[CheckResul
         1.0,
     )
 
-    # A live stream: the same world by rate, as the producer runs it, a week of it later.
+    # A live stream: a later week of the same world, by rate as the producer runs it.
     week = 7 * DAY_MS
     training = events[events["time_ms"] < START_MS + week]
     rate = len(training) / week * 1000
@@ -289,7 +289,7 @@ def check_seed(world: World, seed: int, scale: WorldSize) -> Iterator[CheckResul
     for drift in Drift:
         injection = Injection("drift", drift, f"check-{drift}", 1.0, t0 - DAY_MS, 60.0)
         moved = live(injection)
-        # Only thieves adapt: they are looked at alone.
+        # Only thieves adapt, so only fraud is compared.
         thieves = drift is Drift.ADAPTING
         before, after = (e[e["campaign"] > 0] if thieves else e for e in (training, moved))
         found = periods_auc(process.population, before, after, seed)
@@ -319,12 +319,12 @@ def check_seed(world: World, seed: int, scale: WorldSize) -> Iterator[CheckResul
 def check(
     seeds: Sequence[int], scale: WorldSize, done: Callable[[CheckResult], None] = lambda _: None
 ) -> list[CheckResult]:
-    """Make every check on every seed.
+    """Run every check on every seed.
 
     Args:
         seeds: Seeds that the world was not tuned on.
-        scale: How much of each world is looked at.
-        done: Called with each finding.
+        scale: Size of each world.
+        done: Called with each result.
     """
     findings = []
     for seed in seeds:
