@@ -1,9 +1,9 @@
-"""Calibration: from what the trees say to how often it is fraud, by Platt's two numbers.
+"""Platt calibration: turns what the trees predict into probabilities of fraud.
 
-The calibrated log odds are `slope * log odds + intercept`, with a positive slope: no order changes,
-so that the score scale and all that hangs on ranking stay as they are. The two numbers are worked
-into the trees themselves, so that whatever loads the model has the calibrated probability, and the
-parts of a score (TreeSHAP) add up to it.
+The calibrated log odds are `slope * log odds + intercept`. As the slope is positive, the order of
+transactions, and everything that depends on it, stays the same. Both numbers are worked into the
+trees themselves, so that every program that loads the model has calibrated probabilities, and the
+parts of a score (TreeSHAP) add up to them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 _SLOPES: Final = (0.05, 20.0)
+"""Bounds of the slope."""
 
 
 class Platt(NamedTuple):
-    """A line in log odds.
+    """Linear calibration of log odds.
 
     Attributes:
-        slope: Positive.
-        intercept: Added after it.
+        slope: Positive factor.
+        intercept: Added after the multiplication.
     """
 
     slope: float
@@ -38,13 +39,13 @@ def fit(
 ) -> Platt:
     """Fit the line to labels that training did not use.
 
-    Targets are Platt's: a little inside 0 and 1, by the number of examples, so that few of them
-    cannot make anything certain.
+    Targets are Platt's: slightly inside 0 and 1, depending on the number of examples, so that few of
+    them cannot make anything certain.
 
     Args:
-        log_odds: What the trees say, shape (n,).
+        log_odds: Uncalibrated log odds from the trees, shape (n,).
         label: 1 fraud, 0 legitimate, shape (n,); both occur.
-        weight: How many transactions each stands for, shape (n,); None is one.
+        weight: Number of transactions that each example stands for, shape (n,); None means one.
     """
     margin = log_odds.astype(np.float64)
     frauds = int((label == 1).sum())
@@ -66,13 +67,13 @@ def fit(
         bounds=[_SLOPES, (-20, 20)],
         options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 500},
     )
-    # Digits that no data supports would hang on the order of a sum.
+    # Further digits have no support in the data, and would depend on the order of a sum.
     slope, intercept = (float(f"{value:.5g}") for value in found.x)
     return Platt(slope, intercept)
 
 
 def fold_in(booster: xgboost.Booster, line: Platt) -> bytes:
-    """Work the line into the trees: each leaf by the slope, the base by both.
+    """Work the line into the trees: leaves by the slope, the base score by slope and intercept.
 
     Returns:
         The model in XGBoost's own format (ubj).
@@ -81,7 +82,7 @@ def fold_in(booster: xgboost.Booster, line: Platt) -> bytes:
     learner = model["learner"]
     for tree in learner["gradient_booster"]["model"]["trees"]:
         children = tree["left_children"]
-        # XGBoost keeps a leaf's value where a node has its threshold.
+        # XGBoost stores a leaf's value in the place of a node's threshold.
         tree["split_conditions"] = [
             value * line.slope if left == -1 else value
             for value, left in zip(tree["split_conditions"], children, strict=True)

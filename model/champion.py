@@ -1,4 +1,4 @@
-"""What a change of the champion entails: it goes on record, and running services are told."""
+"""Changes of the champion: they are recorded in the audit log, and running services are told."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from model.settings import PromoteSettings, TrainSettings
 
 
 class _Offline:
-    """Publishes nothing: services learn of the champion when they start."""
+    """Publishes nothing: services read the champion when they start."""
 
     def publish(self, document: ControlDocument) -> None:
-        """Pass it over."""
+        """Accept a document without publishing it."""
 
 
 def champion_editor(settings: TrainSettings, *, offline: bool) -> PolicyEditor:
-    """Return the editor of a command, before it changes the registry.
+    """Return the policy editor of a command, before the registry changes.
 
     Raises:
         CannotPublish: No broker answers, so running services could not be told.
@@ -49,10 +49,10 @@ def champion_editor(settings: TrainSettings, *, offline: bool) -> PolicyEditor:
 def promoting(
     editor: PolicyEditor, models: Registry, ref: ModelRef
 ) -> Iterator[Callable[[], None]]:
-    """Record that a model is to decide; the block makes it the registry's champion.
+    """Record a promotion in the audit log; in the block, make the model the registry's champion.
 
     Yields:
-        What then tells running services.
+        Function that then tells running services.
     """
     configure_command_logs()
     try:

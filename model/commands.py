@@ -1,6 +1,6 @@
 """Commands on models: `train`, `evaluate`, `score`, `models`, `promote`, `rollback`.
 
-`python -m model` runs them as they stand; `fraudstream` has the same ones.
+`python -m model` runs them on their own; `fraudstream` includes them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fraud.kafka.sync_producer import CannotPublish
 from fraud.runtime.command_line import JsonOption, RegistryOption, failing, print_json
 from fraud.runtime.lifecycle import load_settings
 
-# Read once, when XGBoost loads its threads: waiting by spinning, their default, makes training
+# XGBoost reads it once, on import. By default its threads wait by spinning, which makes training
 # six times slower beside other work on the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -136,9 +136,9 @@ def train(
         if if_missing and (usable := usable_champion(models, console)):
             console.print(f"champion {usable} is there; nothing to train", highlight=False)
             return
-        # The first champion needs no telling: without a document services take the registry's.
+        # The first champion need not be published: without a document services use the registry's.
         editor = champion_editor(settings, offline=offline or not promote)
-        # The simulator is above this package: programs that have it hand in how a history is made.
+        # Programs above this package pass a function that simulates one: it may not import them.
         sources = sources_of(settings, data or [], mapping, encoding, make_history=context.obj)
         check_name(name)
         check_page(report)
@@ -146,7 +146,7 @@ def train(
         config = TrainingConfig(
             seed=seed,
             search=(0 if if_missing else SEARCH) if search is None else search,
-            # Whoever starts the system for the first time waits for it.
+            # Somebody who starts the system for the first time is waiting.
             most_legitimate=FIRST_LEGITIMATE if if_missing else None,
             alerts_per_day=alerts_per_day,
         )
@@ -263,8 +263,8 @@ def score(
 ) -> None:
     """Score files offline, in event order, as the stream would have: event_id, probability, score, outcome.
 
-    The outcome is that of the shipped rules, whatever rules are active. Labels are not needed. A row
-    that the stream would refuse has no line in the output; how many there are is said.
+    The outcome is that of the shipped rules, whatever rules are active. Labels are not needed. Rows
+    that the stream would refuse are left out of the output and counted.
     """
     settings, models = _open(registry)
     console = Console(stderr=True, soft_wrap=True)
@@ -351,7 +351,7 @@ def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:
 
 @contextmanager
 def _user_errors() -> Iterator[None]:
-    """End with one clear line, exit code 2, when files, labels or models are not as needed."""
+    """Turn errors of files, labels, models or Kafka into a plain message and exit code 2."""
     try:
         yield
     except (CannotPublish, DatasetError, ModelError) as error:

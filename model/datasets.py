@@ -1,21 +1,21 @@
-"""Anyone's transactions: CSV, JSON lines and Parquet files, and the mapping of their columns to our fields.
+"""Transactions in CSV, JSON lines and Parquet files, and the mapping of their columns to fields.
 
 A mapping is a TOML file:
 
-    [fields]                      # our field = "their column"
+    [fields]                      # field of the contract = "column of the file"
     event_id = "EVENT_ID"
     label = "EVENT_LABEL"         # beside the record's fields: label, label_time
 
-    [constants]                   # our field = a value for every row
+    [constants]                   # field of the contract = a value for every row
     transaction_currency = "USD"
 
-    [labels]                      # what their labels mean; these by default
+    [labels]                      # meanings of label values; the defaults are:
     fraud = ["1"]                 # also 1.0, true, TRUE
     legitimate = ["0"]            # also 0.0, false
 
-Values are taken as they stand in the file; empty ones are absent. A row that our contract refuses
-is not dropped here: whoever reads decides (the stream dead-letters it, so that every row is
-accounted for).
+Values are kept as they stand in the file; empty ones are absent. Rows that the contract refuses
+are not dropped here: callers decide (the stream dead-letters them, so that every row is accounted
+for).
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ from fraud.contracts.transaction import FIELD_BY_NAME, FIELDS, Kind, read_field
 LABEL: Final = "label"
 LABEL_TIME: Final = "label_time"
 TARGETS: Final = (*FIELD_BY_NAME, LABEL, LABEL_TIME)
-"""What a mapping can fill: the record's fields, the label and when it became known."""
+"""Fields that a mapping can fill: those of the record, the label and its time."""
 MADE_BY: Final = "made_by"
-"""Key of a Parquet file's metadata, or of the first JSON line: which program wrote the file."""
+"""Key in a Parquet file's metadata, or in the first JSON line, for the program that wrote the file."""
 
 SIMULATOR: Final = "fraudstream simulate"
-"""What the simulator's files say that they were made by."""
+"""Value of `MADE_BY` in the simulator's files."""
 
 _SECTIONS: Final = ("fields", "constants", "labels")
 _DELIMITERS: Final = ",;\t|"
 _MOST_LINES: Final = 100
-"""Most lines of one row of a CSV. A stray quote swallows hundreds; nobody's remarks are as long."""
+"""Most lines of one CSV row: a stray quote swallows hundreds, no remark is as long."""
 _SAMPLED_ROWS: Final = 1_000
 _BATCH_ROWS: Final = 5_000
 _BUFFER_BYTES: Final = 1 << 18
 
 
 class DatasetError(ValueError):
-    """A file or a mapping that cannot be used, said for the person who wrote it.
+    """Unusable file or mapping, explained for the person who wrote it.
 
     Attributes:
-        problems: One sentence each, all that were found.
+        problems: All problems that were found, one sentence each.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -84,13 +84,13 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 class LabelledRecord(NamedTuple):
-    """One row, mapped.
+    """One row of a file after the mapping.
 
     Attributes:
-        record: Our fields by name, values as they stand in the file; or the bytes of a line that
-            could not be read, which no mapping can help.
-        label: True for fraud, False for legitimate, None when not known.
-        label_time: When it became known, as it stands in the file; None when that is not known.
+        record: Values as they stand in the file, by field of the contract; or the bytes of a line that
+            could not be parsed.
+        label: True for fraud, False for legitimate, None if unknown.
+        label_time: Time at which the label became known, as text; None if unknown.
     """
 
     record: dict[str, Any] | bytes
@@ -100,14 +100,14 @@ class LabelledRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class ColumnMapping:
-    """Which column is which field.
+    """Mapping from the columns of a file to the fields of the contract.
 
     Attributes:
-        fields: Their column by our field.
-        constants: A value for every row by our field.
-        fraud: Their labels, as text, that mean fraud.
-        legitimate: Their labels, as text, that mean legitimate.
-        name: Of the file, for messages.
+        fields: Column of the file by field.
+        constants: Value for every row by field.
+        fraud: Label values, as text, that mean fraud.
+        legitimate: Label values, as text, that mean legitimate.
+        name: Name of the mapping file, for messages.
     """
 
     fields: Mapping[str, str]
@@ -148,7 +148,7 @@ class ColumnMapping:
             if _label_key(value) in {_label_key(other) for other in self.legitimate}
         ]
         for target, value in self.constants.items():
-            # Else every row would be refused, and the rows be blamed.
+            # Otherwise every row would be refused, and the message would blame the rows.
             try:
                 if target in FIELD_BY_NAME and read_field(FIELD_BY_NAME[target], value) is None:
                     problems.append(f"{self.name}: [constants] {target}: expected a value")
@@ -164,8 +164,8 @@ class ColumnMapping:
         """Read a mapping file.
 
         Raises:
-            DatasetError: It does not exist, is no TOML, or maps what cannot be mapped; all
-                problems at once.
+            DatasetError: The file does not exist, is not TOML, or its mapping is invalid; the message
+                lists all problems.
         """
         try:
             document = tomllib.loads(path.read_text("utf-8-sig"))
@@ -214,11 +214,11 @@ class ColumnMapping:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the columns have our names, so that nothing is mapped."""
+        """Whether columns are named like the fields, so that nothing is mapped."""
         return not self.constants and all(name == column for name, column in self.fields.items())
 
     def without_labels(self) -> ColumnMapping:
-        """Return the same mapping for a file whose labels are not wanted, or not there."""
+        """Return the same mapping without labels, for files that lack them or are only scored."""
         labels = (LABEL, LABEL_TIME)
         return replace(
             self,
@@ -229,15 +229,15 @@ class ColumnMapping:
     def check(
         self, columns: Sequence[str], file: str = "the file", *, required_only: bool = False
     ) -> None:
-        """Check that a file has the columns that are mapped.
+        """Check that a file has the mapped columns.
 
         Args:
-            columns: Of the file.
-            file: Its name.
+            columns: Columns of the file.
+            file: Name of the file.
             required_only: Whether columns of optional fields and labels may be missing.
 
         Raises:
-            DatasetError: It has not; names those that it has.
+            DatasetError: A column is missing; the message lists the existing ones.
         """
         missing = [
             f"{self.name}: {target} = {column!r}: {file} has no such column{_nearest(column, columns)}"
@@ -249,7 +249,7 @@ class ColumnMapping:
             raise DatasetError(*missing, f"{file} has the columns: {', '.join(columns)}")
 
     def apply(self, row: Mapping[str, Any]) -> LabelledRecord:
-        """Map one row; empty values are absent, columns that are not mapped are left out.
+        """Map one row; empty values are absent, unmapped columns are left out.
 
         Example:
             >>> mapping = ColumnMapping(
@@ -273,7 +273,7 @@ class ColumnMapping:
         return LabelledRecord(record, self.label_of(label), label_time_text(label_time))
 
     def label_of(self, value: Any) -> bool | None:
-        """Describe what a label means: True for fraud, False for legitimate, None when not known.
+        """Return the meaning of a label: True for fraud, False for legitimate, None if unknown.
 
         Example:
             >>> mapping = ColumnMapping({f.name: f.name for f in FIELDS})
@@ -292,13 +292,13 @@ _TEXTUAL: Final = frozenset(f.name for f in FIELDS if f.kind in (Kind.ID, Kind.T
 _WHOLE: Final = re.compile(r"([0-9]+)\.0*", re.ASCII)
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _EXACT: Final = 2.0**53
-"""Whole numbers below it are exact in a float, and not beyond."""
+"""Whole numbers below it are exact in a float; larger ones may not be."""
 
 
 def digits(value: Any) -> Any:
-    """Write a whole number of a text field as its digits, any other value as it is.
+    """Return a whole number as text, any other value unchanged.
 
-    Ids are text on the wire, numbers in many a file, and floats in a column with gaps.
+    Text fields, such as ids, are numbers in many files, and floats in columns with gaps.
 
     Example:
         >>> [digits(value) for value in (411111, 411111.0, 1.5, "7")]
@@ -312,7 +312,7 @@ def digits(value: Any) -> Any:
 
 
 def label_time_text(value: Any) -> str | None:
-    """Return a label's time as text; of a date its end, when the label was known for certain.
+    """Return a label's time as text; a date becomes its end, when the label was known for certain.
 
     Example:
         >>> label_time_text("2026-03-01")
@@ -331,7 +331,7 @@ def label_value(label: bool) -> LabelValue:
 
 
 def _as_text(value: Any) -> str:
-    """Write a label as its file would: 1.0, as columns with gaps read, is 1.
+    """Return a label as text; 1.0, which 1 becomes in columns with gaps, is again 1.
 
     Example:
         >>> [_as_text(value) for value in (1, 1.0, " 1 ", True)]
@@ -345,7 +345,7 @@ def _as_text(value: Any) -> str:
 
 
 def _label_key(value: Any) -> str:
-    """Return what labels are compared by: 1, 1.0, "1.0", True and "TRUE" mean the same.
+    """Return the key by which labels are compared: 1, 1.0, "1.0", True and "TRUE" are the same.
 
     Example:
         >>> [_label_key(value) for value in (1.0, "1.0", True, "False", "Fraud ", "01")]
@@ -357,7 +357,7 @@ def _label_key(value: Any) -> str:
 
 
 def plain_value(value: Any) -> Any:
-    """Turn a file's typed value into what JSON has; None when it is not a number."""
+    """Convert a file's typed value to a JSON value; NaN and infinity become None."""
     if value is None or type(value) is str or type(value) is int or type(value) is bool:
         return value
     if type(value) is float:
@@ -375,12 +375,12 @@ def plain_value(value: Any) -> Any:
 
 
 class ColumnBatch(NamedTuple):
-    """Rows as columns.
+    """Batch of rows, stored by column.
 
     Attributes:
-        columns: Values as they stand in the file, by column; None = absent.
-        rows: How many.
-        broken: Rows among them, not counted, that could not be read, by what was expected.
+        columns: Values as they stand in the file, by column; None means absent.
+        rows: Number of rows.
+        broken: Further rows that could not be parsed, counted by what was expected.
     """
 
     columns: dict[str, list[Any]]
@@ -389,7 +389,7 @@ class ColumnBatch(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a file has been read, in units that only compare with each other."""
+    """How far a file has been read; only the ratio of both numbers means something."""
 
     done: int
     total: int
@@ -402,10 +402,10 @@ class Dataset:
     Attributes:
         path: `.csv`, `.tsv`, `.jsonl`, `.ndjson`, `.json` (lines) or `.parquet`; all but the last
             also with `.gz`.
-        delimiter: Of a CSV; None finds out which of comma, semicolon, tab and bar its header has.
-        encoding: Of a CSV; None is UTF-8, or UTF-16 where the file begins with its mark.
+        delimiter: Delimiter of a CSV; None detects comma, semicolon, tab or bar from the header.
+        encoding: Encoding of a CSV; None means UTF-8, or UTF-16 if the file begins with its mark.
         progress: How far it has been read.
-        seen: Columns that rows of JSON lines were found to have.
+        seen: Columns found in rows of JSON lines so far.
     """
 
     path: Path
@@ -427,7 +427,7 @@ class Dataset:
 
     @property
     def kind(self) -> str:
-        """Format by the file's name: `csv`, `jsonl`, `parquet`, or something unknown."""
+        """Format by the file's name: `csv`, `jsonl`, `parquet`, or an unknown suffix."""
         suffixes = [suffix.lower() for suffix in self.path.suffixes]
         if suffixes and suffixes[-1] == ".gz":
             suffixes.pop()
@@ -443,7 +443,7 @@ class Dataset:
         return known.get(last, last)
 
     def columns(self) -> list[str]:
-        """Return the names of the columns; of JSON lines those of the first thousand rows.
+        """Return the names of the columns; for JSON lines, those in the first thousand rows.
 
         Raises:
             DatasetError: The file cannot be read.
@@ -469,33 +469,33 @@ class Dataset:
         return list(self.seen)
 
     def check(self, mapping: ColumnMapping) -> None:
-        """Check that the file has the columns that are mapped.
+        """Check that the file has the mapped columns.
 
-        Of JSON lines, whose rows need not all have the same, those that are required: whether the
-        others are in any row is known once all were read.
+        Rows of JSON lines may differ in their columns: in long files only the required ones are checked
+        here, the others by `check_seen` after all rows were read.
 
         Raises:
-            DatasetError: It has not, or cannot be read.
+            DatasetError: A column is missing, or the file cannot be read.
         """
         columns = self.columns()
         late = self.kind == "jsonl" and not self._sample_is_all
         mapping.check(columns, self.path.name, required_only=late or self._own_names(mapping))
 
     def check_seen(self, mapping: ColumnMapping) -> None:
-        """Check, once JSON lines were read, that the mapped columns were in any of them.
+        """Check, after reading JSON lines, that every mapped column occurred in some row.
 
         Raises:
-            DatasetError: One was in none.
+            DatasetError: A column never occurred.
         """
         if self.kind == "jsonl" and not self._own_names(mapping):
             mapping.check(list(self.seen), self.path.name)
 
     def _own_names(self, mapping: ColumnMapping) -> bool:
-        """Whether columns are taken by our names, where the file has them."""
+        """Return whether columns of JSON lines are read under the fields' names, where they occur."""
         return self.kind == "jsonl" and mapping.is_ours
 
     def made_by(self) -> str:
-        """Return which program wrote the file, empty when it does not say.
+        """Return the program that wrote the file, empty if the file does not name it.
 
         Raises:
             DatasetError: The file cannot be read.
@@ -513,26 +513,26 @@ class Dataset:
                 self.seen[name] = None
 
     def rows(self, only: Sequence[str] | None = None) -> Iterator[dict[str, Any] | bytes]:
-        """Return the rows in the file's order; bytes for one that could not be read.
+        """Return the rows in the file's order; a row that could not be parsed is bytes.
 
         Args:
-            only: Columns that are wanted; the others may be there or not. None wants all.
+            only: Wanted columns; others may be returned too. None wants all.
 
         Raises:
-            DatasetError: The file cannot be read on.
+            DatasetError: The file cannot be read to its end.
         """
         if self.kind == "csv":
             return self._csv_rows()
         return self._parquet_rows(only) if self.kind == "parquet" else self._json_rows()
 
     def batches(self, only: Sequence[str]) -> Iterator[ColumnBatch]:
-        """Yield the rows in the file's order, a few thousand at a time, as columns.
+        """Yield the rows in the file's order, a few thousand at a time, stored by column.
 
         Args:
-            only: Columns that are wanted.
+            only: Wanted columns.
 
         Raises:
-            DatasetError: The file cannot be read on.
+            DatasetError: The file cannot be read to its end.
         """
         if self.kind == "parquet":
             for batch in self._parquet_batches(only):
@@ -559,7 +559,7 @@ class Dataset:
             wanted = [(name, header.index(name)) for name in dict.fromkeys(only) if name in header]
             width = len(header)
             while taken := list(itertools.islice(rows, _BATCH_ROWS)):
-                # Cells that a row lacks are empty ones.
+                # Missing cells count as empty ones.
                 whole = [
                     cells if len(cells) >= width else cells + [""] * (width - len(cells))
                     for cells in taken
@@ -570,7 +570,7 @@ class Dataset:
                 yield ColumnBatch(columns, len(whole), +broken)
 
     def records(self, mapping: ColumnMapping) -> Iterator[LabelledRecord]:
-        """Return the rows, mapped, in the file's order.
+        """Return the mapped rows in the file's order.
 
         Raises:
             DatasetError: The file lacks a mapped column or cannot be read.
@@ -616,7 +616,7 @@ class Dataset:
             try:
                 first = text.readline()
                 delimiter = self.delimiter or max(_DELIMITERS, key=first.count)
-                # A quoted name may hold a line break; the header's other lines are read on.
+                # The header may continue on further lines: a quoted name may contain line breaks.
                 lines = itertools.chain([first], text)
                 rows = self._csv_cells(lines, delimiter)
                 header = next(rows, None)
@@ -634,7 +634,7 @@ class Dataset:
                 text.detach()
 
     def _csv_cells(self, lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-        """Yield the cells of each row that is not empty; strictly, as a stray quote hides rows."""
+        """Yield the cells of each non-empty row; parse strictly, as a stray quote would hide rows."""
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         while True:
             began = reader.line_num + 1
@@ -674,7 +674,7 @@ class Dataset:
 
     @contextmanager
     def _parquet(self) -> Iterator[Any]:
-        import pyarrow as pa  # half a second that readers of text need not wait
+        import pyarrow as pa  # takes half a second, which readers of text are spared
         from pyarrow import parquet
 
         try:
@@ -708,14 +708,14 @@ _QUOTES: Final = (
 
 
 def _too_many(cells: list[str], width: int) -> bool:
-    """Whether a row has values that no column is named for; empty ones at its end are none."""
+    """Return whether a row has values beyond the last column; trailing empty cells do not count."""
     return len(cells) > width and any(map(str.strip, cells[width:]))
 
 
 def _python_values(column: Any) -> list[Any]:
-    """Turn an Arrow column into Python's values.
+    """Convert an Arrow column to Python values.
 
-    Arrow makes them one by one; NumPy, where it loses nothing, ten times as fast.
+    NumPy does it ten times as fast as Arrow, and is used where it loses nothing.
     """
     kind = str(column.type)
     if kind in ("string", "large_string", "double", "float") or (
@@ -726,7 +726,7 @@ def _python_values(column: Any) -> list[Any]:
 
 
 class _Watched(io.RawIOBase):
-    """Reads a file and notes how much of it, as it lies on disk, has been read."""
+    """Reads a file and records how many of its bytes on disk have been read."""
 
     def __init__(
         self, source: IO[bytes] | gzip.GzipFile, disk: IO[bytes], dataset: Dataset

@@ -1,6 +1,6 @@
-"""Evaluation: how good a model is on transactions that came after all it was trained on.
+"""Measures how good a model is on transactions that came after all it was trained on.
 
-Every figure comes with an interval, by drawing the *entities* of the period again
+Every figure comes with an interval, from resampling the *entities* of the period
 (`fraud.backtest.resampling`).
 """
 
@@ -35,32 +35,34 @@ from model.datasets import DatasetError
 Ints = NDArray[np.int64]
 
 UNKNOWN: Final = -1
-"""Label of transactions that are not known to be fraud or legitimate."""
+"""Label of transactions not known to be fraud or legitimate."""
 
 FALSE_POSITIVE_RATES: Final = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06)
-"""Rates at which the recall is measured."""
+"""False-positive rates at which recall is measured."""
 
 SCORES: Final = (950, 900)
 """Scores at which the default rules act: block from the first, review from the second."""
 
 _BIN_SHARES: Final = (0.5, 0.25, 0.15, 0.05, 0.03, 0.01, 0.005, 0.005)
-"""Share of the transactions in each bin of the reliability, least probable first: fraud is rare, so
-the bins are narrow where it is."""
+"""Share of the transactions in each bin of the reliability figures, least probable first.
+
+Fraud is rare, so the bins are narrow where it is.
+"""
 _CURVE_POINTS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPeriod:
-    """Transactions to measure on; all of length n.
+    """Transactions to measure on; all arrays have length n.
 
     Attributes:
-        matrix: Their vectors, shape (n, features).
+        matrix: Feature vectors, shape (n, features).
         label: 1 fraud, 0 legitimate, `UNKNOWN`.
-        entity: Number of the entity of each, 0 up.
+        entity: Number of each transaction's entity, from 0.
         event_time_ms: UTC epoch milliseconds.
         amount: In the base currency; NaN without a known rate.
-        campaign: Index into `campaigns`: what it is in truth, of simulated transactions; else -1.
-        campaigns: Kinds of fraud by index; the first is the empty one of what is legitimate.
+        campaign: True kind of simulated transactions, an index into `campaigns`; else -1.
+        campaigns: Kinds of fraud by index; the first is empty and stands for legitimate.
     """
 
     matrix: NDArray[np.float32]
@@ -76,15 +78,15 @@ class MeasuredPeriod:
 
     @property
     def simulated(self) -> bool:
-        """Whether what each transaction is in truth is known."""
+        """Whether the true kind of each transaction is known."""
         return bool(self.campaigns)
 
     def since(self, time_ms: int) -> MeasuredPeriod:
-        """Return the transactions from a time on."""
+        """Return the transactions from a time on, UTC epoch milliseconds."""
         return self.rows(self.event_time_ms >= time_ms)
 
     def rows(self, chosen: NDArray[np.bool_]) -> MeasuredPeriod:
-        """Return some of the transactions."""
+        """Return a selection of the transactions; entities are numbered anew."""
         entity = np.unique(self.entity[chosen], return_inverse=True)[1]
         return MeasuredPeriod(
             self.matrix[chosen],
@@ -112,8 +114,8 @@ class MeasuredPeriod:
         return digest.hexdigest()[:16]
 
     def to_bytes(self) -> bytes:
-        """Write it as a Parquet file: no ids, no personal data, vectors and labels only."""
-        import pyarrow as pa  # half a second that nobody else need wait
+        """Encode it as a Parquet file: vectors and labels only, no ids and no personal data."""
+        import pyarrow as pa  # takes half a second, which other callers are spared
         from pyarrow import parquet
 
         names = [*_COLUMNS, *(f"f{feature}" for feature in range(self.matrix.shape[1]))]
@@ -128,7 +130,7 @@ class MeasuredPeriod:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> MeasuredPeriod:
-        """Read what `to_bytes` wrote.
+        """Decode a period that `to_bytes` encoded.
 
         Raises:
             ValueError: The content is not a period.
@@ -154,12 +156,12 @@ _COLUMNS: Final = ("label", "entity", "event_time_ms", "amount", "campaign")
 
 
 def average_precision(label: NDArray[Any], score: NDArray[Any]) -> float:
-    """Return the average precision, as scikit-learn defines it: no interpolation, ties as one.
+    """Return the average precision as scikit-learn defines it: no interpolation, ties as one.
 
-    The trees are stopped by it, a few hundred times over: this one needs a tenth of the time.
+    Training computes it after every tree; this function takes a tenth of scikit-learn's time.
 
     Args:
-        label: 1 fraud, else legitimate, shape (n,).
+        label: 1 for fraud, any other value for legitimate, shape (n,).
         score: High = fraud, shape (n,).
 
     Returns:
@@ -175,6 +177,7 @@ def average_precision(label: NDArray[Any], score: NDArray[Any]) -> float:
     total = len(caught)
     if not total:
         return 0.0
+    # Frauds, and legitimate transactions, that score at least as high as each fraud.
     true = total - np.searchsorted(caught, caught, "left")
     false = len(legitimate) - np.searchsorted(legitimate, caught, "left")
     return float((true / (true + false)).sum() / total)
@@ -182,7 +185,7 @@ def average_precision(label: NDArray[Any], score: NDArray[Any]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Measured(ResampledFigures):
-    """What was measured of a model.
+    """Figures of one model on one period.
 
     Attributes:
         facts: JSON values that have no interval.
@@ -193,7 +196,7 @@ class Measured(ResampledFigures):
     curves: dict[str, Any]
 
     def report(self) -> dict[str, Any]:
-        """Return facts and figures as JSON values; `intervals` repeats the figures' shape."""
+        """Return facts and figures as JSON values; `intervals` has the same shape as the figures."""
         report: dict[str, Any] = dict(self.facts)
         intervals: dict[str, Any] = {}
         for path, value in self.figures.items():
@@ -231,16 +234,16 @@ def _at_rate(true: Floats, false: Floats, rate: float) -> float:
 
 
 def _groups_at(false: Floats, rate: float) -> int:
-    # Counts are whole numbers; a rate times one may fall a hair below the whole number it means.
+    # Counts are whole numbers; rounding may put rate * count just below the number it stands for.
     return int(np.searchsorted(false, rate * false[-1] * (1 + 1e-12), "right"))
 
 
 class _Alerts:
-    """The most probable transactions of each day, as many as people can look at."""
+    """Most probable transactions of each day, as many as people can review."""
 
     def __init__(self, period: MeasuredPeriod, probability: Floats) -> None:
         day = period.event_time_ms // DAY_MS
-        # The earlier of two equal ones was there first.
+        # Of equal probabilities, the earlier transaction is reviewed first.
         self.order = np.lexsort((period.event_time_ms, -probability, day))
         starts = np.flatnonzero(np.diff(day[self.order], prepend=-1))
         self.start = np.repeat(starts, np.diff(np.append(starts, len(day))))
@@ -255,6 +258,7 @@ class _Alerts:
         frauds, money = float((ranked * self.fraud).sum()), float((ranked * self.money).sum())
         figures: dict[FigurePath, float] = {}
         for budget in budgets:
+            # A resample may repeat a transaction beyond what is left of the day's budget.
             looked_at = np.clip(budget - in_day, 0, ranked)
             caught = float((looked_at * self.fraud).sum())
             saved = float((looked_at * self.money).sum())
@@ -270,7 +274,7 @@ class _Alerts:
 
 
 class _Kinds:
-    """Recall and average precision of each kind of simulated fraud, by the truth."""
+    """Recall and average precision of each kind of simulated fraud, measured on the truth."""
 
     def __init__(self, period: MeasuredPeriod, probability: Floats) -> None:
         self.ranking = Ranking(probability, period.campaign > 0)
@@ -298,7 +302,7 @@ class _Kinds:
 
 
 class _Reliability:
-    """Mean probability and share of fraud in bins of equal rank."""
+    """Mean probability and share of fraud in bins of the ranking."""
 
     def __init__(self, ranking: Ranking) -> None:
         count = len(ranking.order)
@@ -342,26 +346,25 @@ def measure(
     alerts_per_day: int = 50,
     resamples: int = RESAMPLES,
 ) -> Measured:
-    """Measure probabilities against what became known.
+    """Measure a model's probabilities against the labels that became known.
 
     Args:
-        period: The transactions; those without a label count for the kinds of fraud only, where
-            the truth is known.
-        probability: The model's, 0-1, shape (n,).
-        scale: The model's score scale.
-        alerts_per_day: How many transactions people can look at in a day.
-        resamples: How often entities are drawn again.
+        period: Transactions; those without a label count only for the kinds of fraud, where the
+            truth is known.
+        probability: Probabilities of the model, 0-1, shape (n,).
+        scale: Score scale of the model.
+        alerts_per_day: Transactions that people can review in a day.
+        resamples: Number of resamples of the entities.
 
     Returns:
-        The figures. `recall_at_fpr` says, per false-positive rate, which share of the fraud has a
-        probability that at most this share of the legitimate transactions reaches; `at_score` what
-        the default rules would have done with the model's own scale; `at_alerts_per_day` what
-        people find who look at the most probable transactions of each day (UTC); `by_campaign` is
-        by the simulator's truth, all else by the labels. Drawing is seeded: two models measured on
-        one period are measured on the same draws.
+        The figures. `recall_at_fpr` is the share of fraud caught at each false-positive rate;
+        `at_score` shows what the default rules would have done with the model's scale;
+        `at_alerts_per_day` what people find who review the most probable transactions of each day
+        (UTC). `by_campaign` uses the simulator's truth, all other figures use the labels. Resampling
+        is seeded: two models measured on one period share their resamples.
 
     Raises:
-        DatasetError: There is no fraud or nothing legitimate.
+        DatasetError: The period lacks labelled fraud or labelled legitimate transactions.
     """
     known = period.label != UNKNOWN
     labelled = period if known.all() else period.rows(known)
@@ -383,7 +386,7 @@ def measure(
     error = (known_probability - fraud) ** 2
     asked = {str(least): score >= least for least in SCORES}
 
-    # Drawn among all entities of the period, labelled or not, so that both counts are of one draw.
+    # All entities of the period are drawn, labelled or not: labels and truth share each resample.
     in_period = period.entity[known]
 
     def figures(drawn: Floats) -> Mapping[FigurePath, float]:
@@ -430,7 +433,7 @@ def measure(
 
 
 def _curves(true: Floats, false: Floats) -> dict[str, Any]:
-    """Return the two curves as points, thinned out evenly in recall and in the false-positive rate."""
+    """Return both curves as points, thinned out evenly in recall and in the false-positive rate."""
     recall, rate = true / true[-1], false / false[-1]
     precision = true / (true + false)
 
@@ -456,13 +459,13 @@ def importance(
 
     Args:
         period: Labelled transactions.
-        contributions: Parts in the log odds of each (TreeSHAP), shape (n, features).
-        names: Of the features.
-        resamples: How often entities are drawn again.
+        contributions: Contributions to the log odds of each (TreeSHAP), shape (n, features).
+        names: Names of the features.
+        resamples: Number of resamples of the entities.
 
     Returns:
-        `feature`, `share` (0-1, of the mean absolute contribution, fraud and legitimate counting
-        half each) and its `interval`.
+        `feature`, `share` (0-1, of the mean absolute contribution; fraud and legitimate count half
+        each) and its `interval`.
     """
     size = np.abs(contributions)
     fraud = period.label == 1

@@ -1,7 +1,7 @@
 """Examples: the transactions of a history as the model would have seen each of them at its time.
 
 The features come from the one definition (`fraud.features`), computed in the order of event times
-as the stream would have computed them on arrival: pack, remember, feature matrix.
+as the stream would have computed them on arrival.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from model.evaluation import UNKNOWN
 from model.reading import Rows, read_rows
 
 CAMPAIGN: Final = "campaign"
-"""Column of simulated histories that names the kind of fraud; read for reports, never learnt from."""
+"""Column of simulated histories with the kind of fraud; used in reports, never for training."""
 
 TRUTH: Final = "is_fraud"
-"""Column beside it. The names alone prove nothing: a shop has campaigns of its own."""
+"""Second column that a simulated history must have: other files may have a column `campaign` too."""
 
 _MOST_TOLD: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class MappedDataset:
-    """A file to read and what its columns mean.
+    """File with the mapping of its columns.
 
     Attributes:
-        dataset: The file.
-        mapping: Its columns.
-        simulated: Whether it is known to be the simulator's, even if it does not say so.
+        dataset: File to read.
+        mapping: Mapping of its columns.
+        simulated: Whether it is known to be simulated, even if it does not say so.
     """
 
     dataset: Dataset
@@ -52,7 +52,7 @@ class MappedDataset:
 
     @property
     def has_truth(self) -> bool:
-        """Whether it is the simulator's, and names the campaign of each transaction."""
+        """Whether the file is simulated and names the campaign of each transaction."""
         return (
             self.mapping.is_ours
             and {CAMPAIGN, TRUTH} <= set(self.dataset.columns())
@@ -60,7 +60,7 @@ class MappedDataset:
         )
 
     def batches(self) -> Iterator[tuple[Rows, list[str], Counter[str]]]:
-        """Yield the rows, mapped, in the file's order: with each one's campaign, and broken rows by why.
+        """Yield mapped rows in the file's order, with their campaigns, and broken rows by reason.
 
         Raises:
             DatasetError: The file lacks a mapped column or cannot be read.
@@ -81,22 +81,22 @@ class MappedDataset:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Packed transactions in event-time order; of equal times, in the order they were read.
+    """Packed transactions in event-time order; equal times stay in the order in which they were read.
 
     Attributes:
-        packed: The transactions, length n.
-        event_ids: Their ids.
+        packed: Transactions, length n.
+        event_ids: Ids of the transactions.
         label: 1 fraud, 0 legitimate, `UNKNOWN`; int8.
-        label_time_ms: When the label became known, UTC epoch milliseconds; 0 without one.
-        campaign: Kind of fraud of a simulated one, else empty.
+        label_time_ms: Time at which the label became known, UTC epoch milliseconds; 0 without one.
+        campaign: Kind of fraud if simulated, else empty.
         repeated: Whether the same event of the same entity came before.
-        has_truth: Whether it is all simulated, so that `campaign` tells what each one is in truth.
-        refused: Records that no system could have scored, by reason.
-        refused_why: The same by field and what was expected of it.
-        other_labels: How many labels mean neither fraud nor legitimate, by their text.
+        has_truth: Whether all of it is simulated, so that `campaign` is the truth.
+        refused: Number of rows that the contract refuses, by error code.
+        refused_why: Number of refused rows by field and expected value.
+        other_labels: Number of labels that mean neither fraud nor legitimate, by their text.
         bad_label_times: Labels ignored because label_time could not be parsed, per file.
-        without_rate: How many amounts have no exchange rate, by currency.
-        data_hash: Identifies what was read, in its order.
+        without_rate: Number of amounts without an exchange rate, by currency.
+        data_hash: Hash of the data in the order in which they were read.
     """
 
     packed: Packed
@@ -123,7 +123,7 @@ class History:
         return times
 
     def told(self) -> dict[str, Any]:
-        """Return what a reader of any figure must know about the data, JSON values."""
+        """Return what readers of any figure must know about the data, as JSON values."""
         return {
             "rows": len(self),
             "refused": {str(reason): count for reason, count in sorted(self.refused.items())},
@@ -138,7 +138,7 @@ class History:
 
 @dataclass(slots=True)
 class _Reading:
-    """What was read so far."""
+    """Rows of all files read so far."""
 
     packed: list[Packed] = field(default_factory=list)
     event_ids: list[str] = field(default_factory=list)
@@ -153,7 +153,7 @@ class _Reading:
 
     def add(self, rows: Rows, campaigns: list[str], broken: Counter[str], file: str) -> None:
         if broken:
-            # As the stream would say of them, which gets such a row as it stands.
+            # The stream would receive such rows unchanged, and refuse them for this reason.
             self.refused[ErrorCode.NOT_JSON] += broken.total()
             self.refused_why.update(broken)
         self.other_labels.update(rows.other_labels)
@@ -169,7 +169,7 @@ class _Reading:
             self.event_ids.append(transaction.event_id)
             known_ms = _known_at_ms(fraud, label_time, transaction)
             if known_ms is None:
-                # A label that may have come later must not be learnt from too early.
+                # The label may have become known late, so training must not use it.
                 self.bad_label_times[file] += 1
                 fraud, known_ms = None, 0
             self.label.append(UNKNOWN if fraud is None else int(fraud))
@@ -187,7 +187,7 @@ class _Reading:
 def _known_at_ms(
     fraud: bool | None, label_time: str | None, transaction: Transaction
 ) -> int | None:
-    """Return when a label became known; None when its time cannot be parsed."""
+    """Return when a label became known, None if its time cannot be parsed; 0 without a label."""
     if fraud is None:
         return 0
     if not label_time:
@@ -203,11 +203,11 @@ def read_history(
 ) -> History:
     """Read files of labelled transactions into packed history.
 
-    A row that the stream would dead-letter is counted as refused, and otherwise passed over. A
-    label without a time counts as known at once, one whose time cannot be parsed as not known.
+    Rows that the stream would dead-letter are counted as refused and skipped. A label without a time
+    counts as known at once; a label whose time cannot be parsed counts as unknown.
 
     Args:
-        sources: The files, in any order of time.
+        sources: Files, in any order of time.
         on_rows: Called with the number of rows of each batch, for a progress bar.
 
     Raises:
@@ -273,10 +273,10 @@ def _in_event_order(reading: _Reading, has_truth: bool, data_hash: str) -> Histo
 def feature_rows(
     history: History, on_rows: Callable[[int], None] = lambda _: None
 ) -> NDArray[np.float32]:
-    """Compute the vectors of a whole history.
+    """Compute the feature vectors of a history.
 
     Args:
-        history: The transactions.
+        history: Transactions.
         on_rows: Called with the number of rows of each batch, for a progress bar.
 
     Returns:

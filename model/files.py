@@ -1,4 +1,4 @@
-"""Files that a command was given, read while bars show how far it is."""
+"""Reads the files that a command was given, with progress bars."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def sources_of(
     labels: bool = True,
     make_history: Callable[[TrainSettings], None] | None = None,
 ) -> list[MappedDataset]:
-    """Open files by their mapping; without files, the simulated history.
+    """Open files with their mapping; without files, open the simulated history.
 
     Args:
-        settings: Where the simulated history is.
-        files: CSV, JSON lines or Parquet.
-        mapping: Which column is which field; without, columns have our names.
-        encoding: Of CSV files; without, UTF-8, or by its mark.
-        labels: Whether labels are of use.
-        make_history: Makes the simulated history where there is none.
+        settings: Settings with the folder of the simulated history.
+        files: CSV, JSON lines or Parquet files.
+        mapping: Mapping file; None means that columns are named like the fields.
+        encoding: Encoding of CSV files; None means UTF-8, or UTF-16 if a file begins with its mark.
+        labels: Whether to read labels.
+        make_history: Makes the simulated history if it does not exist.
 
     Raises:
         DatasetError: A file or the mapping cannot be used.
@@ -56,7 +56,7 @@ def sources_of(
         if mapping is not None:
             columns = ColumnMapping.read(mapping)
         else:
-            # Rows of JSON lines need not all have the same: any of our names may come late.
+            # Rows of JSON lines may differ: any field may occur late in the file.
             there = TARGETS if dataset.kind == "jsonl" else dataset.columns()
             columns = ColumnMapping(
                 {name: name for name in TARGETS if name in there}, name="without a mapping"
@@ -71,7 +71,7 @@ def sources_of(
 def vectors(
     sources: Sequence[MappedDataset], bars: Progress
 ) -> tuple[History, NDArray[np.float32]]:
-    """Read files into a history and compute its features, shape (n, features), as bars show.
+    """Read files into a history and compute its features, shape (n, features), with progress bars.
 
     Raises:
         DatasetError: A file cannot be read.
@@ -88,8 +88,8 @@ def period_to_measure(
     encoding: str | None,
     console: Console,
 ) -> tuple[MeasuredPeriod, dict[str, Any]]:
-    """Read files to measure on; also what there is to know about them."""
-    # Training needs half a second of imports that scoring need not wait for.
+    """Read files to measure on; return the period and facts about the data."""
+    # Importing training takes half a second, which scoring is spared.
     from model.training import measurable, period_of
 
     with progress_bars(console) as bars:
@@ -106,7 +106,7 @@ def _read(sources: Sequence[MappedDataset], bars: Progress) -> History:
         ]
         bars.update(reading, completed=sum(shares))
 
-    # Millions of rows that form no cycles: looking for some costs a quarter of the time.
+    # Millions of rows form no cycles; searching them for cycles takes a quarter of the time.
     gc.disable()
     try:
         history = read_history(sources, report)

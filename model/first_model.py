@@ -1,4 +1,4 @@
-"""The first start: whether a model is there that can decide, and a history to train one on."""
+"""First start: finds a champion that can be used, or else the simulated history to train one on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _HISTORY_FILES: Final = ("*.parquet", "*.jsonl")
 
 
 def usable_champion(models: Registry, console: Console) -> str | None:
-    """Return the champion as name@version, None when one has to be trained.
+    """Return the champion as name@version, None if a model must be trained.
 
-    A champion of other features than this program's is replaced if it was trained on the simulated
-    history. One that was trained on a user's own data is theirs to train again.
+    A champion with other features than this program's is replaced if it was trained on simulated
+    history. A champion trained on a user's own data is for that user to train again.
 
     Raises:
         ModelMismatch: The features changed, and the model was trained on a user's own data.
@@ -45,11 +45,11 @@ def simulated_history(
     """Return the files of the simulated history.
 
     Args:
-        settings: Where it is.
-        make_history: Makes one where there is none: programs above this package have the simulator.
+        settings: Settings with its folder.
+        make_history: Makes a missing history; passed by programs that have the simulator.
 
     Raises:
-        DatasetError: There is none, or none could be made.
+        DatasetError: No history exists, and none could be made.
     """
     files = _files(settings)
     if not files and make_history is not None:

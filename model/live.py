@@ -1,4 +1,4 @@
-"""The engine in use: models, rules and lists of the moment, switched by `fraud_control` while it decides."""
+"""The engine in use: its models, rules and lists are switched by `fraud_control` while it decides."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _log = structlog.get_logger("model.live")
 
 
 def warm_up(engine: Engine) -> None:
-    """Decide once, so that no batch pays for what is made on first use.
+    """Decide on an example, so that no later batch pays for what is made on first use.
 
     Raises:
         ModelError: The model cannot decide.
@@ -60,20 +60,20 @@ def warm_up(engine: Engine) -> None:
 
 
 class EngineInUse(Listener):
-    """Holds the engine that decides. It starts with the registry's champion and the shipped rules.
+    """Holds the engine that decides, at first with the registry's champion and the shipped rules.
 
-    An engine is never changed, only replaced: whoever takes `current` once for a batch decides
-    all of it by one policy, which each decision names. Models and rules are taken up one by one
-    and are in force, together with the lists of the policy state, once `settle` was called. When
-    the topic is made anew, they stay until it says otherwise.
+    An engine is never changed, only replaced: callers that read `current` once per batch decide all
+    of it by one policy, which each decision names. Models and rules are received one by one, and take
+    effect together with the lists of the policy state when `settle` is called. If the control topic
+    is recreated, they stay in force until it replaces them.
 
     Args:
-        registry: Where models are.
+        registry: Registry of the models.
         service: Label of the metrics.
         clock: Time now, UTC epoch milliseconds.
 
     Raises:
-        ModelError: There is no champion, or it cannot be used.
+        ModelError: The registry has no usable champion.
     """
 
     def __init__(self, registry: Registry, *, service: str, clock: Clock = system_clock) -> None:
@@ -114,8 +114,8 @@ class EngineInUse(Listener):
         )
 
     def settle(self, policy_state: PolicyState) -> None:
-        """Put in force what was taken, all at once. Decisions go on meanwhile by what was before."""
-        # Of lists that did not change, the look-ups stay.
+        """Put the received models, rules and lists in force, all at once; decisions go on meanwhile."""
+        # Unchanged lists keep their look-ups.
         before = self._lists
         self._lists = {
             name: before[name]
@@ -151,14 +151,14 @@ class EngineInUse(Listener):
             return before
         try:
             scorer = self._registry.load(ref.name, ref.version)
-            # Tried by itself, so that one which cannot decide is refused and the one before goes on.
+            # Tested on its own: a model that cannot decide is refused, and the previous one stays.
             warm_up(Engine(scorer, Policy(shipped(), ref), self._clock))
         except (ModelError, OSError) as problem:
             raise Refused(str(problem)) from problem
         return scorer
 
     def _tell(self) -> None:
-        # Of this process there is one service; scrapers see one policy at a time.
+        # A process runs one service, and scrapers should see one policy at a time.
         policy = self.current.policy
         MODEL_IN_USE.clear()
         MODEL_IN_USE.labels(self._service, policy.model.name, policy.model.version).set(1)

@@ -1,10 +1,9 @@
 """Optional fields left out at random, so that trees learn that a missing value alone means nothing.
 
-Real traffic lacks fields for reasons that have nothing to do with fraud: an integration that does
-not send them, a channel that does not have them. Where a field is never missing in training, trees
-have no reason to send a missing value either way, and it reads as whatever the split happens to
-say. So the simulator leaves fields out of its records, and training hides them from the examples
-that fit the trees, of fraud and legitimate payments alike.
+Real traffic lacks fields for reasons unrelated to fraud: an integration that does not send them,
+a channel that does not have them. If a field is never missing in training, trees treat a missing
+value arbitrarily. So the simulator leaves fields out of its records, and training hides them in
+the examples that fit the trees, fraudulent and legitimate alike.
 """
 
 from __future__ import annotations
@@ -32,20 +31,23 @@ SHARE_SOME: Final = 0.05
 """Share of records that lack each optional field with a probability of one half."""
 
 SHARE_ALL: Final = 0.05
-"""Share of records that lack all optional fields. The three shares are large enough for a leaf of
-their own in a history of some thousand frauds, and small enough to cost little precision."""
+"""Share of records that lack all optional fields.
+
+The three shares are large enough for a leaf of their own in a history of some thousand frauds,
+and small enough to cost little precision.
+"""
 
 
 _BLOCK: Final = 65_536
-"""Rows worked on at once: bounds the memory for the draws."""
+"""Rows processed at once, which bounds the memory for the draws."""
 
 
 def left_out(chosen: Floats, which: Floats, each: Floats) -> Mask:
     """Choose the fields to leave out of each record.
 
     Args:
-        chosen: Uniform draws from [0, 1) that say how many, shape (n,).
-        which: Uniform draws that say which one, shape (n,).
+        chosen: Uniform draws from [0, 1) that decide how many fields, shape (n,).
+        which: Uniform draws that decide which field if it is one, shape (n,).
         each: Uniform draws for each field, shape (len(OPTIONAL), n).
 
     Returns:
@@ -67,7 +69,7 @@ def hidden_columns() -> Mask:
         Shape (len(OPTIONAL), features).
     """
     example = {field.name: field.example for field in FIELDS}
-    # Features of the history need something to compare with.
+    # Features of the history are unknown without an earlier transaction.
     earlier = from_mapping({**example, "event_id": "earlier", "event_time": "2026-03-01T09:00:00Z"})
 
     def is_known(record: dict[str, str | float]) -> Mask:
@@ -83,12 +85,12 @@ def hidden_columns() -> Mask:
 
 
 def hide(matrix: NDArray[np.float32], hidden: Mask, generator: np.random.Generator) -> None:
-    """Hide what is not known without the fields left out of each row, in place.
+    """Hide the features that cannot be computed without the fields left out of each row, in place.
 
     Args:
-        matrix: Vectors, shape (n, features).
-        hidden: Of `hidden_columns`, perhaps of some features alone.
-        generator: Draws the fields.
+        matrix: Feature vectors, shape (n, features).
+        hidden: Result of `hidden_columns`, or some of its columns.
+        generator: Draws the fields to leave out.
     """
     for first in range(0, len(matrix), _BLOCK):
         rows = matrix[first : first + _BLOCK]
@@ -97,4 +99,5 @@ def hide(matrix: NDArray[np.float32], hidden: Mask, generator: np.random.Generat
             generator.random(len(rows)),
             generator.random((len(OPTIONAL), len(rows))),
         )
+        # A feature is hidden if any of the missing fields hides it: the product counts these.
         rows[(missing.T.astype(np.float32) @ hidden.astype(np.float32)) > 0] = np.nan

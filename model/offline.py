@@ -28,8 +28,8 @@ class OfflineDecisions:
     """Decisions on the rows of a file, in event-time order; all of length n.
 
     Attributes:
-        event_id: Its id.
-        probability: The model's, 0-1, high = fraud.
+        event_id: Ids of the transactions.
+        probability: Probabilities of fraud, 0-1.
         score: 0-1000, high = fraud.
         outcome: approve, review or block.
     """
@@ -40,7 +40,7 @@ class OfflineDecisions:
     outcome: list[str]
 
     def rows(self) -> Iterator[tuple[str, float, int, str]]:
-        """Return the decisions one by one, in the order of `COLUMNS`."""
+        """Return the decisions one by one, as tuples in the order of `COLUMNS`."""
         return zip(self.event_id, self.probability, self.score, self.outcome, strict=True)
 
 
@@ -48,9 +48,9 @@ def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -
     """Score a history and apply the shipped rules.
 
     Args:
-        history: The transactions.
-        matrix: Their vectors, from `model.examples.feature_rows`.
-        scorer: The model.
+        history: Transactions.
+        matrix: Their feature vectors, from `model.examples.feature_rows`.
+        scorer: Model that scores them.
     """
     probability = scorer.predict(matrix)
     score = scorer.scale.score(probability).tolist()
@@ -62,22 +62,22 @@ def decide_rows(history: History, matrix: NDArray[np.float32], scorer: Scorer) -
 
 
 class _NoFields:
-    """No fields: a history keeps features alone, and the shipped rules need no more than these and the score."""
+    """Stand-in for fields, which a history does not keep: the shipped rules use features and score only."""
 
     def column(self, name: str) -> Sequence[object]:
         raise NotImplementedError(name)
 
 
 def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
-    """Check a file's name before anything is computed for it.
+    """Check the name of an output file before its content is computed.
 
     Args:
-        path: The file.
-        inputs: Files that it must not replace.
+        path: Output file.
+        inputs: Input files, which it must not replace.
 
     Raises:
-        DatasetError: It does not end in `.csv`, `.jsonl` or `.parquet`, its folder is missing, or it
-            is one of the inputs.
+        DatasetError: The name does not end in `.csv`, `.jsonl` or `.parquet`, the folder is missing,
+            or the file is one of the inputs.
     """
     if any(path.exists() and path.samefile(file) for file in inputs if file.exists()):
         raise DatasetError(f"{path}: is read, and would be overwritten; name another output")
@@ -88,14 +88,14 @@ def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
 
 
 def write_decisions(decisions: OfflineDecisions, path: Path) -> None:
-    """Write decisions to a file, which appears when it is complete.
+    """Write decisions to a file, which appears once it is complete.
 
     Args:
-        decisions: What to write.
-        path: Ends in `.csv`, `.jsonl` or `.parquet`.
+        decisions: Decisions to write.
+        path: File with a name ending in `.csv`, `.jsonl` or `.parquet`.
 
     Raises:
-        DatasetError: It ends in something else, or cannot be written.
+        DatasetError: The name has another ending, or the file cannot be written.
     """
     check_output(path)
     making = path.with_name(path.name + ".part")
@@ -110,7 +110,7 @@ def write_decisions(decisions: OfflineDecisions, path: Path) -> None:
                 for row in decisions.rows():
                     lines.write(orjson.dumps(dict(zip(COLUMNS, row, strict=True))) + b"\n")
         else:
-            import pyarrow as pa  # half a second that writers of text need not wait
+            import pyarrow as pa  # takes half a second, which writers of text are spared
             from pyarrow import parquet
 
             values = (

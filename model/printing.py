@@ -1,4 +1,4 @@
-"""What commands on models print: figures, warnings, models, and how far work is."""
+"""Output of the commands on models: figures, warnings, models and progress."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def wide_console() -> Console:
-    """Return standard output, wide enough for the tables where it is no terminal."""
+    """Return a console on standard output, wide enough for the tables if it is not a terminal."""
     console = Console(soft_wrap=True)
     return console if console.is_terminal else Console(soft_wrap=True, width=130)
 
 
 def print_tables(console: Console, figures: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Print the figures.
+    """Print the figures of a model as tables, and warnings below them.
 
     Args:
-        console: Where to.
-        figures: See `tables`.
-        data: What they were measured on, see `data_warnings`.
+        console: Console to print on.
+        figures: Figures, see `model.report.tables`.
+        data: Facts about the data, see `model.report.data_warnings`.
     """
     for table in tables(figures):
         printed = Table(
@@ -56,19 +56,19 @@ def print_tables(console: Console, figures: Mapping[str, Any], data: Mapping[str
 
 
 def print_warnings(console: Console, lines: Sequence[str]) -> None:
-    """Print what must be known before any figure."""
+    """Print warnings that readers of any figure must know."""
     for line in lines:
         console.print(line, style="yellow", highlight=False, markup=False)
 
 
 def print_trained(manifest: Manifest, *, decides: bool, took_s: float, page: Path) -> None:
-    """Print what a model was made of, its figures, and whether it decides.
+    """Print how a model was made, its figures, and whether it decides.
 
     Args:
-        manifest: Of the model.
+        manifest: Manifest of the model.
         decides: Whether it is the champion.
-        took_s: How long it took.
-        page: Where its report is.
+        took_s: Duration of the training, seconds.
+        page: Path of its report.
     """
     made = manifest.training
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -119,10 +119,10 @@ def print_trained(manifest: Manifest, *, decides: bool, took_s: float, page: Pat
 
 
 def print_models(known: Sequence[Manifest], decides: Sequence[bool]) -> None:
-    """Print models, one a line.
+    """Print models, one per line.
 
     Args:
-        known: Their manifests.
+        known: Manifests of the models.
         decides: Whether each is the champion, in the same order.
     """
     table = Table(
@@ -152,7 +152,7 @@ def print_models(known: Sequence[Manifest], decides: Sequence[bool]) -> None:
 
 
 def progress_bars(console: Console) -> Progress:
-    """Return bars that show how far work is."""
+    """Return progress bars on a console."""
     return Progress(
         TextColumn("{task.description:<8}"),
         BarColumn(),

@@ -1,9 +1,9 @@
-"""Promotion: whether a model may replace the one that decides.
+"""Decides whether a model may replace the champion.
 
-Both are measured on the same later transactions, from which neither has learnt: the candidate's own
-test period (kept beside it in the registry), from the champion's training on, or a file that is
-named, of which only what came after the training of both counts. The difference in average precision is
-paired: each resample draws the same entities for both.
+Both are measured on the same later transactions, from which neither has learnt: on those of the
+candidate's test period (kept beside it in the registry) that followed the champion's training, or
+on those of a given file that followed the training of both. The difference in average precision
+is paired: each resample draws the same entities for both.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from model.evaluation import MeasuredPeriod, measure
 from model.registry import Manifest, ModelAltered, ModelError, Registry
 
 WORSE_SHARE: Final = 0.8
-"""A candidate is worse when it is so in this share of the resamples: of two equally good models one
-in five is refused, of worse ones nearly all."""
+"""Share of resamples with a lower figure from which a candidate counts as worse.
+
+Of candidates as good as the champion it refuses one in five, of worse ones nearly all.
+"""
 
 
 class PromotionRefused(ModelError):
-    """A model may not decide; the text says why."""
+    """A model may not become the champion; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,12 @@ class ModelComparison:
     """Two models on the same later transactions.
 
     Attributes:
-        champion: Who decides now.
-        rows: Labelled transactions they were measured on.
-        frauds: How many of them are fraud.
+        champion: Model that decides now.
+        rows: Labelled transactions that both were measured on.
+        frauds: Number of frauds among them.
         candidate_precision: Average precision of the candidate.
         champion_precision: Average precision of the champion.
-        difference: The first minus the second.
+        difference: Candidate's minus champion's average precision.
     """
 
     champion: ModelRef
@@ -71,15 +73,15 @@ def compare(
     """Measure two models on the same later transactions.
 
     Args:
-        registry: Holds both.
-        candidate: Who wants to decide.
-        champion: Who does.
-        period: Transactions to measure on, of which those are taken that are later than what either
-            has learnt from; None takes what the candidate was tested on.
+        registry: Registry with both models.
+        candidate: Model that may replace the champion.
+        champion: Model that decides now.
+        period: Transactions, of which those later than the training of both are measured; None
+            means the candidate's test period.
 
     Raises:
-        PromotionRefused: There are no later transactions that both can be measured on.
-        ModelError: One of them cannot be used.
+        PromotionRefused: No later transactions exist that both can be measured on.
+        ModelError: One of the models cannot be used.
     """
     scorers = [registry.load(ref.name, ref.version) for ref in (candidate, champion)]
     manifests = [registry.manifest(ref.name, ref.version) for ref in (candidate, champion)]
@@ -113,17 +115,17 @@ def check(
     """Refuse a model that is worse than the champion.
 
     Args:
-        registry: Holds both.
-        candidate: Who wants to decide.
+        registry: Registry with both models.
+        candidate: Model that may replace the champion.
         period: See `compare`.
 
     Returns:
-        What was compared; None when there is nothing to compare with: no champion, itself, or one
-        that this program cannot use.
+        The comparison; None if the candidate is the champion, or if no champion exists that this
+        program can use.
 
     Raises:
-        PromotionRefused: It is worse, or cannot be compared.
-        ModelError: It cannot be used.
+        PromotionRefused: The candidate is worse, or cannot be compared.
+        ModelError: The candidate cannot be used.
     """
     registry.load(candidate.name, candidate.version)
     try:
@@ -141,7 +143,7 @@ def check(
 
 
 def refusal_of(models: Registry, manifest: Manifest) -> str:
-    """Say why a new model may not decide, empty when it may."""
+    """Return why a new model may not become the champion, empty if it may."""
     try:
         check(models, ModelRef(name=manifest.name, version=manifest.version))
     except PromotionRefused as refused:
@@ -169,9 +171,9 @@ def _later(registry: Registry, ours: Manifest, theirs: Manifest) -> MeasuredPeri
 
 
 def learnt_until_ms(model: Manifest, period: MeasuredPeriod) -> int:
-    """Say until when a model has learnt from transactions such as these, UTC epoch milliseconds.
+    """Return the time until which a model has learnt from such transactions, UTC epoch milliseconds.
 
-    0 when it has not: of simulated and of real ones, no model has learnt from both.
+    The time is 0 if the model learnt from real transactions and these are simulated, or vice versa.
     """
     trained_at = model.training.get("trained_at")
     same_world = bool(model.training.get("has_truth")) == period.simulated

@@ -1,9 +1,8 @@
-"""Reading of mapped files in columns: what `ColumnMapping.apply` and the contract's parser give row by row.
+"""Reads mapped files by column; the result is that of `ColumnMapping.apply` row by row.
 
-A column whose values all have the usual type is read at once; any other goes through the
-contract's own reader, value by value. A row in which any value is at fault is read again as a row,
-so that its verdict is the contract's. `tests/unit/model/test_reading.py` holds the two to the same
-results.
+A column whose values all have the usual type is parsed at once; any other goes through the
+contract's own reader, value by value. A row with a faulty value is read again as a row, so that
+its error is the contract's. `tests/unit/model/test_reading.py` compares both ways.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from fraud.contracts.transaction import (
 from model.datasets import LABEL, LABEL_TIME, ColumnMapping, digits, label_time_text, plain_value
 
 _ODD: Final = object()
-"""Stands for a value at fault, or one that only the row as a whole can tell about."""
+"""Marks a faulty value; its row is read again as a whole."""
 
 _NOTHING: Final = type(None)
 _DATE_LENGTH: Final = 10
@@ -47,10 +46,10 @@ class Rows:
     """Mapped rows in the file's order; all of length n.
 
     Attributes:
-        transactions: The transaction, or the contract's verdict on the row.
-        label: True for fraud, False for legitimate, None when not known.
-        label_time: When it became known, as it stands in the file; None when that is not known.
-        other_labels: How many labels mean neither, by their text.
+        transactions: Transaction, or the contract's error, for each row.
+        label: True for fraud, False for legitimate, None if unknown.
+        label_time: Time at which the label became known, as text; None if unknown.
+        other_labels: Number of labels that mean neither, by their text.
     """
 
     transactions: list[Transaction | InvalidMessage]
@@ -60,12 +59,12 @@ class Rows:
 
 
 def read_rows(mapping: ColumnMapping, columns: Mapping[str, Sequence[Any]], count: int) -> Rows:
-    """Read rows that lie in columns.
+    """Read rows that are stored by column.
 
     Args:
-        mapping: What the columns mean.
-        columns: Values by column, each of length `count`; those that the rows lack may be missing.
-        count: Rows.
+        mapping: Mapping of the columns.
+        columns: Values by column, each of length `count`; columns that all rows lack may be missing.
+        count: Number of rows.
     """
     absent = [None] * count
     by_field: dict[str, Sequence[Any]] = {
@@ -88,6 +87,7 @@ def read_rows(mapping: ColumnMapping, columns: Mapping[str, Sequence[Any]], coun
     )
     transactions: list[Transaction | InvalidMessage] = []
     for row, (required, others) in enumerate(zip(zip(*parts, strict=True), optional, strict=True)):
+        # Doubtful rows take the slow path, which returns the contract's own error.
         if None in required or not (clean or (_ODD not in required and _ODD not in others)):
             transactions.append(_alone(mapping, by_field, row))
         else:
@@ -113,7 +113,7 @@ def read_rows(mapping: ColumnMapping, columns: Mapping[str, Sequence[Any]], coun
 def _alone(
     mapping: ColumnMapping, by_field: Mapping[str, Sequence[Any]], index: int
 ) -> Transaction | InvalidMessage:
-    """Read one row by the contract's own parser."""
+    """Read one row with the contract's own parser."""
     row = {column: by_field[target][index] for target, column in mapping.fields.items()}
     record = mapping.apply(row).record
     try:
@@ -125,7 +125,7 @@ def _alone(
 def _labels(
     mapping: ColumnMapping, values: Sequence[Any]
 ) -> tuple[list[bool | None], Counter[str]]:
-    # 1, 1.0 and True are equal, and not the same label.
+    # The type is part of the key, as 1, 1.0 and True are equal in Python.
     known: dict[tuple[type, Any], bool | None] = {}
     labels = []
     for value in values:
@@ -134,7 +134,7 @@ def _labels(
             labels.append(known[key])
         except KeyError:
             labels.append(known.setdefault(key, mapping.label_of(plain_value(value))))
-        except TypeError:  # a list or an object of a JSON line, which no table can look up
+        except TypeError:  # lists and objects of JSON lines are not hashable
             labels.append(mapping.label_of(value))
     others = Counter(
         str(plain_value(value)).strip()
@@ -148,7 +148,7 @@ def _labels(
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """Values as `Transaction` has them, None = missing; `clean` when none of them is `_ODD`."""
+    """Values as `Transaction` has them, None if missing; `clean` if none of them is `_ODD`."""
 
     values: Sequence[Any]
     clean: bool = False

@@ -1,13 +1,13 @@
-"""The registry: trained models as plain files, named by what is in them.
+"""The model registry: trained models as plain files, versioned by a hash of their content.
 
-    <registry>/champion.json                    which model decides, and which did before
+    <registry>/champion.json                    the model that decides, and earlier ones
     <registry>/<name>/<version>/model.ubj       the trees, in XGBoost's own format
     <registry>/<name>/<version>/manifest.json   all else: features, scale, metrics, training
-    <registry>/<name>/<version>/later.parquet   what it was tested on: vectors and labels, no names
+    <registry>/<name>/<version>/later.parquet   its test period: vectors and labels, no names
     <registry>/<name>/<version>/report.html     its figures, for people; report.json for machines
 
-The version is a hash of the first two files (of the manifest without the version itself and without
-`created_at`), so that a version can never mean two things, and an altered file is noticed.
+The version is a hash of the trees and the manifest (without `version` and `created_at`), so that a
+version can never mean two things, and an altered file is noticed.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ LATER_FILE: Final = "later.parquet"
 CHAMPION_FILE: Final = "champion.json"
 
 VERSION_LENGTH: Final = 12
-"""Hex digits of a version: 48 bits, plenty for the models of one registry."""
+"""Hexadecimal digits of a version: 48 bits, plenty for the models of one registry."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NOT_HASHED: Final = ("version", "created_at")
 
 
 class ModelError(Exception):
-    """A model cannot be used; the text says which and why."""
+    """A model cannot be used; the message says which and why."""
 
 
 class NoSuchModel(ModelError):
-    """The registry holds no such model, or no champion yet."""
+    """The registry has no such model, or no champion yet."""
 
 
 class ModelAltered(ModelError):
-    """The files of a model are not those that its version names."""
+    """The files of a model do not match its version."""
 
 
 class ModelMismatch(ModelError):
-    """A model was trained on other features than this program computes."""
+    """A model was trained on features other than those that this program computes."""
 
 
 def check_name(name: str) -> None:
-    """Check a model's name before hours are spent on it.
+    """Check a model's name, before hours are spent on training it.
 
     Raises:
         ModelError: The name is malformed.
@@ -79,17 +79,17 @@ class Scale(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a model is besides its trees.
+    """Description of a model: all there is besides its trees.
 
     Attributes:
-        name: What it is for; models of one name replace each other.
+        name: Purpose of the model; models of one name replace each other.
         version: Content hash, shortened.
-        created_at: When it was trained, ISO 8601, UTC.
+        created_at: Time of training, ISO 8601, UTC.
         features_hash: `FEATURES_HASH` of the program that trained it.
         features: Names in the order of the matrix.
         scale: The score scale.
         metrics: Figures on the later period, which training did not see.
-        training: Configuration, data and their hash: all that is needed to make it again.
+        training: Configuration, data and their hash: all that is needed to train it again.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -108,10 +108,10 @@ class Champion(BaseModel):
     """The model that decides.
 
     Attributes:
-        name: Its name.
-        version: Its version.
-        promoted_at: Since when, ISO 8601, UTC.
-        earlier: Champions before it, the latest last, for going back.
+        name: Name of the model.
+        version: Version of the model.
+        promoted_at: Time of its promotion, ISO 8601, UTC.
+        earlier: Earlier champions, the latest last, for rollbacks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -123,7 +123,7 @@ class Champion(BaseModel):
 
     @property
     def ref(self) -> ModelRef:
-        """Return its name and version."""
+        """Name and version of the model."""
         return ModelRef(name=self.name, version=self.version)
 
 
@@ -132,11 +132,11 @@ def _utc_now() -> datetime:
 
 
 class Registry:
-    """Models in a folder.
+    """Models in one folder.
 
     Args:
-        folder: Where they are; made when the first one is added.
-        clock: Time now, aware, for `created_at` and `promoted_at`.
+        folder: Folder of the models; created when the first one is added.
+        clock: Time now, timezone-aware, for `created_at` and `promoted_at`.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], datetime] = _utc_now) -> None:
@@ -144,10 +144,10 @@ class Registry:
         self._clock = clock
 
     def make(self) -> None:
-        """Make the folder, before hours are spent on what it shall hold.
+        """Create the folder, before hours are spent on training.
 
         Raises:
-            ModelError: It cannot be made, or not be written to.
+            ModelError: The folder cannot be created or is not writable.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -166,21 +166,21 @@ class Registry:
         training: dict[str, Any],
         later: bytes | None = None,
     ) -> Manifest:
-        """Keep a model trained on this program's features. It decides nothing until promoted.
+        """Store a model trained on this program's features; it decides nothing until promoted.
 
         Adding the same model again changes nothing.
 
         Args:
             name: Lower-case letters, digits, `_` and `-`.
-            booster: The trees, as `Booster.save_raw("ubj")` gives them.
-            scale: The score scale.
-            metrics: JSON values; the same for the same data and seed (no durations).
-            training: JSON values, likewise.
-            later: The transactions it was tested on, to compare later models with it
-                (`model.evaluation.Period.to_bytes`).
+            booster: Trees, from `Booster.save_raw("ubj")`.
+            scale: Score scale.
+            metrics: JSON values that the same data and seed reproduce (no durations).
+            training: JSON values that the same data and seed reproduce.
+            later: Transactions it was tested on, to compare later models with it
+                (`model.evaluation.MeasuredPeriod.to_bytes`).
 
         Raises:
-            ModelError: The name is not such.
+            ModelError: The name is malformed.
         """
         check_name(name)
         manifest: dict[str, Any] = {
@@ -199,7 +199,7 @@ class Registry:
         manifest["version"] = version = _version_of(manifest, booster)
         folder = self.folder / name / version
         if not folder.exists():
-            # Whole or not at all: a reader never sees a model without its manifest.
+            # Renamed when complete: a reader never sees a model without its manifest.
             making = self.folder / name / f".{version}.{os.getpid()}"
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir(parents=True)
@@ -210,7 +210,7 @@ class Registry:
             try:
                 making.rename(folder)
             except OSError:
-                # Someone else added the same model meanwhile.
+                # Another process added the same model meanwhile.
                 shutil.rmtree(making)
                 if not folder.exists():
                     raise
@@ -220,32 +220,32 @@ class Registry:
         """Read the manifest of a model, without checking its files.
 
         Raises:
-            NoSuchModel: The registry does not have it.
-            ModelAltered: Its manifest cannot be read.
+            NoSuchModel: The registry does not have the model.
+            ModelAltered: The manifest cannot be read.
         """
         return _checked(self._manifest_bytes(name, version), f"{name}@{version}")
 
     def later(self, name: str, version: str) -> bytes | None:
-        """Read what a model was tested on, None when that was not kept."""
+        """Read the transactions that a model was tested on, None if they were not kept."""
         try:
             return (self.folder / name / version / LATER_FILE).read_bytes()
         except FileNotFoundError:
             return None
 
     def keep(self, name: str, version: str, file: str, content: bytes) -> Path:
-        """Keep a report or figure beside a model; the version does not cover it."""
+        """Store a report beside a model; the version does not cover it."""
         path = self.folder / name / version / file
         making = path.with_name(f".{file}.{os.getpid()}")
         _write(making, content)
         return making.replace(path)
 
     def load(self, name: str, version: str) -> XGBoostScorer:
-        """Load a model, once its files proved to be those that the version names.
+        """Load a model after checking that its files match the version.
 
         Raises:
-            NoSuchModel: The registry does not have it.
+            NoSuchModel: The registry does not have the model.
             ModelAltered: A file was changed.
-            ModelMismatch: It was trained on other features.
+            ModelMismatch: The model was trained on other features.
         """
         raw = self._manifest_bytes(name, version)
         manifest = _checked(raw, f"{name}@{version}")
@@ -278,10 +278,10 @@ class Registry:
         return scorer
 
     def champion_ref(self) -> ModelRef:
-        """Return the model that decides, unread.
+        """Return the name and version of the model that decides.
 
         Raises:
-            NoSuchModel: None was promoted yet.
+            NoSuchModel: No model was promoted yet.
         """
         champion = self._champion()
         if champion is None:
@@ -295,25 +295,26 @@ class Registry:
         """Load the model that decides.
 
         Raises:
-            NoSuchModel: None was promoted yet.
-            ModelAltered: A file of it was changed.
-            ModelMismatch: It was trained on other features.
+            NoSuchModel: No model was promoted yet.
+            ModelAltered: A file of the model was changed.
+            ModelMismatch: The model was trained on other features.
         """
         ref = self.champion_ref()
         return self.load(ref.name, ref.version)
 
     def promote(self, name: str, version: str, *, force: bool = False) -> Champion:
-        """Make a model the champion, once it proved to load; `model.promotion.check` says whether it should be.
+        """Make a model the champion after checking that it loads; see also `model.promotion.check`.
 
         Args:
-            name: Its name.
-            version: Its version.
-            force: Also when it was trained on other features: for a program that computes these.
+            name: Name of the model.
+            version: Version of the model.
+            force: Whether to promote a model trained on other features, for a program that computes
+                these.
 
         Raises:
-            NoSuchModel: The registry does not have it.
-            ModelAltered: A file of it was changed.
-            ModelMismatch: It was trained on other features.
+            NoSuchModel: The registry does not have the model.
+            ModelAltered: A file of the model was changed.
+            ModelMismatch: The model was trained on other features.
         """
         try:
             self.load(name, version)
@@ -327,22 +328,22 @@ class Registry:
         return self._point(name, version, earlier)
 
     def rollback(self) -> Champion:
-        """Make the champion before this one the champion again.
+        """Make the previous champion the champion again.
 
         Raises:
-            NoSuchModel: There was none.
-            ModelAltered: A file of it was changed.
-            ModelMismatch: It was trained on other features.
+            NoSuchModel: The registry has no earlier champion.
+            ModelAltered: A file of the model was changed.
+            ModelMismatch: The model was trained on other features.
         """
         *earlier, last = self._earlier()
         self.load(last.name, last.version)
         return self._point(last.name, last.version, earlier)
 
     def earlier_ref(self) -> ModelRef:
-        """Return the champion before this one, unread.
+        """Return the name and version of the previous champion.
 
         Raises:
-            NoSuchModel: There was none.
+            NoSuchModel: The registry has no earlier champion.
         """
         return self._earlier()[-1]
 
@@ -353,10 +354,10 @@ class Registry:
         return now.earlier
 
     def latest(self, name: str) -> ModelRef:
-        """Return the newest model of a name by `created_at`.
+        """Return the newest model of a name, by `created_at`.
 
         Raises:
-            NoSuchModel: The registry does not have it.
+            NoSuchModel: The registry has no model of this name.
         """
         models = [manifest for manifest in self.models() if manifest.name == name]
         if not models:
@@ -364,7 +365,7 @@ class Registry:
         return ModelRef(name=name, version=models[-1].version)
 
     def find(self, text: str) -> ModelRef:
-        """Read `NAME`, its newest version, or `NAME@VERSION`, of which a unique start is enough.
+        """Find a model by `NAME` (its newest version) or `NAME@VERSION` (a unique prefix is enough).
 
         Raises:
             NoSuchModel: No model matches, or several do.
@@ -386,7 +387,7 @@ class Registry:
         return ModelRef(name=name, version=found[0])
 
     def models(self) -> list[Manifest]:
-        """Return all manifests, oldest first; folders that hold none are passed over."""
+        """Return all manifests, oldest first; invalid ones are skipped."""
         manifests = []
         for path in self.folder.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"):
             try:
@@ -450,7 +451,7 @@ def _checked(raw: bytes, model: str) -> Manifest:
 
 
 def _features_difference(manifest: Manifest) -> str:
-    """Return how a model's features differ from this program's, empty when they do not."""
+    """Return how a model's features differ from this program's, empty if they do not."""
     theirs, ours = manifest.features, list(FEATURE_NAMES)
     if theirs != ours:
         lacking = _listed(name for name in ours if name not in theirs)
@@ -475,7 +476,7 @@ def _listed(names: Iterable[str], most: int = 5) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is on disk before anything points to it."""
+    """Write a file and flush it to disk, before anything points to it."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()

@@ -1,4 +1,4 @@
-"""The report on a model: its tables, and the same with plots as one HTML page."""
+"""The report on a model: tables, and an HTML page that adds plots."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SIMULATED: Final = (
     "nothing about anyone's traffic."
 )
 FEW_FRAUDS: Final = 100
-"""Below it the page says that the figures are of little."""
+"""Number of frauds below which the report warns that the figures are uncertain."""
 MANY_REFUSED: Final = 0.05
-"""Share of refused rows above which a file is taken for misread."""
+"""Share of refused rows above which the report warns that a file may have been misread."""
 _LABEL_LENGTH: Final = 40
 
 _MODEL_COLOUR: Final = "#1f5fa8"
@@ -39,13 +39,13 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A part of the report.
+    """One table of the report.
 
     Attributes:
-        title: What it is about.
+        title: Subject of the table.
         header: Names of the columns.
-        rows: The cells.
-        note: How to read it.
+        rows: Cells, row by row.
+        note: Explanation below the table.
     """
 
     title: str
@@ -70,17 +70,17 @@ def _cell(report: Mapping[str, Any], *path: str, form: str = ".1%") -> Cell:
 
 
 def number_hint(refused_why: Mapping[str, int]) -> str:
-    """Return how numbers are written, where rows were refused for one; else nothing."""
+    """Return a hint on how to write numbers if rows were refused for one, else an empty text."""
     if not any(one.endswith("numeric text") for one in refused_why):
         return ""
     return " Leave a cell empty where nothing is known, not N/A, and write 1.50, not 1,50 or $1.50."
 
 
 def data_warnings(data: Mapping[str, Any]) -> list[str]:
-    """Describe what of a file does not count as one might think.
+    """Return warnings about data that do not count as a reader might think.
 
     Args:
-        data: Of `model.examples.History.told`.
+        data: Result of `model.examples.History.told`.
     """
     said = []
     refused = sum(data["refused"].values())
@@ -115,11 +115,11 @@ def data_warnings(data: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(figures: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> list[str]:
-    """Describe what a reader must know before any figure.
+    """Return what a reader must know before any figure.
 
     Args:
         figures: See `tables`.
-        data: What they were measured on, see `data_warnings`.
+        data: Facts about the data, see `data_warnings`.
     """
     said = [SIMULATED] if "by_campaign" in figures else []
     said += [] if data is None else data_warnings(data)
@@ -138,7 +138,7 @@ def _money_note(figures: Mapping[str, Any]) -> str:
 
 
 def tables(figures: Mapping[str, Any]) -> list[Table]:
-    """Lay the figures of a model out as tables.
+    """Arrange the figures of a model in tables.
 
     Args:
         figures: The `metrics` of a manifest, or a report of `model.evaluation.Measured`.
@@ -232,14 +232,14 @@ def html_page(
     data: Mapping[str, Any],
     training: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Make one self-contained page: nothing is fetched when it is opened.
+    """Return a self-contained page: opening it loads nothing else.
 
     Args:
-        title: Of the page.
-        subtitle: A line below it.
+        title: Title of the page.
+        subtitle: Line below the title.
         figures: See `tables`.
-        curves: Points by side (`model`, `raw_fields`), of `model.evaluation.Measured.curves`.
-        data: What they were measured on, see `data_warnings`.
+        curves: Points by side (`model`, `raw_fields`), from `model.evaluation.Measured.curves`.
+        data: Facts about the data, see `data_warnings`.
         training: How the model was made, JSON values.
     """
     from jinja2 import Environment, PackageLoader
@@ -262,7 +262,7 @@ def html_page(
 def keep_reports(
     models: Registry, manifest: Manifest, curves: dict[str, Any], copy: Path | None
 ) -> Path:
-    """Keep the page and the JSON of a report beside the model; give the page's path."""
+    """Store a report beside the model as HTML and as JSON; return the path of the HTML page."""
     made = manifest.training
     test = made["periods"]["test"]
     subtitle = (
@@ -281,10 +281,10 @@ def keep_reports(
 
 
 def check_page(path: Path | None) -> None:
-    """Check that a report can be written, before anything is computed for it.
+    """Check that a report can be written, before it is computed.
 
     Raises:
-        DatasetError: It cannot.
+        DatasetError: The file cannot be written.
     """
     if path is None:
         return
@@ -298,10 +298,10 @@ def check_page(path: Path | None) -> None:
 
 
 def write_page(path: Path, page: bytes) -> None:
-    """Write a report.
+    """Write a report to a file.
 
     Raises:
-        DatasetError: It cannot be written.
+        DatasetError: The file cannot be written.
     """
     try:
         path.write_bytes(page)
@@ -310,10 +310,10 @@ def write_page(path: Path, page: bytes) -> None:
 
 
 def _plots(figures: Mapping[str, Any], curves: Mapping[str, Any]) -> list[str]:
-    """Draw the plots as SVG; none where matplotlib, the extra `plots`, is not installed."""
+    """Draw the plots as SVG; return none if matplotlib (the extra `plots`) is not installed."""
     try:
         import matplotlib as mpl
-        from matplotlib.figure import Figure  # no window, no state of a process
+        from matplotlib.figure import Figure  # opens no window, keeps no global state
     except ModuleNotFoundError:
         return []
 
@@ -337,7 +337,7 @@ def _plots(figures: Mapping[str, Any], curves: Mapping[str, Any]) -> list[str]:
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         drawn.append(file.getvalue()[file.getvalue().index("<svg") :])
 
-    # The same figures make the same page, whose text stays text.
+    # A fixed salt makes pages reproducible; fonttype none keeps text as text.
     with mpl.rc_context({"svg.hashsalt": "fraudstream", "svg.fonttype": "none", "font.size": 9}):
         for name, title, across, up in (
             ("precision_recall", "Precision and recall", "recall", "precision"),
@@ -435,7 +435,7 @@ def _error_bars(
     if not points:
         return
     across, value, low, high = (list(one) for one in zip(*points, strict=True))
-    # A figure may lie outside the middle of its resamples; a bar has no negative length.
+    # A figure may lie outside its interval; error bars cannot be negative.
     below = [max(v - one, 0.0) for v, one in zip(value, low, strict=True)]
     above = [max(one - v, 0.0) for v, one in zip(value, high, strict=True)]
     form: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The scorer on XGBoost: one booster, loaded once, for the stream, for REST and offline."""
+"""The XGBoost scorer: one booster, loaded once, for the stream, the REST API and offline scoring."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from model.lean_xgboost import xgboost
 
 
 class XGBoostScorer:
-    """Gives probabilities and their reasons; see `fraud.decision.scorer.Scorer`.
+    """Computes probabilities and their reasons; see `fraud.decision.scorer.Scorer`.
 
-    A row's result hangs on that row alone, to the last bit: XGBoost adds a row's leaves in the
+    A row's result depends on that row alone, to the last bit: XGBoost adds a row's leaves in the
     order of the trees, whatever else is in the batch (`tests/unit/model/test_scorer.py`).
 
     Args:
-        booster: The trained trees, in XGBoost's own format, as `Booster.save_raw("ubj")` gives it.
-        ref: Name and version, named in every decision.
-        scale: The score scale that the training tied to the false-positive rate.
+        booster: Trained trees in XGBoost's own format, from `Booster.save_raw("ubj")`.
+        ref: Name and version, which every decision names.
+        scale: Score scale, tied to the false-positive rate in training.
     """
 
     def __init__(self, booster: bytes, ref: ModelRef, scale: ScoreScale) -> None:
-        # One thread: a batch is small, and the workers and requests around it are the parallelism.
+        # One thread: batches are small, and workers and requests already run in parallel.
         self._booster = xgboost.Booster({"nthread": 1})
         self._booster.load_model(bytearray(booster))
         self._booster.set_param({"nthread": 1})
@@ -32,21 +32,21 @@ class XGBoostScorer:
 
     @property
     def ref(self) -> ModelRef:
-        """Return the name and version of the model."""
+        """Name and version of the model."""
         return self._ref
 
     @property
     def scale(self) -> ScoreScale:
-        """The scale that its training tied to the false-positive rate."""
+        """Score scale, tied to the false-positive rate in training."""
         return self._scale
 
     @property
     def width(self) -> int:
-        """Features that a row must have."""
+        """Number of features that a row must have."""
         return int(self._booster.num_features())
 
     def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probability of fraud, 0-1, of each row; a row's result hangs on it alone.
+        """Return the probability of fraud, 0-1, of each row; a row's result depends on that row alone.
 
         Args:
             matrix: Shape (n, features), C-contiguous, in the order of `FEATURES`.
@@ -60,12 +60,12 @@ class XGBoostScorer:
         self._check(matrix)
         if not len(matrix):
             return np.empty(0)
-        # The shape is checked above; XGBoost's own check would compare names that NumPy has not.
+        # The shape is checked above; XGBoost's own check compares column names, which NumPy lacks.
         probabilities = self._booster.inplace_predict(matrix, validate_features=False)
         return np.asarray(probabilities, np.float64)
 
     def contributions(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return each feature's part in the log odds of fraud (TreeSHAP), without the base value.
+        """Return each feature's contribution to the log odds of fraud (TreeSHAP), without the base value.
 
         Returns:
             Shape (n, features).

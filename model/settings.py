@@ -10,11 +10,11 @@ from fraud.runtime.settings import KafkaSettings, ModelSettings
 
 
 class PromoteSettings(KafkaSettings, ModelSettings):
-    """What it takes to tell running services which model decides."""
+    """Settings for telling running services which model decides."""
 
 
 class TrainSettings(ModelSettings):
-    """What `python -m model` reads from the environment."""
+    """Settings of `python -m model`, from the environment."""
 
     train_history_days: int = Field(45, ge=10, description="Days of history that are simulated for the first model.")  # fmt: skip
     train_history_customers: int = Field(
@@ -24,5 +24,5 @@ class TrainSettings(ModelSettings):
 
     @property
     def history_folder(self) -> Path:
-        """Where training finds simulated history when it is given no file."""
+        """Folder with the simulated history, used when training is given no file."""
         return self.state_dir / "history"

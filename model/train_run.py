@@ -1,4 +1,4 @@
-"""One training from files to the registry, and on to the champion's place."""
+"""Trains a model from files, adds it to the registry, and may make it the champion."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from model.training import TrainingConfig, train
 
 
 class TrainRun(NamedTuple):
-    """What a training left behind.
+    """Result of one training.
 
     Attributes:
-        manifest: Of the model, which is in the registry.
-        page: Its report.
-        vectors_s: How long reading and computing the features took.
+        manifest: Manifest of the model, which is in the registry.
+        page: Path of its report.
+        vectors_s: Time for reading and computing the features, seconds.
     """
 
     manifest: Manifest
@@ -84,18 +84,17 @@ def train_and_keep(
 def promote_trained(
     editor: PolicyEditor, models: Registry, manifest: Manifest, *, wanted: bool, force: bool
 ) -> tuple[bool, str]:
-    """Make a trained model the champion if that is wanted, or if there is none.
+    """Make a trained model the champion if that is wanted, or if no champion exists.
 
     Args:
-        editor: Records it and tells running services.
+        editor: Records the promotion and tells running services.
         models: The registry.
-        manifest: Of the model.
-        wanted: Whether it is to replace a champion.
-        force: Also when it is worse.
+        manifest: Manifest of the model.
+        wanted: Whether it may replace an existing champion.
+        force: Whether to promote it even if it is worse.
 
     Returns:
-        Whether it is the champion now, and why it was not promoted (empty when it was, or when
-        nobody asked).
+        Whether it is the champion now, and why it was refused (empty if it was not).
     """
     try:
         decides, first = models.champion_ref().version == manifest.version, False
@@ -103,7 +102,7 @@ def promote_trained(
         decides, first = False, True
     if not (wanted or first):
         return decides, ""
-    # A champion that cannot be used is replaced without a comparison, and so is a missing one.
+    # An unusable or missing champion is replaced without a comparison.
     if not force and (refusal := refusal_of(models, manifest)):
         return decides, refusal
     ref = ModelRef(name=manifest.name, version=manifest.version)

@@ -1,12 +1,12 @@
-"""Training: from a labelled history to a model, with nothing known that was not known then.
+"""Trains a model on a labelled history, using only what was known at the time of training.
 
 The history is cut in time. Training happens, as it were, at the start of the test period:
 
     train (fits the trees) | validation (stops them, ties the score scale) | test (measures)
                                                                            ^ now
 
-Only labels that were known at that moment are used before it. Transactions without a label, and
-repeats of an event, are history to others but no examples themselves.
+Before that moment, only labels known by then are used. Transactions without a label, and repeats
+of an event, count in the history of others, but are not examples themselves.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ MIN_TRAIN_FRAUDS: Final = 10
 MIN_VALIDATION_FRAUDS: Final = 3
 MIN_TEST_FRAUDS: Final = 1
 MIN_LEGITIMATE: Final = 100
-"""In each period: below it, a false-positive rate of 1 % means nothing."""
+"""Legitimate examples that a period must have: with fewer, a false-positive rate of 1 % means little."""
 
 RAW_FEATURES: Final = tuple(feature.name for feature in OWN_FEATURES)
-"""What the baseline sees: a transaction's own fields, and nothing that came before it."""
+"""Features of the baseline: a transaction's own fields, without any history."""
 
 SEARCH: Final = 8
-"""Settings that are tried, the shipped ones included."""
+"""Number of settings to try, the shipped ones included."""
 
 FIRST_LEGITIMATE: Final = 100_000
 """Legitimate transactions that fit the trees of the first model (docs/decisions/0028)."""
@@ -85,7 +85,7 @@ TREES: Final[dict[str, Any]] = {
     "colsample_bytree": 0.6,
     "reg_lambda": 1.0,
 }
-"""The shipped settings."""
+"""Shipped settings of the trees."""
 
 _SPACE: Final[dict[str, tuple[float, ...]]] = {
     "max_depth": (3, 4, 5, 6),
@@ -103,29 +103,30 @@ _FOLD_ROUNDS: Final = 150
 
 
 class TooFewLabels(DatasetError):
-    """A history cannot be learnt from; the text says what is missing."""
+    """A history cannot be learnt from; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """What a training does, besides its data: the same of both gives the same bytes.
+    """Configuration of a training; with the same data it reproduces the same model, byte for byte.
 
     Attributes:
-        seed: Of all draws.
-        validation_share: Part of the labelled transactions that stop the training.
-        test_share: Part of the labelled transactions, the latest, that measure the model.
+        seed: Seed of all draws.
+        validation_share: Share of the labelled transactions that stop the training.
+        test_share: Share of the labelled transactions, the latest, that measure the model.
         min_rounds: Fewest trees. The first ones mostly learn how rare fraud is, and may not split at
-            all: their average precision means nothing.
+            all, so their average precision means nothing.
         max_rounds: Most trees.
-        patience: Trees without a better average precision on the validation period before it ends.
-        threads: Sums of gradients hang on their number, so it is part of the result.
-        search: Settings to try on folds of the training period, the shipped ones included; below 2
-            none but these.
-        most_legitimate: Most legitimate transactions that fit the trees; of more, so many are drawn,
-            and each stands for as many as it was drawn from. None takes all.
-        baseline: Whether to train a second model on the fields of the transaction alone, to compare.
-        alerts_per_day: How many transactions people can look at in a day.
-        resamples: How often entities are drawn again for the intervals.
+        patience: Trees without a better average precision on the validation period before training
+            ends.
+        threads: Threads to train with; part of the result, as sums of gradients depend on it.
+        search: Settings to try on folds of the training period, the shipped ones included; below 2,
+            the shipped ones are used untried.
+        most_legitimate: Most legitimate transactions that fit the trees; of more, this many are
+            drawn and weighted accordingly. None uses all.
+        baseline: Whether to train a second model, on the transaction's own fields, to compare.
+        alerts_per_day: Transactions that people can review in a day.
+        resamples: Number of resamples of the entities, for the intervals.
     """
 
     seed: int = 7
@@ -164,13 +165,13 @@ class Split:
 
     Attributes:
         train: Examples that fit the trees.
-        validation: Examples that stop them and tie the score scale.
-        test: Examples that measure.
-        later: Transactions of the test period: of a simulated history all of them, as the truth of
-            those without a label is known; else the examples.
-        trained_at_ms: Start of the test period, UTC epoch milliseconds: labels that became known
-            later are not used before it.
-        known_later: Labelled transactions before it that are left out for that reason.
+        validation: Examples that stop them, calibrate them and tie the score scale.
+        test: Examples that measure the model.
+        later: Transactions of the test period: if simulated, those without a label too, as their
+            truth is known; else the examples.
+        trained_at_ms: Start of the test period, UTC epoch milliseconds; before it, only labels that
+            were known by then are used.
+        known_later: Labelled transactions left out before it, as their labels became known later.
     """
 
     train: Rows
@@ -186,11 +187,11 @@ class Trained:
     """A trained model, not yet in a registry.
 
     Attributes:
-        booster: The trees, in XGBoost's own format.
-        scale: The score scale.
+        booster: Trees in XGBoost's own format.
+        scale: Score scale.
         metrics: Figures on the test period, JSON values.
         training: How it was made, JSON values.
-        later: The test period, to compare other models on.
+        later: Test period, for comparisons with other models.
         curves: Points of the plots, JSON values.
     """
 
@@ -250,7 +251,7 @@ def split(history: History, config: TrainingConfig) -> Split:
 
 
 def measurable(history: History, since_ms: int = 0) -> Rows:
-    """Return the transactions to measure on: the examples; of simulated ones those without a label too."""
+    """Return the transactions to measure on: those with a label, and simulated ones without one too."""
     known = history.has_truth | (history.label != UNKNOWN)
     return np.flatnonzero(known & ~history.repeated & (history.event_time_ms >= since_ms))
 
@@ -298,7 +299,7 @@ class _Rows:
         columns: Sequence[int] | slice = slice(None),
         weight: NDArray[np.float32] | None = None,
     ) -> _Rows:
-        """Build the examples of two periods; those that fit the trees have fields left out."""
+        """Build the examples of two periods; in those that fit the trees, fields are hidden at random."""
 
         def examples(
             rows: Rows,
@@ -323,7 +324,7 @@ class _Rows:
 
 
 class _Stopper(xgboost.callback.TrainingCallback):
-    """Ends the training when average precision on later examples grows no more."""
+    """Ends the training when average precision on later examples no longer improves."""
 
     def __init__(
         self, least: int, patience: int, on_round: Callable[[int], None] = lambda _: None
@@ -355,7 +356,7 @@ def _average_precision(
 
 
 def _grow(rows: _Rows, parameters: dict[str, Any], most: int, stopper: _Stopper) -> xgboost.Booster:
-    """Grow trees until the stopper ends it."""
+    """Grow trees until the stopper ends the training."""
     return xgboost.train(
         # XGBoost's own aucpr interpolates between points; average precision does not.
         {**parameters, "disable_default_eval_metric": 1},
@@ -369,10 +370,10 @@ def _grow(rows: _Rows, parameters: dict[str, Any], most: int, stopper: _Stopper)
 
 
 def _folds(history: History, train_rows: Rows, seed: int) -> list[tuple[Rows, Rows]]:
-    """Cut the training period into an earlier and a later part, several times over.
+    """Cut the training period into an earlier and a later part, several times.
 
-    Each later part is judged by trees that saw what was known when it began. Of what is legitimate
-    no more than `_FOLD_LEGITIMATE` are drawn: candidates are compared, not measured.
+    Each later part is judged by trees that saw what was known when it began. At most
+    `_FOLD_LEGITIMATE` legitimate transactions are drawn per part: candidates are only compared.
     """
     generator = np.random.default_rng(seed)
     times = history.event_time_ms[train_rows]
@@ -400,7 +401,7 @@ def _folds(history: History, train_rows: Rows, seed: int) -> list[tuple[Rows, Ro
 
 
 def _candidates(count: int, seed: int) -> list[dict[str, Any]]:
-    """Draw settings to try: the shipped ones first, then others of `_SPACE`, none twice."""
+    """Draw distinct settings to try: the shipped ones first, then others from `_SPACE`."""
     generator = random.Random(seed)  # noqa: S311 - a search, no secret
     candidates: list[dict[str, Any]] = [{}]
     while len(candidates) < count:
@@ -417,10 +418,10 @@ def _search(
     config: TrainingConfig,
     on_round: Callable[[int], None],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Find settings on the training period alone.
+    """Search for better settings on the training period alone.
 
     Returns:
-        What differs from the shipped settings, and what was tried, as JSON values.
+        Differences from the shipped settings, and what was tried, as JSON values.
     """
     if config.search < 2:
         return {}, {"candidates": 0, "why": "not asked for"}
@@ -461,12 +462,12 @@ def _parameters(config: TrainingConfig) -> dict[str, Any]:
 
 
 def period_of(history: History, matrix: Matrix, rows: Rows) -> MeasuredPeriod:
-    """Choose transactions of a history to measure on.
+    """Build a period to measure on from transactions of a history.
 
     Args:
-        history: The transactions.
-        matrix: Their vectors.
-        rows: Positions of those to take.
+        history: Transactions.
+        matrix: Their feature vectors.
+        rows: Positions of the transactions to include.
     """
     first = KEYS[0].name
     micro = history.packed.records[first]["amount_micro"][rows]
@@ -502,14 +503,14 @@ def train(
     """Train a model and measure it on the later period.
 
     Args:
-        history: The transactions with their labels.
-        matrix: Their vectors, from `model.examples.feature_rows`.
-        config: What to do.
+        history: Transactions with their labels.
+        matrix: Their feature vectors, from `model.examples.feature_rows`.
+        config: Configuration of the training.
         on_round: Called with the number of trees after each, for a progress bar.
         on_candidate: Called with the number of settings tried after each.
 
     Raises:
-        TooFewLabels: A period has too few examples of a kind, or they teach nothing.
+        TooFewLabels: A period has too few examples of a kind, or the trees learn nothing from them.
     """
     parts = split(history, config)
     chosen, searched = _search(history, matrix, parts, config, on_candidate)
@@ -546,7 +547,7 @@ def train(
 def _drawn(
     history: History, train_rows: Rows, config: TrainingConfig
 ) -> tuple[Rows, NDArray[np.float32] | None]:
-    """Return the examples that fit the trees, and for how many each stands; None = for itself."""
+    """Return the examples that fit the trees, and how many transactions each stands for (None: one)."""
     fraud = history.label[train_rows] == 1
     legitimate = train_rows[~fraud]
     most = config.most_legitimate
@@ -567,7 +568,7 @@ class _Fitted:
     trees: int
 
     def scorer(self) -> XGBoostScorer:
-        """Return the scorer that will serve it."""
+        """Return a scorer on the fitted trees, as it will serve."""
         return XGBoostScorer(self.booster, ModelRef(name="training", version="0"), self.scale)
 
 
@@ -580,7 +581,7 @@ def _fit(
     chosen: dict[str, Any],
     on_round: Callable[[int], None],
 ) -> _Fitted:
-    """Grow the trees, calibrate them and tie the score scale, both on the validation period."""
+    """Grow the trees; then calibrate them and tie the score scale, both on the validation period."""
     stopper = _Stopper(config.min_rounds, config.patience, on_round)
     grown = _grow(rows, {**_parameters(config), **chosen}, config.max_rounds, stopper)
     booster = grown[: stopper.trees]
@@ -602,8 +603,8 @@ def _fit(
 def _still_to_come(history: History, parts: Split) -> NDArray[np.float64]:
     """Return how many transactions each example of the validation period stands for.
 
-    Of its latest days most labels were not known when training happened, and fraud becomes known
-    later than its absence. How many are known after so many days is read off the training period.
+    Many labels of its latest days were not known at training time, and fraud becomes known later
+    than legitimacy. The share of labels known after a given delay is read off the training period.
     """
     weight = np.ones(len(parts.validation))
     delay_ms = history.label_time_ms - history.event_time_ms
