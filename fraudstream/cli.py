@@ -38,12 +38,12 @@ COMMANDS: Final = (
     Entry(
         "promote",
         "model.commands:promote",
-        "Let a model decide, unless it is worse than the champion: the running job and API switch at once.",
+        "Promote a model, unless it is worse than the champion: the running job and API switch at once.",
     ),
     Entry(
         "rollback",
         "model.commands:rollback",
-        "Let the champion before this one decide again: the running job and API switch at once.",
+        "Make the previous champion decide again: the running job and API switch at once.",
     ),
     Entry(
         "import-afd",

@@ -95,7 +95,7 @@ def train(
             "--data",
             "-d",
             help="CSV, JSON lines or Parquet; several times for several files. Without: simulated "
-            "history, which fraudstream train makes if there is none.",
+            "history, which fraudstream train makes if it is missing.",
         ),
     ] = None,
     mapping: MappingOption = None,
@@ -105,12 +105,12 @@ def train(
     ] = 7,
     registry: RegistryOption = None,
     if_missing: Annotated[
-        bool, typer.Option("--if-missing", help="Only when there is no champion to use.")
+        bool, typer.Option("--if-missing", help="Only if the registry lacks a usable champion.")
     ] = False,
     promote: Annotated[
         bool,
         typer.Option(
-            "--promote", help="Let it decide at once. Without: only if no model decides yet."
+            "--promote", help="Promote it at once. Without: only if no model decides yet."
         ),
     ] = False,
     force: ForceOption = False,
@@ -138,7 +138,7 @@ def train(
             return
         # The first champion need not be published: without a document services use the registry's.
         editor = champion_editor(settings, offline=offline or not promote)
-        # Programs above this package pass a function that simulates one: it may not import them.
+        # This package may not import the simulator: callers pass a function that runs it.
         sources = sources_of(settings, data or [], mapping, encoding, make_history=context.obj)
         check_name(name)
         check_page(report)
@@ -311,7 +311,7 @@ def promote(
     encoding: EncodingOption = None,
     offline: OfflineOption = False,
 ) -> None:
-    """Let a model decide, unless it is worse than the champion: the running job and API switch at once."""
+    """Promote a model, unless it is worse than the champion: the running job and API switch at once."""
     settings, models = _open(registry)
     with _user_errors():
         ref = models.find(model)
@@ -332,7 +332,7 @@ def promote(
 
 @app.command()
 def rollback(registry: RegistryOption = None, offline: OfflineOption = False) -> None:
-    """Let the champion before this one decide again: the running job and API switch at once."""
+    """Make the previous champion decide again: the running job and API switch at once."""
     settings, models = _open(registry)
     with _user_errors():
         editor = champion_editor(settings, offline=offline)

@@ -612,7 +612,9 @@ class Dataset:
             try:
                 text = io.TextIOWrapper(file, encoding=encoding, newline="")
             except LookupError:
-                raise DatasetError(f"encoding {encoding!r}: there is no such encoding") from None
+                raise DatasetError(
+                    f"encoding {encoding!r}: expected a name that Python knows"
+                ) from None
             try:
                 first = text.readline()
                 delimiter = self.delimiter or max(_DELIMITERS, key=first.count)

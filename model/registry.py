@@ -154,7 +154,7 @@ class Registry:
         except OSError as error:
             raise ModelError(f"model registry {self.folder}: {error.strerror}") from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise ModelError(f"model registry {self.folder}: not to be written to")
+            raise ModelError(f"model registry {self.folder}: not writable")
 
     def add(
         self,
@@ -350,7 +350,7 @@ class Registry:
     def _earlier(self) -> list[ModelRef]:
         now = self._champion()
         if now is None or not now.earlier:
-            raise NoSuchModel("there is no earlier champion to go back to")
+            raise NoSuchModel("the registry has no earlier champion to go back to")
         return now.earlier
 
     def latest(self, name: str) -> ModelRef:
@@ -401,7 +401,7 @@ class Registry:
     def _manifest_bytes(self, name: str, version: str) -> bytes:
         # Names come from files and command lines: they must not lead out of the registry.
         if not _NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]+", version):
-            raise NoSuchModel(f"no model {name}@{version}: that is no name and version")
+            raise NoSuchModel(f"no model {name}@{version}: expected a name and a version")
         try:
             return (self.folder / name / version / MANIFEST_FILE).read_bytes()
         except FileNotFoundError:

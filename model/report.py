@@ -294,7 +294,7 @@ def check_page(path: Path | None) -> None:
     if not folder.is_dir():
         raise DatasetError(f"{path}: no such folder")
     if not os.access(path if path.exists() else folder, os.W_OK):
-        raise DatasetError(f"{path}: not to be written to")
+        raise DatasetError(f"{path}: not writable")
 
 
 def write_page(path: Path, page: bytes) -> None:
