@@ -70,7 +70,7 @@ class Overlap(_Part):
 
 
 class RuleReport(_Part):
-    """Transactions that a rule matched. Under FIRST_MATCHED only the first that matches counts."""
+    """Transactions that a rule matched; under FIRST_MATCHED, only those it was the first to match."""
 
     id: str
     version: int
