@@ -29,12 +29,12 @@ REPLAYED_FROM: Final = "replayed_from"
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which dead letters are meant; an empty set means any.
+    """Filter of dead letters; an empty set matches any.
 
     Attributes:
         codes: Error codes.
-        since_ms: Earliest time of the letter, UTC epoch milliseconds.
-        positions: Partition and offset of each.
+        since_ms: Earliest Kafka timestamp of the dead letter, UTC epoch milliseconds.
+        positions: Partitions and offsets of single dead letters.
     """
 
     codes: frozenset[str] = frozenset()
@@ -42,7 +42,7 @@ class LetterFilter:
     positions: frozenset[tuple[int, int]] = frozenset()
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Check a dead letter."""
+        """Return whether a dead letter passes the filter."""
         place = letter.place
         return (
             (not self.codes or letter.error_code in self.codes)
@@ -53,15 +53,15 @@ class LetterFilter:
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """What is to be sent back.
+    """The dead letters to send back, and how.
 
     Attributes:
-        wanted: Which dead letters.
-        edits: Fields to set first.
-        limit: How many at most.
-        force: Also those that would be dead letters again.
-        again: Also those that were sent back before.
-        dry_run: Only count.
+        wanted: Filter of the dead letters.
+        edits: Values of fields to set before sending.
+        limit: Maximum number of records to send, None for no limit.
+        force: Whether to send records that would become dead letters again.
+        again: Whether to send dead letters that were sent back before.
+        dry_run: Whether only to count what would be sent.
     """
 
     wanted: LetterFilter
@@ -92,7 +92,7 @@ class ReplayResult:
 
 
 def topic_id(feed: TopicFeed) -> str:
-    """Return Kafka's id of the topic that is read."""
+    """Return Kafka's id of the topic that a feed reads, empty before the topic was found."""
     position = feed.position()
     return position.topic_id if position else ""
 
@@ -150,7 +150,7 @@ def _send(
         if stop.is_set() or sent == request.limit:
             break
         if letter.id in seen:
-            continue  # the same input, refused twice
+            continue  # the same input, refused twice, as after a restart
         seen.add(letter.id)
         if not request.again and replayed.replayed_at_ms(topic_id(feed), letter) is not None:
             kept["sent back before, and not again"] += 1
@@ -187,10 +187,10 @@ def _note(replayed: ReplayedLetters, topic: str, letter: DeadLetter) -> None:
 def _edited(
     key: bytes | None, value: bytes, edits: Mapping[str, Any]
 ) -> tuple[bytes | None, bytes]:
-    """Set fields of a record; the key follows its entity.
+    """Return key and value with fields set; a new `entity_id` also becomes the key.
 
     Raises:
-        InvalidMessage: The value is no JSON object, or has a key twice.
+        InvalidMessage: The value is not a JSON object, or repeats a key.
     """
     record = parse(value) | dict(edits)
     if isinstance(entity := edits.get("entity_id"), str):

@@ -36,9 +36,9 @@ class RecordPosition:
     """Coordinates of a record.
 
     Attributes:
-        topic: Physical name.
+        topic: Physical name of the topic.
         partition: Number of the partition.
-        offset: Place in the partition.
+        offset: Offset in the partition.
     """
 
     topic: str
@@ -54,12 +54,12 @@ class DeadLetter:
     """One record of `transactions.dlq`.
 
     Attributes:
-        message: As it lies there; key and value are the input's own bytes.
+        message: The record; its key and value are the input's own bytes.
         error_code: One of `ErrorCode`, or `UNKNOWN`.
-        error_message: Why, masked.
-        failed_at: As its header says, perhaps empty.
-        source: Where the input lies; None when its headers do not say.
-        is_cut: Whether it holds only the beginning of the input's key or value.
+        error_message: Error text, with personal data masked.
+        failed_at: Time of the failure as its header states it, empty if unknown.
+        source: Coordinates of the input, None if the headers do not state them.
+        is_cut: Whether the input's key or value was too long and is truncated.
     """
 
     message: Message
@@ -71,7 +71,7 @@ class DeadLetter:
 
     @property
     def place(self) -> RecordPosition:
-        """Where it lies itself."""
+        """Coordinates of the dead letter itself."""
         return RecordPosition(self.message.topic, self.message.partition, self.message.offset)
 
     @property
@@ -81,7 +81,7 @@ class DeadLetter:
 
 
 def to_dead_letter(message: Message) -> DeadLetter:
-    """Read one record of `transactions.dlq`. Any record makes one."""
+    """Parse one record of `transactions.dlq`; any record is accepted."""
     headers = {name: value or b"" for name, value in message.headers}
 
     def text(name: str) -> str:
@@ -106,15 +106,15 @@ def to_dead_letter(message: Message) -> DeadLetter:
 def read_all(
     feed: Feed, *, timeout_s: float = 30.0, monotonic: Callable[[], float] = time.monotonic
 ) -> Iterator[DeadLetter]:
-    """Yield every dead letter that is there now, in the order of the topic.
+    """Yield all dead letters that are now on the topic, in order within each partition.
 
     Args:
-        feed: Of the topic, at its beginning.
-        timeout_s: How long Kafka may stay silent before the end, seconds.
+        feed: Feed of the topic, at its beginning.
+        timeout_s: How long Kafka may send nothing before the end is reached, seconds.
         monotonic: Clock in seconds.
 
     Raises:
-        TimeoutError: Kafka was silent for so long.
+        TimeoutError: Kafka sent nothing for `timeout_s`.
     """
     heard_s = monotonic()
     while True:
@@ -129,10 +129,10 @@ def read_all(
 
 
 class ReplayedLetters:
-    """Which dead letters were sent back, kept in the state folder; a context manager.
+    """Record of the dead letters that were sent back, in the state folder; a context manager.
 
     Args:
-        folder: The state folder; made when needed.
+        folder: The state folder; created if missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -151,12 +151,12 @@ class ReplayedLetters:
         self._database.close()
 
     def add(self, topic_id: str, letter: DeadLetter, *, now_ms: int) -> None:
-        """Note that a dead letter was sent back; it is on the disk when this returns.
+        """Record that a dead letter was sent back; the record is on disk on return.
 
         Args:
-            topic_id: Kafka's id of the topic: another one by the same name has other letters.
-            letter: Which.
-            now_ms: When, UTC epoch milliseconds.
+            topic_id: Kafka's id of the topic; a recreated topic has another id and other letters.
+            letter: The dead letter.
+            now_ms: Time at which it was sent back, UTC epoch milliseconds.
         """
         with self._database:
             self._database.execute(
@@ -164,7 +164,7 @@ class ReplayedLetters:
             )
 
     def replayed_at_ms(self, topic_id: str, letter: DeadLetter) -> int | None:
-        """Return when a dead letter was sent back, None when it never was."""
+        """Return when a dead letter was sent back, None if it never was."""
         with closing(
             self._database.execute(
                 "SELECT replayed_at_ms FROM replayed WHERE topic_id = ? AND id = ?",

@@ -1,16 +1,16 @@
-"""Read Kafka in batches, at least once each, with verdicts instead of error handling.
+"""Consume a Kafka topic in batches, each record at least once.
 
-The order in which a batch is done, and why nothing can be lost:
+A batch is processed in an order that loses no record:
 
-1. `poll` hands out a batch. Nothing is committed by that.
-2. `decode` reads each record; those with the verdict `InvalidMessage` are set aside.
+1. `poll` returns a batch and commits nothing.
+2. `decode` parses each record; those that raise `InvalidMessage` are set aside.
 3. `handle` gets the others. When it returns, they are durable elsewhere.
 4. Records set aside are refused: counted and logged, with their coordinates.
-5. `done` stores the offsets; Kafka is told of them once a second, and on close or rebalance.
+5. `done` stores the offsets, which are committed once a second, and on close or rebalance.
 
 A process killed between 3 and 5 gets the batch again, so `handle` must be idempotent.
-`Backpressure` in 3 puts the batch back, unread records included: fetching pauses while polling
-goes on, so that the group keeps us, and the same batch comes again.
+`Backpressure` in 3 puts the whole batch back: fetching pauses, polling goes on to keep the
+membership of the group, and the same batch is returned again.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from fraud.runtime.metrics import (
 from fraud.runtime.settings import KafkaSettings
 
 MAX_REFUSED_IN_A_ROW: Final = 1000
-"""More unreadable records in a row are no bad luck but a bug, or a foreign writer on our topic."""
+"""More unreadable records in a row point to a bug, or to a foreign writer on the topic."""
 
 _POLL_S: Final = 1.0
 _SAME_ERROR_S: Final = 30.0
 _MAX_BATCH_BYTES: Final = 16 * 1_048_576
 _GATHER_RECORDS: Final = 20
-"""Records of up to 2 MiB each: what a batch may exceed its bound by stays bounded, too."""
+"""Records fetched per call: bounds how far a batch of large records exceeds `_MAX_BATCH_BYTES`."""
 
 _log = structlog.get_logger("fraud.kafka.group_consumer")
 T = TypeVar("T")
@@ -56,13 +56,13 @@ class Message:
     """One record of a Kafka topic.
 
     Attributes:
-        topic: Physical name.
+        topic: Physical name of the topic.
         partition: Number of the partition.
-        offset: Place in the partition.
-        timestamp_ms: Kafka's timestamp, UTC epoch milliseconds; -1 when it has none.
-        key: None when it has none.
-        value: None for a tombstone.
-        headers: Names and values.
+        offset: Offset in the partition.
+        timestamp_ms: Kafka's timestamp, UTC epoch milliseconds; -1 if unknown.
+        key: Key of the record, None without one.
+        value: Value of the record, None for a tombstone.
+        headers: Names and values of the headers.
     """
 
     topic: str
@@ -75,30 +75,30 @@ class Message:
 
 
 class BatchSource(Protocol):
-    """Where batches come from: Kafka, or the same in memory (`fraud.kafka.testing`)."""
+    """Source of batches: Kafka, or a topic in memory (`fraud.kafka.testing`)."""
 
     def poll(self, timeout_s: float) -> list[Message]:
-        """Wait for records and hand out a batch; empty after `timeout_s`, or while put back.
+        """Wait for records and return a batch; empty after `timeout_s`, or while one is put back.
 
-        It also keeps the membership of the group alive, so it must be called regularly.
+        It must be called regularly, since it also keeps the membership of the group alive.
         """
         ...
 
     def done(self, batch: Sequence[Message]) -> None:
-        """Remember that the batch is done. Records of partitions lost meanwhile are passed over."""
+        """Store the offsets after the batch, but not those of partitions lost meanwhile."""
         ...
 
     def put_back(self, batch: Sequence[Message]) -> None:
-        """Put the batch back and hand out nothing until `resume`."""
+        """Keep the batch, and return no records until `resume`."""
         ...
 
     def resume(self) -> None:
-        """Go on; the batch that was put back comes first, less what another member now has."""
+        """Continue with the batch that was put back, except for partitions lost meanwhile."""
         ...
 
 
 class TooManyRefused(Exception):
-    """More records in a row than bad luck explains could not be read."""
+    """Too many records in a row could not be read; the message names the last one."""
 
 
 def consume(
@@ -113,12 +113,12 @@ def consume(
 ) -> None:
     """Handle records until `stop` is set, at least once each.
 
-    A record is done only when it was handled or refused. Any exception other than the two verdicts
-    leaves its batch undone and rises, so that a restart gets it again: a crash is visible, a
-    skipped record is not.
+    A record is done only when it was handled or refused. Any exception other than `InvalidMessage`
+    and `Backpressure` is raised and leaves the batch undone, so that it is read again after a
+    restart: a crash is visible, a skipped record is not.
 
     Args:
-        source: Gives the batches.
+        source: Source of the batches.
         decode: Reads one record, or raises `InvalidMessage`.
         handle: Makes a batch durable; returns when it is, or raises `Backpressure`. It may get the
             same records again.
@@ -172,14 +172,14 @@ def consume(
 
 
 def paused(service: str, waits: bool) -> None:
-    """Tell the metrics that a service's sink asked for a pause, or that it takes what was read."""
-    # Series are there from the start: a first value says nothing of an increase.
+    """Record in the metrics whether a service's sink asks for a pause or accepts records."""
+    # Counting 0 creates the series, without which Prometheus would not see the first increase.
     BACKPRESSURE.labels(service).inc(waits)
     SINK_WAITS.labels(service).set(waits)
 
 
 def _wait(source: BatchSource, wait_s: float, stop: Event, monotonic: Callable[[], float]) -> None:
-    """Poll a source that was put back, so that it stays in its group, until the wait is over."""
+    """Wait while a batch is put back, and poll the source so that it stays in its group."""
     until_s = monotonic() + wait_s
     while not stop.is_set() and (left_s := until_s - monotonic()) > 0:
         source.poll(min(left_s, _POLL_S))
@@ -199,19 +199,19 @@ def _refuse(refused: Sequence[tuple[Message, InvalidMessage]], service: str) -> 
 
 
 class KafkaSource:
-    """Members of one consumer group reading one topic, as a context manager.
+    """A member of a consumer group that reads one topic, as a context manager.
 
-    A new group starts at the earliest record. Only committed records are read. Brokers that go
-    away are waited for. Leaving the context commits what is done and leaves the group.
+    A new group starts at the earliest record. Only committed records are read. Unreachable brokers
+    are waited for. Leaving the context commits the offsets of done batches and leaves the group.
 
     Args:
         settings: How to reach Kafka, and the topic's physical name.
         topic: The topic to read.
         group: Id of the consumer group.
         service: Label of the metrics.
-        max_records: Most records in a batch; batches of large records end at about 16 MiB.
-        linger_s: How long to gather records after the first of a batch, seconds. Costs as much
-            latency and saves work per batch where records come one by one.
+        max_records: Maximum number of records in a batch; it also ends at about 16 MiB.
+        linger_s: How long to gather records after the first of a batch, seconds. It adds this
+            latency, and saves work per batch if records arrive one by one.
     """
 
     def __init__(
@@ -241,12 +241,12 @@ class KafkaSource:
                 "enable.auto.offset.store": False,
                 "auto.commit.interval.ms": 1000,
                 "isolation.level": "read_committed",
-                # How long a killed member keeps its partitions. A broker that is back sooner (10-15 s
-                # after kill -9) finds its members as they were; else the group forms anew, for which
-                # it waits this long once more.
+                # How long a killed member keeps its partitions. A broker that restarts sooner (10 to
+                # 15 s after kill -9) still finds its members; otherwise the group is formed
+                # again, which takes this long once more.
                 "session.timeout.ms": 20_000,
                 "heartbeat.interval.ms": 3_000,
-                # A broker that comes back, or a topic that is made later, is found within seconds.
+                # A broker that returns, or a topic that is created later, is found within seconds.
                 "reconnect.backoff.ms": 250,
                 "reconnect.backoff.max.ms": 2_000,
                 "topic.metadata.refresh.interval.ms": 10_000,
@@ -255,7 +255,7 @@ class KafkaSource:
                 "statistics.interval.ms": 1000,
                 "stats_cb": self._on_statistics,
                 "error_cb": self._on_error,
-                # Errors come to error_cb as well, and there are told once.
+                # Errors also reach error_cb, which logs a repeated one only now and then.
                 "log_level": 2,
             },
         )
@@ -273,7 +273,7 @@ class KafkaSource:
         self._consumer.close()
 
     def waits_for(self) -> str | None:
-        """Describe what is missing for reading, None when the group gave us our partitions."""
+        """Return one line on what is missing for reading, or None once partitions are assigned."""
         if self._assigned is None:
             return f"partitions of {self._topic} from Kafka" + (
                 f" ({self._last_error})" if self._last_error else ""
@@ -281,7 +281,7 @@ class KafkaSource:
         return None
 
     def poll(self, timeout_s: float) -> list[Message]:
-        """Wait for records and hand out a batch, see `BatchSource`."""
+        """Wait for records and return a batch, see `BatchSource`."""
         if self._held and not self._paused:
             held, self._held = self._held, []
             return held
@@ -290,14 +290,14 @@ class KafkaSource:
             return []
         batch = self._gather(first)
         if self._paused and batch:
-            # A rebalance may set paused partitions going.
+            # A rebalance may resume paused partitions.
             self._held += batch
             self._pause()
             return []
         return batch
 
     def _gather(self, first: Any) -> list[Message]:
-        """Add to the first record of a batch what comes within the linger time, or is here."""
+        """Return a batch of the first record and those that are there or come within `linger_s`."""
         batch: list[Message] = []
         until_s = time.monotonic() + self._linger_s
         raws, count, size = [first], 1, 0
@@ -315,8 +315,8 @@ class KafkaSource:
         return batch
 
     def done(self, batch: Sequence[Message]) -> None:
-        """Store the offsets behind the batch, see `BatchSource`."""
-        # The last one in the batch, not the highest: after a rebalance within a batch, reading
+        """Store the offsets after the batch, see `BatchSource`."""
+        # The last offset in the batch, not the highest: after a rebalance within the batch, reading
         # may have gone back.
         behind = {message.partition: message.offset + 1 for message in batch}
         for partition, offset in behind.items():
@@ -329,13 +329,13 @@ class KafkaSource:
                     raise
 
     def put_back(self, batch: Sequence[Message]) -> None:
-        """Keep the batch for later and pause, see `BatchSource`."""
+        """Keep the batch and pause fetching, see `BatchSource`."""
         self._held = [*batch, *self._held]
         self._paused = True
         self._pause()
 
     def resume(self) -> None:
-        """Go on with the batch that was put back, see `BatchSource`."""
+        """Continue with the batch that was put back, see `BatchSource`."""
         self._paused = False
         with suppress(KafkaException):  # partitions lost meanwhile
             self._consumer.resume(self._consumer.assignment())
@@ -360,7 +360,7 @@ class KafkaSource:
         )
 
     def _on_error(self, error: KafkaError) -> None:
-        """Note an error. The client heals all but the fatal ones by itself."""
+        """Log an error, or raise a fatal one; the client recovers from the others by itself."""
         if error.fatal():
             raise KafkaException(error)
         self._last_error = error.name()
@@ -378,12 +378,12 @@ class KafkaSource:
         _log.info("kafka.partitions_assigned", topic=self._topic, partitions=sorted(self._assigned))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Note that partitions go to other members: their lag is no longer ours."""
+        """Release partitions that go to other members; their lag is no longer reported here."""
         self._on_lost(consumer, partitions)
         CONSUMER_LAG.labels(self._service).set(0)
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Note that the group dropped us, as when the broker was away for too long."""
+        """Release partitions that the group took away, as when the broker was away for too long."""
         lost = {partition.partition for partition in partitions}
         self._assigned = None
         self._held = [message for message in self._held if message.partition not in lost]
@@ -391,7 +391,8 @@ class KafkaSource:
 
     def _on_statistics(self, text: str) -> None:
         partitions = orjson.loads(text).get("topics", {}).get(self._topic, {}).get("partitions", {})
-        # consumer_lag counts from the committed offset, the stored one is fresher; -1 is unknown.
+        # consumer_lag counts from the committed offset, consumer_lag_stored from the stored one,
+        # which is newer; -1 means unknown.
         lags = [
             partition["consumer_lag_stored"]
             if partition["consumer_lag_stored"] >= 0
@@ -403,4 +404,4 @@ class KafkaSource:
 
 
 _NOT_OURS: Final = frozenset({KafkaError._STATE, KafkaError._UNKNOWN_PARTITION})
-"""Answers to storing an offset of a partition that went to another member."""
+"""Errors on storing the offset of a partition that went to another member."""

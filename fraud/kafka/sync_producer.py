@@ -1,4 +1,4 @@
-"""Write single records to Kafka, each acknowledged before the call returns."""
+"""Write single records to Kafka, and wait for the acknowledgement of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CALL_S: Final = 5.0
 
 
 class CannotPublish(Exception):
-    """The broker did not take a record; the text says why."""
+    """The broker did not acknowledge a record; the message says why."""
 
 
 class SyncProducer:
@@ -23,8 +23,8 @@ class SyncProducer:
 
     Args:
         settings: How to reach Kafka, and the topic's physical name.
-        topic: Logical name.
-        timeout_s: How long the broker may take to acknowledge.
+        topic: The topic to write to.
+        timeout_s: How long the broker may take to acknowledge a record, seconds.
     """
 
     def __init__(self, settings: KafkaSettings, topic: Topic, timeout_s: float = 10.0) -> None:
@@ -36,16 +36,16 @@ class SyncProducer:
             {
                 "message.timeout.ms": int(timeout_s * 1000),
                 "linger.ms": 0,
-                # Errors rise from the calls.
+                # Errors are raised by the calls, so librdkafka need not log them.
                 "log_level": 0,
             },
         )
 
     def check(self) -> None:
-        """Check that records can be written, before anything is changed elsewhere.
+        """Check that the topic can be reached, before callers change anything elsewhere.
 
         Raises:
-            CannotPublish: No broker answers, or it has no such topic.
+            CannotPublish: No broker answers, or the topic does not exist.
         """
         try:
             topics = self._producer.list_topics(timeout=_CALL_S).topics
@@ -72,7 +72,7 @@ class SyncProducer:
             raise self._cannot(error.args[0].name()) from None
         except BufferError:
             raise self._cannot("its queue is full") from None
-        # In short waits, so that Ctrl-C is heard; the client's own timeout comes first.
+        # Short waits let Ctrl-C interrupt; the client's own timeout ends before this one.
         until_s = time.monotonic() + self._timeout_s + 1
         while self._producer.flush(0.1) and time.monotonic() < until_s:
             pass
