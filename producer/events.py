@@ -54,7 +54,7 @@ class Campaign(IntEnum):
 CAMPAIGNS: Final = tuple(
     "" if campaign is Campaign.LEGITIMATE else campaign.name.lower() for campaign in Campaign
 )
-"""Names as written to truth files; empty for legitimate."""
+"""Names in truth files, empty for legitimate."""
 
 EVENT: Final = np.dtype(
     [

@@ -148,6 +148,7 @@ class LegitimateTraffic:
         if len(place) < customers:
             new = np.arange(len(place), customers)
             u = self._draws.uniforms(Purpose.DAY, new, day)
+            # The last term makes the mean of the lognormal factor 1.
             factor = np.exp(DAY_SIGMA * normal(u[0], u[1]) - DAY_SIGMA**2 / 2)
             home = self._population.home(new, np.full(len(new), day * HOURS_A_DAY))
             place = np.concatenate([place, home])

@@ -372,6 +372,7 @@ class Population:
 
     def household(self, customer: Ints) -> Ints:
         """Return the first customer of each one's household; two in five share home and network."""
+        # Neighbouring numbers form a pair, named by its even member.
         first = customer & ~np.int64(1)
         shared = self.draws.uniforms(Purpose.HOME, first, block=1)[0] < 0.4
         return np.where(shared, first, customer)
@@ -380,6 +381,7 @@ class Population:
         """Count the moves of each customer's household up to that hour: about one in seven years."""
         house = self.household(customer)
         u = self.draws.uniforms(Purpose.HOME, house, block=2)
+        # The random phase spreads the moves of households over time.
         return np.asarray((hour // 24 + u[0] * 2500) // 2500, np.int64)
 
     def home(self, customer: Ints, hour: Ints) -> Ints:
@@ -464,6 +466,7 @@ class Population:
         """Return the IP address of each household's line; providers change it every month or two."""
         house = self.household(customer)
         u = self.draws.uniforms(Purpose.NETWORK, house)
+        # The lease's number changes every 45 days, on a day of the household's own.
         lease = ((hour // 24 + u[0] * 45) // 45).astype(np.int64)
         return self.public_ip(Purpose.NETWORK, house, lease, 1)
 

@@ -22,7 +22,7 @@ Prevalence = Annotated[float, BeforeValidator(_prevalence)]
 
 
 class ProducerSettings(KafkaSettings):
-    """What `python -m producer` reads from the environment."""
+    """Settings of `python -m producer`, from the environment."""
 
     producer_rate: float = Field(
         20.0,

@@ -157,7 +157,7 @@ class Process:
             pace = plan.rate * 86_400 * (1 - plan.prevalence) / (plan.customers * own)
         a_day *= pace
         self.customers = plan.customers or 1
-        """How many customers there are: as many as the rate needs on average over a week."""
+        """Number of customers: the plan's, or as many as the rate needs on average over a week."""
         if plan.customers is None:
             assert plan.rate is not None  # noqa: S101 - Plan has checked it
             wanted = plan.rate * 86_400 * (1 - plan.prevalence) / a_day

@@ -165,6 +165,7 @@ class LiveStream:
             )
             if not repeated
         ]  # fmt: skip
+        # Recorded before sending: after a crash nothing is sent twice.
         self._progress.advance(self._name, until_ms, labels)
         if not len(events):
             return

@@ -103,6 +103,7 @@ def _rate_of(code: Any, fraud: NDArray[np.bool_], train: NDArray[np.bool_]) -> F
     seen = np.bincount(code[train], minlength=n)
     hits = np.bincount(code[train], fraud[train].astype(float), minlength=n)
     base = fraud[train].mean()
+    # Rare codes are treated as if 20 more rows had the base rate.
     return np.asarray(((hits + 20 * base) / (seen + 20))[code])
 
 
@@ -263,6 +264,7 @@ def check_seed(world: World, seed: int, scale: WorldSize) -> Iterator[CheckResul
     yield CheckResult("best single raw field, AUC", seed, aucs[worst], 0.0, MAX_RAW_AUC, worst)
     shuffled = np.random.default_rng(seed).permutation(len(events))
     ids = {"entity_id": [table["entity_id"][i] for i in shuffled], "event_id": table["event_id"]}
+    # Without signal, an AUC has a standard error of about 0.29 / sqrt(frauds): four are allowed.
     chance = 4 * 0.29 / np.sqrt(max(fraud[len(fraud) // 2 :].sum(), 1))
     for name, value in raw_field_aucs(ids, fraud).items():
         yield CheckResult(f"shuffled {name}, AUC", seed, value, 0.5 - chance, 0.5 + chance)
@@ -303,6 +305,7 @@ def check_seed(world: World, seed: int, scale: WorldSize) -> Iterator[CheckResul
     kinds = recalls(world, seed, events)
     friendly, base = kinds["friendly_fraud"], kinds["legitimate online"]
     share, expected = friendly[0] / max(friendly[1], 1), base[0] / max(base[1], 1)
+    # Three standard errors of a share.
     spread = 3 * np.sqrt(expected * (1 - expected) / max(friendly[1], 1))
     yield CheckResult(
         "friendly fraud caught", seed, share, max(0.0, expected - spread), expected + spread,
