@@ -391,6 +391,7 @@ def measure(
 
     def figures(drawn: Floats) -> Mapping[FigurePath, float]:
         weight = drawn[in_period]
+        # A resample without fraud, or with nothing else, has no figures.
         if not weight[fraud].any() or not weight[~fraud].any():
             return {}
         true, false = ranking.sums(weight)

@@ -248,6 +248,7 @@ def _in_event_order(reading: _Reading, has_truth: bool, data_hash: str) -> Histo
     positions = order.tolist()
     events = first["event"][order]
     repeated = np.ones(len(events), np.bool_)
+    # The first occurrence of an event counts; later ones are repeats.
     repeated[np.unique(events, return_index=True)[1]] = False
     return History(
         packed=Packed(

@@ -522,6 +522,7 @@ def train(
     metrics = measured.report()
     curves = {"model": measured.curves}
     if config.baseline:
+        # The same trees without history show how much the history adds.
         own = [FEATURE_AT[name] for name in RAW_FEATURES]
         plain = np.ascontiguousarray(matrix[:, own])
         raw_rows = _Rows.of(history, plain, fit, parts.validation, config, own, weight)
@@ -613,6 +614,7 @@ def _still_to_come(history: History, parts: Split) -> NDArray[np.float64]:
         delays = np.sort(delay_ms[parts.train[history.label[parts.train] == label]])
         members = history.label[parts.validation] == label
         known = np.searchsorted(delays, age_ms[members], "right") / len(delays)
+        # An example stands for itself and for those whose labels are still to come.
         weight[members] = 1 / np.maximum(known, 1 / _MOST_STAND_FOR)
     return weight
 
