@@ -294,6 +294,7 @@ class ShadowComparison:
                     )
                     for rule in sorted({*counted.champion_rules, *counted.challenger_rules})
                 ),
+                # Negative number of transactions on which the rule counted with one side only.
                 key=lambda hits: 2 * hits.both - hits.champion - hits.challenger,
             ),
             quality=_quality(counted, self._resamples),
@@ -323,6 +324,7 @@ def _quality(counted: _Counted, resamples: int) -> Quality | None:
     fraud = np.array(counted.fraud, np.bool_)
     if not len(fraud) or fraud.all() or not fraud.any():
         return None
+    # Entities are numbered from 0, so that numbers index the weights of a resample.
     entity = np.unique(np.array(counted.entity, np.int64), return_inverse=True)[1]
     entities = int(entity.max()) + 1
     money = np.clip(np.nan_to_num(np.array(counted.amount)), 0, None)

@@ -384,6 +384,7 @@ class RuleBacktest:
             for key in hit:
                 for other_id in theirs.rules(key):
                     common[other_id] += int(self._counted[key].sums[0])
+            # Transactions with another outcome come first, as they matter most to the author.
             examples = self._examples(changed)
             examples += self._examples(key for key in hit if key not in changed)
             reports.append(

@@ -54,6 +54,7 @@ def struct_of(declaration: type[BaseModel], names: Collection[str] | None = None
         declaration: `PastDecision`, or the model of one of its fields.
         names: Names of the fields, None for all.
     """
+    # Decoded structs hold no reference cycles, so gc=False spares the collector a scan of them.
     return msgspec.defstruct(
         declaration.__name__,
         [

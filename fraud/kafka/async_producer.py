@@ -73,6 +73,7 @@ class AsyncProducer:
                 sent.set_result(error)
 
         def told(error: KafkaError | None, _message: Any) -> None:
+            # The client library calls this in the polling thread.
             loop.call_soon_threadsafe(settle, error)
 
         try:

@@ -144,6 +144,7 @@ class ControlFollower:
             return
         self._settle()
         arrived = [message.timestamp_ms for message in taken if message.timestamp_ms >= 0]
+        # Documents that were there at the start may be old, and say nothing of the delay.
         if self.ready.is_set() and arrived:
             passed_ms = max(0, self._clock() - min(arrived))
             CONTROL_SWITCH_SECONDS.labels(self._service).set(passed_ms / 1000)

@@ -121,6 +121,7 @@ class TopicSpan:
                         batch.append(message)
                     if offset >= end - 1:
                         self._finish(partition, left)
+                # The last offsets may hold transaction markers, which only this event tells.
                 elif error is not None and error.code() == KafkaError._PARTITION_EOF:
                     self._finish(partition, left)
                 elif error is not None:

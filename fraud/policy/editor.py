@@ -327,6 +327,7 @@ class PolicyEditor:
             removed = tuple(_normal(of, one, f"remove.{at}") for at, one in enumerate(remove))
             if of is not before.type:
                 self._check_unused(name)
+                # The entries that stay are written again, normalised for the new type.
                 if not replace:
                     added = _kept(before, of, without=removed) + added
                 replace, removed = True, ()

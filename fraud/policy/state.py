@@ -103,6 +103,7 @@ class PolicyState:
         rules = read_rules(document)
         if document.name != DRAFT:
             self._compile(rules)
+        # A version keeps the author and time of its first document.
         known = self._versions.get(rules.version) or RuleVersion(
             rules, RuleStatus.DRAFT, document.author, document.time_ms, None
         )

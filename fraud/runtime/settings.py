@@ -91,6 +91,7 @@ class KafkaSettings(ServiceSettings):
                 if self.kafka_sasl_mechanism == "PLAIN"
                 else "scram.ScramLoginModule"
             )
+            # In a JAAS configuration, a quoted text escapes quotes and backslashes.
             quoted = [
                 '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
                 for text in (self.kafka_sasl_username, self.kafka_sasl_password.get_secret_value())

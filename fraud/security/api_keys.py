@@ -185,6 +185,7 @@ class KeyStore:
             if key.role is Role.ADMIN and Role.ADMIN not in {other.role for other in kept.values()}:
                 raise LastAdminKey(key_id)
             self._write(kept)
+            # A revoked first key must not be left for users of the file `api-key`.
             if _hash(first_key(self._folder) or "") == key.sha256:
                 (self._folder / FIRST_KEY).unlink(missing_ok=True)
         return _public(key)

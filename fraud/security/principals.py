@@ -71,6 +71,7 @@ class RateLimit:
             return
         now_s = self._monotonic_s()
         left, counted_s = self._left.get(key_id, (float(self._per_s), now_s))
+        # The bucket refills with the time passed since the last request, up to one second's worth.
         left = min(float(self._per_s), left + (now_s - counted_s) * self._per_s)
         if left < 1:
             self._left[key_id] = (left, now_s)
