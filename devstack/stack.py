@@ -64,7 +64,7 @@ def expand(names: Iterable[str]) -> list[str]:
     for name in names:
         if name not in GROUPS and name not in NAMES:
             known = ", ".join((*GROUPS, *NAMES))
-            raise DevstackError(f"there is no service {name!r}; there are: {known}")
+            raise DevstackError(f"unknown service {name!r}; expected one of: {known}")
         chosen.update(GROUPS.get(name, (name,)))
     return [name for name in NAMES if name in chosen]
 

@@ -11,9 +11,11 @@ from fraudstream.lazy import Entry, lazy_group
 
 COMMANDS: Final = (
     Entry("up", "devstack.cli:up", "Start the stack in the background and wait until it works."),
-    Entry("down", "devstack.cli:down", "Stop the stack; its state stays."),
-    Entry("status", "devstack.cli:status", "Show what runs, since when, and where."),
-    Entry("logs", "devstack.cli:logs", "Show the end of the logs and what is added."),
+    Entry("down", "devstack.cli:down", "Stop the stack and keep its state."),
+    Entry(
+        "status", "devstack.cli:status", "Show the state, start time and address of each service."
+    ),
+    Entry("logs", "devstack.cli:logs", "Show the end of the logs and follow them."),
     Entry(
         "replay",
         "fraudstream.replay:replay",
@@ -76,7 +78,11 @@ COMMANDS: Final = (
         "fraudstream.injections:campaign",
         "Inject campaigns of fraud into the running producer.",
     ),
-    Entry("drift", "fraudstream.injections:drift", "Let the running producer's traffic drift."),
+    Entry(
+        "drift",
+        "fraudstream.injections:drift",
+        "Start and stop drift of the running producer's traffic.",
+    ),
     Entry("dashboards", "dashboards.commands:app", "The dashboards of OpenSearch Dashboards."),
     Entry("index", "fraudstream.index:app", "Look after the index of decisions in OpenSearch."),
     Entry(

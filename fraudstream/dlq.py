@@ -169,7 +169,7 @@ def show(
     with _topic() as (settings, feed), ReplayedLetters(settings.state_dir) as replayed:
         letter = next(filter(wanted.matches, read_all(feed)), None)
         if letter is None:
-            raise failing(f"there is no dead letter at {place}", code=1)
+            raise failing(f"no dead letter is at {place}", code=1)
         row = _row(letter, replayed.replayed_at_ms(topic_id(feed), letter))
     if clear:
         sys.stdout.buffer.write(letter.message.value or b"")

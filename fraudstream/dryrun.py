@@ -80,7 +80,7 @@ def _tried_lists(policy_state: PolicyState, options: Sequence[str]) -> dict[str,
         if not equals:
             raise EntryFileError(f"--entries: expected LIST=FILE, got {option}")
         if name not in lists:
-            raise NoSuch(f"--entries: there is no list {name}")
+            raise NoSuch(f"--entries: unknown list: {name}")
         try:
             text = Path(path).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -25,7 +25,9 @@ from producer.injections import CAMPAIGN_MEANINGS, DRIFT_MEANINGS, FOREVER_MS, I
 campaign = typer.Typer(
     help="Inject campaigns of fraud into the running producer.", no_args_is_help=True
 )
-drift = typer.Typer(help="Let the running producer's traffic drift.", no_args_is_help=True)
+drift = typer.Typer(
+    help="Start and stop drift of the running producer's traffic.", no_args_is_help=True
+)
 
 Kind = Annotated[str, typer.Argument(help="See `list`.")]
 Intensity = Annotated[float, typer.Option(help="How strong; 1 is noticeable. See `list`.")]

@@ -91,7 +91,7 @@ def revoke(key_id: Annotated[str, typer.Argument(help="As `list` shows it.")]) -
         with audit.change(at_the_command_line(), "key.revoked", f"key/{key.name}", before=before):
             store.revoke(key_id)
     except NoSuchKey:
-        raise failing(f"there is no key {key_id}; see fraudstream keys list") from None
+        raise failing(f"unknown key: {key_id}; see fraudstream keys list") from None
     except LastAdminKey:
         raise failing("it is the last key of role admin: make another first") from None
     typer.echo(f"{key_id} ({key.name}) is revoked.")
@@ -143,5 +143,5 @@ def revoke_access_key(profile: Annotated[str, typer.Argument(help="As `list` sho
         with audit.change(at_the_command_line(), "access_key.revoked", f"access_key/{profile}"):
             store.revoke(profile)
     except NoSuchProfile:
-        raise failing(f"there is no profile {profile}; see fraudstream keys aws list") from None
+        raise failing(f"unknown profile: {profile}; see fraudstream keys aws list") from None
     typer.echo(f"{profile} is revoked.")

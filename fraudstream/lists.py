@@ -114,7 +114,7 @@ def import_entries(
         ),
     ],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take off what is on the list before.")
+        bool, typer.Option("--replace", help="Remove all entries of the list first.")
     ] = False,
 ) -> None:
     """Add the entries of a file to a list: all of them, or none."""

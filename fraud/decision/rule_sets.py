@@ -155,7 +155,7 @@ def numbered(rules: RuleSet, known: Iterable[RuleSet]) -> RuleSet:
                 problems.append(Problem(rule.id, "version", 0, 0, expected))
             given.append(rule)
         elif not same and MAX_VERSION in earlier:
-            told = f"there is no version after {MAX_VERSION}: give the rule another id"
+            told = f"versions end at {MAX_VERSION}: use another id for the rule"
             problems.append(Problem(rule.id, "version", 0, 0, told))
         else:
             version = max(same) if same else max(earlier, default=0) + 1

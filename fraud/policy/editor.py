@@ -199,7 +199,7 @@ class PolicyEditor:
         """
         found = self._policy_state().rule_version(version)
         if found is None:
-            raise NoSuch(f"there is no version {version} of the rules")
+            raise NoSuch(f"unknown version of the rules: {version}")
         return found
 
     # --- Models ---
@@ -368,7 +368,7 @@ class PolicyEditor:
         """
         found = self._policy_state().lists().get(name)
         if found is None:
-            raise NoSuch(f"there is no list {name}")
+            raise NoSuch(f"unknown list: {name}")
         return found
 
     def _check_unused(self, name: str) -> None:

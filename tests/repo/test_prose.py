@@ -22,13 +22,6 @@ from tools.house import (
 ROOT = Path(__file__).parents[2]
 DECISIONS = ROOT / "docs" / "decisions"
 
-NOT_YET_CLEAN: tuple[str, ...] = (
-    "devstack",
-    "fraud/policy",
-    "fraudstream",
-)
-"""Packages whose texts still have findings; remove one once it is clean."""
-
 MEANINGS = "docs/features.md"
 """Page of the features' meanings. A model names their hash: other words would need a new model."""
 
@@ -54,7 +47,7 @@ def files_of(name: str) -> list[str]:
     return [path for path in FILES if package(path) == name]
 
 
-@pytest.mark.parametrize("name", [name for name in PACKAGES if name not in NOT_YET_CLEAN])
+@pytest.mark.parametrize("name", PACKAGES)
 def test_texts_of_code_have_no_banned_words(name: str) -> None:
     """Docstrings begin with a verb of the field and name their subjects."""
     docstrings = list(house().docstrings(files_of(name)))

@@ -204,4 +204,4 @@ def test_a_service_that_cannot_start_fails_the_start(project: Project) -> None:
 def test_an_unknown_service_is_named(project: Project) -> None:
     code, output = project.run("up", "--only", "kafkaesque")
     assert code == 1
-    assert "there is no service 'kafkaesque'" in output
+    assert "unknown service 'kafkaesque'" in output

@@ -106,7 +106,7 @@ def test_an_operator_sends_dead_letters_back(operator: Operator, tmp_path: Path)
         operator.run("show", "0-2", "--clear")
         == '{"event_id": "e2", "customer_name": "Ada Lovelace"'
     )
-    assert "there is no dead letter at 0-9" in operator.run("show", "0-9", code=1)
+    assert "no dead letter is at 0-9" in operator.run("show", "0-9", code=1)
 
     assert "0 sent back" in operator.run("replay")
     assert not operator.sent_back()

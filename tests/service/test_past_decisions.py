@@ -148,7 +148,7 @@ def test_an_analyst_looks_at_past_decisions(kafka: str, tmp_path: Path) -> None:
     assert "D2@1" in table
     assert analyst.run("rules", "list", "--json") == before
     refused = analyst.run("rules", "test", file, "--entries", "nobody=x", code=2)
-    assert "there is no list nobody" in refused
+    assert "unknown list: nobody" in refused
 
     compared = analyst.json("compare")
     assert sum(one["decisions"] for one in compared["combinations"]) == 2_000 - 60 * 16
@@ -159,7 +159,7 @@ def test_an_analyst_looks_at_past_decisions(kafka: str, tmp_path: Path) -> None:
     assert "no rules challenge" in analyst.run("challenge", "rules", "none")
     assert "no model challenges" in analyst.run("challenge", "model", "none")
     assert f"challenger: fraud@{new}" in analyst.run("challenge", "model", f"fraud@{new}")
-    assert "there is no version 000000000000" in analyst.run(
+    assert "unknown version of the rules: 000000000000" in analyst.run(
         "challenge", "rules", "000000000000", code=2
     )
     assert "nothing" in analyst.run("challenge", "model", "nothing", code=2)

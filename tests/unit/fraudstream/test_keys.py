@@ -50,7 +50,7 @@ def test_a_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
         (["create", "-x"], ""),
         (["create", "a/b"], "name: expected"),
         (["create", "boss"], "boss is taken"),
-        (["revoke", "key_1"], "there is no key key_1"),
+        (["revoke", "key_1"], "unknown key: key_1"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(arguments: list[str], said: str) -> None:

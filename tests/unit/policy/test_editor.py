@@ -167,7 +167,7 @@ def test_who_activates_may_say_what_is_active_now(policy_session: PolicySession)
     policy_session.editor.activate(one.version, expected=shipped)
     with pytest.raises(Conflict, match=f"expected {shipped} to be active"):
         policy_session.by("bo").activate(other.version, expected=shipped)
-    with pytest.raises(NoSuch, match="no version abc"):
+    with pytest.raises(NoSuch, match="unknown version of the rules: abc"):
         policy_session.by("bo").activate("abc")
 
 
@@ -273,7 +273,7 @@ def test_of_two_drafts_with_the_same_versions_one_can_decide(policy_session: Pol
 
 def test_versions_of_rules_end_at_what_an_index_keeps(policy_session: PolicySession) -> None:
     policy_session.editor.draft(rules({"version": MAX_VERSION}))
-    with pytest.raises(InvalidRules, match="no version after 2147483647"):
+    with pytest.raises(InvalidRules, match="versions end at 2147483647"):
         policy_session.editor.draft(rules({"when": "$score > 910"}))
     with pytest.raises(ValidationError, match="less than or equal to 2147483647"):
         rules({"version": MAX_VERSION + 1})
@@ -325,7 +325,7 @@ def test_a_list_is_made_changed_and_dropped(policy_session: PolicySession) -> No
     editor.drop_list("bad_ips")
     assert policy_session.policy_state.lists() == {}
     for call in (editor.drop_list, editor.change_list):
-        with pytest.raises(NoSuch, match="no list bad_ips"):
+        with pytest.raises(NoSuch, match="unknown list: bad_ips"):
             call("bad_ips")
 
 
