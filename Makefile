@@ -13,8 +13,10 @@ export UV_PYTHON_DOWNLOADS := never
 # and prints the median of its seconds.
 T ?=
 RUNS ?= 1
-# All of them: those that share a large server follow each other, on one of two workers.
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder --durations 20
+# All of them: first side by side those that need no server, then in turn those that do and the long ones.
+IN_PARALLEL := -m "not flink and not service and not slow" -n logical --maxprocesses 8 --dist worksteal
+IN_TURN := -m "flink or service or slow" --durations 20
+ALL = sh -c '$(BIN)/python -m pytest $(IN_PARALLEL); first=$$?; $(BIN)/python -m pytest $(IN_TURN) && exit $$first'
 # Without compiled files each of the hundreds of processes that tests start would compile its imports.
 test test-fast: export PYTHONDONTWRITEBYTECODE :=
 
@@ -61,7 +63,7 @@ clean: .venv/.ready  ## Stop the stack and remove its state (data, models, logs)
 
 .PHONY: test
 test: .venv/.ready  ## Run every test, on real servers started for it
-	@$(BIN)/python -m tools.timing --runs $(RUNS) $(BIN)/python -m pytest $(or $(T),$(SIDE_BY_SIDE))
+	@$(BIN)/python -m tools.timing --runs $(RUNS) $(if $(T),$(BIN)/python -m pytest $(T),$(ALL))
 
 .PHONY: test-fast
 test-fast: .venv/.ready  ## Run the tests that need no JVM, in about two minutes

@@ -3,9 +3,6 @@
 A test that takes `kafka`, `opensearch`, `smtp` or `flink_cluster` gets the real thing on free ports,
 with its state in a temporary folder. Nothing starts unless some selected test asks for it; then all
 servers that the session will need start at the same time.
-
-With `--dist loadfile` files run side by side, and those that share a large server stay on one worker:
-Flink and the whole stack are started once. A worker starts its servers when its first test asks.
 """
 
 from __future__ import annotations
@@ -24,11 +21,9 @@ from pathlib import Path
 import pytest
 import structlog
 from hypothesis import settings as hypothesis_settings
-from xdist.remote import Producer
 
 from devstack.process import tail
 from tests.support.servers import FlinkCluster, Servers, SmtpServer
-from tests.support.side_by_side import SharedServers, rank_of
 
 # What is imported stays; looking through it at each collection of garbage is a fifth of the time
 # that collecting the tests takes.
@@ -41,18 +36,6 @@ _SHOWN_LINES = 25
 hypothesis_settings.register_profile("full", deadline=None)
 hypothesis_settings.register_profile("fast", deadline=None, max_examples=50)
 hypothesis_settings.load_profile("full")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedServers | None:
-    """Keep tests that share a large server together, when files are kept together."""
-    return SharedServers(config, log) if config.getoption("dist") == "loadfile" else None
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, when tests run side by side."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: rank_of(item.path))
 
 
 def pytest_collection_finish() -> None:
@@ -93,10 +76,7 @@ def _process_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
-    # A worker of xdist does not know which of the tests will be its own.
-    is_worker = hasattr(request.config, "workerinput")
-    items = [] if is_worker else request.session.items
-    wanted = {name for item in items for name in getattr(item, "fixturenames", ())}
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     # Not one of pytest's folders: only their owner can enter those, and as root OpenSearch runs as
     # somebody else.
     with tempfile.TemporaryDirectory(prefix="fraudstream-tests-") as folder:

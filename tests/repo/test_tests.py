@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.side_by_side import group_of
-
 TESTS = Path(__file__).parents[1]
 
 # Also within texts that a test runs as a program.
@@ -42,19 +40,3 @@ def test_no_test_imports_another() -> None:
 )
 def test_an_import_is_found_wherever_it_is(line: str, names: list[str]) -> None:
     assert imported_tests(f"x = 1\n{line}\n") == names
-
-
-@pytest.mark.parametrize(
-    ("path", "group"),
-    [
-        ("e2e/test_story.py", "stack"),
-        ("service/test_live_switch.py", "flink_cluster"),
-        ("service/test_indexer.py", "opensearch"),
-    ],
-)
-def test_files_that_share_a_large_server_run_after_each_other(path: str, group: str) -> None:
-    assert group_of(TESTS / path) == group
-
-
-def test_any_other_file_runs_alone() -> None:
-    assert group_of(Path(__file__)) == __file__
