@@ -17,6 +17,7 @@ import logging
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -31,6 +32,16 @@ gc.disable()
 
 _LOGS = pytest.StashKey[Path]()
 _SHOWN_LINES = 25
+
+_configure = structlog.configure
+
+
+def _configure_uncached(**settings: Any) -> None:
+    """Set up structlog so that no logger keeps the processors of the test that used it first."""
+    _configure(**settings | {"cache_logger_on_first_use": False})
+
+
+structlog.configure = _configure_uncached
 
 # How long an example takes says more about the machine's load than about the code.
 hypothesis_settings.register_profile("full", deadline=None)

@@ -117,7 +117,7 @@ def test_the_plain_loop_remembers_what_the_stream_would() -> None:
         )
         for number in range(50)
     ]
-    plain = Plain(LoopSettings(), live=None)  # type: ignore[arg-type]
+    plain = Plain(LoopSettings(), engine=None)  # type: ignore[arg-type]
     found = []
     for start in range(0, 50, 7):
         packed = pack(transactions[start : start + 7])
