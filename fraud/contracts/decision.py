@@ -13,11 +13,11 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, get_args, get_origin
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.json_values import loads
 from fraud.contracts.transaction import DECISION_FIELD
 
 
@@ -299,10 +299,7 @@ def decode_processed(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]
     """
     if raw is None:
         raise InvalidMessage(ErrorCode.NULL_VALUE, "expected a JSON object, the value is null")
-    try:
-        record = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise InvalidMessage(ErrorCode.NOT_JSON, "expected JSON in UTF-8") from None
+    record = loads(raw)
     if type(record) is not dict:
         raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON object")
     decision = record.pop(DECISION_FIELD, None)

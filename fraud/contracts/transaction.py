@@ -17,9 +17,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
-import orjson
-
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.json_values import has_unpaired_surrogate, load
 
 MAX_ID_LENGTH: Final = 256
 """Maximum length of event_id and entity_id in characters: they become Kafka keys and Message-IDs."""
@@ -337,20 +336,15 @@ def _quotes(record: dict[str, Any]) -> int:
     return 2 * (len(record) + sum([type(value) is str for value in record.values()]))
 
 
-def _load(raw: bytes, expected: str) -> Any:
-    """Parse JSON, or raise `InvalidMessage` that names the `expected` kind of value."""
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        if not raw.strip():
+def _refuse_unpaired_surrogates(record: dict[str, Any]) -> None:
+    """Refuse declared fields that could not be packed, sent or stored as text."""
+    for name, value in record.items():
+        if name in FIELD_BY_NAME and type(value) is str and has_unpaired_surrogate(value):
             raise InvalidMessage(
-                ErrorCode.EMPTY_VALUE, f"expected a JSON {expected}, the value is empty"
-            ) from None
-        # Only the position: error texts never quote values.
-        raise InvalidMessage(
-            ErrorCode.NOT_JSON,
-            f"expected JSON in UTF-8 (line {error.lineno}, column {error.colno})",
-        ) from None
+                ErrorCode.WRONG_TYPE,
+                f"{name}: expected Unicode text, it has half of a surrogate pair",
+                name,
+            )
 
 
 def parse(raw: bytes | None) -> dict[str, Any]:
@@ -361,9 +355,11 @@ def parse(raw: bytes | None) -> dict[str, Any]:
     """
     if raw is None:
         raise InvalidMessage(ErrorCode.NULL_VALUE, "expected a JSON object, the value is null")
-    record = _load(raw, "object")
+    record, is_ordinary = load(raw)
     if type(record) is not dict:
         raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON object")
+    if not is_ordinary:
+        _refuse_unpaired_surrogates(record)
     # orjson keeps the last of two equal keys. In a flat record without escapes each key and each
     # text has two quotes, so a dropped key shows in their number. Other records are parsed again.
     if raw.count(b'"') != _quotes(record):
@@ -396,12 +392,13 @@ def parse_many(raw: bytes) -> list[dict[str, Any] | InvalidMessage]:
         >>> parse_many(b'[{"a":1}, {"a":1,"a":2}]')
         [{'a': 1}, InvalidMessage('repeated_key: expected each key of an object once')]
     """
-    records = _load(raw, "array")
+    records, is_ordinary = load(raw)
     if type(records) is not list:
         raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON array")
     # The quick check of `parse` holds for the sum, too: `_quotes` is never more than a record has.
     if (
-        len(raw) <= MAX_RECORD_BYTES
+        is_ordinary
+        and len(raw) <= MAX_RECORD_BYTES
         and all(type(record) is dict for record in records)
         and raw.count(b'"') == sum(map(_quotes, records))
     ):

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from fraud.contracts.json_values import loads
 from fraud.contracts.transaction import FIELD_BY_NAME, Field, Kind, Transaction, read_field
 from fraud.decision.lists import Lookup
 from fraud.features.vector import FEATURE_AT
@@ -53,7 +53,7 @@ class FieldsOfRecords:
     @classmethod
     def of_values(cls, values: Sequence[bytes]) -> FieldsOfRecords:
         """Create from the values of records that `decode` accepted."""
-        return cls(lambda: [orjson.loads(value) for value in values])
+        return cls(lambda: [loads(value) for value in values])
 
     @cached_property
     def _records(self) -> Sequence[Mapping[str, Any]]:

@@ -15,6 +15,7 @@ from fraud.contracts.json_schema import (
     schemas,
     transaction_schema,
 )
+from fraud.contracts.json_values import has_unpaired_surrogate, loads
 from fraud.contracts.label import Label
 from fraud.contracts.lists import ListChange
 from fraud.contracts.rules import RuleSet
@@ -69,15 +70,19 @@ def _sayable(raw: bytes | None, reason: str, field: str | None) -> bool:
     """Return whether JSON schema can express why the code refuses this.
 
     It cannot where only the bytes tell (repeated keys, no JSON), where an empty text is a missing
-    value to us, and for times and bounds inside texts.
+    value to us, for times and bounds inside texts, and for text that is not Unicode.
     """
     if reason in {"repeated_key", "null_value", "empty_value", "not_json", "missing_field"}:
         return False
-    value = orjson.loads(raw or b"")
-    in_text = isinstance(value, dict) and isinstance(value.get(field), str)
+    value = loads(raw or b"")
+    text = value.get(field) if isinstance(value, dict) else None
     return not (
-        in_text
-        and (field == "event_time" or (field, reason) == ("transaction_amt", "out_of_range"))
+        isinstance(text, str)
+        and (
+            field == "event_time"
+            or (field, reason) == ("transaction_amt", "out_of_range")
+            or has_unpaired_surrogate(text)
+        )
     )
 
 
@@ -86,7 +91,7 @@ def _sayable(raw: bytes | None, reason: str, field: str | None) -> bool:
 )
 def test_what_the_code_refuses_the_schema_refuses(raw: bytes) -> None:
     """A client that validates by the schema gets no dead letter that the schema could foresee."""
-    assert not Draft202012Validator(transaction_schema()).is_valid(orjson.loads(raw))
+    assert not Draft202012Validator(transaction_schema()).is_valid(loads(raw))
 
 
 def test_the_schema_takes_what_the_code_takes() -> None:

@@ -15,7 +15,22 @@ REFUSED = [
     (a_value(customer_name="Zoë")[:-3].replace(b"\xc3\xab", b"\xc3"), ErrorCode.NOT_JSON, None),
     (b"\xef\xbb\xbf" + a_value(), ErrorCode.NOT_JSON, None),
     (b'{"transaction_amt": NaN}', ErrorCode.NOT_JSON, None),
-    (b'{"x": "\\ud800"}', ErrorCode.NOT_JSON, None),
+    (
+        a_value(customer_name="\\").replace(b'"\\\\"', b'"\\ud800"'),
+        ErrorCode.WRONG_TYPE,
+        "customer_name",
+    ),
+    (a_value(entity_id="\\").replace(b'"\\\\"', b'"\\udfff"'), ErrorCode.WRONG_TYPE, "entity_id"),
+    (
+        a_value(transaction_amt=77).replace(b"77", b"1e400"),
+        ErrorCode.OUT_OF_RANGE,
+        "transaction_amt",
+    ),
+    (
+        a_value(transaction_amt=77).replace(b"77", b"7" * 5000),
+        ErrorCode.OUT_OF_RANGE,
+        "transaction_amt",
+    ),
     (b"[" * 100_000, ErrorCode.NOT_JSON, None),
     (b"[]", ErrorCode.NOT_AN_OBJECT, None),
     (b'"text"', ErrorCode.NOT_AN_OBJECT, None),
