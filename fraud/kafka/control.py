@@ -112,22 +112,27 @@ class ControlFollower:
 
     def _take_up(self, batch: Sequence[Message]) -> None:
         taken: list[Message] = []
-        sound: list[Message] = []
+        folded: list[tuple[Message, InvalidMessage | Refused | None]] = []
         for message in batch:
+            verdict = None
             try:
                 if self._folded(message):
                     taken.append(message)
-            except (InvalidMessage, Refused) as verdict:
-                self._refuse(message, verdict)
-            else:
-                sound.append(message)
+            except (InvalidMessage, Refused) as refusal:
+                verdict = refusal
+            folded.append((message, verdict))
         newest: set[Name] = set()
-        # Newest first: once one is taken up, older ones of the same kind and name are skipped.
-        for message in reversed(sound):
+        # Newest first: once one is taken up, older ones of the same kind and name are skipped. The
+        # refusal of a replaced document concerns nobody, and would be reported at every start.
+        for message, refused in reversed(folded):
             try:
                 kind, name, _ = read_key(message.key)
+                if (kind, name) in newest:
+                    continue
+                if refused is not None:
+                    raise refused
                 take = self._take.get((kind, name))
-                if take is None or (kind, name) in newest:
+                if take is None:
                     continue
                 document = decode_control(message.key, message.value)
                 take(document)

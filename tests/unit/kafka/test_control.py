@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import REGISTRY
 
 from fraud.contracts.control import ControlDocument, decode_control
+from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.kafka.control import ControlFollower, ControlPublisher, Refused, Void
 from fraud.kafka.group_consumer import Message
 from fraud.kafka.sync_producer import CannotPublish
@@ -194,6 +195,27 @@ def test_a_folded_document_is_refused_once_and_not_taken_up() -> None:
     follower.run(feed.stop)
     assert told == ["folded 1", "folded 2", "2"]
     assert follower.refused == 2
+
+
+def test_a_refused_document_that_another_replaced_is_not_counted() -> None:
+    """It would be at every start, and somebody would be called for what was mended long ago."""
+    told: list[str] = []
+
+    def fold(document: ControlDocument) -> None:
+        if document.version in ("1", "3"):
+            raise InvalidMessage(ErrorCode.OUT_OF_RANGE, "content: no such variable")
+
+    feed = Scripted([a_document("1"), a_document("2")], [a_document("3")])
+    follower = ControlFollower(
+        feed,
+        {NAME: lambda one: told.append(f"{one.version}, {follower.refused} refused")},
+        fold={"model": fold},
+        service="test",
+        clock=lambda: 3000,
+    )
+    follower.run(feed.stop)
+    assert told == ["2, 0 refused"]
+    assert follower.refused == 1
 
 
 @pytest.mark.parametrize(
