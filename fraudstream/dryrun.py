@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fraud.backtest.counts import Tally
-from fraud.backtest.dry_run import OutcomeChange, Report, RuleReport, dry_run, lookups
+from fraud.backtest.dry_run import OutcomeChange, Report, RuleReport, dry_run
 from fraud.backtest.runner import BacktestRunner
-from fraud.decision.lists import Lookup
+from fraud.decision.lists import Lookup, lookups
 from fraud.kafka.range_reader import CannotRead, Stopped
 from fraud.policy.editor import NoSuch
 from fraud.policy.entry_files import EntryFileError, read_entries

@@ -19,7 +19,7 @@ from fraud.contracts.decision import ModelRef
 from fraud.contracts.transaction import FIELDS, from_mapping
 from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Engine, TransactionBatch
-from fraud.decision.lists import Lookup
+from fraud.decision.lists import Lookup, lookups
 from fraud.decision.policy import Policy, ShadowPolicy
 from fraud.decision.rule_sets import CompiledRules, shipped
 from fraud.decision.scorer import Scorer
@@ -115,14 +115,7 @@ class EngineInUse(Listener):
 
     def settle(self, policy_state: PolicyState) -> None:
         """Put the received models, rules and lists in force, all at once; decisions go on meanwhile."""
-        # Unchanged lists keep their look-ups.
-        before = self._lists
-        self._lists = {
-            name: before[name]
-            if name in before and before[name].version == state.version
-            else Lookup(state, before.get(name))
-            for name, state in policy_state.lists().items()
-        }
+        self._lists = lookups(policy_state.lists(), self._lists)
         earlier, engine = self.current.policy, self._engine()
         if engine.policy.version == earlier.version:
             return

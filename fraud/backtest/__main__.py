@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from fraud.backtest.dry_run import dry_run
 from fraud.backtest.runner import BacktestRunner
-from fraud.contracts.errors import InvalidMessage
 from fraud.decision.rule_files import RuleFileError, read_rule_file
 from fraud.decision.rule_sets import InvalidRules
 from fraud.kafka.range_reader import CannotRead, Stopped
@@ -32,11 +30,7 @@ def main(arguments: list[str]) -> int:
     )
     try:
         rules = read_rule_file(asked.rules.read_text("utf-8"))
-        policy_state = PolicyState()
-        for document in runner.control_documents():
-            # Followers refuse an invalid document, so it never was in force.
-            with suppress(InvalidMessage):
-                policy_state.apply(document)
+        policy_state = PolicyState.folded(runner.control_documents())
         report = dry_run(runner, policy_state, rules)
     except Stopped:
         return 130

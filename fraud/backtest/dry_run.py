@@ -31,10 +31,9 @@ from fraud.backtest.past_decisions import (
 from fraud.backtest.resampling import Floats
 from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.decision import Outcome
-from fraud.contracts.lists import ListState
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.times import utc_text
-from fraud.decision.lists import Lookup
+from fraud.decision.lists import Lookup, lookups
 from fraud.decision.policy import RuleEvaluator, Ruling
 from fraud.decision.rule_sets import CompiledRules, numbered
 from fraud.features.declaration import AMOUNT
@@ -447,11 +446,6 @@ def _seen(past: PastDecisions, place: int) -> _Seen:
         int(past.scored_at_ms[place]), source.topic, source.partition, source.offset,
         past.rows[place].event_id, decision.score or 0,
     )  # fmt: skip
-
-
-def lookups(lists: Mapping[str, ListState]) -> dict[str, Lookup]:
-    """Build lookups for the evaluation from the states of lists, by name."""
-    return {name: Lookup(state) for name, state in lists.items()}
 
 
 def dry_run(

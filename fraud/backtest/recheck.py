@@ -27,9 +27,8 @@ from fraud.backtest.past_decisions import (
 from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.control import LIST, ControlDocument
 from fraud.contracts.decision import Decision, ModelRef, Outcome, RuleHit, Shadow, Shared, fields_of
-from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.lists import ListType
-from fraud.decision.lists import Lookup
+from fraud.decision.lists import Lookup, lookups
 from fraud.decision.policy import RuleEvaluator, policy_version
 from fraud.decision.rule_sets import CompiledRules, InvalidRules
 from fraud.decision.scorer import Scorer
@@ -128,14 +127,10 @@ class Recheck:
 
     def __init__(self, documents: Iterable[ControlDocument], scorers: Scorers) -> None:
         self._list_changes: list[ControlDocument] = []
-        policy_state = PolicyState()
+        others: list[ControlDocument] = []
         for document in documents:
-            if document.kind == LIST:
-                self._list_changes.append(document)
-            else:
-                # Followers refuse an invalid document, so it never was in force.
-                with suppress(InvalidMessage):
-                    policy_state.apply(document)
+            (self._list_changes if document.kind == LIST else others).append(document)
+        policy_state = PolicyState.folded(others)
         self._rules: dict[str, CompiledRules] = {}
         for kept in policy_state.rule_versions():
             with suppress(InvalidRules):
@@ -212,17 +207,13 @@ class Recheck:
         made: dict[str, Lookup] = {}
 
         def lists() -> dict[str, Lookup]:
-            states = policy_state.lists()
-            for name, state in states.items():
-                # Building a lookup is slow for a long list, so unchanged ones are kept.
-                if name not in made or made[name].version != state.version:
-                    made[name] = Lookup(state, made.get(name))
-            return {name: made[name] for name in states}
+            nonlocal made
+            made = lookups(policy_state.lists(), made)
+            return made
 
         yield (), lists
         for document in self._list_changes:
-            with suppress(InvalidMessage):
-                policy_state.apply(document)
+            policy_state.apply_valid(document)
             yield tuple(sorted(policy_state.list_versions().items())), lists
 
     def _check_group(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -60,6 +61,24 @@ class Lookup:
         ends = np.fromiter((_ABSENT if end is None else end for end in found), np.int64, len(found))
         on: NDArray[np.bool_] = (ends == _FOR_EVER) | (ends > at_ms)
         return on
+
+
+def lookups(
+    states: Mapping[str, ListState], before: Mapping[str, Lookup] = MappingProxyType({})
+) -> dict[str, Lookup]:
+    """Return a look-up for each list, by name.
+
+    Args:
+        states: The lists.
+        before: Look-ups of earlier states. Those of unchanged lists are kept, because building one
+            is slow for a long list.
+    """
+    return {
+        name: before[name]
+        if name in before and before[name].version == state.version
+        else Lookup(state, before.get(name))
+        for name, state in states.items()
+    }
 
 
 def _finder(state: ListState, before: Lookup | None) -> Callable[[str], int | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -68,6 +70,19 @@ class PolicyState:
         self.activations = Activations()
         """Knows the void activations of rules, and the last one that is not void."""
         self._rules_read: set[str] = set()
+
+    @classmethod
+    def folded(cls, documents: Iterable[ControlDocument]) -> PolicyState:
+        """Return the state after documents of the topic, given in its order; invalid ones are skipped."""
+        policy_state = cls()
+        for document in documents:
+            policy_state.apply_valid(document)
+        return policy_state
+
+    def apply_valid(self, document: ControlDocument) -> None:
+        """Apply a document, or skip an invalid one: followers refuse it, so it never was in force."""
+        with suppress(InvalidMessage):
+            self.apply(document)
 
     def apply(self, document: ControlDocument) -> bool:
         """Apply the next document of the topic.

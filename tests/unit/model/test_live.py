@@ -155,7 +155,7 @@ def test_a_start_makes_one_lookup_of_a_list_whatever_its_changes(
             made.append(state.name)
             super().__init__(state, before)
 
-    monkeypatch.setattr("model.live.Lookup", Counted)
+    monkeypatch.setattr("fraud.decision.lists.Lookup", Counted)
     in_use, topic = followed(registry)
     other = {"type": "ip", "use": "block", "add": [{"value": "192.0.2.0/24"}]}
     additions = [listing(number, f"cust-{number}") for number in range(2_000)]
