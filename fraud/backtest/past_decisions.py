@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from fraud.contracts.decision import Decision, DecisionField, Source, fields_of
+from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.json_values import loads
 from fraud.contracts.label import LabelValue
 from fraud.contracts.transaction import DECISION_FIELD, FIELD_BY_NAME, event_time_to_ms
 from fraud.decision.columns import BatchColumns, read_values
@@ -250,6 +252,7 @@ class PastReader:
             [(DECISION_FIELD, decision), *((name, Any, None) for name in own_fields)],
             gc=False,
         )
+        self._record = record
         self._decode = msgspec.json.Decoder(record).decode
         self._seen = _SeenSources()
         self.total = self.unreadable = self.duplicates = self.repeated = self.unscored = 0
@@ -263,8 +266,15 @@ class PastReader:
             try:
                 rows.append(decode(value or b""))
             except (msgspec.MsgspecError, UnicodeDecodeError):
-                self.unreadable += 1
+                self._read_leniently(value or b"", rows)
         return PastDecisions(rows, self._features)
+
+    def _read_leniently(self, value: bytes, rows: list[Any]) -> None:
+        """Decode a value that msgspec cannot: it refuses escapes that undeclared fields may have."""
+        try:
+            rows.append(msgspec.convert(loads(value), self._record))
+        except (msgspec.MsgspecError, InvalidMessage):
+            self.unreadable += 1
 
     def read_once(self, values: Sequence[bytes | None]) -> PastDecisions:
         """Decode values, and keep the first decision of each transaction, if it has a score."""

@@ -15,7 +15,9 @@ import orjson
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 
-_TOO_DEEP: Final = "expected fewer than 900 nested arrays and objects"
+TOO_DEEP: Final = "expected fewer than 900 nested arrays and objects"
+"""Detail of the error for JSON that is nested deeper than Python's reader can follow."""
+
 _FRAME_BYTES: Final = 5
 """Length of the frame that serialisers of a schema registry put in front: 0, then the schema's id."""
 
@@ -79,7 +81,7 @@ def _load_as_python(raw: bytes, error: orjson.JSONDecodeError) -> Any:
     try:
         return json.loads(text, parse_int=_integer, parse_constant=_refuse_constant)
     except RecursionError:
-        raise InvalidMessage(ErrorCode.NOT_JSON, _TOO_DEEP) from None
+        raise InvalidMessage(ErrorCode.NOT_JSON, TOO_DEEP) from None
     except json.JSONDecodeError:
         # orjson's own words hold positions only, never values.
         raise InvalidMessage(

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
-from fraud.contracts.json_values import has_unpaired_surrogate, load
+from fraud.contracts.json_values import TOO_DEEP, has_unpaired_surrogate, load
 
 MAX_ID_LENGTH: Final = 256
 """Maximum length of event_id and entity_id in characters: they become Kafka keys and Message-IDs."""
@@ -367,9 +367,7 @@ def parse(raw: bytes | None) -> dict[str, Any]:
             # Integers stay text: Python refuses to convert integers of over 4,300 digits.
             json.loads(raw, object_pairs_hook=_refuse_repeated_keys, parse_int=str)
         except RecursionError:
-            raise InvalidMessage(
-                ErrorCode.NOT_JSON, "expected fewer than 900 nested arrays and objects"
-            ) from None
+            raise InvalidMessage(ErrorCode.NOT_JSON, TOO_DEEP) from None
     return record
 
 
@@ -417,9 +415,7 @@ def _items(text: str) -> list[bytes]:
         try:
             _, end = _SCANNER.raw_decode(text, start)
         except RecursionError:
-            raise InvalidMessage(
-                ErrorCode.NOT_JSON, "expected fewer than 900 nested arrays and objects"
-            ) from None
+            raise InvalidMessage(ErrorCode.NOT_JSON, TOO_DEEP) from None
         items.append(text[start:end].encode())
         at = _WHITE.match(text, end).end()  # type: ignore[union-attr]
         if text[at] == ",":

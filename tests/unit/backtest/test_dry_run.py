@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from fraud.backtest.dry_run import Report, RuleBacktest
-from fraud.backtest.past_decisions import KnownLabels
+from fraud.backtest.past_decisions import KnownLabels, PastReader, Wanted
 from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import ListChange, ListEntry, ListFold, ListType, ListUse
 from fraud.contracts.rules import Matching, Rule, RuleSet
@@ -290,3 +290,23 @@ def test_a_report_travels_as_json(values: list[bytes], labels: KnownLabels) -> N
     """What the API sends is the report."""
     report = run(values, labels, 100)
     assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+@pytest.mark.parametrize("odd", [b"1e400", b'"\\ud800"', b'["\\udc00", 1e999]', b"7" * 5000])
+def test_a_decision_is_read_whatever_json_an_undeclared_field_has(odd: bytes) -> None:
+    """The stream passes it on unread."""
+    plain = transactions(40)
+    made = [
+        list(decided(sent, clocked([0])))
+        for sent in (plain, [value[:-1] + b',"extra":%b}' % odd for value in plain])
+    ]
+    wanted = Wanted(frozenset({"ip_address"}), frozenset(FEATURE_NAMES))
+    read = []
+    for values in made:
+        reader = PastReader(wanted)
+        read.append(reader.read_once(values))
+        assert (reader.total, reader.unreadable) == (40, 0)
+    assert read[0].event_ids == read[1].event_ids
+    assert read[0].column("ip_address") == read[1].column("ip_address")
+    assert read[0].scores == read[1].scores
+    np.testing.assert_array_equal(read[0].matrix, read[1].matrix)
