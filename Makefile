@@ -68,8 +68,7 @@ test: .venv/.ready  ## Run every test, on real servers started for it
 .PHONY: test-fast
 test-fast: .venv/.ready  ## Run the tests that need no JVM, in about two minutes
 	@$(BIN)/python -m tools.timing --runs $(RUNS) $(BIN)/python -m pytest \
-	  -m "not flink and not service and not slow" --hypothesis-profile fast \
-	  -n logical --maxprocesses 8 --dist worksteal --durations 10 $(T)
+	  $(IN_PARALLEL) --hypothesis-profile fast --durations 10 $(T)
 
 .PHONY: compose-test
 compose-test: .venv/.ready  ## Run the compose file for real, with Docker, and watch it from outside
