@@ -17,7 +17,7 @@ import logging
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import structlog
@@ -42,6 +42,7 @@ def _configure_uncached(**settings: Any) -> None:
 
 
 structlog.configure = _configure_uncached
+_LOGGING: Final = structlog.get_config()
 
 # How long an example takes says more about the machine's load than about the code.
 hypothesis_settings.register_profile("full", deadline=None)
@@ -71,13 +72,14 @@ def pytest_runtest_makereport(
 @pytest.fixture(autouse=True)
 def _process_as_before() -> Iterator[None]:
     """Commands set up logs and environment for their whole process, and here that is all tests'."""
-    before, handlers = structlog.get_config(), logging.getLogger().handlers[:]
+    # Fixtures of a module may have run a command before this.
+    structlog.configure(**_LOGGING)
+    handlers = logging.getLogger().handlers[:]
     environment = dict(os.environ)
     yield
     if os.environ != environment:
         os.environ.clear()
         os.environ.update(environment)
-    structlog.configure(**before)
     structlog.contextvars.clear_contextvars()
     for handler in logging.getLogger().handlers[:]:
         # pytest's own come and go; those that commands add write to what was stdout then.
