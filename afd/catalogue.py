@@ -11,6 +11,7 @@ from afd.errors import ResourceNotFoundException, ValidationException
 from afd.events import DeclaredVariable, EventReader
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.contracts.versions import EARLIER_DIGITS, same_version
 from fraud.policy.history import PolicyHistory
 from fraud.policy.state import PolicyState, RuleVersion
 from model.datasets import ColumnMapping
@@ -97,7 +98,10 @@ class Catalogue:
         active = self.policy_state().active_rules.version
         # False sorts first: the version that has the active rule set.
         for detector_version in sorted(
-            found, key=lambda detector_version: detector_version["rules_version"] != active
+            found,
+            key=lambda detector_version: (
+                not same_version(detector_version["rules_version"], active)
+            ),
         ):
             rule = self.declarations.get(
                 ResourceType.RULE, f"{detector_version['detectorId']}/{rule_id}"
@@ -186,13 +190,13 @@ class Catalogue:
     def numbered(self) -> dict[str, RuleVersion]:
         """Return the rule sets that no AFD client made, numbered from 1, the oldest first."""
         theirs = {
-            detector_version["rules_version"]
+            detector_version["rules_version"][:EARLIER_DIGITS]
             for detector_version in self.declarations.all(ResourceType.DETECTOR_VERSION).values()
         }
         own = [
             rule_set
             for rule_set in reversed(self.policy_state().rule_versions())
-            if rule_set.rules.version not in theirs
+            if rule_set.rules.version[:EARLIER_DIGITS] not in theirs
         ]
         return {str(number): rule_set for number, rule_set in enumerate(own, start=1)}
 
@@ -201,12 +205,12 @@ class Catalogue:
         found = [
             Place(detector_version["detectorId"], detector_version["detectorVersionId"])
             for detector_version in self.declarations.all(ResourceType.DETECTOR_VERSION).values()
-            if detector_version["rules_version"] == rules_version
+            if same_version(detector_version["rules_version"], rules_version)
         ]
         if found:
             return max(found, key=lambda place: (int(place.number), place.detector))
         for number, rule_set in self.numbered().items():
-            if rule_set.rules.version == rules_version:
+            if same_version(rule_set.rules.version, rules_version):
                 return Place(OURS, number)
         # A rule set that is not known any more is shown as the first one.
         return Place(OURS, "1")

@@ -132,7 +132,7 @@ class DeclarationWriter:
         document = ControlDocument(
             kind=KIND,
             name=_name(thing, key),
-            version=hashlib.sha256(marked).hexdigest()[:12],
+            version=hashlib.sha256(marked).hexdigest(),
             author=author,
             time=time,
             content=content,

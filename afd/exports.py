@@ -26,6 +26,7 @@ from fraud.contracts.decision import Outcome
 from fraud.contracts.lists import LIST_NAME, ListEntry, ListType, ListUse, normal
 from fraud.contracts.rules import Matching, Rule, RuleSet
 from fraud.contracts.transaction import FIELD_BY_NAME
+from fraud.contracts.versions import same_version
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.state import PolicyState
 from model.datasets import ColumnMapping
@@ -466,7 +467,7 @@ def _place(writer: DeclarationWriter, detector: str, rules_version: str) -> Plac
         if version["detectorId"] == detector
     ]
     for version in known:
-        if version["rules_version"] == rules_version:
+        if same_version(version["rules_version"], rules_version):
             return Place(detector, version["detectorVersionId"])
     return Place(detector, str(max(_numbers(known), default=0) + 1))
 

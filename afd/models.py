@@ -11,6 +11,7 @@ from afd.operations import Answer, Operation, Request, in_a_thread
 from afd.paging import page
 from afd.predictions import MODEL_TYPE, Names
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.versions import EARLIER_DIGITS, same_version, shown
 from fraud.security.api_keys import Role
 from fraud.security.principals import Principal
 from model.registry import Manifest, Registry
@@ -27,17 +28,20 @@ class ModelNumbers:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        # By the digits of a version that decisions of any age have.
         self._known: dict[tuple[str, str], str] = {}
 
     def number(self, name: str, version: str) -> str:
         """Return the number of a version, `NO_NUMBER` if the registry does not have it."""
+        version = version[:EARLIER_DIGITS]
         found = self._known.get((name, version))
         if found is None:
             # Read again: a model that was trained meanwhile comes after those known.
             counts: dict[str, int] = {}
             for manifest in self._registry.models():
                 counts[manifest.name] = counts.get(manifest.name, 0) + 1
-                self._known[manifest.name, manifest.version] = f"{counts[manifest.name]}.0"
+                known = manifest.name, manifest.version[:EARLIER_DIGITS]
+                self._known[known] = f"{counts[manifest.name]}.0"
             found = self._known.setdefault((name, version), NO_NUMBER)
         return found
 
@@ -137,11 +141,13 @@ class ModelOperations:
 
     def _version(self, manifest: Manifest) -> Answer:
         champion = self._champion()
-        decides = (champion.name, champion.version) == (manifest.name, manifest.version)
+        decides = champion.name == manifest.name and same_version(
+            champion.version, manifest.version
+        )
         return {
             "modelId": self._names.model(manifest.name),
             "modelType": MODEL_TYPE,
             "modelVersionNumber": self._names.model_number(manifest.name, manifest.version),
             "status": "ACTIVE" if decides else "INACTIVE",
-            "arn": arn("model-version", f"{manifest.name}/{manifest.version}"),
+            "arn": arn("model-version", f"{manifest.name}/{shown(manifest.version)}"),
         }

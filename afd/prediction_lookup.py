@@ -14,6 +14,7 @@ from afd.operations import Answer, Operation, Request, in_a_thread
 from afd.predictions import Names
 from fraud.contracts.rules import Matching
 from fraud.contracts.transaction import FIELD_BY_NAME
+from fraud.contracts.versions import written_as
 from fraud.security.api_keys import Role
 from fraud.security.principals import Principal
 
@@ -152,7 +153,12 @@ class PredictionLookup:
             if number in (None, place.number)
         ]
         found = [self._catalogue.rules_of(place) for place in places]
-        return [rule_set.rules.version for rule_set in found if rule_set is not None]
+        return [
+            form
+            for rule_set in found
+            if rule_set is not None
+            for form in written_as(rule_set.rules.version)
+        ]
 
     def _entity(self, document: Document) -> dict[str, str]:
         record = self._decisions.record(document) or document

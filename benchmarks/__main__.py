@@ -453,6 +453,24 @@ def dryrun(quick: Quick = False) -> None:
     publish("dryrun", figures, command=_command(), beside=beside, console=console)
 
 
+@app.command()
+def control(quick: Quick = False) -> None:
+    """The start of a worker after 200 daily replacements of a list of 100,000 entries."""
+    from benchmarks import control as topic
+
+    console = _console()
+    with own_broker(console) as broker:
+        figures = topic.measure(
+            broker.bootstrap_servers,
+            broker.folder,
+            days=40 if quick else 200,
+            entries=10_000 if quick else 100_000,
+            console=console,
+        )
+    beside = "the broker on the same machine; medians of three"
+    publish("control", figures, command=_command(), beside=beside, console=console)
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""

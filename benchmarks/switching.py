@@ -253,7 +253,7 @@ def measure(
                 switch()
             for thread in threads:
                 thread.join()
-    documents = BacktestRunner(settings).control_documents()
+    documents = list(BacktestRunner(settings).control_documents())
     rows = []
     for what, seen, expected in (
         ("stream", stream.seen, len(records)),

@@ -29,7 +29,7 @@ from model.live import EngineInUse
 from model.registry import Registry
 
 READY_S: Final = 60.0
-"""How long a worker that starts waits for the control topic before it gives up."""
+"""How long a worker that starts waits for the control topic without any progress."""
 
 log = structlog.get_logger()
 
@@ -110,6 +110,8 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
         if self._stop.is_set():
             # Nothing is lost: Flink starts the job again from its checkpoint, following anew.
             raise RuntimeError("following the control topic ended; the log says why")
+        if self._follower is not None and (missing := self._follower.waits_for()):
+            raise RuntimeError(f"nothing is decided: waiting for {missing}")
         # Taken once: the whole batch is decided by one model and policy.
         engine = self._engine.current
         # Flink counts in this thread only; by 0, too, as in ReadTransactions.

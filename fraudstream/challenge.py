@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fraud.contracts.versions import shown
 from fraud.runtime.command_line import RegistryOption, failing
 from fraud.runtime.lifecycle import load_settings
 from fraud.runtime.settings import ModelSettings
@@ -37,7 +38,9 @@ def challenge_model(
             except ModelError as error:
                 raise failing(error) from None
         at.editor.challenge_model(ref)
-    typer.echo("no model challenges" if ref is None else f"challenger: {ref.name}@{ref.version}")
+    typer.echo(
+        "no model challenges" if ref is None else f"challenger: {ref.name}@{shown(ref.version)}"
+    )
 
 
 @app.command("rules")

@@ -11,6 +11,7 @@ from rich.table import Table
 from fraud.backtest.comparison import Compared, FigureDifference, Quality, compare_shadow
 from fraud.backtest.recheck import recheck as compute_again
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.versions import shown
 from fraud.decision.scorer import Scorer
 from fraud.runtime.command_line import JsonOption, RegistryOption
 from fraud.runtime.lifecycle import load_settings
@@ -133,7 +134,7 @@ def recheck(
         try:
             return models.load(ref.name, ref.version)
         except (ModelError, OSError) as error:
-            problems[f"{ref.name}@{ref.version}"] = str(error)
+            problems[f"{ref.name}@{shown(ref.version)}"] = str(error)
             return None
 
     with backtesting(settings, days, limit) as runner:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fraud.contracts.lists import ListEntry, ListType, ListUse
+from fraud.contracts.versions import shown
 from fraud.policy.entry_files import EntryFileError, read_entries, write_entries
 from fraud.runtime.command_line import JsonOption, print_json
 from fraudstream.policy_session import policy_session
@@ -53,7 +54,7 @@ def list_lists(
             "type": one.type.value,
             "use": one.use.value,
             "entries": len(one),
-            "version": one.version,
+            "version": shown(one.version),
             "description": one.description,
         }
         for one in states

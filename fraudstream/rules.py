@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.times import utc_text
+from fraud.contracts.versions import shown
 from fraud.decision.rule_files import rule_differences, write_rule_file
 from fraud.runtime.command_line import JsonOption, print_json
 from fraudstream.dryrun import try_rules
@@ -45,7 +46,7 @@ def apply(
     for line in rule_differences(before, kept):
         typer.echo(line)
     state = "kept as a draft" if draft else "active"
-    typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, {state}")
+    typer.echo(f"rules {shown(kept.version)}: {len(kept.rules)} rules, {state}")
 
 
 @app.command("activate")
@@ -62,7 +63,7 @@ def activate(
         kept = at.editor.activate(version, expected=expect)
     for line in rule_differences(before, kept):
         typer.echo(line)
-    typer.echo(f"rules {kept.version}: {len(kept.rules)} rules, active")
+    typer.echo(f"rules {shown(kept.version)}: {len(kept.rules)} rules, active")
 
 
 @app.command("list")
@@ -73,7 +74,7 @@ def list_versions(json: JsonOption = False) -> None:
         shadow = at.policy_state.challenger_rules
     rows = [
         {
-            "version": one.rules.version,
+            "version": shown(one.rules.version),
             "status": one.status.value,
             "challenger": shadow is not None and shadow.version == one.rules.version,
             "rules": len(one.rules.rules),
@@ -133,7 +134,7 @@ def diff(
     for line in lines:
         typer.echo(line)
     if not lines:
-        typer.echo(f"the same as {before.version}")
+        typer.echo(f"the same as {shown(before.version)}")
         return
     raise typer.Exit(1)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.versions import shown
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.sync_producer import CannotPublish
 from fraud.policy.editor import PolicyEditor
@@ -66,8 +67,8 @@ def promoting(
                 tell()
             except CannotPublish as error:
                 raise CannotPublish(
-                    f"{ref.name}@{ref.version} is the registry's champion, but running services "
-                    f"were not told: {error} Then: fraudstream promote {ref.name}@{ref.version}"
+                    f"{ref.name}@{shown(ref.version)} is the registry's champion, but running services "
+                    f"were not told: {error} Then: fraudstream promote {ref.name}@{shown(ref.version)}"
                 ) from None
 
         yield told

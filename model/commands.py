@@ -23,6 +23,7 @@ from fraud.runtime.lifecycle import load_settings
 # six times slower beside other work on the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from fraud.contracts.versions import same_version, shown
 from model.champion import champion_editor, promoting
 from model.datasets import DatasetError
 from model.evaluation import measure
@@ -206,7 +207,7 @@ def evaluate(
         figures = measured.report()
         names = ", ".join(path.name for path in data)
         if report is not None:
-            title = f"Model {ref.name}@{ref.version}"
+            title = f"Model {ref.name}@{shown(ref.version)}"
             page = html_page(
                 title, f"measured on {names}", figures, {"model": measured.curves}, read
             )
@@ -216,7 +217,7 @@ def evaluate(
         print_json({"model": ref.model_dump(), "files": files, "data": read, **figures})
         return
     console = wide_console()
-    console.print(f"model [bold]{ref.name}@{ref.version}[/bold] on {names}", highlight=False)
+    console.print(f"model [bold]{ref.name}@{shown(ref.version)}[/bold] on {names}", highlight=False)
     print_tables(console, figures, read)
     if report is not None:
         console.print(f"report: {report}", highlight=False)
@@ -233,7 +234,9 @@ def list_models(registry: RegistryOption = None, as_json: JsonOption = False) ->
         except NoSuchModel:
             champion = None
     decides = [
-        champion is not None and (one.name, one.version) == (champion.name, champion.version)
+        champion is not None
+        and one.name == champion.name
+        and same_version(one.version, champion.version)
         for one in known
     ]
     if as_json:
@@ -280,7 +283,7 @@ def score(
             write_decisions(decisions, output)
     refused = sum(history.refused.values())
     console.print(
-        f"{len(history):,} transactions scored by {ref.name}@{ref.version}, {refused:,} refused: {output}",
+        f"{len(history):,} transactions scored by {ref.name}@{shown(ref.version)}, {refused:,} refused: {output}",
         highlight=False,
     )
     for what, count in history.refused_why.items():
@@ -327,7 +330,7 @@ def promote(
         with promoting(editor, models, ref) as tell:
             models.promote(ref.name, ref.version, force=force)
             tell()
-    typer.echo(f"champion: {ref.name}@{ref.version}")
+    typer.echo(f"champion: {ref.name}@{shown(ref.version)}")
 
 
 @app.command()
@@ -340,7 +343,7 @@ def rollback(registry: RegistryOption = None, offline: OfflineOption = False) ->
         with promoting(editor, models, ref) as tell:
             models.rollback()
             tell()
-    typer.echo(f"champion: {ref.name}@{ref.version}")
+    typer.echo(f"champion: {ref.name}@{shown(ref.version)}")
 
 
 def _open(folder: Path | None) -> tuple[TrainSettings, Registry]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from fraud.contracts.versions import shown
 from model.datasets import DatasetError
 from model.registry import ModelMismatch, NoSuchModel, Registry
 from model.settings import TrainSettings
@@ -36,7 +37,7 @@ def usable_champion(models: Registry, console: Console) -> str | None:
             raise
         console.print(f"{error}: doing so", highlight=False)
         return None
-    return f"{ref.name}@{ref.version}"
+    return f"{ref.name}@{shown(ref.version)}"
 
 
 def simulated_history(

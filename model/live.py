@@ -17,6 +17,7 @@ from fraud.contracts.control import (
 )
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.transaction import FIELDS, from_mapping
+from fraud.contracts.versions import same_version, shown
 from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.lists import Lookup, lookups
@@ -56,7 +57,7 @@ def warm_up(engine: Engine) -> None:
             _log.warning("model.explanation_failed", exc_info=True)
     if failed:
         ref = engine.scorer.ref
-        raise ModelError(f"model {ref.name}@{ref.version} cannot decide: {failed}")
+        raise ModelError(f"model {ref.name}@{shown(ref.version)} cannot decide: {failed}")
 
 
 class EngineInUse(Listener):
@@ -124,10 +125,10 @@ class EngineInUse(Listener):
         _log.info(
             "policy.switched",
             service=self._service,
-            policy_version=engine.policy.version,
-            before=earlier.version,
-            model=f"{engine.scorer.ref.name}@{engine.scorer.ref.version}",
-            rules=engine.policy.rules.version,
+            policy_version=shown(engine.policy.version),
+            before=shown(earlier.version),
+            model=f"{engine.scorer.ref.name}@{shown(engine.scorer.ref.version)}",
+            rules=shown(engine.policy.rules.version),
         )
 
     def _engine(self) -> Engine:
@@ -140,7 +141,11 @@ class EngineInUse(Listener):
         return Engine(self._scorer, policy, self._clock, challenger=self._challenger)
 
     def _loaded(self, ref: ModelRef, before: Scorer | None) -> Scorer:
-        if before is not None and ref == before.ref:
+        if (
+            before is not None
+            and ref.name == before.ref.name
+            and same_version(ref.version, before.ref.version)
+        ):
             return before
         try:
             scorer = self._registry.load(ref.name, ref.version)
@@ -154,6 +159,8 @@ class EngineInUse(Listener):
         # A process runs one service, and scrapers should see one policy at a time.
         policy = self.current.policy
         MODEL_IN_USE.clear()
-        MODEL_IN_USE.labels(self._service, policy.model.name, policy.model.version).set(1)
+        MODEL_IN_USE.labels(self._service, policy.model.name, shown(policy.model.version)).set(1)
         POLICY_IN_USE.clear()
-        POLICY_IN_USE.labels(self._service, policy.version, policy.rules.version).set(1)
+        POLICY_IN_USE.labels(self._service, shown(policy.version), shown(policy.rules.version)).set(
+            1
+        )

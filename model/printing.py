@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fraud.contracts.versions import shown
 from model.report import tables, warnings
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def print_trained(manifest: Manifest, *, decides: bool, took_s: float, page: Pat
         )
     console = wide_console()
     console.print(
-        f"model [bold]{manifest.name}@{manifest.version}[/bold] trained in {took_s:.1f} s",
+        f"model [bold]{manifest.name}@{shown(manifest.version)}[/bold] trained in {took_s:.1f} s",
         highlight=False,
     )
     console.print(table)
@@ -113,7 +114,7 @@ def print_trained(manifest: Manifest, *, decides: bool, took_s: float, page: Pat
     console.print(
         "it is the champion: services decide with it"
         if decides
-        else f"it decides nothing yet: fraudstream promote {manifest.name}@{manifest.version}",
+        else f"it decides nothing yet: fraudstream promote {manifest.name}@{shown(manifest.version)}",
         highlight=False,
     )
 
@@ -139,7 +140,7 @@ def print_models(known: Sequence[Manifest], decides: Sequence[bool]) -> None:
     for one, is_champion in zip(known, decides, strict=True):
         period = one.training.get("periods", {}).get("train", {})
         table.add_row(
-            f"{one.name}@{one.version}",
+            f"{one.name}@{shown(one.version)}",
             one.created_at[:10],
             f"{one.training.get('rows', 0):,}",
             f"{period.get('frauds', 0):,}",

@@ -14,6 +14,7 @@ from typing import Final
 from fraud.backtest.resampling import PairedDifference, difference
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.transaction import event_time_to_ms
+from fraud.contracts.versions import same_version, shown
 from model.datasets import DatasetError
 from model.evaluation import MeasuredPeriod, measure
 from model.registry import Manifest, ModelAltered, ModelError, Registry
@@ -58,7 +59,7 @@ class ModelComparison:
         found = self.difference
         return (
             f"average precision {self.candidate_precision:.3f} against {self.champion_precision:.3f} of the "
-            f"champion {self.champion.name}@{self.champion.version} on the same {self.rows:,} later "
+            f"champion {self.champion.name}@{shown(self.champion.version)} on the same {self.rows:,} later "
             f"transactions with {self.frauds:,} frauds: difference {found.value:+.3f}, 95 % interval "
             f"{found.low:+.3f} to {found.high:+.3f}, lower in {found.lower_share:.0%} of the resamples"
         )
@@ -95,7 +96,7 @@ def compare(
         )
     except (DatasetError, ValueError):
         raise PromotionRefused(
-            f"{candidate.name}@{candidate.version} and the champion {champion.name}@{champion.version} "
+            f"{candidate.name}@{shown(candidate.version)} and the champion {champion.name}@{shown(champion.version)} "
             "have no later transactions, with fraud among them, from which neither has learnt; name "
             "some by --data and --mapping, or promote it all the same with --force"
         ) from None
@@ -132,12 +133,12 @@ def check(
         champion = registry.champion().ref
     except ModelError:
         return None
-    if champion == candidate:
+    if champion.name == candidate.name and same_version(champion.version, candidate.version):
         return None
     found = compare(registry, candidate, champion, period)
     if found.worse:
         raise PromotionRefused(
-            f"{candidate.name}@{candidate.version} is worse: {found}; promote it all the same with --force"
+            f"{candidate.name}@{shown(candidate.version)} is worse: {found}; promote it all the same with --force"
         )
     return found
 
@@ -155,7 +156,7 @@ def _later(registry: Registry, ours: Manifest, theirs: Manifest) -> MeasuredPeri
     content = registry.later(ours.name, ours.version)
     if content is None:
         raise PromotionRefused(
-            f"{ours.name}@{ours.version} came without the transactions it was tested on, so it cannot be "
+            f"{ours.name}@{shown(ours.version)} came without the transactions it was tested on, so it cannot be "
             "compared with the champion; name some by --data and --mapping, or promote it all the same "
             "with --force"
         )
@@ -165,7 +166,7 @@ def _later(registry: Registry, ours: Manifest, theirs: Manifest) -> MeasuredPeri
         period = None
     if period is None or period.digest != ours.training.get("later_digest"):
         raise ModelAltered(
-            f"model {ours.name}@{ours.version}: the transactions it was tested on were changed"
+            f"model {ours.name}@{shown(ours.version)}: the transactions it was tested on were changed"
         )
     return period.since(learnt_until_ms(theirs, period))
 

@@ -25,6 +25,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.versions import EARLIER_DIGITS, found_version, same_version, shown
 from fraud.decision.scale import ScoreScale
 from fraud.features.vector import FEATURE_NAMES, FEATURES_HASH
 from model.scorer import XGBoostScorer
@@ -33,9 +34,6 @@ BOOSTER_FILE: Final = "model.ubj"
 MANIFEST_FILE: Final = "manifest.json"
 LATER_FILE: Final = "later.parquet"
 CHAMPION_FILE: Final = "champion.json"
-
-VERSION_LENGTH: Final = 12
-"""Hexadecimal digits of a version: 48 bits, plenty for the models of one registry."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NOT_HASHED: Final = ("version", "created_at")
@@ -83,7 +81,7 @@ class Manifest(BaseModel):
 
     Attributes:
         name: Purpose of the model; models of one name replace each other.
-        version: Content hash, shortened.
+        version: Content hash; of older models its first 12 digits.
         created_at: Time of training, ISO 8601, UTC.
         features_hash: `FEATURES_HASH` of the program that trained it.
         features: Names in the order of the matrix.
@@ -123,7 +121,7 @@ class Champion(BaseModel):
 
     @property
     def ref(self) -> ModelRef:
-        """Name and version of the model."""
+        """Name and version of the model, as they were promoted."""
         return ModelRef(name=self.name, version=self.version)
 
 
@@ -197,7 +195,7 @@ class Registry:
             "training": training,
         }
         manifest["version"] = version = _version_of(manifest, booster)
-        folder = self.folder / name / version
+        folder = self._place(name, version)
         if not folder.exists():
             # Renamed when complete: a reader never sees a model without its manifest.
             making = self.folder / name / f".{version}.{os.getpid()}"
@@ -223,24 +221,24 @@ class Registry:
             NoSuchModel: The registry does not have the model.
             ModelAltered: The manifest cannot be read.
         """
-        return _checked(self._manifest_bytes(name, version), f"{name}@{version}")
+        return _checked(self._manifest_bytes(name, version), f"{name}@{shown(version)}")
 
     def later(self, name: str, version: str) -> bytes | None:
         """Read the transactions that a model was tested on, None if they were not kept."""
         try:
-            return (self.folder / name / version / LATER_FILE).read_bytes()
+            return (self._place(name, version) / LATER_FILE).read_bytes()
         except FileNotFoundError:
             return None
 
     def keep(self, name: str, version: str, file: str, content: bytes) -> Path:
         """Store a report beside a model; the version does not cover it."""
-        path = self.folder / name / version / file
+        path = self._place(name, version) / file
         making = path.with_name(f".{file}.{os.getpid()}")
         _write(making, content)
         return making.replace(path)
 
     def load(self, name: str, version: str) -> XGBoostScorer:
-        """Load a model after checking that its files match the version.
+        """Load a model after checking that its files match the version; its `ref` names it in full.
 
         Raises:
             NoSuchModel: The registry does not have the model.
@@ -248,31 +246,34 @@ class Registry:
             ModelMismatch: The model was trained on other features.
         """
         raw = self._manifest_bytes(name, version)
-        manifest = _checked(raw, f"{name}@{version}")
+        manifest = _checked(raw, f"{name}@{shown(version)}")
         try:
-            booster = (self.folder / name / version / BOOSTER_FILE).read_bytes()
+            booster = (self._place(name, version) / BOOSTER_FILE).read_bytes()
         except FileNotFoundError:
-            raise ModelAltered(f"model {name}@{version}: {BOOSTER_FILE} is missing") from None
-        found = _version_of(orjson.loads(raw), booster)
-        if not found == version == manifest.version or manifest.name != name:
             raise ModelAltered(
-                f"model {name}@{version}: its files were changed, they are of version {found}; "
+                f"model {name}@{shown(version)}: {BOOSTER_FILE} is missing"
+            ) from None
+        found = _version_of(orjson.loads(raw), booster)
+        is_named = same_version(found, version) and same_version(found, manifest.version)
+        if not is_named or manifest.name != name:
+            raise ModelAltered(
+                f"model {name}@{shown(version)}: its files were changed, they are of version {shown(found)}; "
                 "train it again or take another version"
             )
         difference = _features_difference(manifest)
         if difference:
             raise ModelMismatch(
-                f"model {name}@{version} does not match the features of this program: "
+                f"model {name}@{shown(version)} does not match the features of this program: "
                 f"{difference}; train it again"
             )
         scorer = XGBoostScorer(
             booster,
-            ModelRef(name=name, version=version),
+            ModelRef(name=name, version=found),
             ScoreScale(manifest.scale.probabilities, manifest.scale.scores),
         )
         if scorer.width != len(FEATURE_NAMES):
             raise ModelMismatch(
-                f"model {name}@{version} does not match its manifest: its trees take "
+                f"model {name}@{shown(version)} does not match its manifest: its trees take "
                 f"{scorer.width} features, not {len(FEATURE_NAMES)}"
             )
         return scorer
@@ -322,7 +323,7 @@ class Registry:
             if not force:
                 raise
         now = self._champion()
-        if now is not None and (now.name, now.version) == (name, version):
+        if now is not None and now.name == name and same_version(now.version, version):
             return now
         earlier = [] if now is None else [*now.earlier, now.ref]
         return self._point(name, version, earlier)
@@ -379,7 +380,7 @@ class Registry:
             if manifest.name == name and start and manifest.version.startswith(start)
         ]
         if len(found) != 1:
-            known = ", ".join(f"{model.name}@{model.version}" for model in self.models())
+            known = ", ".join(f"{model.name}@{shown(model.version)}" for model in self.models())
             raise NoSuchModel(
                 f"{'no' if not found else 'more than one'} model {text} in the model registry "
                 f"{self.folder}, which holds: {known or 'none'}"
@@ -401,13 +402,22 @@ class Registry:
     def _manifest_bytes(self, name: str, version: str) -> bytes:
         # Names come from files and command lines: they must not lead out of the registry.
         if not _NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]+", version):
-            raise NoSuchModel(f"no model {name}@{version}: expected a name and a version")
+            raise NoSuchModel(f"no model {name}@{shown(version)}: expected a name and a version")
         try:
-            return (self.folder / name / version / MANIFEST_FILE).read_bytes()
+            return (self._place(name, version) / MANIFEST_FILE).read_bytes()
         except FileNotFoundError:
             raise NoSuchModel(
-                f"no model {name}@{version} in the model registry {self.folder}"
+                f"no model {name}@{shown(version)} in the model registry {self.folder}"
             ) from None
+
+    def _place(self, name: str, version: str) -> Path:
+        """Return the folder of a model; that of an older one has the first digits of its version."""
+        folder = self.folder / name / version
+        if not folder.exists() and len(version) >= EARLIER_DIGITS:
+            known = (other.name for other in folder.parent.glob(f"{version[:EARLIER_DIGITS]}*"))
+            found = found_version(version, known)
+            return folder if found is None else folder.with_name(found)
+        return folder
 
     def _champion(self) -> Champion | None:
         path = self.folder / CHAMPION_FILE
@@ -435,7 +445,7 @@ def _version_of(manifest: dict[str, Any], booster: bytes) -> str:
     told = {key: value for key, value in manifest.items() if key not in _NOT_HASHED}
     digest = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS))
     digest.update(hashlib.sha256(booster).digest())
-    return digest.hexdigest()[:VERSION_LENGTH]
+    return digest.hexdigest()
 
 
 def _checked(raw: bytes, model: str) -> Manifest:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
+from fraud.contracts.versions import shown
 from model.datasets import DatasetError
 
 if TYPE_CHECKING:
@@ -270,7 +271,12 @@ def keep_reports(
         f"those from {test['start'][:10]} to {test['end'][:10]}, which it has not seen"
     )
     page = html_page(
-        f"Model {manifest.name}@{manifest.version}", subtitle, manifest.metrics, curves, made, made
+        f"Model {manifest.name}@{shown(manifest.version)}",
+        subtitle,
+        manifest.metrics,
+        curves,
+        made,
+        made,
     )
     ref = (manifest.name, manifest.version)
     told = {**manifest.model_dump(), "curves": curves}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.versions import same_version
 from fraud.policy.editor import PolicyEditor
 from model.champion import promoting
 from model.examples import MappedDataset
@@ -97,7 +98,8 @@ def promote_trained(
         Whether it is the champion now, and why it was refused (empty if it was not).
     """
     try:
-        decides, first = models.champion_ref().version == manifest.version, False
+        decides = same_version(models.champion_ref().version, manifest.version)
+        first = False
     except NoSuchModel:
         decides, first = False, True
     if not (wanted or first):

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 import uvicorn
 
+from fraud.contracts.versions import shown
 from fraud.runtime.background import Background
 from fraud.runtime.lifecycle import CannotStart
 from model.registry import ModelError, Registry
@@ -89,7 +90,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         _log.info(
             "scoring_api.started",
             address=f"{settings.bind_host}:{listener.getsockname()[1]}",
-            model=f"{model.name}@{model.version}",
+            model=f"{model.name}@{shown(model.version)}",
         )
         server.run(sockets=[listener])
         _log.info("scoring_api.stopping")

@@ -41,6 +41,7 @@ from fraud.backtest.resampling import (
 from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.decision import Outcome
 from fraud.contracts.times import utc_text
+from fraud.contracts.versions import shown
 from fraud.features.declaration import AMOUNT
 
 _PAIRS: Final = tuple(product(Outcome, repeat=2))
@@ -216,9 +217,9 @@ class ShadowComparison:
             else:
                 own, other = decision.model, shadow.model
                 rivals = Rivals(
-                    champion=f"{own.name}@{own.version}",
+                    champion=f"{own.name}@{shown(own.version)}",
                     rules=versions.rules,
-                    challenger=f"{other.name}@{other.version}",
+                    challenger=f"{other.name}@{shown(other.version)}",
                     challenger_rules=shadow.rules_version,
                 )
                 groups[rivals].append(place)

@@ -33,6 +33,7 @@ from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.times import utc_text
+from fraud.contracts.versions import shown
 from fraud.decision.lists import Lookup, lookups
 from fraud.decision.policy import RuleEvaluator, Ruling
 from fraud.decision.rule_sets import CompiledRules, numbered
@@ -317,8 +318,8 @@ class RuleBacktest:
         """
         reader, everything = self._reader, self._total(self._counted)
         return Report(
-            draft=self._draft.evaluator.rules.version,
-            active=self._active.evaluator.rules.version,
+            draft=shown(self._draft.evaluator.rules.version),
+            active=shown(self._active.evaluator.rules.version),
             period=DryRunPeriod(
                 since=utc_text(since_ms),
                 first_scored_at=None if self._first_ms is None else utc_text(self._first_ms),

@@ -25,9 +25,12 @@ from fraud.backtest.past_decisions import (
     struct_of,
 )
 from fraud.backtest.runner import BacktestRunner
-from fraud.contracts.control import LIST, ControlDocument
+from fraud.contracts.control import LIST, ControlDocument, decode_control
 from fraud.contracts.decision import Decision, ModelRef, Outcome, RuleHit, Shadow, Shared, fields_of
+from fraud.contracts.list_log import KEPT_MS
 from fraud.contracts.lists import ListType
+from fraud.contracts.times import DAY_MS
+from fraud.contracts.versions import EARLIER_DIGITS, shown, written_as
 from fraud.decision.lists import Lookup, lookups
 from fraud.decision.policy import RuleEvaluator, policy_version
 from fraud.decision.rule_sets import CompiledRules, InvalidRules
@@ -41,6 +44,10 @@ SHOWN: Final = 20
 _AT_ONCE: Final = 50_000
 """Decisions held in memory for each pass over the changes of lists."""
 
+
+_NO_LISTS: Final = (
+    f"lists of these versions; superseded changes of lists are kept for {KEPT_MS // DAY_MS} days"
+)
 
 Scorers = Callable[[ModelRef], Scorer | None]
 """Loads a model, or returns None if it is missing."""
@@ -74,9 +81,14 @@ class _DecidedBy(NamedTuple):
     challenger: tuple[ModelRef, str] | None
 
     @property
-    def policy_version(self) -> str:
+    def is_earlier(self) -> bool:
+        """Whether the policy was named while versions had 12 digits, of which it was the hash."""
+        return len(self.rules) == EARLIER_DIGITS
+
+    @property
+    def earlier_policy_version(self) -> str:
         pinned = {"rules": self.rules, "lists": dict(self.lists)}
-        return policy_version(pinned, self.model, self.challenger)
+        return shown(policy_version(pinned, self.model, self.challenger))
 
 
 class FieldDifference(BaseModel):
@@ -126,15 +138,20 @@ class Recheck:
     """
 
     def __init__(self, documents: Iterable[ControlDocument], scorers: Scorers) -> None:
-        self._list_changes: list[ControlDocument] = []
+        # Kept as bytes: a month of long lists would take gigabytes once decoded.
+        self._list_changes: list[tuple[bytes, bytes]] = []
         others: list[ControlDocument] = []
         for document in documents:
-            (self._list_changes if document.kind == LIST else others).append(document)
+            if document.kind == LIST:
+                self._list_changes.append((document.key, document.value))
+            else:
+                others.append(document)
         policy_state = PolicyState.folded(others)
         self._rules: dict[str, CompiledRules] = {}
         for kept in policy_state.rule_versions():
             with suppress(InvalidRules):
-                self._rules[kept.rules.version] = CompiledRules(kept.rules)
+                compiled = CompiledRules(kept.rules)
+                self._rules |= dict.fromkeys(written_as(kept.rules.version), compiled)
         self._scorers = scorers
         self._loaded: dict[ModelRef, Scorer | None] = {}
         of_lists = frozenset(kind.field for kind in ListType if kind.field is not None)
@@ -185,7 +202,7 @@ class Recheck:
             if not waiting:
                 break
         for missing in waiting.values():
-            self._not_computed["lists of these versions"] += sum(len(past) for _, past in missing)
+            self._not_computed[_NO_LISTS] += sum(len(past) for _, past in missing)
 
     def _groups(self, past: PastDecisions) -> dict[_DecidedBy, list[int]]:
         """Group the indices of decisions by the versions that made them."""
@@ -212,9 +229,11 @@ class Recheck:
             return made
 
         yield (), lists
-        for document in self._list_changes:
-            policy_state.apply_valid(document)
-            yield tuple(sorted(policy_state.list_versions().items())), lists
+        for key, value in self._list_changes:
+            policy_state.apply_valid(decode_control(key, value))
+            versions = sorted(policy_state.list_versions().items())
+            yield tuple((name, shown(version)) for name, version in versions), lists
+            yield tuple(sorted(policy_state.earlier_list_versions().items())), lists
 
     def _check_group(
         self,
@@ -227,19 +246,25 @@ class Recheck:
         if decided_by.challenger is not None:
             sides.append(decided_by.challenger)
         made = []
+        in_full: list[tuple[ModelRef, str]] = []
         for model, rules in sides:
             scorer = self._scorer(model)
             if rules not in self._rules or scorer is None:
                 what = (
-                    f"model {model.name}@{model.version}"
+                    f"model {model.name}@{shown(model.version)}"
                     if rules in self._rules
                     else f"rules {rules}"
                 )
                 self._not_computed[what] += len(past)
                 return
             made.append(redecide(past, RuleEvaluator(self._rules[rules], lists), scorer))
+            in_full.append((scorer.ref, self._rules[rules].version))
         self._computed += len(past)
-        version = decided_by.policy_version
+        version = (
+            decided_by.earlier_policy_version
+            if decided_by.is_earlier
+            else _policy_version(in_full, lists)
+        )
         for place, decision in enumerate(past.decisions):
             if decision.score is None:
                 self._failed += 1
@@ -270,6 +295,13 @@ class Recheck:
         if model not in self._loaded:
             self._loaded[model] = self._scorers(ModelRef(name=model.name, version=model.version))
         return self._loaded[model]
+
+
+def _policy_version(sides: Sequence[tuple[ModelRef, str]], lists: Mapping[str, Lookup]) -> str:
+    """Return the version of a policy as decisions name it, from model and rules of each side."""
+    (model, rules), *challenger = sides
+    pinned = {"rules": rules, "lists": {name: lookup.version for name, lookup in lists.items()}}
+    return shown(policy_version(pinned, model, challenger[0] if challenger else None))
 
 
 _Expected = dict[str, tuple[Any, Any]]

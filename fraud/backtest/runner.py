@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Event
@@ -88,17 +88,16 @@ class BacktestRunner:
                 labels.add([message.value() for message in batch])
         return labels
 
-    def control_documents(self) -> list[ControlDocument]:
+    def control_documents(self) -> Iterator[ControlDocument]:
         """Read the control topic; invalid documents are skipped, as followers do."""
-        documents = []
         with TopicSpan(self.settings, Topic.CONTROL, service="fraudstream_recheck_control") as span:
             for batch in span.batches(self.stop):
                 for message in batch:
                     key = message.key()
                     try:
-                        documents.append(
-                            decode_control(key if key is None else bytes(key), message.value())
+                        document = decode_control(
+                            key if key is None else bytes(key), message.value()
                         )
                     except InvalidMessage:
                         continue
-        return documents
+                    yield document

@@ -17,7 +17,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.lists import LIST_NAME, ListChange
-from fraud.contracts.rules import RuleSet, content_version
+from fraud.contracts.rules import RuleSet
+from fraud.contracts.versions import EARLIER_DIGITS, same_version, version_of
 
 MODEL: Final = "model"
 """Kind of documents that assign a role to a model; their content is a `ModelRef`."""
@@ -171,11 +172,18 @@ class Activations:
         if (document.kind, document.name) != (RULES, ACTIVE):
             return
         expected = document.expected
-        if expected is not None and expected != self.now and expected in self._replaced:
+        if (
+            expected is not None
+            and not same_version(expected, self.now)
+            and expected[:EARLIER_DIGITS] in self._replaced
+        ):
             self._void.add(document.key)
             return
         self._void.discard(document.key)
-        self._replaced.update(one for one in (self.now, expected) if one is not None)
+        # Documents from before name versions by these digits, which all forms begin with.
+        self._replaced.update(
+            version[:EARLIER_DIGITS] for version in (self.now, expected) if version is not None
+        )
         self.now = document.version
 
     def void(self, document: ControlDocument) -> bool:
@@ -213,7 +221,10 @@ def read_rules(document: ControlDocument) -> RuleSet:
     except ValidationError as error:
         raise _verdict(error, "content.") from None
     # Parsing normalises line breaks, so older documents may match only by their raw content.
-    if document.version not in (rules.version, content_version(document.content)):
+    if not any(
+        same_version(document.version, of_content)
+        for of_content in (rules.version, version_of(document.content))
+    ):
         raise InvalidMessage(
             ErrorCode.OUT_OF_RANGE, "content: expected the version that the key names", "content"
         )

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple
 
@@ -23,6 +24,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fraud.contracts.addresses import network_of
 from fraud.contracts.errors import ErrorCode, InvalidMessage
+from fraud.contracts.versions import EARLIER_DIGITS
 
 LIST_NAME: Final = r"^[a-z0-9][a-z0-9_]{0,63}$"
 MAX_VALUE: Final = 320
@@ -101,6 +103,13 @@ class ListEntry(_Contract):
     ] = None
 
 
+class ListedEntry(ListEntry):
+    """An entry of a snapshot, with the author and time that it already had."""
+
+    author: str
+    added_ms: int
+
+
 class ListChange(_Contract):
     """One change of a list, the content of a control document of kind `list`."""
 
@@ -120,22 +129,50 @@ class ListChange(_Contract):
         tuple[str, ...], Field(description="Values taken off, before others are added.")
     ] = ()
     add: Annotated[tuple[ListEntry, ...], Field(description="Entries put on or put anew.")] = ()
+    listed: Annotated[
+        tuple[ListedEntry, ...], Field(description="Of a snapshot: all that is on the list.")
+    ] = ()
+    version: Annotated[
+        str | None, Field(description="Of a snapshot: version of the list, which stays the same.")
+    ] = None
+    follows: Annotated[
+        str | None,
+        Field(
+            description="Of a snapshot: id of the last change in it. Where another came between, the snapshot is void."
+        ),
+    ] = None
     part: Annotated[int, Field(ge=1, le=MAX_PARTS)] = 1
     parts: Annotated[
         int, Field(ge=1, le=MAX_PARTS, description="Parts that the change was cut into: it counts once the last is there.")
     ] = 1  # fmt: skip
+
+    @property
+    def digest(self) -> str:
+        """Hash of what the change says, whatever parts it was split into."""
+        said = self.model_dump_json(exclude={"part", "parts"}, exclude_defaults=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    @staticmethod
+    def joined(parts: Sequence[ListChange]) -> ListChange:
+        """Return the change that was split into these parts."""
+        remove = tuple(chain.from_iterable(part.remove for part in parts))
+        add = tuple(chain.from_iterable(part.add for part in parts))
+        listed = tuple(chain.from_iterable(part.listed for part in parts))
+        return parts[-1].model_copy(update={"remove": remove, "add": add, "listed": listed})
 
     def cut(self, limit_bytes: int = CHANGE_BYTES) -> list[ListChange]:
         """Split a change into parts that each fit into a record."""
         parts: list[ListChange] = []
         removed: list[str] = []
         added: list[ListEntry] = []
+        listed: list[ListedEntry] = []
         size = 0
 
         def close() -> None:
-            parts.append(self.model_copy(update={"remove": tuple(removed), "add": tuple(added)}))
-            removed.clear()
-            added.clear()
+            entries = {"remove": tuple(removed), "add": tuple(added), "listed": tuple(listed)}
+            parts.append(self.model_copy(update=entries))
+            for items in (removed, added, listed):
+                items.clear()
 
         def fits(item: bytes) -> None:
             nonlocal size
@@ -150,6 +187,9 @@ class ListChange(_Contract):
         for entry in self.add:
             fits(entry.model_dump_json(exclude_none=True).encode())
             added.append(entry)
+        for kept in self.listed:
+            fits(kept.model_dump_json(exclude_none=True).encode())
+            listed.append(kept)
         close()
         return [
             part.model_copy(update={"part": number, "parts": len(parts)})
@@ -272,7 +312,7 @@ class ListState:
         type: Type of its values.
         use: Effect of being on the list.
         description: Purpose of the list.
-        version: Hash of all changes up to this state, 12 hexadecimal digits.
+        version: Hash of the changes since the last that replaced all entries, 64 hexadecimal digits.
         entries: Entries by the normal form of their values.
         since: Version of the state returned before this one; None if all entries may differ.
         changed: Values added, updated or removed since that version, in normal form.
@@ -289,6 +329,23 @@ class ListState:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def snapshot(self, follows: str) -> ListChange:
+        """Return the list as a change that supersedes all earlier ones.
+
+        Args:
+            follows: Id of the last change of this state.
+        """
+        return ListChange(
+            type=self.type,
+            use=self.use,
+            description=self.description,
+            version=self.version,
+            follows=follows,
+            listed=tuple(
+                ListedEntry.model_construct(**entry._asdict()) for entry in self.entries.values()
+            ),
+        )
 
     def with_entries(self, entries: Sequence[ListEntry]) -> ListState:
         """Return a copy of the list with more entries.
@@ -309,6 +366,8 @@ class _Folded:
         self.use = change.use
         self.description = ""
         self.version = ""
+        self.last_change = ""
+        self.earlier_version = ""
         self.entries: dict[str, KeptEntry] = {}
         self.given: ListState | None = None
         self.since: str | None = None
@@ -321,6 +380,8 @@ class ListFold:
     def __init__(self) -> None:
         self._folded: dict[str, _Folded] = {}
         self._waiting: dict[str, list[ListChange]] = {}
+        # Digest of each known part of a change, by list, change id and part.
+        self._known: dict[tuple[str, str, int], str] = {}
         self._lock = threading.Lock()
 
     def states(self) -> dict[str, ListState]:
@@ -337,6 +398,11 @@ class ListFold:
         """Return the versions of all lists by name."""
         with self._lock:
             return {name: folded.version for name, folded in self._folded.items()}
+
+    def earlier_versions(self) -> dict[str, str]:
+        """Return the versions of all lists in the form that they had before: of 12 digits."""
+        with self._lock:
+            return {name: folded.earlier_version for name, folded in self._folded.items()}
 
     def _given(self, name: str) -> ListState:
         folded = self._folded[name]
@@ -369,24 +435,42 @@ class ListFold:
             time_ms: Time of the change, UTC epoch milliseconds.
 
         Raises:
-            InvalidMessage: A value is not of the list's type, or the change alters the type without
-                replacing all entries. The list stays as it was.
+            InvalidMessage: A value is not of the list's type, the change alters the type without
+                replacing all entries, or its id is known with other content. The list stays as it
+                was.
         """
+        place = name, change_id, change.part
+        digest = change.digest
+        known = self._known.get(place)
+        if known == digest:
+            return
+        if known is not None:
+            raise InvalidMessage(
+                ErrorCode.OUT_OF_RANGE,
+                f"content: expected what change {change_id} of the list {name} said before",
+                "content",
+            )
         if change.parts > 1:
             waiting = self._waiting.setdefault(f"{name}/{change_id}", [])
-            # A repeated part is ignored.
             if change.part == len(waiting) + 1:
                 waiting.append(change)
-            if change.part < change.parts or len(waiting) < change.parts:
+                self._known[place] = digest
+            if len(waiting) < change.parts:
                 return
             parts = self._waiting.pop(f"{name}/{change_id}")
+            digest = ListChange.joined(parts).digest
         else:
             parts = [change]
         if change.dropped:
+            self._known[place] = digest
             with self._lock:
                 self._folded.pop(name, None)
             return
         before = self._folded.get(name)
+        if change.follows is not None:
+            self._known.setdefault(place, digest)
+            self._take_snapshot(name, change_id, parts)
+            return
         if before is not None and before.type is not change.type and not change.replace:
             raise InvalidMessage(
                 ErrorCode.OUT_OF_RANGE,
@@ -409,8 +493,31 @@ class ListFold:
                     after.changed.update(removed, (value for value, _ in added))
             if change.description is not None:
                 after.description = change.description
-            chained = f"{after.version}/{change_id}"
-            after.version = hashlib.sha256(chained.encode()).hexdigest()[:12]
+            chained = digest if change.replace else f"{after.version}/{digest}"
+            after.version = hashlib.sha256(chained.encode()).hexdigest()
+            earlier = f"{after.earlier_version}/{change_id}"
+            after.earlier_version = hashlib.sha256(earlier.encode()).hexdigest()[:EARLIER_DIGITS]
+            after.last_change = change_id
+            self._folded[name] = after
+            self._known.setdefault(place, digest)
+
+    def _take_snapshot(self, name: str, change_id: str, parts: Sequence[ListChange]) -> None:
+        """Begin with a snapshot of a list whose earlier changes were removed."""
+        snapshot = parts[-1]
+        before = self._folded.get(name)
+        if before is not None:
+            # The snapshot says what is known, or it is void. A change that follows names it.
+            if before.last_change == snapshot.follows:
+                before.last_change = change_id
+            return
+        after = _Folded(snapshot)
+        after.description = snapshot.description or ""
+        after.version, after.last_change = snapshot.version or "", change_id
+        for entry in chain.from_iterable(part.listed for part in parts):
+            after.entries[normal(snapshot.type, entry.value)] = _kept(
+                entry, entry.author, entry.added_ms
+            )
+        with self._lock:
             self._folded[name] = after
 
     @staticmethod

@@ -5,15 +5,14 @@ A rule set is the content of a control document of kind `rules`; `fraud.decision
 
 from __future__ import annotations
 
-import hashlib
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fraud.contracts.decision import Outcome
+from fraud.contracts.versions import version_of
 
 MAX_RULES: Final = 500
 """Maximum number of rules in a set."""
@@ -110,11 +109,5 @@ class RuleSet(_Contract):
 
     @cached_property
     def version(self) -> str:
-        """Content hash, 12 hexadecimal digits: equal rule sets have the same version."""
-        return content_version(self.model_dump(mode="json"))
-
-
-def content_version(content: dict[str, Any]) -> str:
-    """Return the version of a rule set from its JSON content, see `RuleSet.version`."""
-    written = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(written).hexdigest()[:12]
+        """Content hash, see `fraud.contracts.versions`: equal rule sets have the same version."""
+        return version_of(self.model_dump(mode="json"))

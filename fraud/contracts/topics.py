@@ -115,7 +115,12 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         partitions=1,
         key="kind/name/version",
         schema="control_document.json",
-        config=_config(cleanup_policy="compact"),
+        # A segment a day, compacted within another: what was removed is gone in days, not months.
+        config=_config(
+            cleanup_policy="compact",
+            segment_ms=DAY_MS,
+            max_compaction_lag_ms=DAY_MS,
+        ),
         owners=("fraudstream", "scoring_api"),
         readers=("flink_job", "scoring_api", "producer", "fraudstream"),
         meaning="Rules, lists, models, and injections into the simulated world, switched live.",

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from fraud.contracts.decision import Decision, Outcome, Shared, fields_of
 from fraud.contracts.times import utc_text
+from fraud.contracts.versions import shown
 from fraud.decision.columns import BatchColumns, Fields
 from fraud.decision.encoding import DECISION, SHADOW, shared_json
-from fraud.decision.policy import Policy, RuleEvaluator, Ruling
+from fraud.decision.policy import Policy, RuleEvaluator, Ruling, shown_model
 from fraud.decision.reasons import SCORING_FAILED, top_reasons
 from fraud.decision.scorer import Scorer
 from fraud.features.catalogue import KEYS
@@ -131,14 +132,7 @@ class Engine:
         self.policy = policy
         self._clock = clock
         self._timer = timer
-        self._pinned = shared_json(
-            Shared.BY_POLICY,
-            {
-                "model": scorer.ref.model_dump(),
-                "versions": policy.versions,
-                "policy_version": policy.version,
-            },
-        )
+        self._pinned = shared_json(Shared.BY_POLICY, policy.named)
         self._evaluator = RuleEvaluator(policy.rules, policy.lists)
         self._shadow: _Shadow | None = None
         if policy.challenge is not None:
@@ -269,8 +263,8 @@ class _Shadow:
     def __init__(self, scorer: Scorer, evaluator: RuleEvaluator) -> None:
         self.scorer = scorer
         self._evaluator = evaluator
-        self._model = orjson.dumps(scorer.ref.model_dump())
-        self._rules_version = orjson.dumps(evaluator.rules.version)
+        self._model = orjson.dumps(shown_model(scorer.ref))
+        self._rules_version = orjson.dumps(shown(evaluator.rules.version))
 
     def decide(
         self, columns: BatchColumns, scores: Sequence[int], probabilities: NDArray[np.float64]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from fraud.contracts.decision import ModelRef, Outcome, Shared
 from fraud.contracts.lists import ListType, ListUse
+from fraud.contracts.versions import shown, version_of
 from fraud.decision.columns import BatchColumns
 from fraud.decision.encoding import shared_json
 from fraud.decision.lists import Lookup
@@ -166,35 +166,50 @@ class Policy:
 
     @cached_property
     def versions(self) -> dict[str, Any]:
-        """Versions of rules and lists: field `versions` of the decision."""
+        """Versions of rules and lists."""
         lists = {name: lookup.version for name, lookup in sorted(self.lists.items())}
         return {"rules": self.rules.version, "lists": lists}
 
     @cached_property
     def version(self) -> str:
-        """Content hash that pins rules, lists, thresholds and models, 16 hexadecimal digits."""
+        """Content hash that pins rules, lists, thresholds and models."""
         return policy_version(
             self.versions,
             self.model,
             (self.challenge.model, self.challenge.rules.version) if self.challenge else None,
         )
 
+    @cached_property
+    def named(self) -> dict[str, Any]:
+        """Fields `model`, `versions` and `policy_version` of the decision."""
+        lists = {name: shown(version) for name, version in self.versions["lists"].items()}
+        return {
+            "model": shown_model(self.model),
+            "versions": {"rules": shown(self.rules.version), "lists": lists},
+            "policy_version": shown(self.version),
+        }
+
+
+def shown_model(model: ModelRef) -> dict[str, str]:
+    """Return a model as decisions name it."""
+    return {"name": model.name, "version": shown(model.version)}
+
 
 def policy_version(
     versions: Mapping[str, Any], model: ModelRef, challenge: tuple[ModelRef, str] | None
 ) -> str:
-    """Compute the version of a policy from the fields of a decision.
+    """Compute the version of a policy.
 
     Args:
-        versions: Field `versions`.
-        model: Field `model`.
-        challenge: Model and rules version of the field `shadow`; None without a challenger.
+        versions: Versions of rules and lists, as `Policy.versions`.
+        model: The model that scores.
+        challenge: Model and rules version of the challenger; None without one.
     """
     pinned: dict[str, Any] = {"model": [model.name, model.version], **versions}
     if challenge is not None:
         shadow, rules = challenge
         pinned["challenge"] = [shadow.name, shadow.version, rules]
-    return hashlib.sha256(orjson.dumps(pinned, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    return version_of(pinned)
 
 
 def most_severe(outcomes: Iterable[Outcome]) -> Outcome:

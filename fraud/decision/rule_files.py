@@ -10,6 +10,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from fraud.contracts.rules import RuleSet
+from fraud.contracts.versions import shown
 
 
 class RuleFileError(ValueError):
@@ -83,4 +84,8 @@ def rule_differences(before: RuleSet, after: RuleSet) -> list[str]:
     if before.version == after.version:
         return []
     old, new = (write_rule_file(rules).splitlines() for rules in (before, after))
-    return list(difflib.unified_diff(old, new, before.version, after.version, lineterm="", n=2))
+    return list(
+        difflib.unified_diff(
+            old, new, shown(before.version), shown(after.version), lineterm="", n=2
+        )
+    )

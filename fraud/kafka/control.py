@@ -5,6 +5,7 @@ A document is passed to the code that uses it. If that refuses it, the last good
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 from types import MappingProxyType
@@ -12,9 +13,11 @@ from typing import Final
 
 import structlog
 
-from fraud.contracts.control import ControlDocument, decode_control, read_key
+from fraud.contracts.control import LIST, ControlDocument, decode_control, read_key
 from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.list_log import ListLog
 from fraud.contracts.topics import Topic
+from fraud.kafka.control_mark import ControlMark
 from fraud.kafka.group_consumer import Message
 from fraud.kafka.sync_producer import SyncProducer
 from fraud.kafka.topic_follower import Feed, TopicReplaced
@@ -45,7 +48,10 @@ class ControlFollower:
     Of the documents on the topic at the start, only the newest of each kind and name is passed on;
     if it is refused, the one before it is, and so on. A starting process thus has the same
     documents in force as running ones. Kinds in `fold` differ: all their documents are passed on,
-    in topic order, and before the newest of the same batch.
+    in topic order, and before the newest of the same batch. Of lists, a start passes over what a
+    later change of the whole list supersedes, so that it costs no more than the lists as they are.
+
+    Tombstones remove superseded documents, so they change nothing that is in force.
 
     Args:
         feed: The topic, read from its start.
@@ -56,6 +62,8 @@ class ControlFollower:
             or `Refused`; a document refused here is not passed to `take`.
         settle: Called after documents were taken up, to put them in force together.
         restart: Called before a recreated topic is read, to discard folded documents.
+        mark: Remembers that documents were published, so that a topic that lost them is not ready;
+            None accepts any topic.
         service: Label of the metrics.
         clock: Time now, UTC epoch milliseconds.
     """
@@ -68,6 +76,7 @@ class ControlFollower:
         fold: Mapping[str, Callable[[ControlDocument], None]] = MappingProxyType({}),
         settle: Callable[[], None] = lambda: None,
         restart: Callable[[], None] = lambda: None,
+        mark: ControlMark | None = None,
         service: str,
         clock: Clock = system_clock,
     ) -> None:
@@ -78,37 +87,94 @@ class ControlFollower:
         self._restart = restart
         self._service = service
         self._clock = clock
-        self._pending: list[Message] = []
+        self._mark = mark
+        self._clear()
         # Prometheus sees the first refusal as an increase only if the series existed before.
         CONTROL_REFUSED.labels(service)
         self.ready = Event()
         """Set once the documents that were on the topic at the start are in force."""
         self.refused = 0
         """Number of documents refused so far."""
+        self.progress = 0
+        """Number of records read and documents folded; it grows while a start goes on."""
+        self.lost: str | None = None
+        """One line on documents that were published and are gone; None if none is missing."""
+
+    def _clear(self) -> None:
+        self.lists = ListLog()
+        self._documents = 0
+        # Records to be taken up, by the order of their arrival, and their places by key.
+        self._pending: dict[int, Message] = {}
+        self._places: defaultdict[bytes, list[int]] = defaultdict(list)
 
     def waits_for(self) -> str | None:
         """Return one line on why the topic is not fully in force yet, or None once it is."""
         if self.ready.is_set():
             return None
-        return self._feed.waits_for() or "control documents to be taken up"
+        return self.lost or self._feed.waits_for() or "control documents to be taken up"
 
     def run(self, stop: Event) -> None:
         """Follow the topic until `stop` is set, waiting for brokers that are away."""
         self._feed.start(None)
         while not stop.is_set():
             try:
-                self._pending += self._feed.poll(_POLL_S)
+                batch = self._feed.poll(_POLL_S)
             except TopicReplaced as verdict:
-                # Documents in force stay so until the new topic replaces them.
                 _log.warning("control.topic_replaced", reason=str(verdict))
-                self._pending.clear()
+                self.ready.clear()
+                self._clear()
                 self._restart()
                 self._feed.start(None)
                 continue
-            if self.ready.is_set() or self._feed.waits_for() is None:
-                batch, self._pending = self._pending, []
-                self._take_up(batch)
+            for message in batch:
+                self._collect(message)
+            self.progress += len(batch)
+            if self.ready.is_set() and not batch:
+                continue
+            if self._feed.waits_for() is None and self._is_whole():
+                self._take_up(list(self._pending.values()))
+                self._pending.clear()
+                self._places.clear()
                 self.ready.set()
+
+    def _collect(self, message: Message) -> None:
+        """Add a record to those that are taken up next; at the start, drop what it supersedes."""
+        key = message.key or b""
+        if message.value is None:
+            self.lists.remove(key)
+            gone = [key]
+        else:
+            gone = self._superseded(key, message)
+        if not self.ready.is_set():
+            for one in gone:
+                for place in self._places.pop(one, ()):
+                    del self._pending[place]
+        if message.value is not None:
+            self._documents += 1
+            self._places[key].append(self._documents)
+            self._pending[self._documents] = message
+
+    def _superseded(self, key: bytes, message: Message) -> list[bytes]:
+        """Return the keys of the documents of a list that a record supersedes."""
+        if LIST not in self._fold:
+            return []
+        try:
+            kind, name, version = read_key(key)
+        except InvalidMessage:
+            return []
+        if kind != LIST:
+            return []
+        return list(self.lists.add(name, version, key, message.value or b"", message.timestamp_ms))
+
+    def _is_whole(self) -> bool:
+        """Check that the topic still has what was published, and remember that something was."""
+        if self._mark is None:
+            return True
+        lost = self._mark.check(self._documents)
+        if lost is not None and lost != self.lost:
+            _log.error("control.documents_lost", detail=lost)
+        self.lost = lost
+        return lost is None
 
     def _take_up(self, batch: Sequence[Message]) -> None:
         taken: list[Message] = []
@@ -159,6 +225,7 @@ class ControlFollower:
         fold = self._fold.get(kind)
         if fold is None:
             return False
+        self.progress += 1
         fold(decode_control(message.key, message.value))
         return True
 
@@ -192,3 +259,11 @@ class ControlPublisher(SyncProducer):
             InvalidMessage: A part of its key is malformed.
         """
         self.send(document.key, document.value)
+
+    def remove(self, key: bytes) -> None:
+        """Remove a superseded document; readers take its tombstone as compaction does.
+
+        Raises:
+            CannotPublish: The broker did not acknowledge the tombstone.
+        """
+        self.send(key, None)

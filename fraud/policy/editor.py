@@ -37,6 +37,7 @@ from fraud.contracts.lists import (
     normal,
 )
 from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.contracts.versions import same_version, shown
 from fraud.decision.rule_sets import CompiledRules
 from fraud.policy.audit_content import (
     list_on_record,
@@ -145,8 +146,8 @@ class PolicyEditor:
             before={"version": active},
             after={"version": version},
         ):
-            if expected is not None and active != expected:
-                raise Conflict(f"expected {expected} to be active, it is {active}")
+            if expected is not None and not same_version(active, expected):
+                raise Conflict(f"expected {expected} to be active, it is {shown(active)}")
             if kept.status is not RuleStatus.ACTIVE:
                 self._activate(kept.rules, expected)
         return kept.rules
@@ -185,11 +186,11 @@ class PolicyEditor:
             before={"version": before and before.version},
             after={"version": version},
         ):
-            content: dict[str, Any] = {}
+            named, content = NONE, dict[str, Any]()
             if rules is not None:
                 checked = self._policy_state().checked(rules, drafts=False)
-                content = checked.model_dump(mode="json")
-            self._publish(RULES, CHALLENGER, version or NONE, content, change=self._ids())
+                named, content = checked.version, checked.model_dump(mode="json")
+            self._publish(RULES, CHALLENGER, named, content, change=self._ids())
 
     def rule_version(self, version: str) -> RuleVersion:
         """Return a stored version of the rule set.
@@ -336,7 +337,10 @@ class PolicyEditor:
                 ListChange(
                     type=of,
                     use=use or before.use,
-                    description=description,
+                    # What replaces all entries says all, so that earlier changes can be removed.
+                    description=before.description
+                    if description is None and replace
+                    else description,
                     replace=replace,
                     remove=removed,
                     add=added,
@@ -376,7 +380,7 @@ class PolicyEditor:
         for rules in (policy_state.active_rules, policy_state.challenger_rules):
             # Disabled rules count too: without the list, the set could not be activated again.
             if rules is not None and name in CompiledRules(rules).named_lists:
-                raise Conflict(f"rules of version {rules.version} ask for the list {name}")
+                raise Conflict(f"rules of version {shown(rules.version)} ask for the list {name}")
 
     def _change(self, name: str, change: ListChange) -> None:
         if change.type.field is None and change.use is not ListUse.REFERENCE:

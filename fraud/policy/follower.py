@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -10,12 +11,15 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from fraud.contracts.control import ControlDocument
+from fraud.contracts.control import LIST, ControlDocument, list_version
+from fraud.contracts.lists import ListChange
 from fraud.contracts.topics import Topic
 from fraud.kafka.control import ControlFollower, ControlPublisher, Name, Void
+from fraud.kafka.control_mark import ControlMark
 from fraud.kafka.topic_follower import Feed, TopicFeed
 from fraud.policy.state import KINDS, PolicyState
 from fraud.runtime.background import Background
+from fraud.runtime.clock import Clock, system_clock, to_datetime
 from fraud.runtime.metrics import CONTROL_LAG
 from fraud.runtime.settings import KafkaSettings
 
@@ -57,6 +61,7 @@ class PolicyFollower:
         service: Label of the metrics.
         stop: Ends following when set.
         listeners: Receive each document of their kinds after the policy state.
+        mark: Remembers that documents were published, see `ControlFollower`.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class PolicyFollower:
         service: str,
         stop: threading.Event,
         listeners: Sequence[Listener] = (),
+        mark: ControlMark | None = None,
     ) -> None:
         self._stop = stop
         self._listeners = listeners
@@ -79,6 +85,7 @@ class PolicyFollower:
             fold=dict.fromkeys(kinds, self._apply),
             settle=self._settle,
             restart=self._restart,
+            mark=mark,
             service=service,
         )
 
@@ -107,6 +114,16 @@ class PolicyFollower:
         for listener in self._listeners:
             listener.clear()
 
+    def superseded(self, now_ms: int) -> list[bytes]:
+        """Return the keys of list documents that no recheck can need any more."""
+        return self._follower.lists.removable(now_ms)
+
+    def due_snapshot(self, name: str) -> ListChange | None:
+        """Return a snapshot of a list whose changes have outgrown it, None if none is due."""
+        follows = self._follower.lists.snapshot_due(name)
+        state = self._policy_state.list_state(name)
+        return None if follows is None or state is None else state.snapshot(follows)
+
     def current(self) -> PolicyState:
         """Return the policy state as read so far."""
         return self._policy_state
@@ -123,8 +140,11 @@ class PolicyFollower:
     def wait_ready(self, timeout_s: float = 30.0) -> PolicyState:
         """Wait until the documents that were on the topic at the start are in force.
 
+        Args:
+            timeout_s: How long to wait without any progress, seconds: a long topic is waited for.
+
         Raises:
-            PolicyUnread: The topic was not read in time, or following it failed.
+            PolicyUnread: Reading made no progress, following failed, or documents were lost.
         """
         self._wait(lambda: self.waits_for() is None, timeout_s)
         return self._policy_state
@@ -138,10 +158,14 @@ class PolicyFollower:
         self._wait(lambda: self._seen.get(document.key) == document.time, timeout_s)
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:
-        until_s = time.monotonic() + timeout_s
+        until_s, seen = time.monotonic() + timeout_s, self._follower.progress
         while not done():
             if self._stop.is_set():
                 raise PolicyUnread("following the control topic failed")
+            if self._follower.lost is not None:
+                raise PolicyUnread(f"waiting for {self._follower.lost}")
+            if self._follower.progress != seen:
+                until_s, seen = time.monotonic() + timeout_s, self._follower.progress
             if time.monotonic() >= until_s:
                 raise PolicyUnread(f"waited {timeout_s:g} s for {self.waits_for() or 'the change'}")
             self._stop.wait(_LOOK_S)
@@ -165,7 +189,9 @@ def follow_policy(
     """
     lag = CONTROL_LAG.labels(service)
     with TopicFeed(settings, Topic.CONTROL, service=service, lag=lag) as feed:
-        follower = PolicyFollower(feed, service=service, stop=stop, listeners=listeners)
+        follower = PolicyFollower(
+            feed, service=service, stop=stop, listeners=listeners, mark=ControlMark(settings)
+        )
         with Background("control", follower.run, stop, daemon=True):
             yield follower
 
@@ -173,14 +199,28 @@ def follow_policy(
 class SeenPublisher:
     """Publish documents and wait until the follower has read them: callers see their own writes.
 
+    It also keeps the topic small: after a change of a list it takes a snapshot if one is due, and
+    removes what was superseded longer ago than past decisions are computed again.
+
     Args:
         publisher: Writes the documents to Kafka.
         follower: Reads them back.
+        clock: Time now, UTC epoch milliseconds.
+        ids: Returns a unique id for each snapshot, of letters and digits.
     """
 
-    def __init__(self, publisher: ControlPublisher, follower: PolicyFollower) -> None:
+    def __init__(
+        self,
+        publisher: ControlPublisher,
+        follower: PolicyFollower,
+        *,
+        clock: Clock = system_clock,
+        ids: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
         self._publisher = publisher
         self._follower = follower
+        self._clock = clock
+        self._ids = ids
 
     def publish(self, document: ControlDocument) -> None:
         """Publish a document; the policy state reflects it on return.
@@ -189,5 +229,33 @@ class SeenPublisher:
             CannotPublish: The broker did not acknowledge the document.
             PolicyUnread: The document is on the topic but was not read back in time.
         """
+        self._publish(document)
+        if document.kind == LIST and document.version.endswith(f".{_parts(document)}"):
+            self._tidy(document.name)
+
+    def _publish(self, document: ControlDocument) -> None:
         self._publisher.publish(document)
         self._follower.wait_for(document)
+
+    def _tidy(self, name: str) -> None:
+        """Take a snapshot of a list if one is due, and remove superseded documents of all lists."""
+        snapshot = self._follower.due_snapshot(name)
+        if snapshot is not None:
+            change_id, time = self._ids(), to_datetime(self._clock())
+            for part in snapshot.cut():
+                self._publish(
+                    ControlDocument(
+                        kind=LIST,
+                        name=name,
+                        version=list_version(change_id, part.part),
+                        author="fraudstream",
+                        time=time,
+                        content=part.model_dump(mode="json", exclude_defaults=True),
+                    )
+                )
+        for key in self._follower.superseded(self._clock()):
+            self._publisher.remove(key)
+
+
+def _parts(document: ControlDocument) -> int:
+    return int(document.content.get("parts", 1))

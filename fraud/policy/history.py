@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fraud.contracts.control import ControlDocument
+from fraud.contracts.control import LIST, ControlDocument
 from fraud.policy.follower import Listener
 from fraud.policy.state import KINDS
 
@@ -38,7 +38,9 @@ class PolicyHistory(Listener):
         self._changes: list[PolicyChange] = []
 
     def apply(self, document: ControlDocument) -> None:
-        """Append a change to the history."""
+        """Append a change to the history; a snapshot of a list changes nothing."""
+        if document.kind == LIST and document.content.get("follows") is not None:
+            return
         self._changes.append(
             PolicyChange(
                 document.kind, document.name, document.version, document.author, document.time_ms

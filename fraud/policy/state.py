@@ -26,6 +26,7 @@ from fraud.contracts.decision import ModelRef
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.lists import ListFold, ListState
 from fraud.contracts.rules import RuleSet, RuleStatus
+from fraud.contracts.versions import found_version, same_version
 from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules, numbered
 
 KINDS: Final = (MODEL, RULES, LIST)
@@ -116,6 +117,13 @@ class PolicyState:
         if document.name not in (ACTIVE, CHALLENGER, DRAFT):
             return
         rules = read_rules(document)
+        for known_version in self._versions:
+            if known_version != rules.version and same_version(known_version, document.version):
+                raise InvalidMessage(
+                    ErrorCode.OUT_OF_RANGE,
+                    f"content: version {document.version} is known with other content",
+                    "content",
+                )
         if document.name != DRAFT:
             self._compile(rules)
         # A version keeps the author and time of its first document.
@@ -191,8 +199,12 @@ class PolicyState:
         ).set
 
     def rule_version(self, version: str) -> RuleVersion | None:
-        """Return one version of the rule set, or None if it is unknown."""
-        return self._versions.get(version)
+        """Return the version of the rule set that a version or its first digits name.
+
+        None means that it is unknown.
+        """
+        found = found_version(version, self._versions)
+        return None if found is None else self._versions[found]
 
     @property
     def champion(self) -> ModelRef | None:
@@ -208,6 +220,14 @@ class PolicyState:
         """Return all lists by name, with their entries."""
         return self._lists.states()
 
+    def list_state(self, name: str) -> ListState | None:
+        """Return one list; None if it is unknown."""
+        return self._lists.state(name)
+
     def list_versions(self) -> dict[str, str]:
         """Return the versions of all lists by name."""
         return self._lists.versions()
+
+    def earlier_list_versions(self) -> dict[str, str]:
+        """Return the versions of all lists in the form that they had before, of 12 digits."""
+        return self._lists.earlier_versions()

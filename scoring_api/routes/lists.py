@@ -19,6 +19,7 @@ from fraud.contracts.lists import (
     ListType,
     ListUse,
 )
+from fraud.contracts.versions import shown
 from fraud.policy.editor import EditorOf, NoSuch
 from fraud.policy.state import PolicyState
 from fraud.runtime.clock import to_datetime
@@ -228,7 +229,7 @@ def _shown(state: ListState) -> AList:
         type=state.type,
         use=state.use,
         description=state.description,
-        version=state.version,
+        version=shown(state.version),
         entries=len(state),
     )
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.decision import ModelRef
+from fraud.contracts.versions import shown
 from fraud.decision.engine import Engine
 from fraud.policy.editor import EditorOf
 from fraud.security.api_keys import Role
@@ -26,7 +27,7 @@ class Model(BaseModel):
     """A model of the registry."""
 
     name: str
-    version: Annotated[str, Field(description="Content hash, shortened.")]
+    version: Annotated[str, Field(description="First 16 digits of its content hash.")]
     created_at: Annotated[str, Field(description="When it was trained, ISO 8601.")]
     metrics: Annotated[
         dict[str, Any],
@@ -93,7 +94,7 @@ def model_routes(
         with editor_of(author_of(who, request)).promoting(engine().policy.model, ref) as tell:
             registry.promote(ref.name, ref.version, force=asked.force)
             tell()
-        return ref
+        return _shown(ref)
 
     @routes.put("/challenger", summary="Set the challenger model", responses=problems(404, 503))
     def challenge(asked: NamedModel, who: _Analyst, request: Request) -> NamedModel:
@@ -103,19 +104,19 @@ def model_routes(
             # A model that cannot be loaded is refused here.
             registry.load(ref.name, ref.version)
         editor_of(author_of(who, request)).challenge_model(ref)
-        return NamedModel(model=ref and f"{ref.name}@{ref.version}")
+        return NamedModel(model=ref and f"{ref.name}@{shown(ref.version)}")
 
     @routes.get("", summary="List the models")
     def list_models(_who: _Analyst) -> Models:
         """Return all models of the registry, the champion and the challenger."""
         policy = engine().policy
         return Models(
-            champion=policy.model,
-            challenger=None if policy.challenge is None else policy.challenge.model,
+            champion=_shown(policy.model),
+            challenger=None if policy.challenge is None else _shown(policy.challenge.model),
             items=[
                 Model(
                     name=manifest.name,
-                    version=manifest.version,
+                    version=shown(manifest.version),
                     created_at=manifest.created_at,
                     metrics=manifest.metrics,
                 )
@@ -124,3 +125,7 @@ def model_routes(
         )
 
     return routes
+
+
+def _shown(ref: ModelRef) -> ModelRef:
+    return ModelRef(name=ref.name, version=shown(ref.version))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.contracts.rules import RuleSet, RuleStatus
 from fraud.contracts.times import utc_text
+from fraud.contracts.versions import shown
 from fraud.policy.editor import EditorOf, NoSuch
 from fraud.policy.state import PolicyState, RuleVersion
 from fraud.security.api_keys import Role
@@ -37,7 +38,7 @@ _Analyst = Annotated[Principal, Depends(require(Role.ANALYST))]
 class RuleSetSummary(BaseModel):
     """A version of the rule set."""
 
-    version: Annotated[str, Field(description="Hash of its content.")]
+    version: Annotated[str, Field(description="First 16 digits of the hash of its content.")]
     status: RuleStatus
     challenger: Annotated[bool, Field(description="Whether it decides in shadow.")]
     author: str
@@ -116,7 +117,7 @@ def rule_routes(
     def summary(version: RuleVersion) -> RuleSetSummary:
         shadow = policy_state().challenger_rules
         return RuleSetSummary(
-            version=version.rules.version,
+            version=shown(version.rules.version),
             status=version.status,
             challenger=shadow is not None and shadow.version == version.rules.version,
             author=version.author,

@@ -28,6 +28,7 @@ from fraud.backtest.recheck import Recheck, Rechecked
 from fraud.backtest.runner import BacktestRunner
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
+from fraud.contracts.versions import shown
 from fraud.decision.scale import ScoreScale
 from fraud.kafka.control import ControlPublisher
 from fraud.policy.editor import PolicyEditor
@@ -172,10 +173,11 @@ def test_a_promotion_switches_stream_and_rest_under_load(
     """See the story above."""
     job = Job(kafka, flink_cluster, tmp_path)
     registry = Registry(Path(job.env["MODEL_REGISTRY"]))
-    old = registry.champion_ref().version
-    new = registry.add(
+    old = shown(registry.champion_ref().version)
+    added = registry.add(
         "second", train_booster(), ScoreScale([0, 0.5, 1], [0, 900, 1000]), metrics={}, training={}
-    ).version
+    )
+    new = shown(added.version)
     with job.supervised(), api(job.env) as asked:
         load = Load(job, asked)
         with load.running():
@@ -212,7 +214,7 @@ def test_a_promotion_switches_stream_and_rest_under_load(
                 editor.make_list("bad", ListType.ENTITY, ListUse.BLOCK)
                 rules = editor.draft(RULES).version
                 editor.activate(rules)
-                until(lambda: load.answers[-1]["versions"]["rules"] == rules, 10)
+                until(lambda: load.answers[-1]["versions"]["rules"] == shown(rules), 10)
                 editor.change_list("bad", add=[ListEntry(value="c3")])
             until(lambda: any(answer["lists"] for answer in load.answers[-40:]), 10)
             until(lambda: any(one["fd"]["lists"] for one in job.outputs(load.sent)), 30)  # type: ignore[index,call-overload]

@@ -14,6 +14,7 @@ from fraud.backtest.comparison import Comparisons, ShadowComparison
 from fraud.backtest.past_decisions import KnownLabels
 from fraud.contracts.decision import Outcome
 from fraud.contracts.rules import RuleSet
+from fraud.contracts.versions import shown
 from fraud.decision.engine import Engine
 from fraud.decision.policy import Policy, ShadowPolicy
 from fraud.decision.rule_sets import CompiledRules, shipped
@@ -95,14 +96,14 @@ def test_a_comparison_counts_what_a_plain_scan_counts(
     assert (found.read, found.unreadable, found.passed_over) == (831, 1, 30)
     assert found.without_challenger == 12 * 16
     assert {one.challenger_rules for one in found.combinations} == {
-        shipped().version,
-        RULES.version,
+        shown(shipped().version),
+        shown(RULES.version),
     }
     for one in found.combinations:
         assert (one.champion, one.challenger, one.rules) == (
             "spread@1",
             "spread@2",
-            shipped().version,
+            shown(shipped().version),
         )
         of_it = [
             row["fd"]

@@ -14,8 +14,11 @@ from fraud.backtest.recheck import Recheck, Rechecked
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.decision import ModelRef
 from fraud.contracts.lists import ListEntry, ListType, ListUse
+from fraud.contracts.versions import shown
+from fraud.decision.policy import policy_version
 from fraud.decision.scorer import Scorer
 from fraud.policy.editor import PolicyEditor
+from fraud.policy.state import PolicyState
 from tests.support.builders import START_MS
 from tests.support.editing import promote
 from tests.support.past import SpreadScorer, World, decided, transactions, two_rules
@@ -101,6 +104,39 @@ def test_what_was_decided_while_all_is_switched_comes_out_the_same(
     assert sum(orjson.loads(value)["fd"]["shadow"] is not None for value in values) == 12 * 16
 
 
+def in_earlier_form(documents: list[ControlDocument], value: bytes) -> bytes:
+    """Name versions as decisions did while these had 12 digits."""
+    state, lists = PolicyState(), dict[str, str]()
+    for document in documents:
+        state.apply_valid(document)
+        earlier = state.earlier_list_versions()
+        lists |= {shown(full): earlier[name] for name, full in state.list_versions().items()}
+
+    def change(fd: dict[str, Any]) -> None:
+        told = fd["versions"]
+        told["rules"] = told["rules"][:12]
+        told["lists"] = {name: lists[version] for name, version in told["lists"].items()}
+        challenge = None
+        if fd["shadow"]:
+            fd["shadow"]["rules_version"] = fd["shadow"]["rules_version"][:12]
+            challenge = ModelRef(**fd["shadow"]["model"]), fd["shadow"]["rules_version"]
+        fd["policy_version"] = shown(policy_version(told, ModelRef(**fd["model"]), challenge))
+
+    return altered(value, change)
+
+
+def test_decisions_that_name_versions_of_12_digits_come_out_the_same(
+    switched: tuple[list[ControlDocument], list[bytes]],
+) -> None:
+    """An upgrade costs no decision of the days before it."""
+    documents, values = switched
+    earlier = [in_earlier_form(documents, value) for value in values[::7]]
+    result = checked(documents, [*earlier, *values[::5]])
+    assert result.examples == []
+    assert result.holds
+    assert result.computed == len(earlier) + len(values[::5])
+
+
 def altered(value: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
     record = orjson.loads(value)
     change(record["fd"])
@@ -162,5 +198,8 @@ def test_what_is_not_there_is_said(
     without_rules = [one for one in documents if one.kind != "rules"]
     assert any(what.startswith("rules ") for what in checked(without_rules, values).not_computed)
     without_lists = [one for one in documents if one.kind != "list"]
-    assert "lists of these versions" in checked(without_lists, values).not_computed
+    assert any(
+        what.startswith("lists of these versions; superseded changes of lists are kept for 30 days")
+        for what in checked(without_lists, values).not_computed
+    )
     assert not checked(documents, [*values, b"{"]).holds

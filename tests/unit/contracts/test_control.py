@@ -18,6 +18,7 @@ from fraud.contracts.control import (
     read_model,
 )
 from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.versions import version_of
 
 BODY = {"author": "ada", "time": "2026-03-01T12:00:00Z", "content": {"name": "m", "version": "a1"}}
 
@@ -96,6 +97,14 @@ def test_of_two_that_are_to_replace_the_same_rules_the_second_is_void() -> None:
     assert void(*race) == ["d"]
     assert void(*race, activating("b", "e", "c2"), activating("f", "b")) == ["d"]
     assert void(activating("b", "a"), activating("c"), activating("d", "b")) == ["d"]
+
+
+def test_an_expected_version_of_12_digits_is_that_of_the_whole_hash() -> None:
+    """Documents from before a version was a whole hash are judged as they were."""
+    one, two, three = (version_of(number) for number in range(3))
+    assert void(activating(two, one), activating(three, one[:12])) == [three]
+    assert void(activating(two[:12], one[:12]), activating(three, two)) == []
+    assert void(activating(two[:12], one[:12]), activating(three, one)) == [three]
 
 
 def test_a_document_that_was_lost_makes_none_void() -> None:

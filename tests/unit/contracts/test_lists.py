@@ -142,6 +142,24 @@ def test_the_version_names_the_state() -> None:
     assert one.entries == two.entries
     assert one.version != two.version
     assert one == fold(a_change("a"))
+    replaced = fold(a_change("b"), a_change("a", replace=True))
+    assert replaced == fold(a_change("c"), a_change("a", replace=True))
+
+
+def test_a_known_change_with_other_content_is_refused() -> None:
+    """The same one again changes nothing, in parts or not."""
+    folding = ListFold()
+    parts = a_change("b", "c").cut(3)
+    for _ in range(2):
+        folding.take("them", "c0", a_change("a"), "ada", 0)
+        for part in parts:
+            folding.take("them", "c1", part, "ada", 0)
+    before = folding.state("them")
+    assert before == fold(a_change("a"), a_change("b", "c"))
+    for change_id, change in (("c0", a_change("x")), ("c1", a_change("x", part=2, parts=2))):
+        with pytest.raises(InvalidMessage, match=f"what change {change_id} of the list them said"):
+            folding.take("them", change_id, change, "ada", 0)
+    assert folding.state("them") == before
 
 
 def test_a_bad_value_changes_nothing() -> None:

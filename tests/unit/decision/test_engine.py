@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fraud.contracts.decision import Decision, ModelRef, Outcome
 from fraud.contracts.lists import ListUse
 from fraud.contracts.transaction import FIELDS, from_mapping
+from fraud.contracts.versions import shown
 from fraud.decision.columns import FieldsOfRecords, FieldsOfTransactions
 from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.policy import Policy, ShadowPolicy
@@ -53,7 +54,7 @@ def test_a_decision_is_as_the_contract_declares() -> None:
         assert set(Decision.model_fields) == set(decision)
         Decision.model_validate(decision)
         assert list(decision["features"]) == list(FEATURE_NAMES)
-        assert decision["versions"] == {"rules": shipped().version, "lists": {}}
+        assert decision["versions"] == {"rules": shown(shipped().version), "lists": {}}
 
 
 def test_reasons_are_given_for_what_is_not_approved_alone() -> None:
@@ -226,7 +227,7 @@ def test_a_challenging_model_is_recorded_and_decides_nothing() -> None:
             {"id": "R002_elevated_score", "version": 1, "outcome": "review"},
         ],
         "model": {"name": "double", "version": "9"},
-        "rules_version": shipped().version,
+        "rules_version": shown(shipped().version),
     }
     Decision.model_validate(decision)
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from fraud.contracts.control import ControlDocument, read_rules
-from fraud.contracts.rules import RuleSet, content_version
+from fraud.contracts.rules import RuleSet
+from fraud.contracts.versions import version_of
 from fraud.decision.rule_files import RuleFileError, read_rule_file, write_rule_file
 from fraud.decision.rule_sets import CompiledRules, InvalidRules, default_rules, shipped
 from fraud.features.vector import FEATURE_NAMES
@@ -55,7 +56,7 @@ def test_a_set_kept_with_other_line_breaks_is_read() -> None:
     document = ControlDocument(
         kind="rules",
         name="active",
-        version=content_version(content),
+        version=version_of(content),
         author="ada",
         time=datetime(2026, 3, 1, tzinfo=UTC),
         content=content,

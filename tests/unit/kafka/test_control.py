@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from prometheus_client import REGISTRY
 from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.kafka.control import ControlFollower, ControlPublisher, Refused, Void
+from fraud.kafka.control_mark import FILE, ControlMark
 from fraud.kafka.group_consumer import Message
 from fraud.kafka.sync_producer import CannotPublish
 from fraud.kafka.topic_follower import Position, TopicReplaced
@@ -120,7 +122,7 @@ def test_a_broken_document_changes_nothing_and_is_counted() -> None:
     ]
     taken, follower = follow(Scripted([a_document("1")], nothings, []))
     assert taken == ["1"]
-    assert follower.refused == 3
+    assert follower.refused == 2
 
 
 def test_other_kinds_and_names_are_passed_over_unread() -> None:
@@ -135,7 +137,7 @@ def test_other_kinds_and_names_are_passed_over_unread() -> None:
 
 
 def test_a_topic_made_anew_is_read_from_its_start() -> None:
-    """What is in force stays meanwhile."""
+    """It is not ready before it was read."""
     feed = Scripted([a_document("1")], "made anew", [], [a_document("2")])
     taken, follower = follow(feed)
     assert taken == ["1", "2"]
@@ -216,6 +218,66 @@ def test_a_refused_document_that_another_replaced_is_not_counted() -> None:
     follower.run(feed.stop)
     assert told == ["2, 0 refused"]
     assert follower.refused == 1
+
+
+def test_a_tombstone_is_taken_and_refused_by_nobody() -> None:
+    """At the start it removes what is still there of its document; later it changes nothing."""
+    gone: tuple[bytes, bytes | None] = (b"model/champion/2", None)
+    taken, follower = follow(Scripted([a_document("1"), a_document("2"), gone]))
+    assert (taken, follower.refused) == (["1"], 0)
+    taken, follower = follow(Scripted([a_document("1")], [a_document("2")], [gone]))
+    assert (taken, follower.refused) == (["1", "2"], 0)
+
+
+def list_document(version: str, **content: object) -> tuple[bytes, bytes]:
+    value = {"author": "ada", "time": "2026-03-01T12:00:00Z", "content": content}
+    return f"list/bad/{version}".encode(), orjson.dumps(value)
+
+
+def test_a_start_passes_over_what_a_change_of_the_whole_list_supersedes() -> None:
+    """And a running process, which has it already, takes up all."""
+    add, whole = {"add": []}, {"replace": True, "description": ""}
+    batch = [
+        list_document("c1.1", **add),
+        list_document("c2.1", **whole, parts=2),
+        list_document("c3.1", **add),
+        list_document("c2.2", **whole, part=2, parts=2),
+        list_document("c4.1", **add),
+        list_document("c5.1", replace=True),
+        list_document("c6.1", **add, follows="c1"),
+    ]
+
+    def folded(*batches: list[tuple[bytes, bytes | None]]) -> list[str]:
+        told: list[str] = []
+        feed = Scripted(*batches)
+        fold = {"list": lambda one: told.append(one.version)}
+        ControlFollower(feed, {}, fold=fold, service="test").run(feed.stop)
+        return told
+
+    assert folded([*batch]) == ["c2.1", "c2.2", "c4.1", "c5.1", "c6.1"]
+    assert folded([*batch, list_document("c7.1", follows="c5")]) == ["c7.1"]
+    assert folded([], [*batch]) == ["c1.1", "c2.1", "c3.1", "c2.2", "c4.1", "c5.1", "c6.1"]
+
+
+def test_a_topic_that_lost_its_documents_is_not_ready(tmp_path: Path) -> None:
+    """A first start is; and so is one that forgets, as it was told to."""
+    settings = KafkaSettings(_env_file=None, state_dir=tmp_path)
+
+    def started(*batches: list[tuple[bytes, bytes | None]] | str) -> ControlFollower:
+        feed = Scripted(*batches)
+        mark = ControlMark(settings)
+        follower = ControlFollower(feed, {}, mark=mark, service="test")
+        follower.run(feed.stop)
+        return follower
+
+    assert started([]).waits_for() is None
+    assert started([a_document("1")], []).waits_for() is None
+    for lost in (started([]), started([a_document("1")], "made anew", [])):
+        assert "topic fraud_control is empty" in str(lost.waits_for())
+        assert not lost.ready.is_set()
+    assert started([a_document("1")], "made anew", [a_document("2")]).waits_for() is None
+    (tmp_path / FILE).unlink()
+    assert started([]).waits_for() is None
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fraud.security.audit import AuditLog
+from fraud.contracts.versions import shown
 from model.commands import app
 from model.datasets import SIMULATOR
 from model.registry import BOOSTER_FILE, MANIFEST_FILE, Registry
@@ -157,7 +158,7 @@ def test_the_report_is_one_page_that_fetches_nothing(trained: Trained) -> None:
     text = (trained.first / "page.html").read_text()
     assert text == Path(told["report"]).read_text()
     assert text.count("<svg") >= 5
-    assert f"fraud@{told['version']}" in text
+    assert f"fraud@{shown(told['version'])}" in text
     assert not re.search(r"(?:src|href)=.https?:|@import|url\(http", text)
     report = orjson.loads(Path(told["report"]).with_suffix(".json").read_bytes())
     assert report["metrics"]["intervals"]["average_precision"]

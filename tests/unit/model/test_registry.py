@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from fraud.decision.scale import ScoreScale
+from fraud.contracts.versions import shown
 from fraud.features.vector import FEATURE_NAMES
 from model import registry as registry_module
 from model.registry import (
@@ -75,7 +76,7 @@ def test_altered_trees_are_refused(registry: Registry, booster: bytes, scale: Sc
     altered = bytearray(path.read_bytes())
     altered[len(altered) // 2] ^= 1
     path.write_bytes(altered)
-    with pytest.raises(ModelAltered, match=f"fraud@{model.version}: its files were changed"):
+    with pytest.raises(ModelAltered, match=f"fraud@{shown(model.version)}: its files were changed"):
         registry.load("fraud", model.version)
 
 
@@ -195,6 +196,25 @@ def test_a_model_is_found_by_name_and_start_of_version(
     for unknown in ("other", "fraud@", "fraud@zzz"):
         with pytest.raises(NoSuchModel):
             registry.find(unknown)
+
+
+def test_a_model_from_before_versions_were_whole_hashes_is_loaded(
+    registry: Registry, booster: bytes, scale: ScoreScale
+) -> None:
+    """Its folder has 12 digits; champion, documents and decisions name 12, 16 or all of them."""
+    full = add(registry, booster, scale, auc=0.8).version
+    change_manifest(registry, registry.manifest("fraud", full), version=full[:12])
+    (registry.folder / "fraud" / full).rename(registry.folder / "fraud" / full[:12])
+    for named in (full, full[:16], full[:12]):
+        assert registry.load("fraud", named).ref.version == full
+    registry.promote("fraud", full[:12])
+    assert registry.champion().ref.version == full
+    assert registry.promote("fraud", full).earlier == []
+    assert add(registry, booster, scale, auc=0.8).version == full[:12]
+    assert len(registry.models()) == 1
+    (registry.folder / "fraud" / full[:12] / BOOSTER_FILE).write_bytes(b"x" + booster)
+    with pytest.raises(ModelAltered, match="its files were changed"):
+        registry.load("fraud", full[:12])
 
 
 @pytest.mark.parametrize(("name", "version"), [("..", "abc"), ("fraud", "../fraud"), ("a/b", "0")])

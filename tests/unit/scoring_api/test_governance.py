@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fraud.decision.rule_sets import default_rules
+from fraud.contracts.versions import shown
 from fraud.security.api_keys import Role
 from scoring_api.dry_runs import DryRuns, RunBusy, RunState
 from tests.support.an_api import PSEUDONYMS, AnApi
@@ -36,7 +37,7 @@ def test_an_analyst_drafts_and_activates_rules(api: AnApi) -> None:
     assert made.status_code == HTTPStatus.CREATED, made.text
     version = made.json()["about"]["version"]
     assert made.json()["about"]["status"] == "DRAFT"
-    shipped = default_rules().version
+    shipped = shown(default_rules().version)
     activated = ask("POST", f"/v1/rules/{version}/activate", json={"expected": shipped})
     assert activated.status_code == HTTPStatus.OK, activated.text
     assert ask("GET", "/v1/rules/active").json()["rule_set"]["rules"][0]["when"] == RULE["when"]
@@ -239,7 +240,7 @@ def test_rules_and_descriptions_are_on_record_as_hashes(api: AnApi, tmp_path: Pa
     assert "Ada Example" not in record
     assert ENTITY not in record
     drafted = audited(api)[0][2]
-    assert (drafted["version"], drafted["rules"]) == (version, 1)
+    assert (shown(drafted["version"]), drafted["rules"]) == (version, 1)
     assert [(one["id"], one["version"]) for one in drafted["changed"]] == [("R1", 1)]
     assert "R001_high_score" in drafted["gone"]
 
@@ -249,7 +250,7 @@ def test_a_model_is_promoted_by_an_admin_and_challenges_for_an_analyst(api: AnAp
     (model,) = api.registry.models()
     analyst, admin = api.asked_as(Role.ANALYST), api.asked_as(Role.ADMIN)
     challenged = analyst("PUT", "/v1/models/challenger", json={"model": "fraud"})
-    assert challenged.json() == {"model": f"fraud@{model.version}"}, challenged.text
+    assert challenged.json() == {"model": f"fraud@{shown(model.version)}"}, challenged.text
     assert api.policy_state.challenger is not None
     analyst("PUT", "/v1/models/challenger", json={"model": None})
     record = api.audit.page(1)[0][0]
@@ -257,7 +258,7 @@ def test_a_model_is_promoted_by_an_admin_and_challenges_for_an_analyst(api: AnAp
     refused = analyst("PUT", "/v1/models/champion", json={"model": "fraud"})
     assert refused.status_code == HTTPStatus.FORBIDDEN
     promoted = admin("PUT", "/v1/models/champion", json={"model": "fraud", "force": True})
-    assert promoted.json() == {"name": "fraud", "version": model.version}, promoted.text
+    assert promoted.json() == {"name": "fraud", "version": shown(model.version)}, promoted.text
     assert api.policy_state.champion == api.registry.champion_ref()
     missing = admin("PUT", "/v1/models/champion", json={"model": "nobody"})
     assert missing.status_code == HTTPStatus.NOT_FOUND
