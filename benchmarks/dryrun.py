@@ -156,7 +156,9 @@ def dry_run_figures(data: Path, count: int, console: Console) -> list[dict[str, 
         run_module("fraud.kafka.topics", env=env)
         workload = history_file(data, days=45, customers=2000, seed=11)
         run_module("model", "train", "--data", str(workload), "--search", "0", env=env)
-        settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)
+        settings = KafkaSettings(
+            kafka_bootstrap_servers=broker.bootstrap_servers, state_dir=broker.folder
+        )
         with console.status(f"{count:,} decisions into the broker"):
             source = [value for _, value in islice(records(workload, run="bench"), _TEMPLATES)]
             size = fill(settings, list(decided(broker.folder / "models", source)), count)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -87,7 +88,9 @@ def measure(
     Returns:
         A row for each turn.
     """
-    settings = KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers)
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=own.bootstrap_servers, state_dir=Path(own.env["STATE_DIR"])
+    )
     stream, rows = Stream(own.bootstrap_servers), []
     asked = [value for _, value in take(source, 5_000)]
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -44,7 +45,11 @@ def key_figures(own: OwnStack, source: Iterator[Record], count: int) -> list[dic
         source: Records that the stack has not seen.
         count: Records of each backlog.
     """
-    approve_everything(KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers))
+    approve_everything(
+        KafkaSettings(
+            kafka_bootstrap_servers=own.bootstrap_servers, state_dir=Path(own.env["STATE_DIR"])
+        )
+    )
     stream = Stream(own.bootstrap_servers)
     # So that rings are as full as they get.
     stream.backlog(take(source, 2 * count))

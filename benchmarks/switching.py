@@ -219,7 +219,9 @@ def measure(
     Returns:
         A row for the stream and one for REST.
     """
-    settings = KafkaSettings(kafka_bootstrap_servers=own.bootstrap_servers)
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=own.bootstrap_servers, state_dir=Path(own.env["STATE_DIR"])
+    )
     registry = Registry(Path(own.env["MODEL_REGISTRY"]))
     with console.status("training a second model"):
         other = history_file(data, days=30, customers=2000, seed=12)

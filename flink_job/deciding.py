@@ -22,6 +22,7 @@ from fraud.decision.columns import FieldsOfRecords
 from fraud.decision.engine import TransactionBatch
 from fraud.features.catalogue import KEYS
 from fraud.features.packing import OWN_DTYPE, Packed
+from fraud.kafka.control_index import with_key
 from fraud.policy.follower import PolicyFollower, follow_policy
 from fraud.runtime.logs import configure_worker_logs
 from fraud.runtime.settings import KafkaSettings
@@ -44,7 +45,10 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
 
     def __init__(self, registry: Path, control: KafkaSettings | None = None) -> None:
         self._registry = registry
-        self._control = control
+        # Workers elsewhere have neither this folder nor the file with the key.
+        self._control = control and with_key(
+            control.model_copy(update={"state_dir": control.state_dir.absolute()})
+        )
         self._engine: EngineInUse | None = None
         self._follower: PolicyFollower | None = None
         self._stack = ExitStack()
@@ -110,8 +114,8 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
         if self._stop.is_set():
             # Nothing is lost: Flink starts the job again from its checkpoint, following anew.
             raise RuntimeError("following the control topic ended; the log says why")
-        if self._follower is not None and (missing := self._follower.waits_for()):
-            raise RuntimeError(f"nothing is decided: waiting for {missing}")
+        if self._follower is not None and (awaited := self._follower.waits_for()):
+            raise RuntimeError(f"nothing is decided: waiting for {awaited}")
         # Taken once: the whole batch is decided by one model and policy.
         engine = self._engine.current
         # Flink counts in this thread only; by 0, too, as in ReadTransactions.

@@ -48,6 +48,11 @@ COMMANDS: Final = (
         "Make the previous champion decide again: the running job and API switch at once.",
     ),
     Entry(
+        "control",
+        "fraudstream.control:app",
+        "The control topic: whether it is whole, and how to go on if documents are lost.",
+    ),
+    Entry(
         "import-afd",
         "fraudstream.afd:import_afd",
         "Show what an export of Amazon Fraud Detector becomes here, and make it with --apply.",

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +18,8 @@ import structlog
 from fraud.contracts.control import ControlDocument, decode_control, read_key
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.topics import Topic
-from fraud.kafka.control import ControlFollower, ControlPublisher, Refused
-from fraud.kafka.range_reader import TopicSpan
+from fraud.kafka.control import ControlFollower, ControlPublisher, Refused, read_control
+from fraud.kafka.control_index import ControlIndex
 from fraud.kafka.topic_follower import TopicFeed
 from fraud.runtime.metrics import CONTROL_LAG
 from fraud.runtime.settings import KafkaSettings
@@ -170,6 +169,7 @@ def follow(
             feed,
             {},
             fold=dict.fromkeys(KINDS, lambda document: hear(read_injection(document))),
+            index=ControlIndex.of(settings),
             service="producer",
         ).run(stop)
 
@@ -181,14 +181,13 @@ def injections_on(settings: KafkaSettings) -> dict[tuple[str, str], Injection]:
         CannotRead: No broker answers, or the connection fails before the end.
     """
     found: dict[tuple[str, str], Injection] = {}
-    with TopicSpan(settings, Topic.CONTROL, service="fraudstream") as span:
-        for message in chain.from_iterable(span.batches()):
-            try:
-                if read_key(message.key())[0] in KINDS:
-                    injection = read_injection(decode_control(message.key(), message.value()))
-                    found[injection.key] = injection
-            except (InvalidMessage, Refused):
-                continue  # followers of the topic report it
+    for message in read_control(settings).records:
+        try:
+            if read_key(message.key)[0] in KINDS:
+                injection = read_injection(decode_control(message.key, message.value))
+                found[injection.key] = injection
+        except (InvalidMessage, Refused):
+            continue  # followers of the topic report it
     return found
 
 

@@ -23,6 +23,7 @@ from afd.translation import read_outcomes
 from fraud.contracts.topics import Topic
 from fraud.kafka.async_producer import AsyncProducer
 from fraud.kafka.control import ControlPublisher
+from fraud.kafka.control_index import with_key
 from fraud.kafka.topic_follower import TopicFeed
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.follower import PolicyFollower, SeenPublisher, follow_policy
@@ -151,6 +152,7 @@ def read_secrets(settings: Settings) -> Secrets:
     except (ValueError, OSError) as problem:
         raise CannotStart(f"the key of personal data cannot be used: {problem}") from None
     try:
+        with_key(settings)
         seal = Seal.of(state_dir / SERVICE / "sealing-key")
         session_key = kept_key(state_dir / SERVICE / "session-key")
     except (ValueError, OSError) as problem:

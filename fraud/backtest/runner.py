@@ -13,6 +13,7 @@ from fraud.contracts.control import ControlDocument, decode_control
 from fraud.contracts.errors import InvalidMessage
 from fraud.contracts.times import DAY_MS
 from fraud.contracts.topics import Topic
+from fraud.kafka.control import read_control
 from fraud.kafka.range_reader import TopicSpan
 from fraud.runtime.clock import Clock, system_clock
 from fraud.runtime.settings import KafkaSettings
@@ -89,15 +90,10 @@ class BacktestRunner:
         return labels
 
     def control_documents(self) -> Iterator[ControlDocument]:
-        """Read the control topic; invalid documents are skipped, as followers do."""
-        with TopicSpan(self.settings, Topic.CONTROL, service="fraudstream_recheck_control") as span:
-            for batch in span.batches(self.stop):
-                for message in batch:
-                    key = message.key()
-                    try:
-                        document = decode_control(
-                            key if key is None else bytes(key), message.value()
-                        )
-                    except InvalidMessage:
-                        continue
-                    yield document
+        """Read the documents that count; invalid ones are skipped, as followers do."""
+        for message in read_control(self.settings, self.stop).records:
+            try:
+                document = decode_control(message.key, message.value)
+            except InvalidMessage:
+                continue
+            yield document

@@ -102,6 +102,16 @@ class ListLog:
             yield from (part.key for change in applied for part in change.parts)
         applied.append(_Applied(change_id, parts, is_whole))
 
+    def put_before(self, earlier: ListLog) -> Iterator[bytes]:
+        """Note documents that took effect before all others, and yield those that are superseded."""
+        for name, applied in earlier._applied.items():
+            ours = self._applied[name]
+            if any(change.is_whole for change in ours):
+                yield from (part.key for change in applied for part in change.parts)
+            self._applied[name] = applied + ours
+        self._open |= earlier._open
+        self._keys |= earlier._keys
+
     def remove(self, key: bytes) -> None:
         """Forget a document that was removed from the topic."""
         if key not in self._keys:

@@ -120,6 +120,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
             cleanup_policy="compact",
             segment_ms=DAY_MS,
             max_compaction_lag_ms=DAY_MS,
+            delete_retention_ms=30 * DAY_MS,
         ),
         owners=("fraudstream", "scoring_api"),
         readers=("flink_job", "scoring_api", "producer", "fraudstream"),

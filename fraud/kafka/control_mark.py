@@ -1,4 +1,4 @@
-"""Remembers in the state folder that control documents were published.
+"""Remembers in the state folder the highest number of a control document.
 
 Without it, a control topic that was lost or emptied would look like that of a first start, and the
 shipped rules would decide in place of the published ones.
@@ -30,26 +30,39 @@ class ControlMark:
     def __init__(self, settings: KafkaSettings) -> None:
         self._path = settings.state_dir / FILE
         self._topic = settings.topic(Topic.CONTROL)
-        self._is_set = False
+        self._seen = 0
 
-    def check(self, documents: int) -> str | None:
-        """Compare a topic that was read to its end with the mark, and set the mark.
+    def missing(self, number: int) -> str | None:
+        """Return one line on what a topic that was read to its end lacks, None if nothing.
 
         Args:
-            documents: Number of documents that were read.
-
-        Returns:
-            One line on what is missing, None if nothing is.
+            number: Highest number of its documents; 0 if none is signed.
         """
-        if documents:
-            self._set()
+        before = self.number()
+        if number >= before:
             return None
-        if self._topic not in self._read():
-            return None
-        return (
-            f"the control documents: topic {self._topic} is empty, and documents were published; restore "
-            f"it, or remove {self._path} to begin with the shipped rules"
-        )
+        if not number:
+            return f"topic {self._topic} has no document signed with this control key, and {before} were"
+        return f"topic {self._topic} ends at document {number}, and {before} were published"
+
+    def number(self) -> int:
+        """Return the highest number that any process has seen on the topic, 0 if none."""
+        found = self._read().get(self._topic)
+        return found if isinstance(found, int) else 0
+
+    def set(self, number: int) -> None:
+        """Note the highest number that was seen on the topic; a lower one than before is ignored."""
+        if number <= self._seen:
+            return
+        try:
+            with locked(self._path.with_suffix(".lock")):
+                if number > self.number():
+                    marks = self._read() | {self._topic: number}
+                    replace_private(self._path, orjson.dumps(marks))
+        except OSError as problem:
+            _log.error("control.mark_not_written", file=str(self._path), detail=str(problem))
+            return
+        self._seen = number
 
     def _read(self) -> dict[str, object]:
         try:
@@ -61,16 +74,3 @@ class ControlMark:
             _log.error("control.mark_unreadable", file=str(self._path), detail=str(problem))
             return {}
         return marks if isinstance(marks, dict) else {}
-
-    def _set(self) -> None:
-        if self._is_set:
-            return
-        try:
-            with locked(self._path.with_suffix(".lock")):
-                marks = self._read()
-                if self._topic not in marks:
-                    replace_private(self._path, orjson.dumps(marks | {self._topic: {}}))
-        except OSError as problem:
-            _log.error("control.mark_not_written", file=str(self._path), detail=str(problem))
-            return
-        self._is_set = True

@@ -74,6 +74,19 @@ class Message:
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
+def message_of(raw: Any) -> Message:
+    """Return a record of confluent-kafka as a message."""
+    return Message(
+        raw.topic(),
+        raw.partition(),
+        raw.offset(),
+        raw.timestamp()[1],
+        raw.key(),
+        raw.value(),
+        tuple(raw.headers() or ()),
+    )
+
+
 class BatchSource(Protocol):
     """Source of batches: Kafka, or a topic in memory (`fraud.kafka.testing`)."""
 
@@ -349,15 +362,7 @@ class KafkaSource:
         if error is not None:
             self._on_error(error)
             return None
-        return Message(
-            raw.topic(),
-            raw.partition(),
-            raw.offset(),
-            raw.timestamp()[1],
-            raw.key(),
-            raw.value(),
-            tuple(raw.headers() or ()),
-        )
+        return message_of(raw)
 
     def _on_error(self, error: KafkaError) -> None:
         """Log an error, or raise a fatal one; the client recovers from the others by itself."""

@@ -21,6 +21,10 @@ _SILENT_S: Final = 30.0
 """Seconds without an answer from the broker after which reading fails."""
 _BATCH: Final = 5_000
 
+_LEADERLESS: Final = frozenset(
+    {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+)
+
 _log = structlog.get_logger("fraud.kafka.range_reader")
 
 
@@ -77,7 +81,7 @@ class TopicSpan:
         )
         self._problem = "no answer"
         try:
-            self._starts, self._ends = self._bounds(since_ms, latest)
+            self._starts, self._ends = self._settled_bounds(since_ms, latest)
         except KafkaException as error:
             self._consumer.close()
             raise self._cannot(error.args[0].name()) from None
@@ -161,6 +165,19 @@ class TopicSpan:
         if partition is not None and partition in left:
             left.discard(partition)
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+
+    def _settled_bounds(
+        self, since_ms: int, latest: int | None
+    ) -> tuple[dict[int, int], dict[int, int]]:
+        """Return the bounds once the partitions have leaders: those of a new topic get them soon."""
+        until_s = time.monotonic() + _CALL_S
+        while True:
+            try:
+                return self._bounds(since_ms, latest)
+            except KafkaException as error:
+                if error.args[0].code() not in _LEADERLESS or time.monotonic() >= until_s:
+                    raise
+            time.sleep(_POLL_S)
 
     def _bounds(self, since_ms: int, latest: int | None) -> tuple[dict[int, int], dict[int, int]]:
         found = self._consumer.list_topics(self._topic, timeout=_CALL_S).topics[self._topic]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -54,7 +55,9 @@ class SyncProducer:
         if self._topic not in topics:
             raise CannotPublish(clients.no_topic(self._servers, self._topic))
 
-    def send(self, key: bytes, value: bytes | None) -> None:
+    def send(
+        self, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """Write a record; it is on the topic when this returns.
 
         Raises:
@@ -67,7 +70,9 @@ class SyncProducer:
                 problems.append(error.name())
 
         try:
-            self._producer.produce(self._topic, value, key, on_delivery=acknowledged)
+            self._producer.produce(
+                self._topic, value, key, on_delivery=acknowledged, headers=list(headers)
+            )
         except KafkaException as error:
             raise self._cannot(error.args[0].name()) from None
         except BufferError:

@@ -24,7 +24,7 @@ from prometheus_client import Gauge
 
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
-from fraud.kafka.group_consumer import Message
+from fraud.kafka.group_consumer import Message, message_of
 from fraud.runtime.settings import KafkaSettings
 
 _MAX_RECORDS: Final = 1000
@@ -165,17 +165,8 @@ class TopicFeed:
     def _read(self, raw: Any) -> Message | None:
         error = raw.error()
         if error is None:
-            partition, offset = raw.partition(), raw.offset()
-            self._next[partition] = offset + 1
-            return Message(
-                raw.topic(),
-                partition,
-                offset,
-                raw.timestamp()[1],
-                raw.key(),
-                raw.value(),
-                tuple(raw.headers() or ()),
-            )
+            self._next[raw.partition()] = raw.offset() + 1
+            return message_of(raw)
         if error.code() == KafkaError._PARTITION_EOF:
             # The end is also after transaction markers, which use offsets but are not returned.
             self._next[raw.partition()] = raw.offset()

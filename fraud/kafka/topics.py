@@ -18,6 +18,9 @@ from pydantic import Field
 
 from fraud.contracts.topics import TOPICS, Topic, TopicSpec
 from fraud.kafka import clients
+from fraud.kafka.control import adopt_unsigned
+from fraud.kafka.range_reader import CannotRead
+from fraud.kafka.sync_producer import CannotPublish
 from fraud.runtime.lifecycle import load_settings
 from fraud.runtime.logs import configure_logs
 from fraud.runtime.settings import KafkaSettings
@@ -55,23 +58,26 @@ def make_topics(
     *,
     monotonic: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
-) -> None:
+) -> set[str]:
     """Create missing topics, and warn about existing ones that differ from the contract.
 
     Waits until Kafka answers. Existing topics are never changed: their settings are the operator's,
     and more partitions would break the order per key.
+
+    Returns:
+        Physical names of the topics that this process created.
 
     Raises:
         TimeoutError: Kafka did not answer within `topics_timeout_s`.
         KafkaException: Kafka refused, for example because a permission is missing.
     """
     admin = clients.admin(settings.librdkafka(), {"reconnect.backoff.max.ms": 1000})
-    started_s = monotonic()
+    started_s, made = monotonic(), set[str]()
     while True:
         try:
-            _make(admin, settings)
+            made |= _make(admin, settings)
             _warn_of_differences(admin, settings)
-            return
+            return made
         except KafkaException as error:
             if error.args[0].code() not in _TRANSIENT:
                 raise
@@ -90,12 +96,12 @@ def make_topics(
             pause(_PAUSE_S)
 
 
-def _make(admin: AdminClient, settings: Settings) -> None:
+def _make(admin: AdminClient, settings: Settings) -> set[str]:
     existing = admin.list_topics(timeout=_CALL_S).topics
     missing = [spec for spec in TOPICS if settings.topic(spec.topic) not in existing]
     if not missing:
         _log.info("topics.found", topics=[settings.topic(spec.topic) for spec in TOPICS])
-        return
+        return set()
     asked = admin.create_topics(
         [
             NewTopic(
@@ -108,6 +114,7 @@ def _make(admin: AdminClient, settings: Settings) -> None:
         ],
         request_timeout=_CALL_S,
     )
+    made = set()
     for name, answer in asked.items():
         try:
             answer.result()
@@ -116,7 +123,9 @@ def _make(admin: AdminClient, settings: Settings) -> None:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
         else:
+            made.add(name)
             _log.info("topics.made", topic=name)
+    return made
 
 
 def _warn_of_differences(admin: AdminClient, settings: Settings) -> None:
@@ -188,9 +197,15 @@ def main() -> None:
     settings = load_settings(Settings)
     configure_logs(settings, "topics")
     try:
-        make_topics(settings)
+        made = make_topics(settings)
+        # Documents from before they were signed count from now on, and no other unsigned ones.
+        if settings.topic(Topic.CONTROL) not in made:
+            adopt_unsigned(settings, "fraudstream")
     except TimeoutError as error:
         sys.stderr.write(f"topics: {error}; is it running, and is KAFKA_BOOTSTRAP_SERVERS right?\n")
+        raise SystemExit(1) from None
+    except (CannotRead, CannotPublish, ValueError, OSError) as error:
+        sys.stderr.write(f"topics: control documents cannot be signed: {error}\n")
         raise SystemExit(1) from None
 
 

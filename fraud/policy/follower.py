@@ -15,7 +15,9 @@ from fraud.contracts.control import LIST, ControlDocument, list_version
 from fraud.contracts.lists import ListChange
 from fraud.contracts.topics import Topic
 from fraud.kafka.control import ControlFollower, ControlPublisher, Name, Void
+from fraud.kafka.control_index import ControlIndex
 from fraud.kafka.control_mark import ControlMark
+from fraud.kafka.sync_producer import CannotPublish
 from fraud.kafka.topic_follower import Feed, TopicFeed
 from fraud.policy.state import KINDS, PolicyState
 from fraud.runtime.background import Background
@@ -24,6 +26,7 @@ from fraud.runtime.metrics import CONTROL_LAG
 from fraud.runtime.settings import KafkaSettings
 
 _LOOK_S: Final = 0.02
+_TRIES: Final = 10
 
 
 class PolicyUnread(Exception):
@@ -61,7 +64,8 @@ class PolicyFollower:
         service: Label of the metrics.
         stop: Ends following when set.
         listeners: Receive each document of their kinds after the policy state.
-        mark: Remembers that documents were published, see `ControlFollower`.
+        index: Judges the records, see `ControlFollower`.
+        mark: Remembers the highest number seen, see `ControlFollower`.
     """
 
     def __init__(
@@ -71,8 +75,10 @@ class PolicyFollower:
         service: str,
         stop: threading.Event,
         listeners: Sequence[Listener] = (),
+        index: ControlIndex | None = None,
         mark: ControlMark | None = None,
     ) -> None:
+        self.index = index
         self._stop = stop
         self._listeners = listeners
         self._policy_state = PolicyState()
@@ -85,6 +91,7 @@ class PolicyFollower:
             fold=dict.fromkeys(kinds, self._apply),
             settle=self._settle,
             restart=self._restart,
+            index=index,
             mark=mark,
             service=service,
         )
@@ -114,9 +121,31 @@ class PolicyFollower:
         for listener in self._listeners:
             listener.clear()
 
-    def superseded(self, now_ms: int) -> list[bytes]:
-        """Return the keys of list documents that no recheck can need any more."""
-        return self._follower.lists.removable(now_ms)
+    def wait_adopted(self, timeout_s: float = 10.0) -> None:
+        """Wait until the topic was read again, after its unsigned documents were adopted.
+
+        Raises:
+            PolicyUnread: It was not read in time.
+        """
+        index = self.index
+        self._wait(
+            lambda: index is None or (index.number > 0 and self.waits_for() is None), timeout_s
+        )
+
+    def wait_passed(self, number: int, timeout_s: float = 10.0) -> None:
+        """Wait until a number of a control document was passed.
+
+        Raises:
+            PolicyUnread: It was not passed in time.
+        """
+        index = self.index
+        self._wait(lambda: index is None or index.number >= number, timeout_s)
+
+    def removable(self, now_ms: int) -> list[bytes]:
+        """Return the keys of records that nobody needs: superseded ones, and refused ones."""
+        index = self.index
+        strays = [key for key in self._follower.strays if index and not index.has(key)]
+        return [*self._follower.lists.removable(now_ms), *strays]
 
     def due_snapshot(self, name: str) -> ListChange | None:
         """Return a snapshot of a list whose changes have outgrown it, None if none is due."""
@@ -186,11 +215,23 @@ def follow_policy(
         service: Label of the metrics.
         stop: Set when the context is left or following fails.
         listeners: Receive documents after the policy state, see `PolicyFollower`.
+
+    Raises:
+        PolicyUnread: The control key cannot be used.
     """
     lag = CONTROL_LAG.labels(service)
+    try:
+        index = ControlIndex.of(settings)
+    except (OSError, ValueError) as problem:
+        raise PolicyUnread(f"the control key cannot be used: {problem}") from None
     with TopicFeed(settings, Topic.CONTROL, service=service, lag=lag) as feed:
         follower = PolicyFollower(
-            feed, service=service, stop=stop, listeners=listeners, mark=ControlMark(settings)
+            feed,
+            service=service,
+            stop=stop,
+            listeners=listeners,
+            index=index,
+            mark=ControlMark(settings),
         )
         with Background("control", follower.run, stop, daemon=True):
             yield follower
@@ -199,8 +240,8 @@ def follow_policy(
 class SeenPublisher:
     """Publish documents and wait until the follower has read them: callers see their own writes.
 
-    It also keeps the topic small: after a change of a list it takes a snapshot if one is due, and
-    removes what was superseded longer ago than past decisions are computed again.
+    It also keeps the topic small: it removes what was superseded longer ago than past decisions are
+    computed again, and after a change of a list takes a snapshot if one is due.
 
     Args:
         publisher: Writes the documents to Kafka.
@@ -221,6 +262,7 @@ class SeenPublisher:
         self._follower = follower
         self._clock = clock
         self._ids = ids
+        self._lock = threading.Lock()
 
     def publish(self, document: ControlDocument) -> None:
         """Publish a document; the policy state reflects it on return.
@@ -229,32 +271,52 @@ class SeenPublisher:
             CannotPublish: The broker did not acknowledge the document.
             PolicyUnread: The document is on the topic but was not read back in time.
         """
-        self._publish(document)
-        if document.kind == LIST and document.version.endswith(f".{_parts(document)}"):
-            self._tidy(document.name)
+        # One at a time, as each needs the next number.
+        with self._lock:
+            # Tombstones come first: the newest record is then a document, which compaction keeps,
+            # and with it the seal of what exists.
+            for key in self._follower.removable(self._clock()):
+                self._send(key, None)
+            self._publish(document)
+            if document.kind == LIST and document.version.endswith(f".{_parts(document)}"):
+                self._take_snapshot(document.name)
 
     def _publish(self, document: ControlDocument) -> None:
-        self._publisher.publish(document)
+        self._send(document.key, document.value)
         self._follower.wait_for(document)
 
-    def _tidy(self, name: str) -> None:
-        """Take a snapshot of a list if one is due, and remove superseded documents of all lists."""
+    def _send(self, key: bytes, value: bytes | None) -> None:
+        """Write a record; others may use its number first, and then it gets another one."""
+        index = self._follower.index
+        if index is None:
+            raise CannotPublish("the follower of the control topic has no key to sign with")
+        if index.unsigned and not index.number:
+            self._publisher.adopt("fraudstream")
+            self._follower.wait_adopted()
+        for _ in range(_TRIES):
+            number = self._publisher.send_signed(key, value, index)
+            self._follower.wait_passed(number)
+            if index.has(key, number) or value is None:
+                return
+        raise CannotPublish("other changes of the control topic always came first: try again")
+
+    def _take_snapshot(self, name: str) -> None:
+        """Publish a snapshot of a list if one is due."""
         snapshot = self._follower.due_snapshot(name)
-        if snapshot is not None:
-            change_id, time = self._ids(), to_datetime(self._clock())
-            for part in snapshot.cut():
-                self._publish(
-                    ControlDocument(
-                        kind=LIST,
-                        name=name,
-                        version=list_version(change_id, part.part),
-                        author="fraudstream",
-                        time=time,
-                        content=part.model_dump(mode="json", exclude_defaults=True),
-                    )
+        if snapshot is None:
+            return
+        change_id, time = self._ids(), to_datetime(self._clock())
+        for part in snapshot.cut():
+            self._publish(
+                ControlDocument(
+                    kind=LIST,
+                    name=name,
+                    version=list_version(change_id, part.part),
+                    author="fraudstream",
+                    time=time,
+                    content=part.model_dump(mode="json", exclude_defaults=True),
                 )
-        for key in self._follower.superseded(self._clock()):
-            self._publisher.remove(key)
+            )
 
 
 def _parts(document: ControlDocument) -> int:

@@ -20,11 +20,9 @@ from pydantic import Field, SecretStr, field_validator
 
 from fraud.contracts.lists import ListType, normal
 from fraud.contracts.personal import is_personal
-from fraud.runtime.settings import ServiceSettings
+from fraud.runtime.settings import MIN_KEY, ServiceSettings
 
 KEY_FILE: Final = "personal-data-key"
-MIN_KEY: Final = 32
-"""Minimum length of a key, characters."""
 
 _PREFIX: Final = "h_"
 _HEX_DIGITS: Final = 32

@@ -108,6 +108,15 @@ class Load:
             self.failure = failure
 
 
+def settings_of(job: Job) -> KafkaSettings:
+    """Return settings that lead to the job's control topic, with its key."""
+    return KafkaSettings(
+        kafka_bootstrap_servers=job.kafka,
+        topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"],
+        state_dir=Path(job.env["STATE_DIR"]),
+    )
+
+
 def models_of(decisions: Sequence[dict[str, Any]]) -> list[str]:
     return [decision["model"]["version"] for decision in decisions]
 
@@ -115,9 +124,7 @@ def models_of(decisions: Sequence[dict[str, Any]]) -> list[str]:
 def recomputed(job: Job, records: Sequence[Mapping[str, Any]]) -> Rechecked:
     """Compute decisions again from the versions that they name."""
     registry = Registry(Path(job.env["MODEL_REGISTRY"]))
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=job.kafka, topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"]
-    )
+    settings = settings_of(job)
     documents = BacktestRunner(settings).control_documents()
     again = Recheck(documents, lambda ref: registry.load(ref.name, ref.version))
     again.add([orjson.dumps(record) for record in records])
@@ -126,9 +133,7 @@ def recomputed(job: Job, records: Sequence[Mapping[str, Any]]) -> Rechecked:
 
 @contextmanager
 def an_open_editor(job: Job) -> Iterator[PolicyEditor]:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=job.kafka, topic_fraud_control=job.env["TOPIC_FRAUD_CONTROL"]
-    )
+    settings = settings_of(job)
     with follow_policy(settings, service="test", stop=threading.Event()) as policy_state:
         policy_state.wait_ready()
         yield an_editor(

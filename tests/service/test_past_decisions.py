@@ -55,6 +55,7 @@ def settings_of(env: dict[str, str]) -> KafkaSettings:
         topic_processed_transactions=env["TOPIC_PROCESSED_TRANSACTIONS"],
         topic_labels=env["TOPIC_LABELS"],
         topic_fraud_control=env["TOPIC_FRAUD_CONTROL"],
+        state_dir=Path(env["STATE_DIR"]),
     )
 
 

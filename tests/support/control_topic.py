@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Event
 
 from fraud.contracts.control import ControlDocument
+from fraud.kafka.control_index import ControlIndex
 from fraud.kafka.group_consumer import Message
 from fraud.kafka.topic_follower import Position, TopicReplaced
 from fraud.policy.follower import Listener, PolicyFollower
@@ -16,16 +17,28 @@ class ControlTopic:
 
     Args:
         listeners: What follows it besides the policy state.
+        key: Signs the documents; None leaves them unsigned, and any counts.
 
     Attributes:
         documents: Those published so far.
+        messages: The signed records so far.
+        now_ms: The broker's time.
     """
 
-    def __init__(self, *listeners: Listener) -> None:
+    def __init__(self, *listeners: Listener, key: bytes | None = None) -> None:
         self.documents: list[ControlDocument] = []
+        self.messages: list[Message] = []
+        self.now_ms = 0
+        self._key = key
         self._batch: list[Message] | None = []
         self._stop = Event()
-        self.follower = PolicyFollower(self, service="test", stop=self._stop, listeners=listeners)
+        self.follower = PolicyFollower(
+            self,
+            service="test",
+            stop=self._stop,
+            listeners=listeners,
+            index=None if key is None else ControlIndex(key),
+        )
 
     @property
     def policy_state(self) -> PolicyState:
@@ -40,6 +53,23 @@ class ControlTopic:
             for at, document in enumerate(documents)
         ]
         self._follow()
+
+    def send_signed(self, key: bytes, value: bytes | None, index: ControlIndex) -> int:
+        """Write a signed record, see `ControlPublisher`."""
+        number, headers = index.sign(key, value)
+        message = Message("control", 0, len(self.messages), self.now_ms, key, value, tuple(headers))
+        self.messages.append(message)
+        self._batch = [message]
+        self._follow()
+        return number
+
+    def read_anew(self) -> PolicyState:
+        """Return the policy state of a process that starts on what compaction leaves."""
+        last = {message.key: message for message in self.messages}
+        started = ControlTopic(key=self._key)
+        started._batch = [one for one in self.messages if last[one.key] is one]
+        started._follow()
+        return started.follower.wait_ready(0)
 
     def replace(self) -> None:
         """Make the topic anew."""

@@ -77,7 +77,7 @@ def activating(version: str, expected: str | None = None, change: str = "") -> C
         kind="rules",
         name="active",
         version=version,
-        change=change or f"of{version}",
+        change=change or f"of{version[:20]}",
         expected=expected,
         **NOW,
     )

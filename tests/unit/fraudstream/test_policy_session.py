@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fraud.contracts.control import ControlDocument, decode_control
+from fraud.kafka.control_index import ControlIndex
+from fraud.kafka.group_consumer import Message
 from fraud.policy.state import PolicyState
 from fraud.security.audit import AuditLog, AuditRecord
 from fraud.security.pseudonyms import KEY_FILE, Pseudonyms, kept_key
@@ -28,9 +30,22 @@ class Topic:
 
     def __init__(self) -> None:
         self.policy_state = PolicyState()
+        self.index = ControlIndex(b"k" * 32)
 
-    def publish(self, document: ControlDocument) -> None:
-        self.policy_state.apply(decode_control(document.key, document.value))
+    def send_signed(self, key: bytes, value: bytes, index: ControlIndex) -> int:
+        number, headers = index.sign(key, value)
+        index.read(Message("control", 0, 0, 0, key, value, tuple(headers)))
+        self.policy_state.apply(decode_control(key, value))
+        return number
+
+    def removable(self, _now_ms: int) -> list[bytes]:
+        return []
+
+    def due_snapshot(self, _name: str) -> None:
+        return None
+
+    def wait_passed(self, _number: int) -> None:
+        """Have it already."""
 
     def check(self) -> None:
         """Find it there."""

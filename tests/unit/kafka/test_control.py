@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +12,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import REGISTRY
 
-from fraud.contracts.control import ControlDocument, decode_control
+from fraud.contracts.control import ControlDocument
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.kafka.control import ControlFollower, ControlPublisher, Refused, Void
-from fraud.kafka.control_mark import FILE, ControlMark
+from fraud.kafka.control_index import ControlIndex
 from fraud.kafka.group_consumer import Message
 from fraud.kafka.sync_producer import CannotPublish
 from fraud.kafka.topic_follower import Position, TopicReplaced
@@ -259,27 +258,6 @@ def test_a_start_passes_over_what_a_change_of_the_whole_list_supersedes() -> Non
     assert folded([], [*batch]) == ["c1.1", "c2.1", "c3.1", "c2.2", "c4.1", "c5.1", "c6.1"]
 
 
-def test_a_topic_that_lost_its_documents_is_not_ready(tmp_path: Path) -> None:
-    """A first start is; and so is one that forgets, as it was told to."""
-    settings = KafkaSettings(_env_file=None, state_dir=tmp_path)
-
-    def started(*batches: list[tuple[bytes, bytes | None]] | str) -> ControlFollower:
-        feed = Scripted(*batches)
-        mark = ControlMark(settings)
-        follower = ControlFollower(feed, {}, mark=mark, service="test")
-        follower.run(feed.stop)
-        return follower
-
-    assert started([]).waits_for() is None
-    assert started([a_document("1")], []).waits_for() is None
-    for lost in (started([]), started([a_document("1")], "made anew", [])):
-        assert "topic fraud_control is empty" in str(lost.waits_for())
-        assert not lost.ready.is_set()
-    assert started([a_document("1")], "made anew", [a_document("2")]).waits_for() is None
-    (tmp_path / FILE).unlink()
-    assert started([]).waits_for() is None
-
-
 @pytest.mark.parametrize(
     "problem",
     [KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)), BufferError("Local: Queue full")],
@@ -293,7 +271,7 @@ def test_what_the_client_refuses_could_not_be_published(
     publisher = ControlPublisher(KafkaSettings(_env_file=None), timeout_s=0.1)
     monkeypatch.setattr(publisher, "_producer", SimpleNamespace(produce=refuse))
     with pytest.raises(CannotPublish, match=r"MSG_SIZE_TOO_LARGE|queue is full"):
-        publisher.publish(decode_control(*a_document("1")))
+        publisher.send_signed(*a_document("1"), ControlIndex(b"k" * 32))
 
 
 def test_a_folded_document_that_is_broken_is_passed_over_and_counted() -> None:

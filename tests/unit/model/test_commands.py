@@ -15,8 +15,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from fraud.security.audit import AuditLog
 from fraud.contracts.versions import shown
+from fraud.security.audit import AuditLog
 from model.commands import app
 from model.datasets import SIMULATOR
 from model.registry import BOOSTER_FILE, MANIFEST_FILE, Registry
@@ -347,7 +347,7 @@ def test_without_a_broker_nothing_is_switched(
 ) -> None:
     """The registry and the running services must not come to disagree in silence."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
-    monkeypatch.setattr("fraud.kafka.control._CALL_S", 0.2)
+    monkeypatch.setattr("fraud.kafka.sync_producer._CALL_S", 0.2)
     versions = [told["version"] for told in two_models]
     run("promote", f"fraud@{versions[1]}", "--force", "--offline")
     champion = Registry(state / "models").champion_ref()

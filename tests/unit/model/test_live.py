@@ -12,6 +12,7 @@ import structlog
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.lists import ListState
 from fraud.contracts.rules import RuleSet
+from fraud.contracts.versions import shown
 from fraud.decision.lists import Lookup
 from fraud.decision.policy import ShadowPolicy
 from fraud.decision.rule_sets import default_rules
@@ -113,7 +114,7 @@ def test_a_model_that_cannot_decide_is_refused(
         path.write_bytes(path.read_bytes() + b" ")
     else:
         monkeypatch.setattr("model.registry.FEATURES_HASH", "another program")
-    with pytest.raises(Refused, match=f"model fraud@{second}"):
+    with pytest.raises(Refused, match=f"model fraud@{shown(second)}"):
         in_use.takes["model", "champion"](naming(second))
     topic.publish(naming(second))
     assert topic.follower.refused == 1
@@ -137,7 +138,7 @@ def test_a_model_that_fails_when_it_decides_is_refused(
 
     monkeypatch.setattr(registry, "load", broken)
     for part in ("champion", "challenger"):
-        with pytest.raises(Refused, match=f"model fraud@{second} cannot decide: ValueError"):
+        with pytest.raises(Refused, match=f"model fraud@{shown(second)} cannot decide: ValueError"):
             in_use.takes["model", part](naming(second, part))
         topic.publish(naming(second, part))
         assert in_use.current is before

@@ -10,8 +10,8 @@ import numpy as np
 import orjson
 import pytest
 
-from fraud.decision.scale import ScoreScale
 from fraud.contracts.versions import shown
+from fraud.decision.scale import ScoreScale
 from fraud.features.vector import FEATURE_NAMES
 from model import registry as registry_module
 from model.registry import (

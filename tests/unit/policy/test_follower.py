@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import count
 from threading import Event
 
 import pytest
 
 from fraud.contracts.control import ControlDocument
-from fraud.contracts.lists import ListType, ListUse
+from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
+from fraud.contracts.times import DAY_MS
 from fraud.decision.rule_sets import default_rules
-from fraud.policy.follower import Listener, PolicyFollower, PolicyUnread
+from fraud.policy.editor import PolicyEditor
+from fraud.policy.follower import Listener, PolicyFollower, PolicyUnread, SeenPublisher
 from fraud.policy.history import PolicyHistory
 from fraud.runtime.clock import to_datetime
 from tests.support.builders import START_MS
@@ -86,6 +89,68 @@ def test_a_change_is_read_when_its_publisher_returns() -> None:
     an_editor(topic, lambda: topic.policy_state).make_list("bad", ListType.IP, ListUse.BLOCK)
     topic.follower.wait_for(topic.documents[0], 0)
     assert set(topic.follower.wait_ready(0).lists()) == {"bad"}
+
+
+def an_editor_that_tidies(topic: ControlTopic) -> PolicyEditor:
+    snapshots = (f"s{number}" for number in count())
+    publisher = SeenPublisher(
+        topic,  # type: ignore[arg-type]
+        topic.follower,
+        clock=lambda: topic.now_ms,
+        ids=lambda: next(snapshots),
+    )
+    ids = (f"c{number}" for number in count())
+    return an_editor(
+        publisher,
+        lambda: topic.policy_state,
+        clock=lambda: topic.now_ms,
+        ids=lambda: next(ids),
+    )
+
+
+def entries(*values: str) -> list[ListEntry]:
+    return [ListEntry(value=value) for value in values]
+
+
+def test_what_a_list_was_longer_than_a_month_ago_is_removed() -> None:
+    """A list that is replaced every day stays as small as the days that are computed again."""
+    topic = ControlTopic(key=b"k" * 64)
+    editor = an_editor_that_tidies(topic)
+    topic.now_ms = START_MS
+    editor.make_list("bad", ListType.ENTITY, ListUse.BLOCK, description="Bad ones.")
+    for day in range(40):
+        topic.now_ms = START_MS + day * DAY_MS
+        editor.change_list("bad", add=entries(f"cust-{day}"), replace=True)
+    removed = [message.key for message in topic.messages if message.value is None]
+    # The replacement of day 9 is a month old on day 39, and all before it are superseded since.
+    assert removed == [f"list/bad/c{number}.1".encode() for number in range(10)]
+    assert topic.messages[-1].value is not None
+    assert topic.read_anew().lists() == topic.policy_state.lists()
+    assert topic.policy_state.lists()["bad"].description == "Bad ones."
+
+
+def test_a_list_of_many_small_changes_is_written_whole_from_time_to_time() -> None:
+    """Its version, authors and times stay; a start reads the snapshot and what came after."""
+    topic = ControlTopic(key=b"k" * 64)
+    editor = an_editor_that_tidies(topic)
+    topic.now_ms = START_MS
+    editor.make_list("bad", ListType.ENTITY, ListUse.BLOCK)
+    for number in range(9):
+        values = [f"cust-{number}-{at}-{'x' * 200}" for at in range(600)]
+        editor.change_list("bad", add=entries(*values), remove=["cust-0-0-" + "x" * 200])
+    versions = {message.key for message in topic.messages}
+    (snapshot,) = {bytes(key).split(b".")[0] for key in versions if key and b"/c" not in key}
+    editor.change_list("bad", add=entries("late"))
+    state = topic.policy_state.lists()["bad"]
+    assert topic.read_anew().lists() == {"bad": state}
+    assert {entry.author for entry in state.entries.values()} == {editor.author.name}
+    topic.now_ms += 31 * DAY_MS
+    editor.change_list("bad", use=ListUse.WATCH)
+    left = {message.key: message.value for message in topic.messages}
+    kept = [key for key, value in left.items() if value is not None]
+    assert kept[0] is not None
+    assert kept[0].startswith(snapshot)
+    assert topic.read_anew().lists() == topic.policy_state.lists()
 
 
 def test_a_topic_that_cannot_be_read_is_not_waited_for_for_ever() -> None:

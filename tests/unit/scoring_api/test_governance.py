@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fraud.decision.rule_sets import default_rules
 from fraud.contracts.versions import shown
+from fraud.decision.rule_sets import default_rules
 from fraud.security.api_keys import Role
 from scoring_api.dry_runs import DryRuns, RunBusy, RunState
 from tests.support.an_api import PSEUDONYMS, AnApi
