@@ -17,11 +17,13 @@ import pandas as pd
 import structlog
 from pyflink.table.udf import FunctionContext, ScalarFunction
 
+from flink_job.reading import OWN_DTYPE_AND_TIME
+from fraud.contracts.decision import Mark
 from fraud.contracts.transaction import with_decision
 from fraud.decision.columns import FieldsOfRecords
 from fraud.decision.engine import TransactionBatch
 from fraud.features.catalogue import KEYS
-from fraud.features.packing import OWN_DTYPE, Packed
+from fraud.features.packing import Packed
 from fraud.kafka.control_index import with_key
 from fraud.policy.follower import PolicyFollower, follow_policy
 from fraud.runtime.logs import configure_worker_logs
@@ -77,6 +79,7 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
         metrics = function_context.get_metric_group()
         self._failures = metrics.counter("scoring_failed")
         self._shadow_failures = metrics.counter("shadow_failed")
+        self._marks = {mark: metrics.counter(mark.lower()) for mark in Mark}
         self._refusals = metrics.counter("control_refused")
         self._refusals_told = 0
 
@@ -103,7 +106,8 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             partitions: See `topics`.
             offsets: See `topics`.
             timestamps: Kafka's timestamps, UTC epoch milliseconds.
-            own: Features that need no history, packed; null where the record is invalid.
+            own: Features that need no history and the `EventTime`, packed; null where the record is
+                invalid.
             records_and_rings: Per key its record and its ring with the flag byte.
 
         Returns:
@@ -143,23 +147,34 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             rings[key.name] = chosen(ring)
         duplicates = [ring[-1] == 1 for ring in rings[KEYS[0].name]]
         raw_valid = chosen(values)
+        own_rows = np.frombuffer(b"".join(chosen(own)), OWN_DTYPE_AND_TIME)
         batch = TransactionBatch(
-            Packed({}, records, np.frombuffer(b"".join(chosen(own)), OWN_DTYPE)),
+            Packed(
+                {},
+                records,
+                np.ascontiguousarray(own_rows["own"]),
+                own_rows["event_time"].tobytes(),
+            ),
             FieldsOfRecords.of_values(raw_valid),
             {key: [ring[:-1] for ring in column] for key, column in rings.items()},
             duplicates,
             _sources(*map(chosen, (topics, partitions, offsets, timestamps))),
         )
         failures = shadow_failures = 0
+        marks = dict.fromkeys(Mark, 0)
         for at, raw, decided in zip(valid, raw_valid, engine.decide(batch), strict=True):
             if decided.error:
                 failures += 1
                 log.error("flink_job.scoring_failed", error=decided.error)
             if decided.shadow_error:
                 shadow_failures += 1
+            for mark in decided.marks:
+                marks[mark] += 1
             bodies[at] = with_decision(raw, decided.json)
         self._failures.inc(failures)
         self._shadow_failures.inc(shadow_failures)
+        for mark, count in marks.items():
+            self._marks[mark].inc(count)
         return pd.Series(bodies, dtype=object)
 
 

@@ -79,7 +79,13 @@ def submit(settings: JobSettings, checkpoint: str | None) -> None:
     config = table_env.get_config()
     for name, value in options.items():
         config.set(name, value)
-    register_functions(table_env, java_jar, settings.model_registry.resolve(), settings)
+    register_functions(
+        table_env,
+        java_jar,
+        settings.model_registry.resolve(),
+        settings,
+        settings.event_time_limits,
+    )
     beginning = start(settings)
     table_env.execute_sql(source_ddl(settings, from_earliest=beginning.from_earliest))
     table_env.execute_sql(sink_ddl(settings))

@@ -17,6 +17,7 @@ from flink_job.deciding import DecideTransactions
 from flink_job.java_functions import EPOCH_MS, FIRST_BYTES, LAST_N, ORIGINAL_SIZE, UNLESS_KNOWN
 from flink_job.reading import ReadTransactions, read_type
 from fraud.contracts import dead_letter
+from fraud.contracts.transaction import EventTimeLimits
 from fraud.features.catalogue import KEYS
 from fraud.runtime.settings import KafkaSettings
 
@@ -28,6 +29,7 @@ _SOURCE_COLUMNS: Final = (
     "source_offset",
     "source_ms",
 )
+_ANY_EVENT_TIME: Final = EventTimeLimits()
 _EVERYTHING: Final[Mapping[int, int]] = MappingProxyType({})
 _ERROR_COLUMNS: Final = ("original_size", "error_code", "error_message", "failed_at")
 
@@ -37,6 +39,7 @@ def register_functions(
     java_jar: Path,
     registry: Path,
     control: KafkaSettings | None = None,
+    limits: EventTimeLimits = _ANY_EVENT_TIME,
 ) -> None:
     """Register the Java and Python functions under the names that the pipeline uses.
 
@@ -45,6 +48,7 @@ def register_functions(
         java_jar: The Java functions.
         registry: Folder of the model registry.
         control: See `DecideTransactions`.
+        limits: How far an event_time may be from Kafka's timestamp.
     """
     for name, java_class in (
         ("last_n", LAST_N),
@@ -58,7 +62,8 @@ def register_functions(
             f"LANGUAGE JAVA USING JAR '{java_jar.resolve().as_uri()}'"
         )
     table_env.create_temporary_system_function(
-        "read_transaction", udf(ReadTransactions(), result_type=read_type(), func_type="pandas")
+        "read_transaction",
+        udf(ReadTransactions(limits), result_type=read_type(), func_type="pandas"),
     )
     table_env.create_temporary_system_function(
         "decide_transaction",
@@ -80,7 +85,7 @@ def read(table_env: TableEnvironment, transactions: Table) -> Table:
         f"SELECT {', '.join(_SOURCE_COLUMNS)}, original_size, arrival, "
         + ", ".join(f"packed.{name} AS {name}" for name in packed)
         + f" FROM (SELECT {', '.join(_SOURCE_COLUMNS)}, original_size, arrival, "
-        "read_transaction(record_value) AS packed FROM ("
+        "read_transaction(record_value, source_ms) AS packed FROM ("
         f"SELECT first_bytes(record_key, {most_key}) AS record_key, "
         f"first_bytes(record_value, {most_value + 1}) AS record_value, "
         "source_topic, source_partition, source_offset, epoch_ms(source_time) AS source_ms, "

@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import Field
 
 from fraud.features.catalogue import LAYOUT_ID
-from fraud.runtime.settings import KafkaSettings, ModelSettings
+from fraud.runtime.settings import EventTimeSettings, KafkaSettings, ModelSettings
 
 
-class JobSettings(KafkaSettings, ModelSettings):
+class JobSettings(KafkaSettings, ModelSettings, EventTimeSettings):
     """Location of the job, and its trade-off of latency, safety and memory."""
 
     flink_url: str = Field(

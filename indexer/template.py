@@ -22,7 +22,7 @@ from indexer.documents import (
     SHADOW_AGREES,
 )
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of templates and documents, raised by one with every change; a cluster never goes back to
 a lower one. `indexer.migration` copies indexes of earlier versions into new ones."""
 

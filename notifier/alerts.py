@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.contracts.decision import Outcome, decode_processed
+from fraud.contracts.decision import Mark, Outcome, decode_processed
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.personal import is_personal, is_ssn, quotes_masked
 from fraud.contracts.times import utc_text
-from fraud.contracts.transaction import MAX_ID_LENGTH, event_time_to_ms
+from fraud.contracts.transaction import MAX_ID_LENGTH, event_time_to_ms, from_mapping
 
 _MAX_TEXT: Final = 120
 _MAX_REASONS: Final = 10
@@ -25,6 +25,9 @@ _TAG_BYTES: Final = 16
 _MAX_TOP: Final = 24
 """Longest top-level domain that is shown, in letters."""
 _SHOWN_DIGITS: Final = 4
+_IDENTIFYING: Final = (
+    "entity_id", "event_id", "transaction_amt", "transaction_currency", "card_bin", "merchant_id",
+)  # fmt: skip
 DEFAULT_OUTCOMES: Final = frozenset({Outcome.BLOCK})
 """Outcomes that raise an alert unless the routes name others."""
 
@@ -128,6 +131,8 @@ class KeyedAlert:
     Attributes:
         key: See `alert_key`.
         entity: See `entity_tag`.
+        earlier_key: Key under which a ledger of an earlier version may have the alert: it knew events
+            by their ids alone. None if the ledger's event is another one.
         alert: Content of the alert.
         decided_ms: When Kafka received the decision, UTC epoch milliseconds; None means unknown.
     """
@@ -136,15 +141,35 @@ class KeyedAlert:
     entity: bytes
     alert: Alert
     decided_ms: int | None = None
+    earlier_key: bytes | None = None
 
 
-def alert_key(entity_id: str, event_id: str) -> bytes:
-    """Return the 32-byte hash that identifies (entity_id, event_id) in the ledger.
+def alert_key(record: Mapping[str, Any]) -> bytes:
+    """Return the 32-byte hash that identifies an event, by its ids and content, in the ledger.
 
     It is a hash because an entity_id may be a social security number. Message ids derive from it.
 
     Example:
-        >>> alert_key("a", "bc") == alert_key("ab", "c")
+        >>> record = {"entity_id": "c1", "event_id": "e1", "event_time": "2026-03-01T00:00:00Z"}
+        >>> paid = record | {"transaction_amt": 5, "transaction_currency": "usd"}
+        >>> alert_key(paid) == alert_key(paid | {"transaction_amt": "5.00"})
+        True
+        >>> alert_key(paid) == alert_key(paid | {"transaction_amt": 500})
+        False
+    """
+    try:
+        identity = from_mapping(dict(record)).identity
+    except InvalidMessage:
+        # The job publishes valid records only, but whoever writes the topic is told, too.
+        identity = repr([record.get(name) for name in _IDENTIFYING])
+    return hashlib.sha256(identity.encode(errors="surrogatepass")).digest()
+
+
+def _key_by_ids(entity_id: str, event_id: str) -> bytes:
+    """Return the key that earlier versions gave the alerts of (entity_id, event_id).
+
+    Example:
+        >>> _key_by_ids("a", "bc") == _key_by_ids("ab", "c")
         False
     """
     entity = entity_id.encode(errors="surrogatepass")
@@ -289,7 +314,15 @@ def read_alert(
     assert isinstance(event_id, str)  # noqa: S101 - checked above, for the type checker
     assert isinstance(entity_id, str)  # noqa: S101
     alert = _alert(event_id, entity_id, record, decision, severities or SeverityRule())
-    return KeyedAlert(alert_key(entity_id, event_id), entity_tag(entity_id), alert, decided_ms)
+    marks = decision.get("marks")
+    is_reused = isinstance(marks, list) and Mark.EVENT_ID_REUSED in marks
+    return KeyedAlert(
+        alert_key(record),
+        entity_tag(entity_id),
+        alert,
+        decided_ms,
+        earlier_key=None if is_reused else _key_by_ids(entity_id, event_id),
+    )
 
 
 def _amount_usd(decision: dict[str, Any]) -> float | None:

@@ -267,10 +267,12 @@ class Ledger:
             keyed.alert.severity,
             keyed.decided_ms,
             now_ms,
+            keyed.earlier_key,
         )
         found = self._db.execute(
             "INSERT INTO alerts (key, entity, alert, severity, decided_ms, recorded_ms)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING RETURNING number",
+            " SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM alerts WHERE key = ?)"
+            " ON CONFLICT (key) DO NOTHING RETURNING number",
             row,
         ).fetchone()
         if found is not None:

@@ -118,7 +118,10 @@ class Decisions:
         self._pseudonyms = pseudonyms
 
     def of_event(self, event_id: str, entity_id: str | None) -> dict[str, Any]:
-        """Return the newest decision on an event; repeats count only if nothing else is indexed.
+        """Return the newest decision on an event, and in `items` all of them, newest first.
+
+        Several events have one id if their entities or contents differ. Repeats count only if nothing
+        else is indexed. `items` has at most `MAX_DECISIONS`, without features.
 
         Raises:
             NoSuchDecision: No decision on the event is indexed.
@@ -129,10 +132,16 @@ class Decisions:
             wanted.append(self._value(_ENTITY, entity_id))
         # False sorts first: decisions that are not on a repeat.
         sort = [{"fd.duplicate": {"order": "asc", "unmapped_type": "boolean"}}, *_SORT]
-        hits = self._ask({"query": {"bool": {"filter": wanted}}, "sort": sort, "size": 1})
+        hits = self._ask(
+            {"query": {"bool": {"filter": wanted}}, "sort": sort, "size": MAX_DECISIONS}
+        )
         if not hits:
             raise NoSuchDecision
-        return shown(hits[0])
+        newest = shown(hits[0])
+        items = [shown(hit) for hit in hits if hit is hits[0] or not _is_repeat(hit)]
+        for item in items:
+            item["fd"] = {name: part for name, part in item["fd"].items() if name != "features"}
+        return newest | {"items": items}
 
     def search(self, asked: Filters) -> tuple[list[dict[str, Any]], str | None]:
         """Return a page of decisions without features, newest first, and the next cursor or None.
@@ -203,6 +212,10 @@ class Decisions:
 def shown(hit: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document as the API shows it: the indexed fields, and its id."""
     return {"id": hit["_id"], **hit["_source"]}
+
+
+def _is_repeat(hit: Mapping[str, Any]) -> bool:
+    return bool(hit["_source"]["fd"].get("duplicate"))
 
 
 def _ms(time: datetime | None) -> int | None:

@@ -105,6 +105,18 @@ def components() -> dict[str, Any]:
                 "label": {"type": "object", "description": "What it turned out to be, once known."},
             },
         },
+        "DecisionsOnEvent": {
+            "allOf": [
+                reference("IndexedDecision"),
+                {
+                    "type": "object",
+                    "required": ["items"],
+                    "properties": {
+                        "items": {"type": "array", "items": reference("IndexedDecision")}
+                    },
+                },
+            ]
+        },
         "DecisionPage": {
             "type": "object",
             "required": ["items", "next_cursor"],

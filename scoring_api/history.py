@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from fraud.contracts.decision import decode_processed
+from fraud.contracts.decision import Mark, decode_processed
 from fraud.contracts.errors import ErrorCode, InvalidMessage
-from fraud.contracts.transaction import DECISION_FIELD, Transaction, from_mapping
+from fraud.contracts.transaction import DECISION_FIELD, Transaction, as_of_arrival, from_mapping
 from fraud.features.catalogue import KEYS
 from fraud.features.history import Histories, remember
 from fraud.features.packing import Packed, pack
@@ -65,7 +65,11 @@ def read_processed(raw: bytes | None) -> Processed | None:
             f"{DECISION_FIELD}.source: expected integers",
             f"{DECISION_FIELD}.source",
         ) from None
-    return Processed(from_mapping(record), *place)
+    transaction = from_mapping(record)
+    # As the job did, whatever the limit is by now.
+    if Mark.EVENT_TIME_AHEAD in (decision.get("marks") or ()):
+        transaction = as_of_arrival(transaction, place[2])
+    return Processed(transaction, *place)
 
 
 def _copied(items: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:

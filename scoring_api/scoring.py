@@ -15,6 +15,7 @@ from fraud.contracts.errors import InvalidMessage, NotReady
 from fraud.contracts.json_items import has_more_items
 from fraud.contracts.transaction import (
     MAX_RECORD_BYTES,
+    EventTimeLimits,
     Transaction,
     decode,
     from_mapping,
@@ -23,7 +24,13 @@ from fraud.contracts.transaction import (
 from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Decided, Engine, TransactionBatch
 from fraud.features.packing import pack
-from fraud.runtime.metrics import SCORE_SECONDS, SHADOW_FAILED, TRANSACTIONS_SCORED
+from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.metrics import (
+    SCORE_SECONDS,
+    SHADOW_FAILED,
+    TRANSACTIONS_MARKED,
+    TRANSACTIONS_SCORED,
+)
 from scoring_api.history import RecentHistory
 
 MAX_RECORDS: Final = 1000
@@ -35,6 +42,7 @@ MAX_BODY_BYTES: Final = 16 * MAX_RECORD_BYTES
 MAX_SIGN_IN_BYTES: Final = 4096
 """Longest body of a sign-in to the live page, which anyone may send."""
 
+_ANY_EVENT_TIME: Final = EventTimeLimits()
 _SLICE: Final = 32
 """Records of a list that are decided at once, so that other requests do not wait long."""
 
@@ -99,6 +107,8 @@ class Scoring:
         engine: Returns the engine that decides now; called once per batch.
         history: History of the stream; only its expected transactions are changed here.
         waits_for: Returns in one line what is missing to answer; None if nothing is.
+        limits: How far an event_time may be from the time of its request.
+        clock: Returns the time now, UTC epoch milliseconds.
     """
 
     def __init__(
@@ -106,7 +116,11 @@ class Scoring:
         engine: Callable[[], Engine],
         history: RecentHistory,
         waits_for: Callable[[], str | None],
+        limits: EventTimeLimits = _ANY_EVENT_TIME,
+        clock: Clock = system_clock,
     ) -> None:
+        self._limits = limits
+        self._clock = clock
         self._engine = engine
         self._history = history
         self.waits_for = waits_for
@@ -136,7 +150,7 @@ class Scoring:
             return await self._answer_many(body)
         if len(body) > MAX_RECORD_BYTES:
             raise TooLarge(MAX_RECORD_BYTES)
-        transaction = decode(body)
+        transaction = self._timed(decode(body))
         (decided,) = await self._decide([transaction])
         return _answer(transaction, decided)
 
@@ -153,6 +167,7 @@ class Scoring:
         """
         if waiting := self.waits_for():
             raise NotReady(waiting)
+        transaction = self._timed(transaction)
         seen = None
         if expect:
             packed = pack([transaction])
@@ -164,7 +179,10 @@ class Scoring:
 
     def expect(self, transaction: Transaction) -> None:
         """Decide from now on as if the stream had processed a transaction that is sent to it."""
-        self._history.expected.add(pack([transaction]))
+        self._history.expected.add(pack([self._timed(transaction)]))
+
+    def _timed(self, transaction: Transaction) -> Transaction:
+        return self._limits.apply(transaction, self._clock())
 
     def give_up(self, transaction: Transaction) -> None:
         """Stop expecting a transaction that could not be sent."""
@@ -180,7 +198,7 @@ class Scoring:
             if index % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)  # other requests get their turn
             try:
-                transactions.append(_checked(record))
+                transactions.append(self._timed(_checked(record)))
             except InvalidMessage as verdict:
                 invalid.append((index, verdict))
         if invalid:
@@ -242,6 +260,8 @@ class Scoring:
                 _log.error("scoring_api.scoring_failed", error=decided.error)
             if decided.shadow_error:
                 self._shadow_failed.inc()
+            for mark in decided.marks:
+                TRANSACTIONS_MARKED.labels(mark.value).inc()
         return every
 
 

@@ -7,11 +7,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from fraud.runtime.settings import KafkaSettings, ModelSettings, OpenSearchSettings
+from fraud.runtime.settings import (
+    EventTimeSettings,
+    KafkaSettings,
+    ModelSettings,
+    OpenSearchSettings,
+)
 from fraud.security.pseudonyms import PersonalDataSettings
 
 
-class Settings(KafkaSettings, ModelSettings, OpenSearchSettings, PersonalDataSettings):
+class Settings(
+    EventTimeSettings, KafkaSettings, ModelSettings, OpenSearchSettings, PersonalDataSettings
+):
     """Settings of the REST API and the AFD protocol."""
 
     api_port: int = Field(8000, ge=0, le=65535, description="Port of the REST API.")

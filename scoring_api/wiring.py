@@ -186,7 +186,10 @@ def follow_stream(
     snapshot = SnapshotFile(settings.state_dir / SERVICE / "history.snapshot")
     follower = Follower(feed, history, snapshot, snapshot_s=settings.api_snapshot_s)
     scoring = Scoring(
-        lambda: engine.current, history, lambda: policy.waits_for() or follower.waits_for()
+        lambda: engine.current,
+        history,
+        lambda: policy.waits_for() or follower.waits_for(),
+        settings.event_time_limits,
     )
     return Stream(policy, engine, changes, declarations, follower, scoring)
 

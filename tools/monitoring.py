@@ -66,6 +66,7 @@ ALARMS: Final = (
     AlarmRule("ConsumersLag", "fraudstream_consumer_lag > 10000", 300, "ticket", "A consumer of decisions is behind.", "The label service names it. Check whether OpenSearch or the mail server is slow or down. The consumer catches up by itself."),
     AlarmRule("ScoringFails", "increase(flink_taskmanager_job_task_operator_scoring_failed[10m]) > 0", 0, "page", "Transactions could not be scored and were sent to review.", "The TaskManager's log names the error (flink_job.scoring_failed). Roll back the model if the failures began with a promotion."),
     AlarmRule("DeadLetters", "increase(flink_taskmanager_job_task_operator_dead_letters[10m]) > 10", 0, "ticket", "Records are refused.", "`fraudstream dlq list` shows the reasons. Inform whoever sends the records, correct them where possible, and send them back with `fraudstream dlq replay`."),
+    AlarmRule("EventIdsReused", "increase(flink_taskmanager_job_task_operator_event_id_reused[10m]) > 0", 0, "ticket", "An event_id came again with another amount, currency, card or merchant.", "`GET /v1/decisions?reason=EVENT_ID_REUSED` lists the decisions; each event is decided and counted by itself. Ask whoever sends the records: labels by event_id alone cannot tell such events apart."),
     AlarmRule("ControlRefused", "increase(fraudstream_control_refused_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_control_refused[10m]) > 0", 0, "page", "A control document was refused; the last good one stays in force.", "The log names the document (control.document_refused). Publish it again with `fraudstream rules`, `lists` or `promote`."),
     AlarmRule("PoliciesDiffer", "count(count by (version) (fraudstream_policy_in_use == 1)) > 1", 120, "ticket", "Processes of the API decide by different policies.", "One of them does not follow fraud_control. Check its log and fraudstream_control_lag, and restart it."),
     AlarmRule("ChallengerFails", "increase(fraudstream_shadow_failed_total[10m]) > 0 or increase(flink_taskmanager_job_task_operator_shadow_failed[10m]) > 0", 0, "ticket", "The challenger fails; decisions are not affected.", "End it with `fraudstream challenge model none` or `fraudstream challenge rules none`."),
@@ -104,6 +105,11 @@ PANELS: Final = (
         "dead letters": "sum(rate(flink_taskmanager_job_task_operator_dead_letters[5m])) * 60",
         "scoring failed": "sum(rate(flink_taskmanager_job_task_operator_scoring_failed[5m])) * 60",
         "challenger failed": "sum(rate(flink_taskmanager_job_task_operator_shadow_failed[5m])) * 60",
+    }),
+    Panel("Marked transactions, per minute", "short", {
+        "event_id reused": "sum(rate(flink_taskmanager_job_task_operator_event_id_reused[5m])) * 60",
+        "event_time ahead": "sum(rate(flink_taskmanager_job_task_operator_event_time_ahead[5m])) * 60",
+        "event_time behind": "sum(rate(flink_taskmanager_job_task_operator_event_time_behind[5m])) * 60",
     }),
     Panel("From arrival to decision", "s", {
         "p50": "histogram_quantile(0.5, sum by (le) (rate(fraudstream_arrival_to_decision_seconds_bucket[5m])))",

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 
 from dashboards import saved_objects
 from fraud.contracts.dead_letter import CUT_HEADERS, HEADERS
-from fraud.contracts.decision import Decision, DecisionField, Outcome, fields_of
+from fraud.contracts.decision import Decision, DecisionField, Mark, Outcome, fields_of
 from fraud.contracts.topics import TOPICS
 from fraud.contracts.transaction import FIELDS
 from fraud.decision.variables import standard_variables
@@ -32,6 +32,7 @@ SETTINGS: Final = (
     ("Docker Compose alone", "devstack.settings:ComposeSettings"),
     ("Kafka", "fraud.runtime.settings:KafkaSettings"),
     ("Creating the topics", "fraud.kafka.topics:Settings"),
+    ("Event times", "fraud.runtime.settings:EventTimeSettings"),
     ("OpenSearch", "fraud.runtime.settings:OpenSearchSettings"),
     ("Personal data in OpenSearch", "fraud.security.pseudonyms:PersonalDataSettings"),
     ("Mail", "fraud.runtime.settings:SmtpSettings"),
@@ -99,6 +100,7 @@ _TYPE_NAMES: Final[Mapping[Any, str]] = {
     dict[str, float | None]: "object of numbers or null",
     dict[str, int]: "object of integers",
     dict[str, str]: "object of texts",
+    Mark: "EVENT_ID_REUSED, EVENT_TIME_AHEAD or EVENT_TIME_BEHIND",
     Outcome: "approve, review or block",
     bool: "true or false",
     int: "integer",

@@ -37,6 +37,17 @@ class Outcome(StrEnum):
 _SEVERITY: Final = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
+class Mark(StrEnum):
+    """Something unusual about a record, whatever its outcome."""
+
+    EVENT_ID_REUSED = "EVENT_ID_REUSED"
+    """Another event of its entity has the same event_id."""
+    EVENT_TIME_AHEAD = "EVENT_TIME_AHEAD"
+    """Its event_time is too far ahead of its arrival; it was scored as of its arrival."""
+    EVENT_TIME_BEHIND = "EVENT_TIME_BEHIND"
+    """Its event_time is far behind its arrival; it was scored as of its event_time."""
+
+
 class Indexed(StrEnum):
     """How OpenSearch indexes a field; `indexer.template` has the mapping for each member."""
 
@@ -168,7 +179,9 @@ class Decision(_Contract):
         Indexed.DOUBLE,
         Field(ge=0, le=1, description="The model's output. Null when scoring failed."),
     ]
-    reasons: Annotated[list[Reason], Field(description="Empty for approve.")]
+    reasons: Annotated[
+        list[Reason], Field(description="Of an approved transaction only those of its marks.")
+    ]
     rules: Annotated[
         list[RuleHit], Shared.BY_RULING, Field(description="Rules that matched and count.")
     ]
@@ -202,8 +215,11 @@ class Decision(_Contract):
     duplicate: Annotated[
         bool,
         Indexed.BOOLEAN,
-        Field(description="Whether the event_id was in its entity's history already."),
-    ]
+        Field(description="Whether the event was in its entity's history already: the same event_id, amount, currency, card_bin and merchant_id."),
+    ]  # fmt: skip
+    marks: Annotated[
+        list[Mark], Indexed.KEYWORD, Field(description="What is unusual about the record.")
+    ] = []
     scored_at: Annotated[
         str,
         Indexed.DATE,

@@ -11,9 +11,9 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -109,6 +109,14 @@ FIELD_BY_NAME: Final = MappingProxyType({field.name: field for field in FIELDS})
 PERSONAL_FIELDS: Final = frozenset(field.name for field in FIELDS if field.personal)
 
 
+class EventTime(IntEnum):
+    """How an event_time compares with the arrival of its record."""
+
+    USUAL = 0
+    AHEAD = 1
+    BEHIND = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """A valid payment attempt, parsed from a record.
@@ -116,10 +124,12 @@ class Transaction:
     Attributes:
         event_id: Id of the transaction, unique within its entity.
         entity_id: Id of the customer or card.
-        event_time_ms: UTC epoch milliseconds, rounded down.
+        event_time_ms: UTC epoch milliseconds, rounded down; the arrival if the record's own is too far
+            ahead of it.
         transaction_amt: Amount in units of `transaction_currency`, finite.
         transaction_currency: Three upper-case letters, not necessarily of a known currency.
         fields: The other declared fields that are present, by name: text as str, numbers as float.
+        timing: How the record's event_time compares with its arrival, see `EventTimeLimits`.
     """
 
     event_id: str
@@ -128,6 +138,64 @@ class Transaction:
     transaction_amt: float
     transaction_currency: str
     fields: dict[str, Any]
+    timing: EventTime = EventTime.USUAL
+
+    @property
+    def identity(self) -> str:
+        """Text that is equal for the records of one event, and for no others.
+
+        A retry has the same ids, amount, currency, card and merchant; its time, address or user agent
+        may differ. The same event_id with another of these is another event.
+        """
+        get = self.fields.get
+        # The text of a tuple, so that no value can pass for part of its neighbour. Adding 0.0 turns
+        # -0.0 into 0.0.
+        return repr(
+            (
+                self.entity_id,
+                self.event_id,
+                self.transaction_amt + 0.0,
+                self.transaction_currency,
+                get("card_bin"),
+                get("merchant_id"),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimeLimits:
+    """How far an event_time may be from the arrival of its record; 0 means any distance.
+
+    The arrival is the broker's timestamp on the stream, and the API's clock over REST. Files have
+    none: their transactions are replayed and trained on as of their event_time.
+
+    Attributes:
+        ahead_ms: A transaction beyond it is scored as of its arrival: otherwise it would be missing
+            from its customer's history until its event_time has come.
+        behind_ms: A transaction beyond it is scored as it says, and marked.
+    """
+
+    ahead_ms: int = 0
+    behind_ms: int = 0
+
+    def apply(self, transaction: Transaction, arrived_ms: int) -> Transaction:
+        """Return a transaction with the event_time to score it by.
+
+        Args:
+            transaction: The transaction as its record says.
+            arrived_ms: Its arrival, UTC epoch milliseconds; not above 0 if it is unknown.
+        """
+        ahead_ms = transaction.event_time_ms - arrived_ms
+        if self.ahead_ms and ahead_ms > self.ahead_ms and arrived_ms > 0:
+            return as_of_arrival(transaction, arrived_ms)
+        if self.behind_ms and -ahead_ms > self.behind_ms:
+            return replace(transaction, timing=EventTime.BEHIND)
+        return transaction
+
+
+def as_of_arrival(transaction: Transaction, arrived_ms: int) -> Transaction:
+    """Return a transaction that is scored as of its arrival."""
+    return replace(transaction, event_time_ms=arrived_ms, timing=EventTime.AHEAD)
 
 
 NUMERIC_TEXT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
@@ -441,7 +509,7 @@ def decode(raw: bytes | None) -> Transaction:
         >>> raw = b'{"event_id":"e1","entity_id":"c1","event_time":"2026-03-01T00:00:00",'
         >>> decode(raw + b'"transaction_amt":"9.99","transaction_currency":"usd"}')
         Transaction(event_id='e1', entity_id='c1', event_time_ms=1772323200000, \
-transaction_amt=9.99, transaction_currency='USD', fields={})
+transaction_amt=9.99, transaction_currency='USD', fields={}, timing=<EventTime.USUAL: 0>)
     """
     if raw is not None and len(raw) > MAX_RECORD_BYTES:
         raise _too_large()

@@ -14,13 +14,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fraud.contracts.decision import Decision, Outcome, Shared, fields_of
+from fraud.contracts.decision import Decision, Mark, Outcome, Shared, fields_of
 from fraud.contracts.times import utc_text
+from fraud.contracts.transaction import EventTime
 from fraud.contracts.versions import shown
 from fraud.decision.columns import BatchColumns, Fields
 from fraud.decision.encoding import DECISION, SHADOW, shared_json
 from fraud.decision.policy import Policy, RuleEvaluator, Ruling, shown_model
-from fraud.decision.reasons import SCORING_FAILED, top_reasons
+from fraud.decision.reasons import SCORING_FAILED, mark_reasons, top_reasons
 from fraud.decision.scorer import Scorer
 from fraud.features.catalogue import KEYS
 from fraud.features.packing import Packed
@@ -31,6 +32,10 @@ _FEATURES_JSON: Final = (
 )
 _HISTORY_JSON: Final = b"{" + b",".join(orjson.dumps(key.name) + b":%d" for key in KEYS) + b"}"
 _NULL: Final = b"null"
+_EVENT_TIME_MARKS: Final = {
+    EventTime.AHEAD: Mark.EVENT_TIME_AHEAD,
+    EventTime.BEHIND: Mark.EVENT_TIME_BEHIND,
+}
 _FAILED_RULING: Final = shared_json(
     Shared.BY_RULING,
     {"outcome": Outcome.REVIEW, "outcomes": [Outcome.REVIEW], "rules": [], "lists": []},
@@ -56,12 +61,14 @@ class Decided:
         error: Type of the exception if scoring failed (the outcome is then review), else empty.
         shadow_error: Type of the exception if the challenger failed, else empty. The decision does
             not depend on it.
+        marks: What is unusual about the record.
     """
 
     outcome: Outcome
     json: bytes
     error: str = ""
     shadow_error: str = ""
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class TransactionBatch:
         packed: The transactions.
         fields: Their fields, parsed only if a rule or list needs one.
         rings: Per key, each transaction's ring after it was added; empty if it lacks the key.
-        duplicates: Whether the event was already in its entity's ring.
+        duplicates: Whether the event was already in its entity's ring: the same id and content.
         sources: Coordinates of the input record as the contract's `Source`; None over REST.
     """
 
@@ -92,6 +99,7 @@ class TransactionBatch:
                 {key: values[at : at + 1] for key, values in self.packed.keys.items()},
                 {key: rows[at : at + 1] for key, rows in self.packed.records.items()},
                 self.packed.own[at : at + 1],
+                self.packed.event_times[at : at + 1],
             ),
             _OneRow(self.fields, at),
             {key: rings[at : at + 1] for key, rings in self.rings.items()},
@@ -150,7 +158,8 @@ class Engine:
             return []
         started_ms, started = self._clock(), self._timer()
         try:
-            matrix, history = vectors(batch.packed, batch.rings)
+            matrix, history, reused = vectors(batch.packed, batch.rings)
+            marks = _marks(batch, reused)
             probabilities = self.scorer.predict(matrix)
             scores = self.scorer.scale.score(probabilities).tolist()
             columns = BatchColumns(
@@ -158,6 +167,8 @@ class Engine:
             )
             rulings = self._evaluator.evaluate(columns)
             reasons = self._reasons(matrix, rulings)
+            for row, of_row in marks.items():
+                reasons[row] = [*mark_reasons(of_row), *reasons.get(row, ())]
         except Exception as error:
             # One bad row fails the whole batch, so every row is decided again by itself.
             if len(batch) > 1:
@@ -185,11 +196,14 @@ class Engine:
                     for counts in zip(*(history[key.name] for key in KEYS), strict=True)
                 ],
                 "shadow": shadows or [_NULL] * len(batch),
+                "marks": [
+                    orjson.dumps(marks[row]) if row in marks else b"[]" for row in range(len(batch))
+                ],
             }
         )
         return [
-            Decided(ruling.outcome, decision, shadow_error=shadow_error)
-            for ruling, decision in zip(rulings, json, strict=True)
+            Decided(ruling.outcome, decision, shadow_error=shadow_error, marks=marks.get(row, ()))
+            for row, (ruling, decision) in enumerate(zip(rulings, json, strict=True))
         ]
 
     def _shadows(
@@ -255,6 +269,19 @@ class Engine:
         )
         # Only the type, because the text of an exception may quote personal values.
         return Decided(Outcome.REVIEW, json, error=type(error).__name__)
+
+
+def _marks(batch: TransactionBatch, reused: Sequence[bool]) -> dict[int, list[Mark]]:
+    """Return the marks of each row that has any."""
+    marks = {
+        row: [Mark.EVENT_ID_REUSED]
+        for row, (is_reused, is_duplicate) in enumerate(zip(reused, batch.duplicates, strict=True))
+        if is_reused and not is_duplicate
+    }
+    for row, event_time in enumerate(batch.packed.event_times):
+        if event_time:
+            marks.setdefault(row, []).append(_EVENT_TIME_MARKS[EventTime(event_time)])
+    return marks
 
 
 class _Shadow:

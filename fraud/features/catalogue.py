@@ -13,10 +13,11 @@ from typing import Any, Final
 from fraud.features import history_features as history
 from fraud.features import transaction_features as own
 from fraud.features.currency import MICRO
-from fraud.features.declaration import AMOUNT, ENTITY, EVENT_TIME, LOCATION, Feature, Key
+from fraud.features.declaration import AMOUNT, ENTITY, EVENT_ID, EVENT_TIME, LOCATION, Feature, Key
 
-_LAYOUT_VERSION: Final = 2
-"""Raise it when a stored value changes its meaning but not its place, such as by another hash."""
+_VALUES_VERSION: Final = 2
+"""Raise it when a value that a feature reads changes its meaning but not its place, such as by another
+hash: models must then be trained again."""
 
 SMALL_AMOUNT: Final = 5
 """Amounts below this many dollars are small: cards are tested with amounts that nobody notices."""
@@ -402,10 +403,12 @@ FEATURES: Final[tuple[Feature, ...]] = (
 KEYS: Final[tuple[Key, ...]] = tuple(key.remembering(FEATURES) for key in (_ENTITY, _IP, _MERCHANT))
 """All keys with the inputs they remember; first the entity, whose rings detect duplicates."""
 
-LAYOUT: Final = f"layout {_LAYOUT_VERSION}: " + "; ".join(
-    f"{key.name} of {key.field}, {key.rows} rows of {' '.join(key.dtype.names or ())}"
-    for key in KEYS
+REMEMBERED: Final = f"layout {_VALUES_VERSION}: " + "; ".join(
+    f"{key.name} of {key.field}, {key.rows} rows of {' '.join(key.columns)}" for key in KEYS
 )
+"""Describes what features can read in rings."""
+
+LAYOUT: Final = f"{REMEMBERED}; event by id and content, {EVENT_ID} of {KEYS[0].name}"
 """Describes the contents of rings; rings of another layout cannot be read."""
 
 LAYOUT_ID: Final = sha256(LAYOUT.encode()).hexdigest()[:12]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,9 @@ EVENT_TIME: Final = "event_time"
 """Input of a feature: every key remembers it."""
 
 ENTITY: Final = "entity_id"
+
+EVENT_ID: Final = "event_id"
+"""Column of the entity's records: a 32-bit hash of the event_id, by which a reuse is noticed."""
 
 LOCATION: Final = "billing_location"
 """Input of a feature: the billing location, remembered as a point on the unit sphere."""
@@ -31,7 +35,7 @@ WINDOWS_MS: Final = {
 """Window lengths by the suffix that names them."""
 
 _COMMON: Final = (
-    ("event", "<u8"),  # identifies the event; 0 stands for no record
+    ("event", "<u8"),  # identifies the event by id and content; 0 stands for no record
     ("event_time_ms", "<i8"),
     ("amount_micro", "<i8"),  # millionths of the base currency, or UNKNOWN_AMOUNT
 )
@@ -101,12 +105,16 @@ class Key:
         return self.field != ENTITY
 
     @property
+    def columns(self) -> dict[str, str]:
+        """NumPy types of the columns that features read, by name."""
+        places = LOCATION_COLUMNS if self.location else ()
+        return dict(_COMMON) | dict.fromkeys(places, "<f4") | dict.fromkeys(self.codes, "<u4")
+
+    @cached_property
     def dtype(self) -> np.dtype[np.void]:
         """Layout of one record."""
-        places = LOCATION_COLUMNS if self.location else ()
-        return np.dtype(
-            [*_COMMON, *((axis, "<f4") for axis in places), *((code, "<u4") for code in self.codes)]
-        )
+        event_id = {} if self.shared else {EVENT_ID: "<u4"}
+        return np.dtype([*self.columns.items(), *event_id.items()])
 
     def remembering(self, features: Iterable[Feature]) -> Key:
         """Return the same key with the columns that its features need."""

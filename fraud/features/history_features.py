@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fraud.contracts.times import HOUR_MS
 from fraud.features.currency import MICRO, UNKNOWN_AMOUNT
-from fraud.features.declaration import ENTITY, LOCATION_COLUMNS, Key
+from fraud.features.declaration import ENTITY, EVENT_ID, LOCATION_COLUMNS, Key
 from fraud.features.history import Rings
 
 Floats = NDArray[np.float64]
@@ -75,6 +75,13 @@ class KeyView:
         other = filled & (rings.column("event")[self._index] != events[:, None])
         self.remembered: Ints = other.sum(axis=1)
         """Number of records of other events in each ring, at any event time, shape (n,)."""
+        self.reused: Mask = np.zeros(self.n, np.bool_)
+        """Whether another event in the ring has the transaction's event_id, shape (n,)."""
+        if not self._key.shared:
+            ids = np.ascontiguousarray(self._records[EVENT_ID])
+            self.reused = (other & (rings.column(EVENT_ID)[self._index] == ids[:, None])).any(
+                axis=1
+            )
         age = self.at_ms[:, None] - rings.column("event_time_ms")[self._index]
         age[~other | (age < 0)] = _NEVER
         odd = np.flatnonzero((age[:, 1:] < age[:, :-1]).any(axis=1))

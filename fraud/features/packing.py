@@ -14,7 +14,7 @@ import numpy as np
 
 from fraud.contracts.transaction import Transaction
 from fraud.features.catalogue import FEATURES, KEYS
-from fraud.features.declaration import LOCATION_COLUMNS, Key
+from fraud.features.declaration import EVENT_ID, LOCATION_COLUMNS, Key
 from fraud.features.history import Records
 from fraud.features.remembering import remembered
 from fraud.features.transaction_features import Batch
@@ -29,10 +29,10 @@ _RADIANS: Final = math.pi / 180
 _NOWHERE: Final = (math.nan, math.nan, math.nan)
 
 
-def event_hash(entity_id: str, event_id: str) -> int:
-    """Return a 64-bit hash that identifies an event among those of all entities; never 0."""
-    text = f"{len(entity_id)}:{entity_id}{event_id}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
+def event_hash(transaction: Transaction) -> int:
+    """Return a 64-bit hash of `Transaction.identity`; never 0."""
+    digest = blake2b(transaction.identity.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
 
 
 @remembered(texts=262_144)
@@ -76,11 +76,13 @@ class Packed:
         keys: Per key, the value of each transaction; None if it is missing.
         records: Per key, the record of each transaction, of `Key.dtype`; zeros if it lacks the key.
         own: Features that need no history, of `OWN_DTYPE`.
+        event_times: The `EventTime` of each transaction; empty if all are usual.
     """
 
     keys: dict[str, list[str | None]]
     records: dict[str, Records]
     own: Records
+    event_times: bytes = b""
 
     def __len__(self) -> int:
         return len(self.own)
@@ -95,7 +97,11 @@ def pack(transactions: Sequence[Transaction]) -> Packed:
     """
     batch = Batch(transactions)
     count = len(transactions)
-    events = np.array([event_hash(one.entity_id, one.event_id) for one in transactions], np.uint64)
+    events = np.array([event_hash(transaction) for transaction in transactions], np.uint64)
+    # Not by `code_of`: ids repeat too rarely to be cached.
+    event_ids = np.array(
+        [crc32(transaction.event_id.encode()) for transaction in transactions], np.uint32
+    )
     codes = {
         name: np.array([code_of(text) for text in batch.texts(name)], np.uint32)
         for name in {name for key in KEYS for name in key.codes} | {"entity_id"}
@@ -111,6 +117,8 @@ def pack(transactions: Sequence[Transaction]) -> Packed:
             records["event"] = (
                 codes["entity_id"].astype(np.uint64) << np.uint64(32)
             ) | events & low
+        else:
+            records[EVENT_ID] = event_ids
         records["event_time_ms"] = batch.event_time_ms
         records["amount_micro"] = batch.amount_micro
         if key.location:
@@ -131,4 +139,5 @@ def pack(transactions: Sequence[Transaction]) -> Packed:
         {name: values for name, (values, _) in packed.items()},
         {name: records for name, (_, records) in packed.items()},
         own,
+        bytes([transaction.timing for transaction in transactions]),
     )

@@ -38,12 +38,11 @@ def replay(
     rings, _ = rings_of(packed, keys)
     for start in range(0, len(packed), batch_rows):
         rows = slice(start, start + batch_rows)
-        matrix, _ = compute(
+        yield compute(
             {name: records[rows] for name, records in packed.records.items()},
             packed.own[rows],
             {name: every.part(rows) for name, every in rings.items()},
-        )
-        yield matrix
+        ).matrix
 
 
 def rings_of(packed: Packed, keys: Sequence[Key] = KEYS) -> tuple[dict[str, Rings], Mask]:

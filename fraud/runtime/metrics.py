@@ -86,6 +86,9 @@ SCORE_SECONDS = Histogram(
 TRANSACTIONS_SCORED = Counter(
     "fraudstream_transactions_scored_total", "Transactions scored over REST, by outcome.", ["outcome"]
 )  # fmt: skip
+TRANSACTIONS_MARKED = Counter(
+    "fraudstream_transactions_marked_total", "Transactions scored over REST with a mark, by mark; the stream's are among Flink's metrics.", ["mark"]
+)  # fmt: skip
 HISTORY_KEYS = Gauge(
     "fraudstream_history_keys", "Values of a key whose history is kept in memory.", ["key"]
 )

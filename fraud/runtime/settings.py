@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud.contracts.topics import Topic
+from fraud.contracts.transaction import EventTimeLimits
 
 MIN_KEY: Final = 32
 """Minimum length of a secret key, characters."""
@@ -118,6 +119,26 @@ class KafkaSettings(ServiceSettings):
             config["ssl.truststore.type"] = "PEM"
             config["ssl.truststore.location"] = self.kafka_ssl_ca_location
         return config
+
+
+class EventTimeSettings(ServiceSettings):
+    """How far an event_time may be from the arrival of its record."""
+
+    event_time_ahead_s: int = Field(
+        3600,
+        ge=0,
+        description="Seconds that an event_time may be ahead of the record's arrival; beyond, the transaction is scored as of its arrival. 0 = any, as a simulated clock needs that runs ahead.",
+    )
+    event_time_behind_s: int = Field(
+        86_400,
+        ge=0,
+        description="Seconds from which on an event_time is far behind the record's arrival: scored as it says, marked and counted. 0 = never.",
+    )
+
+    @property
+    def event_time_limits(self) -> EventTimeLimits:
+        """Both limits, for `EventTimeLimits.apply`."""
+        return EventTimeLimits(self.event_time_ahead_s * 1000, self.event_time_behind_s * 1000)
 
 
 class OpenSearchSettings(ServiceSettings):

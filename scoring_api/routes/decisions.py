@@ -51,7 +51,10 @@ def decision_routes(decisions: Decisions) -> APIRouter:
         "/{event_id:path}",
         summary="Look a decision up",
         response_class=Response,
-        responses=answers("The decision as it is indexed.", reference("IndexedDecision"))
+        responses=answers(
+            "The newest decision as it is indexed, and all in `items`.",
+            reference("DecisionsOnEvent"),
+        )
         | problems(404),
     )
     def look_up(
@@ -61,7 +64,11 @@ def decision_routes(decisions: Decisions) -> APIRouter:
             Query(min_length=1, max_length=MAX_ID_LENGTH, description="Where event ids are unique within an entity only."),
         ] = None,
     ) -> Response:  # fmt: skip
-        """Return the newest decision on an event. Repeats count only if nothing else is indexed."""
+        """Return the newest decision on an event, and all of them in `items`.
+
+        Several events have one id if their entities or contents differ. Repeats count only if nothing
+        else is indexed.
+        """
         return _json(decisions.of_event(event_id, entity_id))
 
     return routes

@@ -16,7 +16,8 @@ from rich.console import Console
 from devstack import artifacts
 from flink_job.java_functions import build_jar, python_jar
 from flink_job.pipeline import pipeline, register_functions
-from fraud.contracts.transaction import decode
+from fraud.contracts.times import DAY_MS
+from fraud.contracts.transaction import EventTimeLimits, decode
 from fraud.decision.columns import FieldsOfTransactions
 from fraud.decision.engine import Engine, TransactionBatch
 from fraud.decision.policy import Policy
@@ -30,6 +31,7 @@ pytestmark = [pytest.mark.flink, pytest.mark.slow]
 
 Row = tuple[bytes | None, bytes | None, str, int, int, datetime]
 ARRIVED = datetime(2026, 3, 1, 0, 0, 0, 123_000, tzinfo=UTC)
+LIMITS = EventTimeLimits(2 * DAY_MS, DAY_MS)
 
 
 class Output(NamedTuple):
@@ -60,7 +62,7 @@ def table_env(
     env.get_config().set("parallelism.default", "1")
     env.get_config().set("table.local-time-zone", "UTC")
     env.get_config().set("pipeline.jars", ";".join(path.as_uri() for path in (python_jar(), jar)))
-    register_functions(env, jar, registry)
+    register_functions(env, jar, registry, limits=LIMITS)
     yield env
     monkeypatch.undo()
 
@@ -143,9 +145,14 @@ def test_the_stream_decides_as_the_engine_does(table_env: TableEnvironment, regi
         )
         for _ in range(2000)
     ]
+    # Retries: of an earlier payment, at another time.
+    values += [
+        orjson.dumps(orjson.loads(value) | {"event_time": "2026-03-03T00:00:00Z"})
+        for value in values[-200::5]
+    ]
     streamed = [orjson.loads(row.record_value)["fd"] for row in outputs(table_env, rows_of(values))]
 
-    transactions = [decode(value) for value in values]
+    transactions = [LIMITS.apply(decode(value), 1_772_323_200_123) for value in values]
     packed = pack(transactions)
     rings, duplicates = Memory().remember(packed)
     sources = [
@@ -166,6 +173,8 @@ def test_the_stream_decides_as_the_engine_does(table_env: TableEnvironment, regi
     by_offset = sorted(streamed, key=lambda decision: decision["source"]["offset"])
     assert by_offset == expected
     assert any(duplicates)
+    marks = {mark for decision in expected for mark in decision["marks"]}
+    assert marks == {"EVENT_ID_REUSED", "EVENT_TIME_AHEAD"}
     assert {decision["outcome"] for decision in expected} == {"approve", "review", "block"}
 
 

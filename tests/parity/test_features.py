@@ -17,7 +17,7 @@ from fraud.contracts.transaction import from_mapping
 from fraud.features.catalogue import KEYS
 from fraud.features.packing import pack
 from fraud.features.replay import replay, rings_of
-from fraud.features.vector import FEATURE_NAMES, feature_matrix
+from fraud.features.vector import FEATURE_NAMES, feature_matrix, vectors
 from tests.support.builders import Memory
 from tests.support.edges import assert_same_bits, make, naive_matrix
 from tests.support.naive import NaiveStream
@@ -75,5 +75,14 @@ def test_remembering_one_by_one_gives_the_vectors_of_the_replay() -> None:
     rings, duplicates = memory.remember(packed)
     assert any(duplicates)
     assert rings_of(packed)[1].tolist() == duplicates
+    naive = NaiveStream()
+    for transaction in transactions:
+        naive.vector(transaction)
+    assert naive.duplicates == duplicates
+    seen = vectors(packed, rings)
+    assert [row and not known for row, known in zip(seen.reused, duplicates, strict=True)] == [
+        row and not known for row, known in zip(naive.reused, duplicates, strict=True)
+    ]
+    assert 0 < sum(seen.reused) < len(seen.reused)
     replayed = np.concatenate(list(replay(packed, 100)))
     assert_same_bits(feature_matrix(packed, rings), replayed, transactions)

@@ -19,7 +19,9 @@ import pytest
 
 from flink_job.deciding import DecideTransactions
 from flink_job.reading import ReadTransactions
+from fraud.contracts.decision import Mark
 from fraud.contracts.times import utc_text
+from fraud.contracts.transaction import EventTimeLimits
 from fraud.decision.engine import Engine
 from fraud.decision.policy import Policy
 from fraud.decision.rule_sets import shipped
@@ -33,6 +35,7 @@ from scoring_api.scoring import Scoring
 from tests.support.boosters import train_booster
 from tests.support.builders import START_MS, a_record
 
+NO_LIMITS = EventTimeLimits()
 _OF_THE_MOMENT = ("scored_at", "frauddetector_time", "proc_time", "ttdf", "source")
 
 
@@ -45,11 +48,16 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def arrived_ms(offset: int) -> int:
+    """Return the time at which a record comes: a fifth of them claim to be hours younger."""
+    return START_MS + offset * 1_800_000 - (6 * 3_600_000 if offset % 5 == 0 else 0)
+
+
 class Stream:
     """The job's functions and its state, without Flink."""
 
-    def __init__(self, registry: Path) -> None:
-        self._read = ReadTransactions()
+    def __init__(self, registry: Path, limits: EventTimeLimits = NO_LIMITS) -> None:
+        self._read = ReadTransactions(limits)
         self._decide = DecideTransactions(registry)
         counter = SimpleNamespace(inc=lambda _by=1: None)
         group = SimpleNamespace(counter=lambda _name: counter)
@@ -59,7 +67,8 @@ class Stream:
 
     def decide(self, values: list[bytes]) -> list[bytes]:
         """Return the output of a batch."""
-        read = self._read.eval(pd.Series(values))
+        arrived = [arrived_ms(self._offset + at) for at in range(len(values))]
+        read = self._read.eval(pd.Series(values), pd.Series(arrived))
         columns: list[pd.Series[Any]] = []
         duplicates = [False] * len(values)
         for key in KEYS:
@@ -82,7 +91,7 @@ class Stream:
             pd.Series(["transactions"] * count),
             pd.Series([0] * count),
             pd.Series(offsets),
-            pd.Series([START_MS + offset for offset in offsets]),
+            pd.Series(arrived),
             read["own"],
             *columns,
         )
@@ -95,7 +104,12 @@ def records(seed: int, count: int) -> list[bytes]:
     made: list[bytes] = []
     for number in range(count):
         if made and rng.random() < 0.05:
-            made.append(rng.choice(made))
+            again = orjson.loads(rng.choice(made))
+            # A retry at another time, or the same id for another payment.
+            again |= rng.choice(
+                [{"event_time": utc_text(START_MS)}, {"transaction_amt": 77}, {"card_bin": "37"}]
+            )
+            made.append(orjson.dumps(again))
             continue
         entity = min(int(rng.expovariate(0.5)), 5)
         late_ms = rng.choice([0, 0, 0, 60_000, 3_600_000, 86_400_000])
@@ -123,11 +137,17 @@ def _lasting(decision: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in decision.items() if name not in _OF_THE_MOMENT}
 
 
+@pytest.mark.parametrize("limits", [NO_LIMITS, EventTimeLimits(3_600_000, 7_200_000)])
 @pytest.mark.parametrize("seed", range(3))
-def test_rest_answers_what_the_stream_decides_next(registry: Path, seed: int) -> None:
-    """Before each record comes, REST is asked about it; then its output reaches the history."""
+def test_rest_answers_what_the_stream_decides_next(
+    registry: Path, seed: int, limits: EventTimeLimits
+) -> None:
+    """Before each record comes, REST is asked about it; then its output reaches the history.
+
+    Also when some event times are far ahead of their arrival, or far behind.
+    """
     values = records(seed, 250)
-    stream = Stream(registry)
+    stream = Stream(registry, limits)
     rng = random.Random(seed)
     outputs: list[bytes] = []
     while len(outputs) < len(values):
@@ -136,11 +156,14 @@ def test_rest_answers_what_the_stream_decides_next(registry: Path, seed: int) ->
     scorer = Registry(registry).champion()
     engine = Engine(scorer, Policy(shipped(), scorer.ref), system_clock)
     history = RecentHistory(1000)
-    scoring = Scoring(lambda: engine, history, lambda: None)
+    now_ms = 0
+    scoring = Scoring(lambda: engine, history, lambda: None, limits, lambda: now_ms)
 
     async def compare() -> list[bool]:
+        nonlocal now_ms
         duplicates = []
-        for value, output in zip(values, outputs, strict=True):
+        for offset, (value, output) in enumerate(zip(values, outputs, strict=True)):
+            now_ms = arrived_ms(offset)
             asked = orjson.loads(await scoring.answer(value))["fd"]
             came = orjson.loads(output)["fd"]
             assert _lasting(asked) == _lasting(came)
@@ -151,6 +174,8 @@ def test_rest_answers_what_the_stream_decides_next(registry: Path, seed: int) ->
 
     duplicates = asyncio.run(compare())
     assert any(duplicates)
+    marks = {mark for output in outputs for mark in orjson.loads(output)["fd"]["marks"]}
+    assert marks == ({"EVENT_ID_REUSED"} if limits == NO_LIMITS else set(Mark))
     rings = history.content().rings[KEYS[0].name]
     assert max(len(ring) for _, ring in rings) == KEYS[0].rows * KEYS[0].dtype.itemsize
 

@@ -11,6 +11,7 @@ import yaml
 
 import fraud.runtime.metrics as declared
 from devstack.servers.flink import METRICS_PORT
+from fraud.contracts.decision import Mark
 from tools.monitoring import (
     ALARMS,
     AS_MANY_AS_THERE_ARE,
@@ -52,7 +53,7 @@ def series() -> set[str]:
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_every_metric_that_is_asked_for_is_declared(expression: str) -> None:
-    counters = set(re.findall(r'counter\("(\w+)"\)', FUNCTIONS))
+    counters = set(re.findall(r'counter\("(\w+)"\)', FUNCTIONS)) | {mark.lower() for mark in Mark}
     asked = set(re.findall(r"\b(?:fraudstream|flink)_\w+", expression))
     assert asked or expression.startswith("up ")
     for name in asked:

@@ -56,6 +56,7 @@ def a_decision(**changes: Any) -> dict[str, Any]:
         "features": {"amount_base": 24.9, "entity_tx_count_1h": 3.0, "unknown": None},
         "history": {"entity": 3},
         "duplicate": False,
+        "marks": [],
         "scored_at": "2026-03-01T00:00:00.123Z",
         "frauddetector_time": 2.5,
         "proc_time": 20.0,

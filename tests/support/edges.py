@@ -69,9 +69,11 @@ AMOUNTS = (0, 0.01, 5, 9.99, 9.99, 24.9, 100, "1e3", 1234.5678905, -20, 1e12, -1
 def make(draw: random.Random, at: int) -> dict[str, Any]:
     """Draw one record."""
     offset_ms = draw.choice(EDGES_MS) + draw.choice((0, 0, *EDGES_MS))
+    # A few ids for many records, so that some repeat; half of those are retries of the same payment.
+    number = draw.choice((at, at, at, draw.randrange(at + 1)))
+    retried = random.Random(number) if draw.random() < 0.5 else None
     record = {
-        # A few ids for many records, so that some repeat.
-        "event_id": f"e{draw.choice((at, at, at, draw.randrange(at + 1)))}",
+        "event_id": f"e{number}",
         "entity_id": draw.choice(("ann", "ann", "ben", "cleo")),
         "event_time": utc_text(NOW_MS - offset_ms),
         "transaction_amt": draw.choice((*AMOUNTS, draw.randrange(1, 100_000) / 100)),
@@ -81,6 +83,14 @@ def make(draw: random.Random, at: int) -> dict[str, Any]:
         value = draw.choice((None, *values, values[0]))
         if value is not None:
             record[name] = value
+    if retried:
+        record |= {
+            "entity_id": "ann",
+            "transaction_amt": retried.choice(AMOUNTS),
+            "transaction_currency": retried.choice(CURRENCIES),
+            "card_bin": retried.choice(VALUES["card_bin"]),
+            "merchant_id": retried.choice(VALUES["merchant_id"]),
+        }
     return record
 
 

@@ -101,6 +101,8 @@ class NaiveStream:
     remembered: dict[str, dict[str, list[Transaction]]] = field(
         default_factory=lambda: {"entity": {}, "ip": {}, "merchant": {}}
     )
+    duplicates: list[bool] = field(default_factory=list)
+    reused: list[bool] = field(default_factory=list)
 
     def vector(self, now: Transaction) -> dict[str, float]:
         """Remember a transaction, unless it is, and give its features as float32 values."""
@@ -118,6 +120,10 @@ class NaiveStream:
                 del ring[:-REMEMBERED]
             if key == "entity":
                 duplicate = known
+                self.duplicates.append(known)
+                self.reused.append(
+                    any(one.event_id == now.event_id for one in ring if not same_event(one, now))
+                )
             prior = [
                 other
                 for other in ring
@@ -131,8 +137,18 @@ class NaiveStream:
 
 
 def same_event(one: Transaction, other: Transaction) -> bool:
-    """Return whether two records are of one event."""
-    return (one.entity_id, one.event_id) == (other.entity_id, other.event_id)
+    """Return whether two records are of one event: its ids, its money, its card and its merchant."""
+    return all(
+        of(one) == of(other)
+        for of in (
+            lambda record: record.entity_id,
+            lambda record: record.event_id,
+            lambda record: record.transaction_amt,
+            lambda record: record.transaction_currency,
+            lambda record: record.fields.get("card_bin"),
+            lambda record: record.fields.get("merchant_id"),
+        )
+    )
 
 
 def shared_features(

@@ -57,6 +57,26 @@ def test_a_decision_is_as_the_contract_declares() -> None:
         assert decision["versions"] == {"rules": shown(shipped().version), "lists": {}}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"transaction_amt": 11}, {"transaction_currency": "EUR"}, {"card_bin": "42"}, {"merchant_id": "x"}],
+)  # fmt: skip
+def test_the_same_id_with_other_content_is_an_event_of_its_own(change: dict[str, Any]) -> None:
+    """It counts, it says so, and its own retries are duplicates."""
+    first = a_record(transaction_amt=10)
+    retry = {"event_time": "2026-03-01T09:31:00Z", "user_agent": "another"}
+    batch = a_batch(first, first | retry, first | change, first | change | retry)
+    once, again, reused, reused_again = decisions(batch)
+    assert [each["duplicate"] for each in (once, again, reused, reused_again)] == [
+        False, True, False, True,
+    ]  # fmt: skip
+    assert [each["marks"] for each in (once, again, reused, reused_again)] == [
+        [], [], ["EVENT_ID_REUSED"], [],
+    ]  # fmt: skip
+    assert reused["reasons"][0]["code"] == "EVENT_ID_REUSED"
+    assert reused["features"]["entity_tx_count_24h"] == 2
+
+
 def test_reasons_are_given_for_what_is_not_approved_alone() -> None:
     """Largest part first, and only what raised the score."""
     approved, blocked = decisions(

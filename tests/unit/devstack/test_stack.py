@@ -57,6 +57,14 @@ def test_services_get_the_addresses_of_the_local_servers(
     assert env["MODEL_REGISTRY"] == str(tmp_path / "state" / "models")
 
 
+def test_a_fast_simulated_clock_is_no_wrong_event_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "EVENT_TIME_AHEAD_S" not in stack.base_environment(settings(tmp_path))
+    monkeypatch.setenv("PRODUCER_SPEED", "60")
+    assert stack.base_environment(settings(tmp_path))["EVENT_TIME_AHEAD_S"] == "0"
+
+
 def test_a_server_left_out_is_not_started_and_its_address_is_the_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,5 +191,25 @@ def test_one_line_is_one_short_line(text: str) -> None:
 @given(st.text(), st.text(), st.text(), st.text())
 def test_keys_are_equal_only_for_equal_pairs(a: str, b: str, c: str, d: str) -> None:
     """Moving a character from one id to the other is another alert."""
-    assert (alert_key(a, b) == alert_key(c, d)) == ((a, b) == (c, d))
-    assert alert_key(a + b, c) != alert_key(a, b + c) or not b
+
+    def key(entity_id: str, event_id: str) -> bytes:
+        return alert_key({"entity_id": entity_id, "event_id": event_id})
+
+    assert (key(a, b) == key(c, d)) == ((a, b) == (c, d))
+    assert key(a + b, c) != key(a, b + c) or not b
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"transaction_amt": 10}, {"transaction_currency": "EUR"}, {"card_bin": None}, {"merchant_id": "m-9"}],
+)  # fmt: skip
+def test_the_same_id_with_other_content_is_another_alert(change: dict[str, Any]) -> None:
+    """A retry with a new time or spelling is not."""
+    record = a_record(transaction_amt=9.5, card_bin="411111", merchant_id="m-7")
+    retry = record | {
+        "event_time": "2026-03-02T00:00:00Z",
+        "user_agent": "x",
+        "transaction_amt": "9.50",
+    }
+    assert alert_key(retry) == alert_key(record)
+    assert alert_key(record | change) != alert_key(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,16 @@ def test_an_alert_is_recorded_once(pipeline: AlertPipeline) -> None:
     assert pipeline.record(2, 3) == 1
     pipeline.compose()
     assert pipeline.pending() == [["evt-1"], ["evt-2"], ["evt-3"]]
+
+
+def test_an_alert_of_an_earlier_versions_ledger_is_known(pipeline: AlertPipeline) -> None:
+    """Those were keyed by ids alone; an event that reuses an id is another one."""
+    alert = an_alert(1)
+    assert alert.earlier_key is not None
+    assert pipeline.record_all([replace(alert, key=alert.earlier_key, earlier_key=None)]) == 1
+    assert pipeline.record_all([alert]) == 0
+    reused = an_alert(1, marks=["EVENT_ID_REUSED"])
+    assert pipeline.record_all([reused, reused]) == 1
 
 
 def test_an_alert_for_nobody_is_not_recorded(pipeline: AlertPipeline) -> None:

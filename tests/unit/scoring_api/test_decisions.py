@@ -120,15 +120,23 @@ def test_a_field_that_cannot_be_searched_is_named(ask: Ask) -> None:
 def test_a_decision_is_looked_up_by_its_event(api: AnApi, ask: Ask) -> None:
     api.search.hits = [a_hit(1)]
     answer = ask("GET", "/v1/decisions/a%2Fb?entity_id=c-1")
-    assert answer.json() == {
-        "id": "transactions-0-1",
-        "event_id": "e-1",
-        "fd": {"outcome": "block"},
-    }
+    decision = {"id": "transactions-0-1", "event_id": "e-1", "fd": {"outcome": "block"}}
+    assert answer.json() == decision | {"items": [decision]}
     assert conditions(api) == [{"term": {"event_id": "a/b"}}, {"terms": {"entity_id": ["c-1"]}}]
     api.search.hits = []
     missing = ask("GET", "/v1/decisions/e-2")
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+
+
+def test_all_events_of_one_id_are_listed_without_their_repeats(api: AnApi, ask: Ask) -> None:
+    """The same id may stand for several events: of other entities, or with other content."""
+    api.search.hits = [a_hit(3), a_hit(2), a_hit(1)]
+    api.search.hits[0]["_source"]["fd"] |= {"duplicate": False, "features": {"amount_base": 5.0}}
+    api.search.hits[2]["_source"]["fd"] |= {"duplicate": True}
+    answer = ask("GET", "/v1/decisions/e-1").json()
+    assert answer["fd"]["features"] == {"amount_base": 5.0}
+    assert [item["id"] for item in answer["items"]] == ["transactions-0-3", "transactions-0-2"]
+    assert "features" not in answer["items"][0]["fd"]
 
 
 def test_scoring_goes_on_while_opensearch_is_away(api: AnApi, ask: Ask) -> None:
