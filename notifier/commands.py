@@ -112,7 +112,7 @@ def retry(
     """Queue messages that were refused for good again, once the cause is fixed."""
     settings = load_settings(Settings)
     with _ledger(settings) as ledger:
-        count = ledger.retry_failed(now_ms=system_clock(), message=number)
+        count = ledger.retry_failed(number)
     typer.echo(f"{count} {'message is' if count == 1 else 'messages are'} due again")
 
 

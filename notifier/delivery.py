@@ -45,6 +45,8 @@ _LONGEST_WAIT_UNANSWERED_S: Final = 86_400.0
 """Every retry may deliver another copy. With this bound a message is tried about 15 times."""
 _CHANCES: Final = 3
 """Failures in a row with the same message after which others are tried first."""
+_NOTED_MS: Final = 60_000
+"""Time between two notes of the clock; a step back lets an alert wait for as long at most."""
 _GIVE_UP_MS: Final = 5 * DAY_MS
 """Age after which a message is given up if a server that accepts others keeps postponing it, as
 mail servers do (RFC 5321, 4.5.4.1)."""
@@ -76,8 +78,9 @@ class Delivery:
         destinations: Destinations that the transport serves.
         stop: Ends the work between two messages.
         wake: Set by the recorder of alerts, so that they are sent at once.
-        clock: Returns the time now.
+        clock: Returns the time now; steady, because waits go by it.
         rng: Source of the jitter of waits.
+        wall: Returns the time as people and other machines read it; None means `clock`.
     """
 
     def __init__(
@@ -90,7 +93,9 @@ class Delivery:
         wake: threading.Event,
         clock: Clock,
         rng: random.Random,
+        wall: Clock | None = None,
     ) -> None:
+        self._wall = wall or clock
         self._ledger = ledger
         self._transport = transport
         self._destinations = {destination.id: destination for destination in destinations}
@@ -124,7 +129,7 @@ class Delivery:
         for destination in self._destinations.values():
             # A call composes a limited number of deliveries, to keep its transaction short.
             while not self._stop.is_set() and self._ledger.compose(
-                destination.id, destination.policy, now_ms=self._clock()
+                destination.id, destination.policy, now_ms=self._clock(), wall_ms=self._wall()
             ):
                 pass
         now_ms = self._clock()
@@ -199,7 +204,7 @@ class Delivery:
 
     def _send(self, message: OutgoingMessage) -> None:
         channel = self._destinations[message.destination].channel
-        now_ms = self._clock()
+        now_ms = self._wall()
         try:
             self._transport.send(message, self._destinations[message.destination], now_ms=now_ms)
         except TryLater as verdict:
@@ -209,12 +214,11 @@ class Delivery:
         except MessageRefused as verdict:
             self._give_up(message, str(verdict))
         else:
-            sent_ms = self._clock()
-            self._ledger.sent(message.number, now_ms=sent_ms)
+            self._ledger.sent(message.number, now_ms=self._clock())
             MESSAGES_SENT.labels(channel, str(message.kind)).inc()
             if message.kind == MessageKind.ALERT and message.decided_ms is not None:
                 FIRST_ALERT_SECONDS.labels(channel).observe(
-                    max(0, sent_ms - message.decided_ms) / 1000
+                    max(0, self._wall() - message.decided_ms) / 1000
                 )
             self._logger(message).info("notifier.message_sent")
 
@@ -276,7 +280,7 @@ class Housekeeping:
         destinations: All destinations by id.
         keep_days: Days for which sent alerts and dead letters are kept.
         stop: Ends the work.
-        clock: Returns the time now.
+        clock: Returns the time now; steady, see `Delivery`.
     """
 
     def __init__(
@@ -294,6 +298,7 @@ class Housekeeping:
         self._stop = stop
         self._clock = clock
         self._swept_ms: int | None = None
+        self._saw_ms: int | None = None
 
     def run(self) -> None:
         """Call `look` twice a second."""
@@ -325,6 +330,9 @@ class Housekeeping:
             DEAD_ALERTS.labels(name).set(failed[name])
             for hold, counts in held.items():
                 ALERTS_HELD.labels(name, str(hold)).set(counts[name])
+        if self._saw_ms is None or now_ms - self._saw_ms >= _NOTED_MS:
+            self._saw_ms = now_ms
+            self._ledger.saw(now_ms)
         if self._swept_ms is None or now_ms - self._swept_ms >= HOUR_MS:
             self._swept_ms = now_ms
             forgotten = self._ledger.forget(

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from fraud.contracts.times import HOUR_MS
+from fraud.contracts.times import DAY_MS, HOUR_MS
 from notifier.alerts import Alert, KeyedAlert, Severity
 from notifier.planning import (
     COUNTED,
@@ -85,10 +85,25 @@ CREATE TABLE IF NOT EXISTS transports (
     failures INTEGER NOT NULL,      -- failed tries in a row
     retry_ms INTEGER NOT NULL       -- not to be tried before
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seen_ms INTEGER NOT NULL        -- the notifier's time when it last ran
+);
 PRAGMA user_version = 2;
 """
 _VERSION: Final = 2
+_BACK_MS: Final = -5_000
+_LONGEST_PAUSE_MS: Final = 7 * DAY_MS
+"""A notifier that was off for longer may have been started by a clock that is wrong."""
 _BATCH: Final = 2000
+_TIMES: Final = {
+    "alerts": ("recorded_ms", "closed_ms"),
+    "messages": ("due_ms", "made_ms", "closed_ms"),
+    "deliveries": ("due_ms",),
+    "windows": ("until_ms",),
+    "transports": ("retry_ms",),
+}
+"""Columns that go by the notifier's clock; `decided_ms` is Kafka's."""
 
 
 class LedgerInUse(Exception):
@@ -230,6 +245,41 @@ class Ledger:
             raise
         self._db.execute("COMMIT")
 
+    # Clock
+
+    def saw(self, now_ms: int) -> None:
+        """Note the notifier's time, from which `adjust` tells a step of the clock."""
+        self._db.execute(
+            "INSERT INTO clock VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET seen_ms = ?",
+            (now_ms, now_ms),
+        )
+
+    def adjust(self, now_ms: int) -> int:
+        """Move all times by the step that the clock made since the notifier last ran.
+
+        Waits then end when they would have, and no alert is older than it was. A step ahead cannot
+        be told from a pause, so it counts as one when it is longer than a week.
+
+        Returns:
+            The step, milliseconds; 0 without one.
+        """
+        row = self._db.execute("SELECT seen_ms FROM clock").fetchone()
+        step_ms = now_ms - row[0] if row else 0
+        if _BACK_MS <= step_ms <= _LONGEST_PAUSE_MS:
+            step_ms = 0
+        with self._change():
+            self.saw(now_ms)
+            if step_ms:
+                for table, columns in _TIMES.items():
+                    moved = ", ".join(f"{column} = {column} + :step" for column in columns)
+                    self._db.execute(f"UPDATE {table} SET {moved}", {"step": step_ms})  # noqa: S608 - names of ours
+                # Quiet hours are by the time of the day, and so are planned again.
+                self._db.execute(
+                    "UPDATE deliveries SET due_ms = ? WHERE state = 'waiting' AND hold = ?",
+                    (now_ms, Hold.QUIET),
+                )
+        return step_ms
+
     # Recording
 
     def record(
@@ -329,8 +379,21 @@ class Ledger:
 
     # Composing messages
 
-    def compose(self, destination: str, policy: DestinationPolicy, *, now_ms: int) -> int:
+    def compose(
+        self,
+        destination: str,
+        policy: DestinationPolicy,
+        *,
+        now_ms: int,
+        wall_ms: int | None = None,
+    ) -> int:
         """Plan deliveries of a destination that are due: put them into messages or hold them back.
+
+        Args:
+            destination: Id of the destination.
+            policy: Its limits.
+            now_ms: See `plan`.
+            wall_ms: See `plan`.
 
         Returns:
             Number of deliveries planned. A call plans a limited number: call again until it is 0.
@@ -350,6 +413,7 @@ class Ledger:
                 windows=self._windows(destination, now_ms),
                 sent_in_hour=self._sent_in_hour(destination, now_ms),
                 summary_due_ms=self._summary_due_ms(destination, now_ms),
+                wall_ms=wall_ms,
             )
             self._apply(destination, found, now_ms)
         return len(waiting)
@@ -531,11 +595,10 @@ class Ledger:
             for number, destination, kind, problem, closed_ms in rows
         ]
 
-    def retry_failed(self, *, now_ms: int, message: int | None = None) -> int:
-        """Queue dead letters to be sent again.
+    def retry_failed(self, message: int | None = None) -> int:
+        """Queue dead letters to be sent again at once, whatever the notifier's clock says.
 
         Args:
-            now_ms: Time now, UTC epoch milliseconds.
             message: Number of the only message to retry; None means all.
 
         Returns:
@@ -543,9 +606,9 @@ class Ledger:
         """
         with self._change():
             numbers = self._db.execute(
-                "UPDATE messages SET state = 'pending', due_ms = ?, closed_ms = NULL, tries = 0"
+                "UPDATE messages SET state = 'pending', due_ms = 0, closed_ms = NULL, tries = 0"
                 " WHERE state = 'failed' AND (? IS NULL OR number = ?) RETURNING number",
-                (now_ms, message, message),
+                (message, message),
             ).fetchall()
             self._db.executemany("UPDATE deliveries SET state = 'made' WHERE message = ?", numbers)
         return len(numbers)

@@ -137,19 +137,23 @@ def plan(
     windows: Mapping[bytes, int],
     sent_in_hour: int,
     summary_due_ms: int | None,
+    wall_ms: int | None = None,
 ) -> MessagePlan:
     """Put the due deliveries of one recipient into messages, or hold them back.
 
     Args:
         waiting: New deliveries and those whose wait is over, in the order of recording.
-        now_ms: Time now, UTC epoch milliseconds.
+        now_ms: Time now by a steady clock, milliseconds; waits go by it.
         policy: Limits of the recipient.
         windows: End of each open window, UTC epoch milliseconds by entity.
         sent_in_hour: Messages of the last 60 minutes that count towards the limit.
         summary_due_ms: When the next summary goes out; None when no alert waits for one.
+        wall_ms: Time now as people read it, UTC epoch milliseconds, for quiet hours; None means
+            `now_ms`.
     """
     return _Planner(
         now_ms,
+        now_ms if wall_ms is None else wall_ms,
         policy,
         dict(windows),
         policy.limit_per_hour - sent_in_hour if policy.limit_per_hour else None,
@@ -161,12 +165,14 @@ class _Planner:
     def __init__(
         self,
         now_ms: int,
+        wall_ms: int,
         policy: DestinationPolicy,
         windows: dict[bytes, int],
         room: int | None,
         summary_due_ms: int,
     ) -> None:
         self._now_ms = now_ms
+        self._wall_ms = wall_ms
         self._policy = policy
         self._windows = windows
         self._room = room
@@ -175,7 +181,9 @@ class _Planner:
 
     def plan(self, waiting: Sequence[Waiting]) -> MessagePlan:
         ready: dict[Hold | None, list[Waiting]] = {hold: [] for hold in (None, *Hold)}
-        quiet_ends_ms = self._policy.quiet and self._policy.quiet.ends_ms(self._now_ms)
+        quiet_ends_ms = self._policy.quiet and self._policy.quiet.ends_ms(self._wall_ms)
+        if quiet_ends_ms:
+            quiet_ends_ms += self._now_ms - self._wall_ms
         for alert in waiting:
             if quiet_ends_ms and not self._policy.breaks_through(alert.severity):
                 self._plan.held.append(Held(alert.number, Hold.QUIET, quiet_ends_ms))

@@ -14,7 +14,7 @@ import structlog
 from fraud.contracts.topics import Topic
 from fraud.kafka.group_consumer import KafkaSource, Message, consume
 from fraud.runtime.background import Background
-from fraud.runtime.clock import Clock, system_clock
+from fraud.runtime.clock import Clock, steady_clock, system_clock
 from fraud.runtime.lifecycle import CannotStart, OpsServer
 from notifier.alerts import KeyedAlert, read_alert
 from notifier.channels import Transport
@@ -108,7 +108,7 @@ def transports(
 def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_clock) -> None:
     """Run the notifier until `stop` is set.
 
-    Shutdown order: stop reading, commit, finish the messages being sent, close.
+    Waits and ages go by a clock that nobody can set while it runs. Shutdown order: stop reading, commit, finish the messages being sent, close.
 
     Raises:
         CannotStart: Routes or templates are invalid, or another notifier uses the ledger.
@@ -123,7 +123,10 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
                 f"{error}; stop it first, or set another STATE_DIR", exit_code=1
             ) from None
         ledger = stack.enter_context(Ledger(path))
-        abandoned = ledger.abandon(list(routing.destinations), now_ms=clock())
+        steady = steady_clock(clock)
+        if step_ms := ledger.adjust(steady()):
+            _log.warning("notifier.clock_stepped", seconds=step_ms // 1000)
+        abandoned = ledger.abandon(list(routing.destinations), now_ms=steady())
         if abandoned:
             _log.error("notifier.destination_removed", alerts_dead_lettered=abandoned)
         deliveries = [
@@ -133,8 +136,9 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
                 destinations,
                 stop=stop,
                 wake=threading.Event(),
-                clock=clock,
+                clock=steady,
                 rng=random.Random(),  # noqa: S311 - jitter
+                wall=clock,
             )
             for transport, destinations in transports(settings, routing, wording)
         ]
@@ -143,7 +147,7 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
             routing.destinations,
             keep_days=settings.notifier_ledger_days,
             stop=stop,
-            clock=clock,
+            clock=steady,
         )
         stack.enter_context(Background("housekeeping", housekeeping.run, stop))
         for number, delivery in enumerate(deliveries):
@@ -157,7 +161,7 @@ def run(settings: Settings, stop: threading.Event, *, clock: Clock = system_cloc
             return source.waits_for() or "; ".join(problems) or None
 
         stack.enter_context(OpsServer(settings.bind_host, settings.notifier_ops_port, waits_for))
-        recorder = Recorder(ledger, routing, [delivery.wake for delivery in deliveries], clock)
+        recorder = Recorder(ledger, routing, [delivery.wake for delivery in deliveries], steady)
         _log.info(
             "notifier.started",
             channels=sorted({destination.channel for destination in routing.destinations.values()}),

@@ -28,7 +28,7 @@ from fraud.kafka.topic_follower import TopicFeed
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.follower import PolicyFollower, SeenPublisher, follow_policy
 from fraud.policy.history import PolicyHistory
-from fraud.runtime.clock import system_clock
+from fraud.runtime.clock import steady_clock, system_clock
 from fraud.runtime.files import FileDamaged
 from fraud.runtime.lifecycle import CannotStart
 from fraud.runtime.metrics import CONSUMER_LAG
@@ -230,7 +230,9 @@ def compose_app(
         *_policy_routes(registry, secrets, stream, backends, stack),
         _protocol_route(settings, registry, secrets, stream, backends, labels, limit),
         live_routes(board, Sessions(access, secrets.session_key)),
-        answers=Answers(settings.state_dir / SERVICE / "idempotency.sqlite", secrets.seal),
+        answers=Answers(
+            settings.state_dir / SERVICE / "idempotency.sqlite", secrets.seal, steady_clock()
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fraud.contracts.times import HOUR_MS
+from fraud.contracts.times import DAY_MS, HOUR_MS
 from notifier.ledger import Ledger, LedgerInUse, LedgerLock
 from notifier.planning import Hold, MessageKind
 from tests.support.alerts import TEAM, AlertPipeline, a_policy, an_alert
@@ -37,6 +37,41 @@ def test_an_alert_of_an_earlier_versions_ledger_is_known(pipeline: AlertPipeline
     assert pipeline.record_all([alert]) == 0
     reused = an_alert(1, marks=["EVENT_ID_REUSED"])
     assert pipeline.record_all([reused, reused]) == 1
+
+
+@pytest.mark.parametrize("step_ms", [-HOUR_MS, 400 * DAY_MS, -400 * DAY_MS])
+def test_a_step_of_the_clock_delays_and_forgets_nothing(
+    pipeline: AlertPipeline, step_ms: int
+) -> None:
+    """Between two runs of the notifier: what was due is due, what waited has the same wait left."""
+    pipeline.now_ms = 1_000 * DAY_MS
+    pipeline.record(1)
+    pipeline.compose()
+    (told,) = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9)
+    pipeline.ledger.sent(told.number, now_ms=pipeline.now_ms)
+    pipeline.record(2, 3)
+    pipeline.record(4, entity="entity-1")
+    pipeline.compose()  # the last one waits in its entity's window
+    (second, _) = pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9)
+    pipeline.ledger.postpone(second.number, "busy", due_ms=pipeline.now_ms + 30_000)
+    pipeline.ledger.set_back_off("email", 1, pipeline.now_ms + 20_000)
+    pipeline.ledger.saw(pipeline.now_ms)
+
+    pipeline.now_ms += step_ms
+    assert pipeline.ledger.adjust(pipeline.now_ms) == step_ms
+    assert pipeline.pending() == [["evt-3"]]
+    assert pipeline.ledger.back_off("email") == (1, pipeline.now_ms + 20_000)
+    forgotten = pipeline.ledger.forget(
+        closed_before_ms=pipeline.now_ms - 400 * DAY_MS, now_ms=pipeline.now_ms
+    )
+    assert forgotten == 0
+    assert pipeline.record(1) == 0
+    pipeline.now_ms += 30_000
+    assert pipeline.pending() == [["evt-3"], ["evt-2"]]
+    pipeline.now_ms += a_policy().digest_ms
+    pipeline.compose()
+    assert sorted(pipeline.pending()) == [["evt-2"], ["evt-3"], ["evt-4"]]
+    assert pipeline.ledger.adjust(pipeline.now_ms) == 0
 
 
 def test_an_alert_for_nobody_is_not_recorded(pipeline: AlertPipeline) -> None:
@@ -148,8 +183,8 @@ def test_a_dead_letter_is_kept_until_someone_asks_for_it(pipeline: AlertPipeline
     (letter,) = pipeline.ledger.dead_letters()
     assert (letter.problem, letter.event_ids, letter.kind) == ("550", ("evt-1",), MessageKind.ALERT)
     assert pipeline.ledger.accounts()[TEAM].failed == 1
-    assert pipeline.ledger.retry_failed(now_ms=3, message=message.number + 1) == 0
-    assert pipeline.ledger.retry_failed(now_ms=3) == 1
+    assert pipeline.ledger.retry_failed(message.number + 1) == 0
+    assert pipeline.ledger.retry_failed() == 1
     assert pipeline.ledger.pending([TEAM], now_ms=pipeline.now_ms, at_most=9) == [message]
 
 

@@ -56,6 +56,12 @@ def test_the_first_alert_of_an_entity_goes_out_at_once() -> None:
     assert found.windows == {b"a": 300_005, b"b": 300_005}
 
 
+def test_quiet_hours_go_by_the_time_of_day_and_the_wait_by_the_steady_clock() -> None:
+    found = planned(waiting(1), policy=a_policy(quiet=QUIET), now_ms=5, wall_ms=NIGHT_MS)
+    assert held(found) == [(1, Hold.QUIET, 5 + 8 * HOUR_MS)]
+    assert drafts(planned(waiting(1), policy=a_policy(quiet=QUIET), now_ms=NIGHT_MS, wall_ms=12 * HOUR_MS))  # fmt: skip
+
+
 def test_the_windows_end_makes_one_digest_and_begins_anew() -> None:
     """An alert that comes at that moment waits for the next end."""
     due = [waiting(n, hold=Hold.ENTITY) for n in (2, 3)]
