@@ -471,6 +471,48 @@ def control(quick: Quick = False) -> None:
     publish("control", figures, command=_command(), beside=beside, console=console)
 
 
+@app.command()
+def faults(
+    records: Annotated[int, typer.Option(min=100, help="Records to send.")] = 20_000,
+    faults: Annotated[int, typer.Option(min=1, help="Faults, spread over the records.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the load and the faults.")] = 1,
+    exactly_once: Annotated[
+        bool, typer.Option("--exactly-once", help="Publish in transactions.")
+    ] = False,
+    parallelism: Annotated[
+        int, typer.Option(min=1, help="Of the job; above 1 each instance has a TaskManager.")
+    ] = 1,
+    rate: Annotated[float, typer.Option(min=1, help="Records a second.")] = 300.0,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A kind of fault; repeatable. Default: all.")
+    ] = None,
+    deadline_s: Annotated[
+        float, typer.Option(min=10, help="Longest wait for the stack to recover, seconds.")
+    ] = 300.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write plan and figures to this file.")
+    ] = None,
+) -> None:
+    """Faults drawn from a seed, under load, on a stack of its own; then an account of every record."""
+    from benchmarks.faults.command import break_things
+
+    kept = break_things(
+        records=records,
+        faults=faults,
+        seed=seed,
+        exactly_once=exactly_once,
+        parallelism=parallelism,
+        rate=rate,
+        only=only or [],
+        deadline_s=deadline_s,
+        json_file=json_file,
+        command=_command(),
+        console=_console(),
+    )
+    if not kept:
+        raise typer.Exit(1)
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
     """Run all benchmarks, one after the other."""
