@@ -29,6 +29,12 @@ class JobSettings(KafkaSettings, ModelSettings, EventTimeSettings):
         "at-least-once",
         description="exactly-once publishes in transactions: readers need read_committed, and wait for a checkpoint.",
     )
+    flink_transaction_timeout_s: int = Field(
+        7 * 86_400,
+        ge=60,
+        le=2_000_000,
+        description="exactly-once: seconds after which the broker aborts a transaction, and with it what no restart has committed by then; at most its transaction.max.timeout.ms.",
+    )
     flink_checkpoint_interval_s: float = Field(
         10.0,
         gt=0,

@@ -83,8 +83,7 @@ def sink_ddl(settings: JobSettings) -> str:
     if settings.flink_delivery == "exactly-once":
         options |= {
             "sink.transactional-id-prefix": settings.flink_job_name,
-            # Longer than any outage that a restart survives, shorter than the broker's limit.
-            "properties.transaction.timeout.ms": "900000",
+            "properties.transaction.timeout.ms": str(settings.flink_transaction_timeout_s * 1000),
         }
     return f"""CREATE TEMPORARY TABLE {SINK} (
   record_key BYTES,

@@ -132,6 +132,8 @@ def broker_properties(
         "transaction.state.log.num.partitions": 4,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
+        # The job's transactions outlive any outage that it is restarted after.
+        "transaction.max.timeout.ms": 7 * 86_400_000,
         # Consumer groups start at once: on one machine there are no other members to wait for.
         "group.initial.rebalance.delay.ms": 0,
         "message.max.bytes": 2 * 1_048_576 + 65_536,  # outputs and dead letters take 2 MiB
