@@ -107,8 +107,8 @@ def base_environment(settings: DevstackSettings) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
     }
     if float(user.get("PRODUCER_SPEED") or 1) > 1:
-        # The simulated clock runs ahead of the broker's.
-        defaults["EVENT_TIME_AHEAD_S"] = "0"
+        # The simulated clock runs ahead of the broker's, and its labels with it.
+        defaults |= {"EVENT_TIME_AHEAD_S": "0", "LABEL_AHEAD_S": "0"}
     ours = {
         STACK_MARK: str(state),
         "STATE_DIR": str(state),

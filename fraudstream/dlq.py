@@ -21,7 +21,7 @@ from fraud.contracts.times import utc_text
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import event_time_to_ms
 from fraud.kafka.batched_producer import WriterError
-from fraud.kafka.dead_letter_replay import LetterFilter, ReplayRequest, topic_id
+from fraud.kafka.dead_letter_replay import LetterFilter, ReplayRequest, ReplaySettings, topic_id
 from fraud.kafka.dead_letter_replay import replay as send_back
 from fraud.kafka.dead_letters import UNKNOWN, DeadLetter, ReplayedLetters, read_all
 from fraud.kafka.topic_follower import TopicFeed, TopicReplaced
@@ -29,7 +29,6 @@ from fraud.runtime.clock import system_clock
 from fraud.runtime.command_line import failing, print_json
 from fraud.runtime.lifecycle import load_settings, stop_event
 from fraud.runtime.logs import configure_command_logs, redact
-from fraud.runtime.settings import KafkaSettings
 
 app = typer.Typer(
     help="Dead letters: records that could not be decided, with the reason.", no_args_is_help=True
@@ -81,10 +80,10 @@ def _place(text: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _topic() -> Iterator[tuple[KafkaSettings, TopicFeed]]:
+def _topic() -> Iterator[tuple[ReplaySettings, TopicFeed]]:
     """Open the dead-letter topic, and report errors in one line (exit code 1)."""
     configure_command_logs()
-    settings = load_settings(KafkaSettings)
+    settings = load_settings(ReplaySettings)
     lag = Gauge("fraudstream_dlq_lag", "Records not yet read.", registry=None)
     try:
         with TopicFeed(settings, Topic.DEAD_LETTERS, service="fraudstream-dlq", lag=lag) as feed:
@@ -212,9 +211,9 @@ def replay(
     again: Annotated[bool, typer.Option("--again", help="Also those that were sent back before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:  # fmt: skip
-    """Send dead letters back to the topic transactions, once their cause is fixed.
+    """Send dead letters back to their original topic, once their cause is fixed.
 
-    Dead letters that the job would refuse again are not sent. Each dead letter is sent back only
+    Dead letters that would be refused again are not sent. Each dead letter is sent back only
     once, however often this is run. Null values are never sent back.
     """
     request = ReplayRequest(
@@ -231,7 +230,8 @@ def replay(
     except WriterError as error:
         raise failing(f"Kafka refuses to go on: {error}", code=1) from None
     verb = "would be sent back" if dry_run else "sent back"
-    typer.echo(f"{result.sent:>10,} {verb} to {result.target}")
+    for topic, count in result.sent.items():
+        typer.echo(f"{count:>10,} {verb} to {topic}")
     for reason, count in result.kept.items():
         typer.echo(f"{count:>10,} {reason}")
     for reason, count in sorted(result.refused.items()):

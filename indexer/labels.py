@@ -64,13 +64,17 @@ class Target:
     event_id: str
 
 
-def to_label(message: Message) -> KnownLabel:
+def to_label(message: Message, ahead_s: int = 0) -> KnownLabel:
     """Read one record of `labels`.
+
+    Args:
+        message: The record.
+        ahead_s: See `decode_label`.
 
     Raises:
         InvalidMessage: The record is not a label.
     """
-    label = decode_label(message.value)
+    label = decode_label(message.value, arrived_ms=max(0, message.timestamp_ms), ahead_s=ahead_s)
     body = {
         "label": label.label.value,
         "label_time": utc_text(label.label_time_ms),

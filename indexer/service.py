@@ -14,8 +14,9 @@ import structlog
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
-from fraud.contracts.errors import Backpressure
+from fraud.contracts.errors import Backpressure, InvalidMessage
 from fraud.contracts.topics import Topic
+from fraud.kafka.dead_letters import DeadLetterWriter
 from fraud.kafka.group_consumer import KafkaSource, Message, consume, paused
 from fraud.runtime.background import Background
 from fraud.runtime.clock import Clock, system_clock
@@ -116,7 +117,15 @@ def run(settings: IndexerSettings, stop: threading.Event, *, clock: Clock = syst
 
         def follow_labels() -> None:
             _prepare(labels, stop, _service("labels"))
-            _follow(settings, Topic.LABELS, "labels", to_label, labels.write_labels, stop)
+            _follow(
+                settings,
+                Topic.LABELS,
+                "labels",
+                lambda message: to_label(message, settings.label_ahead_s),
+                labels.write_labels,
+                stop,
+                DeadLetterWriter(settings, clock).write,
+            )
 
         def follow_dead_letters() -> None:
             _prepare(dead_letters, stop, _service("dead-letters"))
@@ -164,11 +173,12 @@ def _follow(
     decode: Callable[[Message], T],
     handle: Callable[[Sequence[T]], None],
     stop: threading.Event,
+    dead_letter: Callable[[Sequence[tuple[Message, InvalidMessage]]], None] | None = None,
 ) -> None:
     """Read one of the small topics until `stop` is set.
 
-    Others write to them as well: what cannot be read is counted and passed over, however much it is,
-    and never keeps decisions from being indexed.
+    Others write to them as well: unreadable records, however many, are counted and never keep
+    decisions from being indexed.
     """
     service = _service(name)
     with KafkaSource(
@@ -179,7 +189,15 @@ def _follow(
         max_records=settings.indexer_batch,
         linger_s=_SMALL_TOPIC_LINGER_S,
     ) as source:
-        consume(source, decode, handle, stop, service=service, max_refused_in_a_row=sys.maxsize)
+        consume(
+            source,
+            decode,
+            handle,
+            stop,
+            service=service,
+            max_refused_in_a_row=sys.maxsize,
+            dead_letter=dead_letter,
+        )
 
 
 def _retain(

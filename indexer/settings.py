@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from fraud.runtime.settings import KafkaSettings, OpenSearchSettings
+from fraud.runtime.settings import KafkaSettings, LabelSettings, OpenSearchSettings
 from fraud.security.pseudonyms import PersonalDataSettings
 
 
-class IndexerSettings(KafkaSettings, OpenSearchSettings, PersonalDataSettings):
+class IndexerSettings(KafkaSettings, LabelSettings, OpenSearchSettings, PersonalDataSettings):
     """What the indexer needs."""
 
     indexer_group: str = Field("indexer", min_length=1, description="Kafka consumer group.")

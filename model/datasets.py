@@ -43,7 +43,7 @@ from typing import IO, Any, Final, NamedTuple
 import orjson
 
 from fraud.contracts.errors import InvalidMessage
-from fraud.contracts.label import LabelValue
+from fraud.contracts.label import LabelValue, end_of_date, label_key
 from fraud.contracts.transaction import FIELD_BY_NAME, FIELDS, Kind, read_field
 
 LABEL: Final = "label"
@@ -145,7 +145,7 @@ class ColumnMapping:
         problems += [
             f"{self.name}: label {value!r} means both fraud and legitimate"
             for value in sorted(self.fraud)
-            if _label_key(value) in {_label_key(other) for other in self.legitimate}
+            if label_key(value) in {label_key(other) for other in self.legitimate}
         ]
         for target, value in self.constants.items():
             # Otherwise every row would be refused, and the message would blame the rows.
@@ -280,17 +280,15 @@ class ColumnMapping:
             >>> [mapping.label_of(value) for value in (1, "1.0", True, "FALSE", "pending")]
             [True, True, True, False, None]
         """
-        return None if value is None else self._meaning.get(_label_key(value))
+        return None if value is None else self._meaning.get(label_key(value))
 
     @cached_property
     def _meaning(self) -> dict[str, bool]:
         meant = ((True, self.fraud), (False, self.legitimate))
-        return {_label_key(value): meaning for meaning, values in meant for value in values}
+        return {label_key(value): meaning for meaning, values in meant for value in values}
 
 
 _TEXTUAL: Final = frozenset(f.name for f in FIELDS if f.kind in (Kind.ID, Kind.TEXT))
-_WHOLE: Final = re.compile(r"([0-9]+)\.0*", re.ASCII)
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _EXACT: Final = 2.0**53
 """Whole numbers below it are exact in a float; larger ones may not be."""
 
@@ -321,8 +319,7 @@ def label_time_text(value: Any) -> str | None:
     value = plain_value(value)
     if value is None or value == "":
         return None
-    text = str(value)
-    return f"{text.strip()}T23:59:59.999Z" if _DATE.fullmatch(text.strip()) else text
+    return end_of_date(str(value))
 
 
 def label_value(label: bool) -> LabelValue:
@@ -342,18 +339,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
-
-
-def _label_key(value: Any) -> str:
-    """Return the key by which labels are compared: 1, 1.0, "1.0", True and "TRUE" are the same.
-
-    Example:
-        >>> [_label_key(value) for value in (1.0, "1.0", True, "False", "Fraud ", "01")]
-        ['1', '1', '1', '0', 'fraud', '01']
-    """
-    text = _as_text(value).lower()
-    whole = _WHOLE.fullmatch(text)
-    return whole[1] if whole else {"true": "1", "false": "0"}.get(text, text)
 
 
 def plain_value(value: Any) -> Any:

@@ -10,6 +10,7 @@ from pydantic import Field
 from fraud.runtime.settings import (
     EventTimeSettings,
     KafkaSettings,
+    LabelSettings,
     ModelSettings,
     OpenSearchSettings,
 )
@@ -17,7 +18,12 @@ from fraud.security.pseudonyms import PersonalDataSettings
 
 
 class Settings(
-    EventTimeSettings, KafkaSettings, ModelSettings, OpenSearchSettings, PersonalDataSettings
+    EventTimeSettings,
+    KafkaSettings,
+    LabelSettings,
+    ModelSettings,
+    OpenSearchSettings,
+    PersonalDataSettings,
 ):
     """Settings of the REST API and the AFD protocol."""
 

@@ -226,7 +226,7 @@ def compose_app(
     return create_app(
         stream.scoring,
         access,
-        *_record_routes(secrets, backends, labels),
+        *_record_routes(settings, secrets, backends, labels),
         *_policy_routes(registry, secrets, stream, backends, stack),
         _protocol_route(settings, registry, secrets, stream, backends, labels, limit),
         live_routes(board, Sessions(access, secrets.session_key)),
@@ -236,11 +236,13 @@ def compose_app(
     )
 
 
-def _record_routes(secrets: Secrets, backends: Backends, labels: LabelSender) -> list[APIRouter]:
+def _record_routes(
+    settings: Settings, secrets: Secrets, backends: Backends, labels: LabelSender
+) -> list[APIRouter]:
     """Return the routes of decisions, labels, the audit log and API keys."""
     routes = [
         decision_routes(Decisions(backends.search, secrets.pseudonyms)),
-        label_routes(labels),
+        label_routes(labels, ahead_s=settings.label_ahead_s),
         audit_routes(backends.audit),
     ]
     if secrets.api_keys is not None:

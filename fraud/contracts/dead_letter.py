@@ -12,6 +12,15 @@ MAX_VALUE_BYTES: Final = MAX_RECORD_BYTES
 MAX_KEY_BYTES: Final = 65_536
 """Maximum length of a dead letter's key; a longer original key is truncated."""
 
+MAX_HEADERS_BYTES: Final = 65_536
+"""Maximum bytes of a dead letter's original headers, names and values; more are truncated."""
+
+TOO_LARGE: Final = (
+    f"expected at most {MAX_VALUE_BYTES} bytes of value, {MAX_KEY_BYTES} of key "
+    f"and {MAX_HEADERS_BYTES} of headers"
+)
+"""Message of a dead letter that was cut."""
+
 ERROR_CODE: Final = "error_code"
 ERROR_MESSAGE: Final = "error_message"
 SOURCE_TOPIC: Final = "source_topic"
@@ -21,6 +30,7 @@ FAILED_AT: Final = "failed_at"
 ORIGINAL_KEY_BYTES: Final = "original_key_bytes"
 ORIGINAL_VALUE_BYTES: Final = "original_value_bytes"
 ORIGINAL_VALUE_SHA256: Final = "original_value_sha256"
+ORIGINAL_HEADERS_BYTES: Final = "original_headers_bytes"
 
 HEADERS: Final[dict[str, str]] = {
     ERROR_CODE: "Stable code, see `ErrorCode` in `fraud/contracts/errors.py`.",
@@ -36,5 +46,6 @@ CUT_HEADERS: Final[dict[str, str]] = {
     ORIGINAL_KEY_BYTES: "Length of the original key, decimal.",
     ORIGINAL_VALUE_BYTES: "Length of the original value, unpacked, decimal.",
     ORIGINAL_VALUE_SHA256: "SHA-256 of the original value, hexadecimal.",
+    ORIGINAL_HEADERS_BYTES: "Length of the original headers, names and values, decimal.",
 }
-"""Further headers of a dead letter whose key or value was truncated, and their meaning."""
+"""Further headers of a dead letter whose key, value or headers were truncated, and their meaning."""

@@ -62,7 +62,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         # The broker's clock, because latencies and daily indexes must not depend on clients' clocks.
         config=_config(
             cleanup_policy="delete",
-            retention_ms=7 * DAY_MS,
+            retention_ms=30 * DAY_MS,
             message_timestamp_type="LogAppendTime",
             max_message_bytes=_MIB,
         ),
@@ -105,7 +105,12 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         partitions=1,
         key="event_id",
         schema="label.json",
-        config=_config(cleanup_policy="delete", retention_ms=400 * DAY_MS),
+        # Its own clock also here: a label_time ahead of it is refused.
+        config=_config(
+            cleanup_policy="delete",
+            retention_ms=400 * DAY_MS,
+            message_timestamp_type="LogAppendTime",
+        ),
         owners=("producer", "scoring_api", "fraudstream", "your systems"),
         readers=("indexer", "model", "fraudstream"),
         meaning="Ground truth of transactions.",

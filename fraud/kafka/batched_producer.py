@@ -100,7 +100,7 @@ class KafkaWriter:
         value: bytes | None,
         stop: threading.Event,
         on_acknowledged: Callable[[], None] | None = None,
-        headers: Sequence[tuple[str, bytes]] = (),
+        headers: Sequence[tuple[str, str | bytes | None]] = (),
     ) -> bool:
         """Queue a record, waiting while the queue is full.
 

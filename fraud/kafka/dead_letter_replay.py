@@ -1,4 +1,4 @@
-"""Sending dead letters back to the topic of transactions, each once."""
+"""Sending dead letters back to the topic that they came from, each once."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from fraud.contracts.errors import InvalidMessage
+from fraud.contracts.label import decode_label
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import decode, parse
 from fraud.kafka.batched_producer import KafkaWriter
-from fraud.kafka.dead_letters import DeadLetter, ReplayedLetters, read_all
+from fraud.kafka.dead_letters import REPLAYED_FROM, DeadLetter, ReplayedLetters, read_all
 from fraud.kafka.topic_follower import TopicFeed
 from fraud.runtime.clock import system_clock
 from fraud.runtime.files import locked
-from fraud.runtime.settings import KafkaSettings
+from fraud.runtime.settings import KafkaSettings, LabelSettings
 from fraud.security.audit import AuditLog, at_the_command_line
 
-REPLAYED_FROM: Final = "replayed_from"
-"""Header of a record that was sent back: the position of its dead letter."""
+
+class ReplaySettings(KafkaSettings, LabelSettings):
+    """What sending back needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +79,13 @@ class ReplayResult:
     """What became of a request.
 
     Attributes:
-        target: Physical topic.
-        sent: Records sent back, or that would be.
+        sent: Records sent back, or that would be, by physical topic.
         kept: Letters that were not, by reason.
         refused: Records that Kafka refused, by reason.
         unacknowledged: Records that Kafka may not have.
     """
 
-    target: str
-    sent: int
+    sent: Counter[str]
     kept: Counter[str]
     refused: Counter[str]
     unacknowledged: int
@@ -98,9 +98,9 @@ def topic_id(feed: TopicFeed) -> str:
 
 
 def replay(
-    settings: KafkaSettings, feed: TopicFeed, request: ReplayRequest, stop: Event
+    settings: ReplaySettings, feed: TopicFeed, request: ReplayRequest, stop: Event
 ) -> ReplayResult:
-    """Send dead letters back, on record. Each is checked first as the job would.
+    """Send dead letters back, on record. Each is checked first as its reader would.
 
     Args:
         settings: Kafka, and the folder of state.
@@ -111,7 +111,7 @@ def replay(
     Raises:
         WriterError: Kafka refuses to go on.
     """
-    wanted, target = request.wanted, settings.topic(Topic.TRANSACTIONS)
+    wanted = request.wanted
     writer = KafkaWriter(settings.librdkafka())
     change = AuditLog(settings.state_dir).change(
         at_the_command_line(),
@@ -124,30 +124,32 @@ def replay(
             "fields_set": sorted(request.edits),
         },
     )
-    writer.check(target, timeout_s=10)
+    for topic in (Topic.TRANSACTIONS, Topic.LABELS):
+        writer.check(settings.topic(topic), timeout_s=10)
     with (
         locked(settings.state_dir / "dlq-replay.lock"),
         nullcontext() if request.dry_run else change,
         ReplayedLetters(settings.state_dir) as replayed,
     ):
-        sent, kept = _send(feed, writer, target, replayed, request, stop)
-    lost = 0 if request.dry_run else sent - writer.acknowledged[target]
-    return ReplayResult(target, sent, kept, writer.refused, lost)
+        sent, kept = _send(settings, feed, writer, replayed, request, stop)
+    lost = 0 if request.dry_run else sent.total() - writer.acknowledged.total()
+    return ReplayResult(sent, kept, writer.refused, lost)
 
 
 def _send(
+    settings: ReplaySettings,
     feed: TopicFeed,
     writer: KafkaWriter,
-    target: str,
     replayed: ReplayedLetters,
     request: ReplayRequest,
     stop: Event,
-) -> tuple[int, Counter[str]]:
-    sent = 0
+) -> tuple[Counter[str], Counter[str]]:
+    labels = settings.topic(Topic.LABELS)
+    sent = Counter({settings.topic(Topic.TRANSACTIONS): 0})
     kept: Counter[str] = Counter()
     seen: set[str] = set()
     for letter in filter(request.wanted.matches, read_all(feed)):
-        if stop.is_set() or sent == request.limit:
+        if stop.is_set() or sent.total() == request.limit:
             break
         if letter.id in seen:
             continue  # the same input, refused twice, as after a restart
@@ -158,6 +160,7 @@ def _send(
         if letter.is_cut:
             kept["cut to what the topic takes: nothing whole to send back"] += 1
             continue
+        is_label = letter.source is not None and letter.source.topic == labels
         key, value = letter.message.key, letter.message.value
         if value is None:
             kept["without a value: nothing to send back"] += 1
@@ -165,17 +168,20 @@ def _send(
         try:
             if request.edits:
                 key, value = _edited(key, value, request.edits)
-            if not request.force:
+            if not request.force and is_label:
+                decode_label(value, arrived_ms=system_clock(), ahead_s=settings.label_ahead_s)
+            elif not request.force:
                 decode(value)
         except InvalidMessage as verdict:
             kept[f"would be dead letters again: {verdict.reason}"] += 1
             continue
+        target = labels if is_label else settings.topic(Topic.TRANSACTIONS)
         if not request.dry_run and not writer.send(
             target, key, value, stop, partial(_note, replayed, topic_id(feed), letter),
-            headers=[(REPLAYED_FROM, str(letter.place).encode())],
+            headers=[*letter.input_headers, (REPLAYED_FROM, str(letter.place).encode())],
         ):  # fmt: skip
             break
-        sent += 1
+        sent[target] += 1
     writer.drain(stop)
     return sent, kept
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +16,38 @@ from fraud.contracts.dead_letter import (
     ERROR_CODE,
     ERROR_MESSAGE,
     FAILED_AT,
+    HEADERS,
+    MAX_HEADERS_BYTES,
+    MAX_KEY_BYTES,
+    MAX_VALUE_BYTES,
+    ORIGINAL_HEADERS_BYTES,
+    ORIGINAL_KEY_BYTES,
+    ORIGINAL_VALUE_BYTES,
+    ORIGINAL_VALUE_SHA256,
     SOURCE_OFFSET,
     SOURCE_PARTITION,
     SOURCE_TOPIC,
 )
+from fraud.contracts.errors import Backpressure, InvalidMessage
 from fraud.contracts.personal import mask
+from fraud.contracts.times import utc_text
+from fraud.contracts.topics import Topic
 from fraud.kafka.group_consumer import Message
+from fraud.kafka.sync_producer import CannotPublish, SyncProducer
 from fraud.kafka.topic_follower import Feed
+from fraud.runtime.clock import Clock
+from fraud.runtime.settings import KafkaSettings
 
 UNKNOWN: Final = "unknown"
 """Error code of a record on the topic that no part of ours wrote: it lacks the headers."""
 
 _MAX_TEXT: Final = 1024
 _MAX_TOPIC: Final = 249
+REPLAYED_FROM: Final = "replayed_from"
+"""Header of a record that was sent back: the position of its dead letter."""
+
 _POLL_S: Final = 1.0
+_RETRY_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +94,12 @@ class DeadLetter:
         return RecordPosition(self.message.topic, self.message.partition, self.message.offset)
 
     @property
+    def input_headers(self) -> list[tuple[str, str | bytes | None]]:
+        """Headers that the input came with: all but ours."""
+        ours = HEADERS.keys() | CUT_HEADERS.keys() | {REPLAYED_FROM}
+        return [(name, value) for name, value in self.message.headers if name not in ours]
+
+    @property
     def id(self) -> str:
         """Coordinates of the input: an input refused twice, as after a restart, is one dead letter."""
         return str(self.source or self.place)
@@ -101,6 +126,64 @@ def to_dead_letter(message: Message) -> DeadLetter:
         source=source,
         is_cut=not headers.keys().isdisjoint(CUT_HEADERS),
     )
+
+
+def headers_of(message: Message, verdict: InvalidMessage, now_ms: int) -> dict[str, bytes | None]:
+    """Return the headers of the dead letter of a record: its own, and ours in place of equal names.
+
+    They are those that the job writes (`flink_job.pipeline.route`).
+    """
+    key, value = message.key or b"", message.value or b""
+    ours = {
+        ERROR_CODE: str(verdict.reason),
+        ERROR_MESSAGE: verdict.detail,
+        SOURCE_TOPIC: message.topic,
+        SOURCE_PARTITION: str(message.partition),
+        SOURCE_OFFSET: str(message.offset),
+        FAILED_AT: utc_text(now_ms),
+    }
+    own = {name: text for name, text in message.headers if name not in CUT_HEADERS}
+    own_bytes = sum(len(name.encode()) + len(text or b"") for name, text in message.headers)
+    if len(key) > MAX_KEY_BYTES or len(value) > MAX_VALUE_BYTES or own_bytes > MAX_HEADERS_BYTES:
+        ours |= {
+            ORIGINAL_KEY_BYTES: str(len(key)),
+            ORIGINAL_VALUE_BYTES: str(len(value)),
+            ORIGINAL_VALUE_SHA256: hashlib.sha256(value).hexdigest(),
+            ORIGINAL_HEADERS_BYTES: str(own_bytes),
+        }
+        own = {}
+    return own | {name: text.encode() for name, text in ours.items()}
+
+
+class DeadLetterWriter:
+    """Writes records that a reader refused to the dead-letter topic.
+
+    Args:
+        settings: How to reach Kafka.
+        clock: Time now, UTC epoch milliseconds.
+    """
+
+    def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
+        self._producer = SyncProducer(settings, Topic.DEAD_LETTERS)
+        self._clock = clock
+
+    def write(self, refused: Sequence[tuple[Message, InvalidMessage]]) -> None:
+        """Write each record with its verdict; all are on the topic when this returns.
+
+        Raises:
+            Backpressure: Kafka did not acknowledge one of them.
+        """
+        for message, verdict in refused:
+            headers = headers_of(message, verdict, self._clock())
+            key, value = message.key, message.value
+            try:
+                self._producer.send(
+                    key and key[:MAX_KEY_BYTES],
+                    value and value[:MAX_VALUE_BYTES],
+                    list(headers.items()),
+                )
+            except CannotPublish as problem:
+                raise Backpressure(_RETRY_S, str(problem)) from None
 
 
 def read_all(

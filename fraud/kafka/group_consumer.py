@@ -122,6 +122,7 @@ def consume(
     *,
     service: str,
     max_refused_in_a_row: int = MAX_REFUSED_IN_A_ROW,
+    dead_letter: Callable[[Sequence[tuple[Message, InvalidMessage]]], None] | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
     """Handle records until `stop` is set, at least once each.
@@ -138,6 +139,8 @@ def consume(
         stop: Ends the loop between two batches.
         service: Label of the metrics.
         max_refused_in_a_row: Unreadable records in a row that are still accepted.
+        dead_letter: Keeps refused records; returns when they are kept, or raises `Backpressure`. It
+            may get the same records again. None leaves them where they are.
         monotonic: Clock in seconds, for waiting.
 
     Raises:
@@ -168,6 +171,8 @@ def consume(
         try:
             if accepted:
                 handle(accepted)
+            if refused and dead_letter is not None:
+                dead_letter(refused)
         except Backpressure as verdict:
             source.put_back(batch)
             paused(service, True)

@@ -14,6 +14,8 @@ from fraud.runtime.settings import KafkaSettings
 
 _CALL_S: Final = 5.0
 
+Headers = Sequence[tuple[str, str | bytes | None]]
+
 
 class CannotPublish(Exception):
     """The broker did not acknowledge a record; the message says why."""
@@ -55,9 +57,7 @@ class SyncProducer:
         if self._topic not in topics:
             raise CannotPublish(clients.no_topic(self._servers, self._topic))
 
-    def send(
-        self, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
-    ) -> None:
+    def send(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         """Write a record; it is on the topic when this returns.
 
         Raises:
@@ -71,7 +71,7 @@ class SyncProducer:
 
         try:
             self._producer.produce(
-                self._topic, value, key, on_delivery=acknowledged, headers=list(headers)
+                self._topic, value, key, headers=list(headers), on_delivery=acknowledged
             )
         except KafkaException as error:
             raise self._cannot(error.args[0].name()) from None

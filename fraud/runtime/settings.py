@@ -141,6 +141,16 @@ class EventTimeSettings(ServiceSettings):
         return EventTimeLimits(self.event_time_ahead_s * 1000, self.event_time_behind_s * 1000)
 
 
+class LabelSettings(ServiceSettings):
+    """Which labels are accepted."""
+
+    label_ahead_s: int = Field(
+        300,
+        ge=0,
+        description="How far a label_time may lie after the label's arrival, seconds; 0 accepts any, as a simulated clock needs that runs ahead.",
+    )
+
+
 class OpenSearchSettings(ServiceSettings):
     """How to reach OpenSearch."""
 

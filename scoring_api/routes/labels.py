@@ -16,7 +16,7 @@ from pydantic import (
     Tag,
 )
 
-from fraud.contracts.label import Label, LabelValue
+from fraud.contracts.label import Label, LabelValue, refuse_future
 from fraud.contracts.times import utc_text
 from fraud.contracts.transaction import EVENT_TIME_END_MS, MAX_ID_LENGTH
 from fraud.runtime.clock import Clock, system_clock
@@ -77,8 +77,16 @@ class Accepted(BaseModel):
     accepted: Annotated[int, Field(description="Labels on the topic.")]
 
 
-def label_routes(sender: LabelSender, clock: Clock = system_clock) -> APIRouter:
-    """Return the routes of labels."""
+def label_routes(
+    sender: LabelSender, clock: Clock = system_clock, *, ahead_s: int = 0
+) -> APIRouter:
+    """Return the routes of labels.
+
+    Args:
+        sender: Writes the labels.
+        clock: Time now, UTC epoch milliseconds.
+        ahead_s: How far a label_time may lie in the future, seconds; 0 accepts any.
+    """
     routes = APIRouter(
         prefix="/v1/labels",
         tags=["labels"],
@@ -102,6 +110,8 @@ def label_routes(sender: LabelSender, clock: Clock = system_clock) -> APIRouter:
             )
             for label in (labels if isinstance(labels, list) else [labels])
         ]
+        for record in records:
+            refuse_future(record.label_time_ms, now_ms, ahead_s)
         sender.send(records, author_of(who, request))
         return Accepted(accepted=len(records))
 

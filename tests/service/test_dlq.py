@@ -17,10 +17,14 @@ from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from fraud.contracts import dead_letter
+from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.transaction import decode
+from fraud.kafka.dead_letters import DeadLetterWriter
+from fraud.kafka.group_consumer import Message
+from fraud.runtime.settings import KafkaSettings
 from fraud.security.audit import AuditLog
 from fraudstream.cli import app
-from tests.support.builders import a_record
+from tests.support.builders import START_MS, a_record
 from tests.support.command_line import environment, make_topics, read_all
 
 pytestmark = pytest.mark.service
@@ -32,7 +36,7 @@ class Operator:
     """Runs `fraudstream dlq` as a person would; the topics are its own."""
 
     def __init__(self, servers: str, folder: Path) -> None:
-        self._servers = servers
+        self.servers = servers
         self.env = environment(servers, folder, folder.name.replace("_", "-"))
         make_topics(self.env)
 
@@ -45,7 +49,7 @@ class Operator:
         self, offset: int, code: str, value: bytes | None, key: bytes | None = None, **further: str
     ) -> None:
         """Put a record on the topic of dead letters, as the job does."""
-        producer = Producer({"bootstrap.servers": self._servers})
+        producer = Producer({"bootstrap.servers": self.servers})
         headers = {
             dead_letter.ERROR_CODE: code,
             dead_letter.ERROR_MESSAGE: "said by ada@example.com",
@@ -64,7 +68,7 @@ class Operator:
         assert producer.flush(30) == 0
 
     def sent_back(self) -> list:
-        return read_all(self._servers, self.env["TOPIC_TRANSACTIONS"])
+        return read_all(self.servers, self.env["TOPIC_TRANSACTIONS"])
 
 
 @pytest.fixture
@@ -160,6 +164,32 @@ def test_what_was_cut_is_not_sent_back(operator: Operator) -> None:
     done = operator.run("replay", "--force", "--set", "transaction_currency=USD")
     assert "0 sent back" in done
     assert "1 cut to what the topic takes" in done
+    assert not operator.sent_back()
+
+
+def test_a_label_goes_back_to_the_labels(operator: Operator) -> None:
+    """As the indexer refused it, on the real broker; with its own headers and none of ours."""
+    env = operator.env
+    settings = KafkaSettings(
+        **{name.lower(): value for name, value in env.items() if name.isupper()}
+    )  # type: ignore[arg-type]
+    good = b'{"event_id":"e1","label":"fraud","source":"chargeback"}'
+    bad = b'{"event_id":"e1","label":"maybe"}'
+    refused = [
+        (
+            Message(env["TOPIC_LABELS"], 0, offset, 0, b"e1", value, (("trace", b"\xff"), ("error_code", b"x"))),
+            InvalidMessage(ErrorCode.WRONG_TYPE, "label: expected fraud or legitimate", "label"),
+        )
+        for offset, value in enumerate((good, bad))
+    ]  # fmt: skip
+    DeadLetterWriter(settings, clock=lambda: START_MS).write(refused)
+    assert env["TOPIC_LABELS"] + "-0-1" in operator.run("list", "--json")
+    done = operator.run("replay")
+    assert f"1 sent back to {env['TOPIC_LABELS']}" in done
+    assert "1 would be dead letters again: wrong_type" in done
+    (record,) = read_all(operator.servers, env["TOPIC_LABELS"])
+    assert (record.key, record.value) == (b"e1", good)
+    assert dict(record.headers) == {"trace": b"\xff", "replayed_from": f"{env['TOPIC_TRANSACTIONS_DLQ']}-0-0".encode()}  # fmt: skip
     assert not operator.sent_back()
 
 

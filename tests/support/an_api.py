@@ -118,7 +118,7 @@ class AnApi:
             key_routes(self.store, self.audit),
             audit_routes(self.audit),
             decision_routes(Decisions(self.search, PSEUDONYMS)),  # type: ignore[arg-type]
-            label_routes(LabelSender(self.publisher, self.audit), lambda: NOW_MS),  # type: ignore[arg-type]
+            label_routes(LabelSender(self.publisher, self.audit), lambda: NOW_MS, ahead_s=300),  # type: ignore[arg-type]
             rule_routes(self.editor_of, lambda: self.policy_state, self.runs),
             list_routes(self.editor_of, lambda: self.policy_state),
             model_routes(self.registry, lambda: engine, self.editor_of),

@@ -192,6 +192,44 @@ def test_a_label_at_fault_names_the_field(changes: dict[str, Any], field: str) -
     assert verdict.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("FRAUD", "fraud"), (1, "fraud"), (True, "fraud"), ("1.0", "fraud"), (" Legitimate ", "legitimate"), (0, "legitimate"), (False, "legitimate")],
+)  # fmt: skip
+def test_a_label_may_be_written_as_in_files(written: object, read: str) -> None:
+    assert to_label(a_message(label=written)).body["label"] == read
+
+
+def test_a_label_may_leave_out_its_time_and_its_source() -> None:
+    """It became known when it arrived."""
+    label = to_label(a_message(label_time=None, source=None))
+    assert (label.time_ms, label.body["source"]) == (START_MS, "unnamed")
+
+
+@pytest.mark.parametrize(
+    ("label_time", "time_ms"),
+    [
+        ("2026-02-28", START_MS - 1),
+        ("2026-03-01", START_MS),  # the end of the day is yet to come
+        ("2026-03-01T00:05:00Z", START_MS + 300_000),
+    ],
+)
+def test_a_date_alone_is_its_end_but_never_after_its_arrival(label_time: str, time_ms: int) -> None:
+    assert START_MS % 86_400_000 == 0
+    assert to_label(a_message(label_time=label_time), ahead_s=300).time_ms == time_ms
+
+
+@pytest.mark.parametrize(
+    "label_time", ["2090-01-01T00:00:00Z", "2026-03-01T00:05:00.001Z", "2026-03-02"]
+)
+def test_a_label_from_the_future_is_refused(label_time: str) -> None:
+    """Else it would win against every later one, for ever."""
+    with pytest.raises(InvalidMessage) as verdict:
+        to_label(a_message(label_time=label_time), ahead_s=300)
+    assert (verdict.value.reason, verdict.value.field) == ("out_of_range", "label_time")
+    assert to_label(a_message(label_time=label_time)).time_ms > START_MS
+
+
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"\xff", b'{"event_id":"e"}'])
 def test_what_is_no_label_is_refused(value: bytes | None) -> None:
     with pytest.raises(InvalidMessage):

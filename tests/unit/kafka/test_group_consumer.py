@@ -37,6 +37,7 @@ def run(
     *,
     service: str = "test",
     limit: int = 3,
+    dead_letter: Callable[[Sequence[tuple[Message, InvalidMessage]]], None] | None = None,
 ) -> None:
     consume(
         source,
@@ -45,6 +46,7 @@ def run(
         stop,
         service=service,
         max_refused_in_a_row=limit,
+        dead_letter=dead_letter,
         monotonic=Steps(),
     )
 
@@ -100,6 +102,26 @@ def test_a_bad_record_costs_nobody_their_turn() -> None:
     assert topic.committed("group") == {0: 3}
     after = count("fraudstream_records_refused_total", service="test", reason="null_value")
     assert after - before == 1
+
+
+def test_a_bad_record_is_committed_only_once_it_is_kept() -> None:
+    """While the dead-letter topic refuses, the batch is handed in again."""
+    topic, stop = a_topic(b"a", None), Event()
+    kept: list[tuple[int, str]] = []
+    tries = 0
+
+    def dead_letter(refused: Sequence[tuple[Message, InvalidMessage]]) -> None:
+        nonlocal tries
+        tries += 1
+        assert topic.committed("group") == {}
+        if tries == 1:
+            raise Backpressure(1.0)
+        kept.extend((message.offset, str(verdict.reason)) for message, verdict in refused)
+        stop.set()
+
+    run(topic.source(), lambda _batch: None, stop, dead_letter=dead_letter)
+    assert kept == [(1, "null_value")]
+    assert topic.committed("group") == {0: 2}
 
 
 def test_backpressure_hands_the_same_batch_in_again() -> None:

@@ -48,6 +48,16 @@ def test_a_label_goes_to_its_topic(api: AnApi, send: Ask) -> None:
     assert (record.action, record.after) == ("labels.sent", {"labels": 1, "fraud": 1})
 
 
+@pytest.mark.parametrize("label_time", ["2090-01-01T00:00:00Z", "2026-03-01T00:06:00.001Z"])
+def test_a_label_from_the_future_is_refused(api: AnApi, send: Ask, label_time: str) -> None:
+    """It would win against every later one; five minutes are for clocks that differ."""
+    answer = send([FRAUD, FRAUD | {"label_time": label_time}])
+    assert (answer.status_code, answer.json()["code"]) == (422, "out_of_range")
+    assert answer.json()["errors"][0]["field"] == "label_time"
+    assert not api.publisher.sent
+    assert send(FRAUD | {"label_time": "2026-03-01T00:06:00Z"}).status_code == 200
+
+
 def test_a_list_goes_in_its_order(api: AnApi, send: Ask) -> None:
     labels = [
         {"event_id": f"e-{n}", "label": "legitimate", "label_time": "2026-03-01T02:00:00+02:00"}
