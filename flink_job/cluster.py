@@ -10,6 +10,8 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from flink_job.checkpoints import Checkpoint
+
 _TIMEOUT_S: Final = 5.0
 _ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED"})
 
@@ -84,6 +86,18 @@ class Cluster:
         steps = {step["id"]: step["name"] for step in self._get(f"/jobs/{job.id}")["vertices"]}
         tasks = self._get(f"/jobs/{job.id}/checkpoints/details/{latest['id']}")["tasks"]
         return {steps[step]: int(task["state_size"]) for step, task in tasks.items()}
+
+    def completed_checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Return the complete checkpoints that a job remembers.
+
+        Raises:
+            ClusterUnreachableError: The JobManager does not answer.
+        """
+        return [
+            Checkpoint(done["id"], job_id, done["external_path"], done["latest_ack_timestamp"])
+            for done in self._get(f"/jobs/{job_id}/checkpoints")["history"]
+            if done["status"] == "COMPLETED" and done.get("external_path")
+        ]
 
     def free_slots(self) -> int:
         """Count the unused task slots.

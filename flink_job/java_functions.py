@@ -19,7 +19,10 @@ LAST_N: Final = "fraudstream.LastN"
 UNLESS_KNOWN: Final = "fraudstream.UnlessKnown"
 EPOCH_MS: Final = "fraudstream.EpochMs"
 FIRST_BYTES: Final = "fraudstream.FirstBytes"
+FIRST_HEADERS: Final = "fraudstream.FirstHeaders"
 ORIGINAL_SIZE: Final = "fraudstream.OriginalSize"
+TO_READ: Final = "fraudstream.ToRead"
+WITH_HEADERS: Final = "fraudstream.WithHeaders"
 
 _JAVA_RELEASE: Final = "17"  # the oldest that Flink 2.x runs on besides 11
 _COMPILE_TIMEOUT_S: Final = 120

@@ -43,7 +43,7 @@ def configuration(settings: JobSettings) -> dict[str, str]:
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.min-pause": "1 s",
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
-        "execution.checkpointing.dir": settings.layout_dir.resolve().as_uri(),
+        "execution.checkpointing.dir": settings.layout_uri,
         "execution.checkpointing.num-retained": "3",
         "execution.checkpointing.tolerable-failed-checkpoints": "2147483647",
         # Restart for ever, soon at first: a record that could fail for ever is a dead letter.

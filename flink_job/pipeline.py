@@ -14,7 +14,16 @@ from pyflink.table import DataTypes, Table, TableEnvironment
 from pyflink.table.udf import udf
 
 from flink_job.deciding import DecideTransactions
-from flink_job.java_functions import EPOCH_MS, FIRST_BYTES, LAST_N, ORIGINAL_SIZE, UNLESS_KNOWN
+from flink_job.java_functions import (
+    EPOCH_MS,
+    FIRST_BYTES,
+    FIRST_HEADERS,
+    LAST_N,
+    ORIGINAL_SIZE,
+    TO_READ,
+    UNLESS_KNOWN,
+    WITH_HEADERS,
+)
 from flink_job.reading import ReadTransactions, read_type
 from fraud.contracts import dead_letter
 from fraud.contracts.transaction import EventTimeLimits
@@ -24,6 +33,7 @@ from fraud.runtime.settings import KafkaSettings
 _SOURCE_COLUMNS: Final = (
     "record_key",
     "record_value",
+    "source_headers",
     "source_topic",
     "source_partition",
     "source_offset",
@@ -55,7 +65,10 @@ def register_functions(
         ("unless_known", UNLESS_KNOWN),
         ("epoch_ms", EPOCH_MS),
         ("first_bytes", FIRST_BYTES),
+        ("first_headers", FIRST_HEADERS),
         ("original_size", ORIGINAL_SIZE),
+        ("to_read", TO_READ),
+        ("with_headers", WITH_HEADERS),
     ):
         table_env.execute_sql(
             f"CREATE TEMPORARY SYSTEM FUNCTION {name} AS '{java_class}' "
@@ -77,20 +90,24 @@ def read(table_env: TableEnvironment, transactions: Table) -> Table:
     """Read, check and pack each record; add the columns of `read_type`.
 
     A compressed batch may hold records above the broker's limit, which the sink could not send. Of
-    such a record the beginning goes on, one byte too long to be decided, with `original_size`.
+    such a record the beginning of each part goes on, with `original_size`.
     """
     packed = [field.name for field in read_type().fields]
     most_key, most_value = dead_letter.MAX_KEY_BYTES, dead_letter.MAX_VALUE_BYTES
+    most_headers = dead_letter.MAX_HEADERS_BYTES
+    measured = (
+        "SELECT *, original_size(record_key, record_value, source_headers, "
+        f"{most_key}, {most_value}, {most_headers}) AS original_size FROM {transactions}"
+    )
     return table_env.sql_query(
         f"SELECT {', '.join(_SOURCE_COLUMNS)}, original_size, arrival, "
         + ", ".join(f"packed.{name} AS {name}" for name in packed)
-        + f" FROM (SELECT {', '.join(_SOURCE_COLUMNS)}, original_size, arrival, "
-        "read_transaction(record_value, source_ms) AS packed FROM ("
-        f"SELECT first_bytes(record_key, {most_key}) AS record_key, "
-        f"first_bytes(record_value, {most_value + 1}) AS record_value, "
+        + f" FROM (SELECT first_bytes(record_key, {most_key}) AS record_key, "
+        f"first_bytes(record_value, {most_value}) AS record_value, "
+        f"first_headers(source_headers, {most_headers}) AS source_headers, "
         "source_topic, source_partition, source_offset, epoch_ms(source_time) AS source_ms, "
-        f"original_size(record_key, record_value, {most_key}, {most_value}) AS original_size, "
-        f"arrival FROM {transactions}))"
+        f"original_size, read_transaction(to_read(record_value, original_size, {most_value}), "
+        f"epoch_ms(source_time)) AS packed, arrival FROM ({measured}))"
     )
 
 
@@ -148,31 +165,27 @@ def route(table_env: TableEnvironment, decided: Table, *, output: str, dead_lett
     def text(expression: str) -> str:
         return f"CAST({expression} AS BYTES)"
 
-    headers = {
-        dead_letter.ERROR_CODE: text("error_code"),
-        dead_letter.ERROR_MESSAGE: text("error_message"),
-        dead_letter.SOURCE_TOPIC: text("source_topic"),
-        dead_letter.SOURCE_PARTITION: text("CAST(source_partition AS STRING)"),
-        dead_letter.SOURCE_OFFSET: text("CAST(source_offset AS STRING)"),
-        dead_letter.FAILED_AT: text("failed_at"),
-    }
-    cut = {
-        name: text(f"SPLIT_INDEX(original_size, ' ', {place})")
+    ours = {
+        dead_letter.ERROR_CODE: "error_code",
+        dead_letter.ERROR_MESSAGE: (
+            f"IF(original_size IS NULL, error_message, '{dead_letter.TOO_LARGE}')"
+        ),
+        dead_letter.SOURCE_TOPIC: "source_topic",
+        dead_letter.SOURCE_PARTITION: "CAST(source_partition AS STRING)",
+        dead_letter.SOURCE_OFFSET: "CAST(source_offset AS STRING)",
+        dead_letter.FAILED_AT: "failed_at",
+    } | {
+        name: f"SPLIT_INDEX(original_size, ' ', {place})"
         for place, name in enumerate(dead_letter.CUT_HEADERS)
     }
-
-    def as_map(of: Mapping[str, str]) -> str:
-        pairs = ", ".join(f"'{name}', {value}" for name, value in of.items())
-        return f"CAST(MAP[{pairs}] AS MAP<STRING, BYTES>)"
-
+    headers = ", ".join(f"'{name}', {text(value)}" for name, value in ours.items())
     return table_env.sql_query(
         f"SELECT IF(error_code IS NULL, {text(f'{KEYS[0].name}_key')}, record_key) AS record_key, "
-        "IF(error_code IS NULL, decided, "
-        f"first_bytes(record_value, {dead_letter.MAX_VALUE_BYTES})) AS record_value, "
+        "IF(error_code IS NULL, decided, record_value) AS record_value, "
         f"IF(error_code IS NULL, '{output}', '{dead_letters}') AS topic, "
-        "CASE WHEN error_code IS NULL THEN CAST(NULL AS MAP<STRING, BYTES>) "
-        f"WHEN original_size IS NULL THEN {as_map(headers)} "
-        f"ELSE {as_map(headers | cut)} END AS headers "
+        "CASE WHEN error_code IS NULL THEN source_headers "
+        f"ELSE with_headers(source_headers, CAST(MAP[{headers}] AS MAP<STRING, BYTES>)) END "
+        "AS headers "
         f"FROM {decided}"
     )
 

@@ -1,16 +1,16 @@
-"""Rebuilds the history of another layout from the retained input, without publishing it again.
+"""Rebuilds history that no checkpoint has from the retained input, without publishing it again.
 
-State of one layout cannot be read in another, so checkpoints are kept in a folder per layout. If
-only checkpoints of other layouts exist, a *line* is stored: the offsets that the earlier job
-committed. The job starts without state from the earliest retained record; records below the line
-go through the history and are not published. The line is kept in a file for a job that is
-resubmitted during the rebuild, and for one of a third layout.
+State of one layout cannot be read in another, so checkpoints are kept in a folder per layout; and a
+restore may lack them. If this layout has no checkpoint although the job has run before, a
+*line* is stored: the offsets that the job committed. The job starts without state from the earliest
+retained record; records below the line go through the history and are not published. The line is
+kept in a file for a job that is resubmitted during the rebuild, and for one of a third layout.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,10 +18,14 @@ from typing import Final
 from confluent_kafka import TopicCollection, TopicPartition
 from pydantic import BaseModel, ValidationError
 
-from flink_job.checkpoints import retained
+from flink_job.checkpoints import Checkpoint, noted, retained
 from flink_job.settings import JobSettings
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
+from fraud.runtime.files import replace_private
+
+NOTES: Final = "checkpoints.json"
+"""File in which checkpoints in an object store are noted."""
 
 _FILE: Final = "published.json"
 _CALL_S: Final = 30.0
@@ -52,8 +56,17 @@ class Start:
     publish_from: Mapping[int, int]
 
 
+def known_checkpoints(settings: JobSettings) -> list[Checkpoint]:
+    """Return the checkpoints that the job can start from, newest first."""
+    if settings.lists_checkpoints:
+        return retained(settings.layout_dir)
+    return noted(settings.layout_dir / NOTES)
+
+
 def draw_line_if_needed(settings: JobSettings) -> bool:
-    """Store the published offsets if only state of other layouts exists.
+    """Store the published offsets if the job has run before and no checkpoint of this layout exists.
+
+    It has run before when its group has committed offsets: it does so with each checkpoint.
 
     Returns:
         Whether they were stored.
@@ -62,24 +75,48 @@ def draw_line_if_needed(settings: JobSettings) -> bool:
         KafkaException: The broker does not answer.
         OSError: The line cannot be stored.
     """
-    folder = settings.flink_checkpoint_dir
-    if retained(settings.layout_dir) or not any(
-        retained(other)
-        for other in folder.glob("layout-*")
-        if other.name != settings.layout_dir.name
-    ):
+    if known_checkpoints(settings):
         return False
     topic_id, partitions = _describe(settings)
-    earlier = _read(folder)
+    earlier = _read(settings.job_dir)
     known = earlier.offsets if earlier and earlier.topic_id == topic_id else {}
     offsets = {
         partition: max(committed, known.get(partition, 0))
         for partition, committed in _committed(settings, partitions).items()
     }
-    making = folder / f".{_FILE}.{os.getpid()}"
-    making.write_text(Line(topic_id=topic_id, offsets=offsets).model_dump_json(), "utf-8")
-    making.replace(folder / _FILE)
+    if not any(offsets.values()):
+        return False
+    settings.job_dir.mkdir(parents=True, exist_ok=True)
+    line = Line(topic_id=topic_id, offsets=offsets)
+    replace_private(settings.job_dir / _FILE, line.model_dump_json().encode())
     return True
+
+
+def decided_again(settings: JobSettings, since_ms: int) -> dict[int, tuple[int, int]]:
+    """Return the offsets that come out again from a checkpoint of a time, by partition.
+
+    Args:
+        settings: Of the job.
+        since_ms: When the checkpoint was complete, UTC epoch milliseconds.
+
+    Returns:
+        First offset and the one after the last that was committed, of partitions that have some.
+
+    Raises:
+        KafkaException: The broker does not answer.
+    """
+    name = settings.topic(Topic.TRANSACTIONS)
+    _, partitions = _describe(settings)
+    committed = _committed(settings, partitions)
+    with closing(clients.reader(settings.librdkafka(), settings.flink_job_name, {})) as consumer:
+        firsts = consumer.offsets_for_times(
+            [TopicPartition(name, partition, since_ms) for partition in partitions], timeout=_CALL_S
+        )
+    return {
+        first.partition: (first.offset, committed[first.partition])
+        for first in firsts
+        if 0 <= first.offset < committed[first.partition]
+    }
 
 
 def start(settings: JobSettings) -> Start:
@@ -88,7 +125,7 @@ def start(settings: JobSettings) -> Start:
     Raises:
         KafkaException: The broker does not answer.
     """
-    line = _read(settings.flink_checkpoint_dir)
+    line = _read(settings.job_dir)
     if line is None or line.topic_id != _describe(settings)[0]:
         return Start(from_earliest=False, publish_from={})
     return Start(from_earliest=True, publish_from=line.offsets)
@@ -121,4 +158,4 @@ def _committed(settings: JobSettings, partitions: list[int]) -> dict[int, int]:
         )
     finally:
         consumer.close()
-    return {one.partition: max(one.offset, 0) for one in found}
+    return {place.partition: max(place.offset, 0) for place in found}

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from flink_job.checkpoints import is_local
 from fraud.features.catalogue import LAYOUT_ID
 from fraud.runtime.settings import EventTimeSettings, KafkaSettings, ModelSettings
 
@@ -18,7 +19,9 @@ class JobSettings(KafkaSettings, ModelSettings, EventTimeSettings):
         "http://127.0.0.1:8081", description="Address of Flink's JobManager (REST)."
     )
     flink_job_name: str = Field(
-        "fraudstream", description="Name of the job; also of its consumer group."
+        "fraudstream",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the job; also of its consumer group and of its folder of checkpoints.",
     )
     flink_parallelism: int = Field(
         1,
@@ -40,9 +43,10 @@ class JobSettings(KafkaSettings, ModelSettings, EventTimeSettings):
         gt=0,
         description="Seconds between checkpoints, which is the most that a restart repeats.",
     )
-    flink_checkpoint_dir: Path = Field(
-        Path(".fraudstream/checkpoints"),
-        description="Folder (or object store) of checkpoints, the same for all Flink processes.",
+    flink_checkpoint_dir: str = Field(
+        ".fraudstream/checkpoints",
+        min_length=1,
+        description="Folder of checkpoints, or address of an object store such as s3://bucket/path; the same for all Flink processes.",
     )
     flink_state_ttl_days: int = Field(
         90,
@@ -75,7 +79,30 @@ class JobSettings(KafkaSettings, ModelSettings, EventTimeSettings):
     flink_retry_s: float = Field(2.0, gt=0, description="Seconds between checks of the job.")  # fmt: skip
 
     @property
+    def lists_checkpoints(self) -> bool:
+        """Whether checkpoints are in a folder, and so can be listed and removed from here."""
+        return is_local(self.flink_checkpoint_dir)
+
+    @property
+    def job_dir(self) -> Path:
+        """Folder of this job's files: its checkpoints, unless an object store has them."""
+        if self.lists_checkpoints:
+            return Path(self.flink_checkpoint_dir.removeprefix("file://")) / self.flink_job_name
+        return self.state_dir / "flink" / self.flink_job_name
+
+    @property
     def layout_dir(self) -> Path:
         """Folder of the checkpoints whose history this version and its settings can read."""
+        return self.job_dir / self._layout
+
+    @property
+    def layout_uri(self) -> str:
+        """Address of those checkpoints, as Flink takes it."""
+        if self.lists_checkpoints:
+            return self.layout_dir.resolve().as_uri()
+        return f"{self.flink_checkpoint_dir.rstrip('/')}/{self.flink_job_name}/{self._layout}"
+
+    @property
+    def _layout(self) -> str:
         backend = "" if self.flink_state_backend == "hashmap" else f"-{self.flink_state_backend}"
-        return self.flink_checkpoint_dir / f"layout-{LAYOUT_ID}{backend}"
+        return f"layout-{LAYOUT_ID}{backend}"

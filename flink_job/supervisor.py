@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 from typing import Final
 
 import structlog
 from confluent_kafka import KafkaException
 
-from flink_job.checkpoints import remove_outdated, retained
+from flink_job.checkpoints import Checkpoint, note, remove_outdated
 from flink_job.cluster import Cluster, ClusterUnreachableError
-from flink_job.rebuild import draw_line_if_needed
+from flink_job.rebuild import NOTES, decided_again, draw_line_if_needed, known_checkpoints
 from flink_job.settings import JobSettings
-from fraud.runtime.metrics import JOB_RUNNING, JOB_SUBMISSIONS
+from fraud.contracts.times import utc_text
+from fraud.runtime.files import lock_file
+from fraud.runtime.metrics import JOB_RUNNING, JOB_SUBMISSIONS, OLDER_CHECKPOINT
 
 _SUBMIT_TIMEOUT_S: Final = 180
 _TRIES_PER_CHECKPOINT: Final = 3
@@ -59,8 +60,9 @@ class Supervisor:
         settings: Name, folder of checkpoints, seconds between checks.
         cluster: Cluster of the job.
         waits_for: Returns the missing precondition of the job in one line, or None.
-        submit: Called with the checkpoint to restore, None for a first start.
-        draw_line: Prepares a start without state if state of another layout exists.
+        submit: Called with the checkpoint to restore, None for a start without state.
+        draw_line: Prepares a start without state when the job has run before.
+        decided_again: Returns the offsets whose decisions an older checkpoint publishes again.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class Supervisor:
         waits_for: Callable[[], str | None],
         submit: Submit = submit_in_process,
         draw_line: Callable[[JobSettings], bool] = draw_line_if_needed,
+        decided_again: Callable[[JobSettings, int], Mapping[int, tuple[int, int]]] = decided_again,
     ) -> None:
         self._name = settings.flink_job_name
         self._slots = settings.flink_parallelism
         self._settings = settings
         self._folder = settings.layout_dir
         self._draw_line = draw_line
+        self._decided_again = decided_again
         self._retry_s = settings.flink_retry_s
         self._cluster = cluster
         self._waits_for = waits_for
@@ -90,14 +94,20 @@ class Supervisor:
         return self._state
 
     def run(self, stop: Event) -> None:
-        """Check the job until `stop` is set; the job itself goes on in the cluster."""
-        while not stop.is_set():
-            state = self.look()
-            if state != self._state:
-                log.info("flink_job.state_changed", state=state or "running")
-                self._state = state
-            JOB_RUNNING.set(state is None)
-            stop.wait(self._retry_s)
+        """Check the job until `stop` is set; the job itself goes on in the cluster.
+
+        Two supervisors would submit the job twice, so one waits while another holds the lock.
+        """
+        with lock_file(self._settings.job_dir / "supervisor.lock") as lock:
+            while not stop.is_set():
+                self._tell(self.look() if lock.acquire() else "another supervisor of this job")
+                stop.wait(self._retry_s)
+
+    def _tell(self, state: str | None) -> None:
+        if state != self._state:
+            log.info("flink_job.state_changed", state=state or "running")
+            self._state = state
+        JOB_RUNNING.set(state is None)
 
     def look(self) -> str | None:
         """Check once and submit if needed; return None while the job runs, else the missing precondition."""
@@ -107,8 +117,7 @@ class Supervisor:
                 if not job.running:
                     return f"job {job.id} is {job.state.lower()}"
                 self._failures = 0
-                for path in remove_outdated(self._folder, job.id):
-                    log.info("flink_job.checkpoints_removed", job=path.name)
+                self._keep_checkpoints(job.id)
                 return None
             free = self._cluster.free_slots()
         except ClusterUnreachableError as unreachable:
@@ -122,7 +131,7 @@ class Supervisor:
                 log.warning("flink_job.history_rebuilding", layout=self._folder.name)
         except (KafkaException, OSError) as error:
             return f"where the earlier job's output ended: {error}"
-        checkpoint = self._checkpoint(retained(self._folder))
+        checkpoint = self._checkpoint(known_checkpoints(self._settings))
         log.info("flink_job.submitting", checkpoint=checkpoint)
         if self._submit(checkpoint):
             JOB_SUBMISSIONS.labels(restored=str(checkpoint is not None).lower()).inc()
@@ -130,12 +139,38 @@ class Supervisor:
         self._failures += 1
         return "submission failed, trying again"
 
-    def _checkpoint(self, checkpoints: Sequence[Path]) -> str | None:
+    def _keep_checkpoints(self, job_id: str) -> None:
+        if not self._settings.lists_checkpoints:
+            note(self._folder / NOTES, self._cluster.completed_checkpoints(job_id))
+            return
+        for path in remove_outdated(self._folder, job_id):
+            log.info("flink_job.checkpoints_removed", job=path.name)
+
+    def _checkpoint(self, checkpoints: Sequence[Checkpoint]) -> str | None:
         """Choose the newest checkpoint, or an older one after several failures in a row.
 
         While checkpoints exist, one is always chosen: a start without would lose all history.
         """
         if not checkpoints:
             return None
-        at = self._failures // _TRIES_PER_CHECKPOINT % len(checkpoints)
-        return checkpoints[at].resolve().as_uri()
+        age = self._failures // _TRIES_PER_CHECKPOINT % len(checkpoints)
+        chosen = checkpoints[age]
+        OLDER_CHECKPOINT.set(age)
+        if age:
+            try:
+                again = self._decided_again(self._settings, chosen.completed_ms)
+            except KafkaException as error:
+                places = f"not known: {error}"
+            else:
+                places = ", ".join(
+                    f"partition {partition} from offset {first} to {end - 1}"
+                    for partition, (first, end) in sorted(again.items())
+                )
+            log.error(
+                "flink_job.older_checkpoint_chosen",
+                checkpoint=chosen.number,
+                newest=checkpoints[0].number,
+                completed_at=utc_text(chosen.completed_ms),
+                decided_again=places or "nothing",
+            )
+        return chosen.uri

@@ -10,6 +10,9 @@ from fraud.contracts.topics import Topic
 SOURCE: Final = "transactions"
 SINK: Final = "outputs"
 
+LARGEST_REQUEST_BYTES: Final = 2 * 1_048_576
+"""Longest request of the sink, which ends the job when a record is longer: what the topics take."""
+
 
 def _options(options: dict[str, str]) -> str:
     quoted = {name: value.replace("'", "''") for name, value in options.items()}
@@ -51,6 +54,7 @@ def source_ddl(settings: JobSettings, *, from_earliest: bool = False) -> str:
     return f"""CREATE TEMPORARY TABLE {SOURCE} (
   record_key BYTES,
   record_value BYTES,
+  source_headers MAP<STRING NOT NULL, BYTES> METADATA FROM 'headers' VIRTUAL,
   source_topic STRING METADATA FROM 'topic' VIRTUAL,
   source_partition INT METADATA FROM 'partition' VIRTUAL,
   source_offset BIGINT METADATA FROM 'offset' VIRTUAL,
@@ -73,7 +77,7 @@ def sink_ddl(settings: JobSettings) -> str:
         # Not compressed: some clients read no more than that without further libraries.
         "properties.compression.type": "none",
         "properties.acks": "all",
-        "properties.max.request.size": str(2 * 1_048_576),
+        "properties.max.request.size": str(LARGEST_REQUEST_BYTES),
         "sink.delivery-guarantee": settings.flink_delivery,
         "key.format": "raw",
         "key.fields": "record_key",

@@ -33,6 +33,8 @@ SETTINGS: Final = (
     ("Kafka", "fraud.runtime.settings:KafkaSettings"),
     ("Creating the topics", "fraud.kafka.topics:Settings"),
     ("Event times", "fraud.runtime.settings:EventTimeSettings"),
+    ("Labels", "fraud.runtime.settings:LabelSettings"),
+    ("Sending dead letters back", "fraud.kafka.dead_letter_replay:ReplaySettings"),
     ("OpenSearch", "fraud.runtime.settings:OpenSearchSettings"),
     ("Personal data in OpenSearch", "fraud.security.pseudonyms:PersonalDataSettings"),
     ("Mail", "fraud.runtime.settings:SmtpSettings"),
@@ -250,7 +252,12 @@ def topics_page() -> str:
     lines += [_row(f"`{name}`", meaning) for name, meaning in HEADERS.items()]
     lines += [
         "",
-        "A dead letter whose key or value was too long to be kept has its beginning and these headers:",
+        "The input's other headers pass on, to a dead letter as to a decision; of a repeated name the last "
+        "value, and none whose value is null (Flink's connector keeps no more). On a dead letter the headers above win, and "
+        "`fraudstream dlq replay` removes them again.",
+        "",
+        "A dead letter whose key, value or headers were too long to be kept has their beginning and these "
+        "headers:",
         "",
         _row("header", "meaning"),
         _row("---", "---"),

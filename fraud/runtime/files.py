@@ -49,6 +49,32 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+class Lock:
+    """A lock file that is open; see `lock_file`."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def acquire(self) -> bool:
+        """Acquire the lock unless another process holds it, and return whether it is held by us."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[Lock]:
+    """Open a lock file that is taken without waiting; the system frees it when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield Lock(file)
+    finally:
+        os.close(file)
+
+
 class FileDamaged(Exception):
     """The content of a file is not valid; the message names the file and contains no secret."""
 

@@ -31,6 +31,9 @@ TRANSACTIONS_PRODUCED = Counter(
 JOB_SUBMISSIONS = Counter(
     "fraudstream_job_submissions_total", "Times the Flink job was submitted.", ["restored"]
 )
+OLDER_CHECKPOINT = Gauge(
+    "fraudstream_job_older_checkpoint", "How many checkpoints before the newest the Flink job was last submitted from; above 0, decisions come out again."
+)  # fmt: skip
 JOB_RUNNING = Gauge("fraudstream_job_running", "1 while the Flink job runs, else 0.")
 MESSAGES_SENT = Counter(
     "fraudstream_messages_sent_total", "Messages accepted by the receiving server, by channel and kind (alert, digest, summary, quiet).", ["channel", "kind"]

@@ -170,6 +170,7 @@ def test_the_running_job_computes_what_the_definition_says(
     )
     arrivals = table_env.sql_query(
         "SELECT CAST(NULL AS BYTES) AS record_key, CAST(line AS BYTES) AS record_value, "
+        "CAST(NULL AS MAP<STRING, BYTES>) AS source_headers, "
         "source_topic, source_partition, source_offset, "
         "CAST(TIMESTAMP '2026-03-01 00:00:00' AS TIMESTAMP_LTZ(3)) AS source_time, PROCTIME() AS arrival "
         "FROM lines"

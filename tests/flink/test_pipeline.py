@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,8 @@ from rich.console import Console
 from devstack import artifacts
 from flink_job.java_functions import build_jar, python_jar
 from flink_job.pipeline import pipeline, register_functions
+from flink_job.tables import LARGEST_REQUEST_BYTES
+from fraud.contracts import dead_letter
 from fraud.contracts.times import DAY_MS
 from fraud.contracts.transaction import EventTimeLimits, decode
 from fraud.decision.columns import FieldsOfTransactions
@@ -67,8 +71,12 @@ def table_env(
     monkeypatch.undo()
 
 
-def outputs(table_env: TableEnvironment, rows: Sequence[Row]) -> list[Output]:
-    """Run rows through the pipeline; rows of record_key, record_value, topic and headers."""
+def outputs(
+    table_env: TableEnvironment,
+    rows: Sequence[Row],
+    headers: Sequence[Mapping[str, bytes | None] | None] = (),
+) -> list[Output]:
+    """Run rows through the pipeline, each with its headers: rows as the sink gets them."""
     columns = [
         ("record_key", DataTypes.BYTES()),
         ("record_value", DataTypes.BYTES()),
@@ -76,10 +84,17 @@ def outputs(table_env: TableEnvironment, rows: Sequence[Row]) -> list[Output]:
         ("source_partition", DataTypes.INT()),
         ("source_offset", DataTypes.BIGINT()),
         ("source_time", DataTypes.TIMESTAMP_LTZ(3)),
+        ("source_headers", DataTypes.MAP(DataTypes.STRING(), DataTypes.BYTES())),
     ]
     # PyFlink takes bytes as bytearray here.
     elements = [
-        tuple(bytearray(cell) if isinstance(cell, bytes) else cell for cell in row) for row in rows
+        (
+            *(bytearray(cell) if isinstance(cell, bytes) else cell for cell in row),
+            None
+            if of_row is None
+            else {name: None if text is None else bytearray(text) for name, text in of_row.items()},
+        )
+        for row, of_row in zip(rows, headers or [{}] * len(rows), strict=True)
     ]
     source = table_env.from_elements(
         elements, DataTypes.ROW([DataTypes.FIELD(name, kind) for name, kind in columns])
@@ -186,4 +201,64 @@ def test_the_output_keeps_the_inputs_bytes_and_is_keyed_by_entity(
     (row,) = outputs(table_env, [(None, raw, "in", 0, 0, ARRIVED)])
     assert bytes(row.record_key) == b"c-9"
     assert bytes(row.record_value).startswith(raw.rstrip()[:-1] + b',"fd":{')
-    assert row.headers is None
+    assert row.headers == {}
+
+
+def test_the_inputs_headers_pass_on_and_ours_win_on_a_dead_letter(
+    table_env: TableEnvironment,
+) -> None:
+    """An input cannot pass for one that was refused elsewhere, or cut."""
+    given = {"traceparent": b"00-ab", "blob": b"\xff\x00", "error_code": b"mine", "empty": b"", "original_value_bytes": b"5"}  # fmt: skip
+    rows = [(b"k", a_value(), "in", 0, 0, ARRIVED), (b"k", b"{", "in", 0, 1, ARRIVED)]
+    by_topic = {row.topic: row.headers for row in outputs(table_env, rows, [given, given])}
+    assert {name: bytes(value) for name, value in (by_topic["out"] or {}).items()} == given
+    dead = {name: bytes(value) for name, value in (by_topic["dead"] or {}).items()}
+    assert dead["error_code"] == b"not_json"
+    assert dead["source_offset"] == b"1"
+    assert "original_value_bytes" not in dead
+    assert {name: dead[name] for name in ("traceparent", "blob", "empty")} == {
+        name: given[name] for name in ("traceparent", "blob", "empty")
+    }
+
+
+def test_headers_may_be_missing(table_env: TableEnvironment) -> None:
+    """A connector may have none."""
+    (row,) = outputs(table_env, [(None, b"{", "in", 0, 0, ARRIVED)], [None])
+    assert (row.headers or {}).keys() == dead_letter.HEADERS.keys()
+
+
+def test_the_sink_never_gets_more_than_the_broker_takes(table_env: TableEnvironment) -> None:
+    """Sizes around every limit, in all combinations: exactly those over one are cut, and say so."""
+    steps = (-1, 0, 1)
+    filler = a_value(note="")
+    rows, headers, too_large = [], [], set()
+    for offset, (key, value, header) in enumerate(itertools.product(steps, steps, steps)):
+        note = "x" * (dead_letter.MAX_VALUE_BYTES - len(filler) + value)
+        rows.append((
+            b"k" * (dead_letter.MAX_KEY_BYTES + key), a_value(note=note), "in", 0, offset, ARRIVED,
+        ))  # fmt: skip
+        half = dead_letter.MAX_HEADERS_BYTES // 2
+        headers.append({"a": b"h" * (half - 1), "b": b"h" * (half - 1 + header)})
+        if max(key, value, header) > 0:
+            too_large.add(offset)
+    seen = set()
+    for row in outputs(table_env, rows, headers):
+        given = row.headers or {}
+        size = len(row.record_key) + len(row.record_value)
+        size += sum(len(name) + len(text) for name, text in given.items())
+        assert size < LARGEST_REQUEST_BYTES - 1024
+        if row.topic == "dead":
+            offset = int(bytes(given["source_offset"]))
+            assert bytes(given["error_code"]) == b"too_large"
+            assert int(bytes(given["original_key_bytes"])) == len(rows[offset][0] or b"")
+            value = rows[offset][1] or b""
+            assert int(bytes(given["original_value_bytes"])) == len(value)
+            assert bytes(given["original_value_sha256"]).decode() == sha256(value).hexdigest()
+            assert int(bytes(given["original_headers_bytes"])) == sum(
+                len(name) + len(text) for name, text in headers[offset].items()
+            )
+            assert value.startswith(bytes(row.record_value))
+            seen.add(offset)
+        else:
+            assert orjson.loads(row.record_value)["fd"]["source"]["offset"] not in too_large
+    assert seen == too_large

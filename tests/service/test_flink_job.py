@@ -33,6 +33,17 @@ pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.slow]
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 
+GIVEN_HEADERS = [
+    ("a", b"1"),
+    ("a", b"2"),
+    ("binary", b"\xff"),
+    ("null", None),
+    ("error_code", b"x"),
+]
+KEPT_HEADERS = {"a": b"2", "binary": b"\xff"}
+"""What the connector carries: of a repeated name the last value, and none that is null."""
+
+
 def test_every_codec_is_read_and_a_record_that_is_too_long_unpacked_is_one_dead_letter(
     kafka: str, flink_cluster: FlinkCluster, tmp_path: Path
 ) -> None:
@@ -66,23 +77,34 @@ def test_every_codec_is_read_and_a_record_that_is_too_long_unpacked_is_one_dead_
                 value = a_value(event_id=f"{codec}-{number}", note="x" * 500)
                 producer.produce(job.env["TOPIC_TRANSACTIONS"], value, f"c{number}")
             assert producer.flush(DEADLINE_S) == 0
-        outputs = job.outputs(20 * len(CODECS) + len(CODECS) - 1)
-        refused = sum(too_long_counts.values()) + len(CODECS) - 1
+        producer.produce(job.env["TOPIC_TRANSACTIONS"], b"[]", headers=GIVEN_HEADERS)
+        passed = a_value(event_id="zstd-headers")
+        producer.produce(job.env["TOPIC_TRANSACTIONS"], passed, headers=GIVEN_HEADERS)
+        assert producer.flush(DEADLINE_S) == 0
+        outputs = job.outputs(20 * len(CODECS) + len(CODECS))
+        refused = sum(too_long_counts.values()) + len(CODECS)
         job.wait("the dead letters", lambda: job.dead_letters() == refused)
         letters = job.letters()
     assert {str(record["event_id"]).partition("-")[0] for record in outputs} == set(CODECS)
     by_code: dict[bytes, list[Any]] = {}
     for letter in letters:
         by_code.setdefault(dict(letter.headers() or ())["error_code"], []).append(letter)
-    assert len(by_code[b"too_large"]) == sum(too_long_counts.values())
-    assert len(by_code[b"not_json"]) == len(CODECS) - 1
-    for letter in by_code[b"too_large"]:
+    assert set(by_code) == {b"too_large", b"not_an_object"}
+    (with_headers,) = by_code[b"not_an_object"]
+    headers = dict(with_headers.headers())
+    assert {name: headers[name] for name in KEPT_HEADERS} == KEPT_HEADERS
+    assert "null" not in headers
+    letters = by_code[b"too_large"]
+    long_keys = [letter for letter in letters if letter.value() == b"{"]
+    long_values = [letter for letter in letters if letter.value() != b"{"]
+    assert len(long_values) == sum(too_long_counts.values())
+    assert len(long_keys) == len(CODECS) - 1
+    for letter in long_values:
         headers = dict(letter.headers())
         assert letter.value() == too_long[:MAX_VALUE_BYTES]
         assert headers["original_value_bytes"] == str(len(too_long)).encode()
         assert headers["original_value_sha256"] == sha256(too_long).hexdigest().encode()
-    for letter in by_code[b"not_json"]:
-        assert letter.value() == b"{"
+    for letter in long_keys:
         assert len(letter.key()) == MAX_KEY_BYTES
         assert int(dict(letter.headers())["original_key_bytes"]) > 3_000_000
 
@@ -207,13 +229,39 @@ def test_another_layout_rebuilds_the_history_and_publishes_nothing_again(
     assert {decision["history"]["merchant"] for decision in late} == {31}
 
 
+def test_a_restore_without_checkpoints_rebuilds_the_history(
+    kafka: str, flink_cluster: FlinkCluster, tmp_path: Path
+) -> None:
+    """A backup has no checkpoints: the next decision of a customer is as if nothing had happened."""
+    job = Job(kafka, flink_cluster, tmp_path)
+    with job.supervised():
+        job.send(0, 210)  # half of the customers have one more
+        job.outputs(210)
+        job.wait("the committed offsets", lambda: job.committed() == 210)
+    shutil.rmtree(job.checkpoints)
+    with job.supervised():
+        job.send(210, 10)
+        outputs = job.outputs(220)
+        done = time.time()
+        job.wait("a checkpoint of it all", lambda: _newest(job) > done + 0.1)
+        outputs = job.outputs(220)
+    by_event = {str(record["event_id"]): _fd(record) for record in outputs}
+    assert len(outputs) == len(by_event) == 220
+
+    def of_entity(event_id: str) -> dict[str, object]:
+        features = by_event[event_id]["features"]
+        return {name: value for name, value in features.items() if name.startswith("entity_")}
+
+    # Customers differ by name alone.
+    assert of_entity("e215") == of_entity("e205")
+    assert by_event["e215"]["history"]["entity"] == by_event["e205"]["history"]["entity"] == 10
+
+
 def _fd(record: dict[str, object]) -> dict[str, Any]:
     return record["fd"]  # type: ignore[return-value]
 
 
 def _newest(job: Job) -> float:
-    checkpoints = [one for layout in job.checkpoints.glob("layout-*") for one in retained(layout)]
-    try:
-        return max(((one / "_metadata").stat().st_mtime for one in checkpoints), default=0.0)
-    except FileNotFoundError:
-        return 0.0
+    layouts = job.checkpoints.glob("*/layout-*")
+    times_ms = [found.completed_ms for layout in layouts for found in retained(layout)]
+    return max(times_ms, default=0) / 1000

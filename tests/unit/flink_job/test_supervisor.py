@@ -9,10 +9,11 @@ from threading import Event
 import pytest
 from prometheus_client import REGISTRY
 
-from flink_job.checkpoints import remove_outdated, retained
+from flink_job.checkpoints import Checkpoint, note, noted, remove_outdated, retained
 from flink_job.cluster import Cluster, ClusterUnreachableError, Job
 from flink_job.settings import JobSettings
 from flink_job.supervisor import Supervisor
+from fraud.runtime.files import lock_file
 from fraud.runtime.metrics import JOB_SUBMISSIONS
 
 
@@ -49,6 +50,21 @@ class Submissions:
         return self.accepted
 
 
+class Stops(Event):
+    """Is set after so many waits."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See `Event`; never waits."""
+        self._left -= 1
+        if self._left <= 0:
+            self.set()
+        return self.is_set()
+
+
 def a_checkpoint(folder: Path, job: str, number: int, *, at_s: int) -> Path:
     path = folder / job / f"chk-{number}"
     path.mkdir(parents=True)
@@ -70,14 +86,22 @@ def submissions() -> Submissions:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return JobSettings(flink_checkpoint_dir=tmp_path / "checkpoints").layout_dir
+    return JobSettings(flink_checkpoint_dir=str(tmp_path / "checkpoints")).layout_dir
 
 
 def a_supervisor(
     folder: Path, cluster: Cluster, submissions: Submissions, waiting: str | None = None
 ) -> Supervisor:
-    settings = JobSettings(flink_checkpoint_dir=folder.parent)
-    return Supervisor(settings, cluster, lambda: waiting, submissions)
+    settings = JobSettings(flink_checkpoint_dir=str(folder.parent.parent))
+    assert settings.layout_dir == folder
+    return Supervisor(
+        settings,
+        cluster,
+        lambda: waiting,
+        submissions,
+        draw_line=lambda _settings: False,
+        decided_again=lambda _settings, _since_ms: {0: (3, 9)},
+    )
 
 
 def test_submissions_are_counted_from_0_on(
@@ -103,25 +127,30 @@ def test_a_first_start_has_no_checkpoint(
 def test_a_lost_job_starts_from_its_newest_complete_checkpoint(
     folder: Path, cluster: FakeCluster, submissions: Submissions
 ) -> None:
-    """Whichever submission made it; one that was being written does not count."""
-    a_checkpoint(folder, "a", 9, at_s=100)
-    newest = a_checkpoint(folder, "b", 2, at_s=200)
-    (folder / "b" / "chk-3").mkdir()
+    """By number, whichever submission made it, and whatever a copy did to the times of files."""
+    a_checkpoint(folder, "a", 9, at_s=200)
+    newest = a_checkpoint(folder, "b", 10, at_s=100)
+    (folder / "b" / "chk-11").mkdir()
+    (folder / "b" / "savepoint-1").mkdir()
+    (folder / "b" / "savepoint-1" / "_metadata").touch()
     a_supervisor(folder, cluster, submissions).look()
     assert submissions.checkpoints == [newest.resolve().as_uri()]
 
 
 def test_an_older_checkpoint_is_tried_when_the_newest_fails_again_and_again(
-    folder: Path, cluster: FakeCluster, submissions: Submissions
+    folder: Path, cluster: FakeCluster, submissions: Submissions, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """But never none: that would forget all history."""
+    """With an alarm that names what comes out again; never without state, which forgets history."""
     old = a_checkpoint(folder, "a", 1, at_s=100).resolve().as_uri()
     new = a_checkpoint(folder, "a", 2, at_s=200).resolve().as_uri()
     submissions.accepted = False
     supervisor = a_supervisor(folder, cluster, submissions)
     for _ in range(7):
         assert supervisor.look() == "submission failed, trying again"
+        older = len(submissions.checkpoints) in (4, 5, 6)
+        assert REGISTRY.get_sample_value("fraudstream_job_older_checkpoint") == older
     assert submissions.checkpoints == [new, new, new, old, old, old, new]
+    assert "partition 0 from offset 3 to 8" in capsys.readouterr().out
 
 
 def test_a_running_job_is_left_alone(
@@ -151,6 +180,41 @@ def test_it_waits_for_what_must_come_first(
     assert submissions.checkpoints == []
 
 
+def test_a_second_supervisor_waits_for_the_first(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """Two would submit the job twice."""
+    stop = Stops(after=2)
+    with lock_file(folder.parent / "supervisor.lock") as lock:
+        assert lock.acquire()
+        second = a_supervisor(folder, cluster, submissions)
+        second.run(stop)
+        assert second.ready() == "another supervisor of this job"
+        assert submissions.checkpoints == []
+    second.run(Stops(after=1))
+    assert submissions.checkpoints == [None]
+
+
+def test_the_address_of_an_object_store_survives() -> None:
+    """A path would make s3:/bucket of it."""
+    settings = JobSettings(flink_checkpoint_dir="s3://bucket/flink/")
+    assert settings.layout_uri == f"s3://bucket/flink/fraudstream/{settings.layout_dir.name}"
+    assert not settings.lists_checkpoints
+    local = JobSettings(flink_checkpoint_dir="file:///var/checkpoints")
+    assert local.lists_checkpoints
+    assert local.layout_uri == f"file:///var/checkpoints/fraudstream/{settings.layout_dir.name}"
+
+
+def test_checkpoints_in_an_object_store_are_noted(tmp_path: Path) -> None:
+    """Nobody lists them there, so Flink is asked while the job runs: the newest three are kept."""
+    file = tmp_path / "made" / "checkpoints.json"
+    assert noted(file) == []
+    made = [Checkpoint(n, "j", f"s3://bucket/chk-{n}", n * 1000) for n in range(1, 6)]
+    note(file, made[1:3])
+    note(file, [made[0], *made[2:]])
+    assert noted(file) == [made[4], made[3], made[2]]
+
+
 def test_it_ends_when_it_is_asked_to(
     folder: Path, cluster: FakeCluster, submissions: Submissions
 ) -> None:
@@ -168,7 +232,19 @@ def test_earlier_checkpoints_go_when_the_job_has_one_of_its_own(folder: Path) ->
     assert remove_outdated(folder, "new") == []
     new = a_checkpoint(folder, "new", 1, at_s=200)
     assert remove_outdated(folder, "new") == [old.parent]
-    assert retained(folder) == [new]
+    assert [checkpoint.uri for checkpoint in retained(folder)] == [new.resolve().as_uri()]
+
+
+def test_checkpoints_of_another_job_stay(tmp_path: Path) -> None:
+    """Two jobs may share a folder: each has one of its own in it."""
+    mine, theirs = (
+        JobSettings(flink_checkpoint_dir=str(tmp_path), flink_job_name=name).layout_dir
+        for name in ("mine", "theirs")
+    )
+    a_checkpoint(mine, "new", 1, at_s=200)
+    other = a_checkpoint(theirs, "old", 1, at_s=100)
+    assert remove_outdated(mine, "new") == []
+    assert other.exists()
 
 
 def test_an_address_that_is_none_is_refused() -> None:
