@@ -5,23 +5,32 @@ restore may lack them. If this layout has no checkpoint although the job has run
 *line* is stored: the offsets that the job committed. The job starts without state from the earliest
 retained record; records below the line go through the history and are not published. The line is
 kept in a file for a job that is resubmitted during the rebuild, and for one of a third layout.
+
+Transactions that the earlier job left open are settled first. What they published may be ahead of
+the offsets committed, so with exactly-once the line is drawn behind the last record published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import TopicCollection, TopicPartition
+import orjson
+import structlog
+from confluent_kafka import Message, TopicCollection, TopicPartition
 from pydantic import BaseModel, ValidationError
 
 from flink_job.checkpoints import Checkpoint, noted, retained
 from flink_job.settings import JobSettings
+from flink_job.transactions import settle_in_process
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
+from fraud.kafka.dead_letters import to_dead_letter
+from fraud.kafka.group_consumer import message_of
+from fraud.kafka.range_reader import CannotRead, TopicSpan
 from fraud.runtime.files import replace_private
 
 NOTES: Final = "checkpoints.json"
@@ -29,6 +38,13 @@ NOTES: Final = "checkpoints.json"
 
 _FILE: Final = "published.json"
 _CALL_S: Final = 30.0
+_TAIL: Final = 100_000
+"""Outputs that are read to find the last one published when no checkpoint says since when."""
+
+_SLACK_MS: Final = 60_000
+"""Most that clocks of broker and checkpoints are taken to differ by."""
+
+log = structlog.get_logger()
 
 
 class Line(BaseModel):
@@ -63,17 +79,23 @@ def known_checkpoints(settings: JobSettings) -> list[Checkpoint]:
     return noted(settings.layout_dir / NOTES)
 
 
-def draw_line_if_needed(settings: JobSettings) -> bool:
+def draw_line_if_needed(
+    settings: JobSettings, settle: Callable[[int | None], Sequence[str]] = settle_in_process
+) -> bool:
     """Store the published offsets if the job has run before and no checkpoint of this layout exists.
 
     It has run before when its group has committed offsets: it does so with each checkpoint.
+
+    Args:
+        settings: Of the job.
+        settle: Settles the transactions that the job left open; see `flink_job.transactions`.
 
     Returns:
         Whether they were stored.
 
     Raises:
         KafkaException: The broker does not answer.
-        OSError: The line cannot be stored.
+        OSError: The line cannot be stored, or the transactions cannot be settled.
     """
     if known_checkpoints(settings):
         return False
@@ -86,6 +108,15 @@ def draw_line_if_needed(settings: JobSettings) -> bool:
     }
     if not any(offsets.values()):
         return False
+    last = _last_checkpoints(settings)
+    settled = settle(last[0].number if last else None)
+    if settled:
+        log.warning("flink_job.transactions_settled", transactions=settled)
+    if settled and settings.flink_delivery == "exactly-once":
+        # What the newest published was written after the last but one had begun.
+        since_ms = last[2].completed_ms - _SLACK_MS if len(last) > 2 else 0
+        for partition, end in _published(settings, since_ms).items():
+            offsets[partition] = max(offsets.get(partition, 0), end)
     settings.job_dir.mkdir(parents=True, exist_ok=True)
     line = Line(topic_id=topic_id, offsets=offsets)
     replace_private(settings.job_dir / _FILE, line.model_dump_json().encode())
@@ -129,6 +160,51 @@ def start(settings: JobSettings) -> Start:
     if line is None or line.topic_id != _describe(settings)[0]:
         return Start(from_earliest=False, publish_from={})
     return Start(from_earliest=True, publish_from=line.offsets)
+
+
+def _last_checkpoints(settings: JobSettings) -> list[Checkpoint]:
+    """Return the checkpoints of the layout that ran last, newest first."""
+    by_layout = [
+        found
+        for layout in settings.job_dir.glob("layout-*")
+        if (found := retained(layout) or noted(layout / NOTES))
+    ]
+    return max(by_layout, key=lambda found: found[0].completed_ms, default=[])
+
+
+def _published(settings: JobSettings, since_ms: int) -> dict[int, int]:
+    """Return the offset after the last published input record, by partition, of recent outputs."""
+    ends: dict[int, int] = {}
+    for topic in (Topic.PROCESSED, Topic.DEAD_LETTERS):
+        try:
+            with TopicSpan(
+                settings,
+                topic,
+                since_ms=since_ms,
+                latest=None if since_ms else _TAIL,
+                service=settings.flink_job_name,
+            ) as span:
+                for batch in span.batches():
+                    for message in batch:
+                        name, partition, offset = _source(topic, message)
+                        if name == settings.topic(Topic.TRANSACTIONS):
+                            ends[partition] = max(ends.get(partition, 0), offset + 1)
+        except CannotRead as error:
+            raise OSError(str(error)) from None
+    return ends
+
+
+def _source(topic: Topic, message: Message) -> tuple[str, int, int]:
+    """Return topic, partition and offset of an output's input; an empty topic if it has none."""
+    if topic is Topic.DEAD_LETTERS:
+        place = to_dead_letter(message_of(message)).source
+        return (place.topic, place.partition, place.offset) if place else ("", 0, 0)
+    try:
+        # Headers of a decision are the input's.
+        source = orjson.loads(message.value() or b"")["fd"]["source"]
+        return source["topic"], source["partition"], source["offset"]
+    except (ValueError, KeyError, TypeError):
+        return "", 0, 0
 
 
 def _read(folder: Path) -> Line | None:

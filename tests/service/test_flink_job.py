@@ -232,15 +232,19 @@ def test_another_layout_rebuilds_the_history_and_publishes_nothing_again(
 def test_a_restore_without_checkpoints_rebuilds_the_history(
     kafka: str, flink_cluster: FlinkCluster, tmp_path: Path
 ) -> None:
-    """A backup has no checkpoints: the next decision of a customer is as if nothing had happened."""
-    job = Job(kafka, flink_cluster, tmp_path)
+    """A backup has no checkpoints: the next decision of a customer is as if nothing had happened.
+
+    Exactly once, also of what was in a transaction when the job ended.
+    """
+    job = Job(kafka, flink_cluster, tmp_path, FLINK_DELIVERY="exactly-once")
     with job.supervised():
         job.send(0, 210)  # half of the customers have one more
         job.outputs(210)
         job.wait("the committed offsets", lambda: job.committed() == 210)
+        job.send(210, 5)
     shutil.rmtree(job.checkpoints)
     with job.supervised():
-        job.send(210, 10)
+        job.send(215, 5)
         outputs = job.outputs(220)
         done = time.time()
         job.wait("a checkpoint of it all", lambda: _newest(job) > done + 0.1)
