@@ -486,6 +486,9 @@ def faults(
     only: Annotated[
         list[str] | None, typer.Option(help="A kind of fault; repeatable. Default: all.")
     ] = None,
+    victim: Annotated[
+        list[str] | None, typer.Option(help="Whom they hit; repeatable. Default: everybody.")
+    ] = None,
     deadline_s: Annotated[
         float, typer.Option(min=10, help="Longest wait for the stack to recover, seconds.")
     ] = 300.0,
@@ -504,6 +507,7 @@ def faults(
         parallelism=parallelism,
         rate=rate,
         only=only or [],
+        victims=victim or [],
         deadline_s=deadline_s,
         json_file=json_file,
         command=_command(),

@@ -27,6 +27,7 @@ def break_things(
     parallelism: int,
     rate: float,
     only: Sequence[str],
+    victims: Sequence[str],
     deadline_s: float,
     json_file: Path | None,
     command: str,
@@ -53,7 +54,7 @@ def break_things(
                 seed,
                 records=records,
                 faults=faults,
-                choices=run.choices(stack, missing, only),
+                choices=run.choices(stack, missing, only, victims),
             )
             console.print(f"{faults} faults of seed {seed}, {rate:g} records a second:")
             run.print_plan(steps, rate, console)

@@ -19,6 +19,7 @@ from benchmarks.faults.load import Load
 from benchmarks.faults.outputs import DEAD, INPUT, PROCESSED, Outputs, ends
 from benchmarks.faults.plan import CUTS, KINDS, Fault, Step
 from benchmarks.faults.stack import FaultStack
+from devstack.errors import DevstackError
 
 _LOOK_S: Final = 0.1
 _AFTERWARDS: Final = 0.05
@@ -64,7 +65,10 @@ class Result:
 
 
 def choices(
-    stack: FaultStack, missing: Collection[str], only: Collection[str] = ()
+    stack: FaultStack,
+    missing: Collection[str],
+    only: Collection[str] = (),
+    victims: Collection[str] = (),
 ) -> list[tuple[str, str]]:
     """Return the kinds and victims that a stack can have.
 
@@ -72,17 +76,26 @@ def choices(
         stack: The stack.
         missing: Kinds that this machine cannot have.
         only: Kinds to choose from; empty means all.
+        victims: Victims to choose from; empty means all.
+
+    Raises:
+        DevstackError: Nothing is left to choose from.
     """
     found = []
-    for kind, (victims, _, _) in KINDS.items():
+    for kind, (known, _, _) in KINDS.items():
+        everybody = list(known)
+        if "taskmanager" in known:
+            numbers = range(2, stack.taskmanagers + 1)
+            everybody += [f"taskmanager-{number}" for number in numbers]
         if kind in missing or (only and kind not in only):
             continue
-        for victim in victims:
-            if victim in CUTS and not stack.proxies:
-                continue
-            found.append((kind, victim))
-    if stack.taskmanagers > 1:
-        found += [(kind, f"taskmanager-{number}") for number in range(2, stack.taskmanagers + 1) for kind in ("kill", "pause") if not only or kind in only]  # fmt: skip
+        found += [
+            (kind, victim)
+            for victim in everybody
+            if (stack.proxies or victim not in CUTS) and (not victims or victim in victims)
+        ]
+    if not found:
+        raise DevstackError("no such fault can happen to any such victim")
     return found
 
 
