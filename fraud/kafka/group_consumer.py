@@ -6,7 +6,8 @@ A batch is processed in an order that loses no record:
 2. `decode` parses each record; those that raise `InvalidMessage` are set aside.
 3. `handle` gets the others. When it returns, they are durable elsewhere.
 4. Records set aside are refused: counted and logged, with their coordinates.
-5. `done` stores the offsets, which are committed once a second, and on close or rebalance.
+5. `done` stores the offsets, which are committed once a second, and on close or rebalance, with
+   the id of the topic.
 
 A process killed between 3 and 5 gets the batch again, so `handle` must be idempotent.
 `Backpressure` in 3 puts the whole batch back: fetching pauses, polling goes on to keep the
@@ -29,6 +30,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from fraud.contracts.errors import Backpressure, InvalidMessage
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
+from fraud.kafka.vanished import OUT_OF_RANGE, TopicLook, create_series, tell_gone, why_gone
 from fraud.runtime.metrics import (
     BACKPRESSURE,
     CONSUMER_LAG,
@@ -42,6 +44,9 @@ MAX_REFUSED_IN_A_ROW: Final = 1000
 """More unreadable records in a row point to a bug, or to a foreign writer on the topic."""
 
 _POLL_S: Final = 1.0
+_CALL_S: Final = 5.0
+_LOOK_S: Final = 10.0
+"""Seconds between checks for a topic that was made anew."""
 _SAME_ERROR_S: Final = 30.0
 _MAX_BATCH_BYTES: Final = 16 * 1_048_576
 _GATHER_RECORDS: Final = 20
@@ -219,8 +224,10 @@ def _refuse(refused: Sequence[tuple[Message, InvalidMessage]], service: str) -> 
 class KafkaSource:
     """A member of a consumer group that reads one topic, as a context manager.
 
-    A new group starts at the earliest record. Only committed records are read. Unreachable brokers
-    are waited for. Leaving the context commits the offsets of done batches and leaves the group.
+    A new group starts at the earliest record. Input that is gone, because it expired or its topic was
+    made anew, is logged and counted before reading goes on at the first record there is. Only
+    committed records are read. Unreachable brokers are waited for. Leaving the context commits the
+    offsets of done batches and leaves the group.
 
     Args:
         settings: How to reach Kafka, and the topic's physical name.
@@ -251,11 +258,16 @@ class KafkaSource:
         self._held: list[Message] = []
         self._last_error: str | None = None
         self._told_s: dict[str, float] = {}
+        self._topic_id: str | None = None
+        self._is_gone = False
+        create_series(service)
+        self._look = TopicLook(settings.librdkafka(), self._topic, time.monotonic)
         self._consumer = clients.group_member(
             settings.librdkafka(),
             group,
             {
-                "auto.offset.reset": "earliest",
+                # `_on_assign` commits the first offset where one is gone; later that is an error.
+                "auto.offset.reset": "error",
                 "enable.auto.offset.store": False,
                 "auto.commit.interval.ms": 1000,
                 "isolation.level": "read_committed",
@@ -279,13 +291,16 @@ class KafkaSource:
         )
 
     def __enter__(self) -> Self:
+        self._join()
+        return self
+
+    def _join(self) -> None:
         self._consumer.subscribe(
             [self._topic],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._consumer.close()
@@ -300,6 +315,7 @@ class KafkaSource:
 
     def poll(self, timeout_s: float) -> list[Message]:
         """Wait for records and return a batch, see `BatchSource`."""
+        self._watch_topic()
         if self._held and not self._paused:
             held, self._held = self._held, []
             return held
@@ -340,7 +356,9 @@ class KafkaSource:
         for partition, offset in behind.items():
             try:
                 self._consumer.store_offsets(
-                    offsets=[TopicPartition(self._topic, partition, offset)]
+                    offsets=[
+                        TopicPartition(self._topic, partition, offset, metadata=self._topic_id)
+                    ]
                 )
             except KafkaException as error:
                 if error.args[0].code() not in _NOT_OURS:
@@ -365,9 +383,24 @@ class KafkaSource:
     def _read(self, raw: Any) -> Message | None:
         error = raw.error()
         if error is not None:
+            self._is_gone = self._is_gone or error.code() in OUT_OF_RANGE
             self._on_error(error)
             return None
         return message_of(raw)
+
+    def _watch_topic(self) -> None:
+        """Join the group again if input is gone: each partition then starts where there is some."""
+        try:
+            found = self._look.poll()
+        except KafkaException:
+            found = None  # the consumer reports brokers that do not answer
+        if found is not None:
+            self._look.again_in(_LOOK_S)
+            self._is_gone = self._is_gone or self._topic_id not in (None, str(found.topic_id))
+        if self._is_gone:
+            self._is_gone = False
+            self._consumer.unsubscribe()
+            self._join()
 
     def _on_error(self, error: KafkaError) -> None:
         """Log an error, or raise a fatal one; the client recovers from the others by itself."""
@@ -380,12 +413,52 @@ class KafkaSource:
             _log.warning("kafka.client_reported", code=error.name(), detail=error.str())
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._tell_gone(consumer, partitions)
+        except KafkaException as error:
+            # An offset that is gone or missing will be an error, after which we join again.
+            self._on_error(error.args[0])
         consumer.assign(partitions)
         if self._paused:
             consumer.pause(partitions)
         self._assigned = {partition.partition for partition in partitions}
         self._last_error = None
         _log.info("kafka.partitions_assigned", topic=self._topic, partitions=sorted(self._assigned))
+
+    def _tell_gone(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Tell what is gone of the partitions, and commit the offsets at which they are read on.
+
+        Raises:
+            KafkaException: The broker does not answer.
+        """
+        topic_id = str(self._look.now().topic_id)
+        moved = []
+        for committed in consumer.committed(partitions, timeout=_CALL_S):
+            partition, wanted = committed.partition, committed.offset
+            first, end = consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=_CALL_S
+            )
+            if wanted < 0:
+                _log.info(
+                    "kafka.group_is_new", topic=self._topic, partition=partition, first_offset=first
+                )
+            else:
+                same_topic = committed.metadata in (None, "", topic_id)
+                why = why_gone(wanted, first, end, same_topic=same_topic)
+                if why is None:
+                    continue
+                tell_gone(
+                    why,
+                    service=self._service,
+                    topic=self._topic,
+                    partition=partition,
+                    wanted=wanted,
+                    first=first,
+                )
+            moved.append(TopicPartition(self._topic, partition, first, metadata=topic_id))
+        if moved:
+            consumer.commit(offsets=moved, asynchronous=False)
+        self._topic_id = topic_id
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Release partitions that go to other members; their lag is no longer reported here."""

@@ -13,6 +13,7 @@ from confluent_kafka import Message as KafkaMessage
 
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
+from fraud.kafka.vanished import OUT_OF_RANGE
 from fraud.runtime.settings import KafkaSettings
 
 _CALL_S: Final = 10.0
@@ -69,7 +70,7 @@ class TopicSpan:
             settings.librdkafka(),
             service,
             {
-                "auto.offset.reset": "earliest",
+                "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 # Few large fetches, for throughput.
@@ -104,7 +105,7 @@ class TopicSpan:
         """Yield the records in batches of confluent-kafka messages, in order within each partition.
 
         Raises:
-            CannotRead: The broker went away.
+            CannotRead: The broker went away, or records expired before they were read.
             Stopped: `stop` was set.
         """
         left = {number for number, end in self._ends.items() if end > self._starts[number]}
@@ -128,6 +129,10 @@ class TopicSpan:
                 # The last offsets may hold transaction markers, which only this event tells.
                 elif error is not None and error.code() == KafkaError._PARTITION_EOF:
                     self._finish(partition, left)
+                elif error is not None and error.code() in OUT_OF_RANGE:
+                    raise CannotRead(
+                        f"records of {self._topic} expired before they were read: start again"
+                    )
                 elif error is not None:
                     self._on_error(error)
                 heard_s = time.monotonic()

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
 import orjson
 import structlog
-from confluent_kafka import (
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from prometheus_client import Gauge
 
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
 from fraud.kafka.group_consumer import Message, message_of
+from fraud.kafka.vanished import (
+    OUT_OF_RANGE,
+    TopicLook,
+    Vanished,
+    create_series,
+    tell_gone,
+    why_gone,
+)
+from fraud.runtime.metrics import INPUT_VANISHED
 from fraud.runtime.settings import KafkaSettings
 
 _MAX_RECORDS: Final = 1000
@@ -103,7 +106,9 @@ class TopicFeed:
         self._lag = lag
         self._monotonic = monotonic
         connection = {**settings.librdkafka(), "reconnect.backoff.max.ms": 2_000}
-        self._admin = clients.admin(connection, {})
+        self._service = service
+        self._look = TopicLook(connection, self._topic, monotonic)
+        create_series(service)
         self._consumer = clients.reader(
             connection,
             service,
@@ -118,8 +123,6 @@ class TopicFeed:
                 "error_cb": self._on_error,
             },
         )
-        self._look: Future[Any] | None = None
-        self._look_at_s = 0.0
         self._problem: str | None = None
         self.start(None)
 
@@ -135,7 +138,7 @@ class TopicFeed:
         self._topic_id: str | None = None
         self._next: dict[int, int] = {}
         self._behind: set[int] = set()
-        self._look_at_s = 0.0
+        self._look.again_in(0)
         self._consumer.unassign()
 
     def position(self) -> Position | None:
@@ -171,8 +174,8 @@ class TopicFeed:
             # The end is also after transaction markers, which use offsets but are not returned.
             self._next[raw.partition()] = raw.offset()
             self._behind.discard(raw.partition())
-        elif error.code() in _OUT_OF_RANGE:
-            raise TopicReplaced(f"{self._topic}: {error.str()}")
+        elif error.code() in OUT_OF_RANGE:
+            raise self._replaced(f"{self._topic}: {error.str()}")
         else:
             self._on_error(error)
         return None
@@ -186,37 +189,35 @@ class TopicFeed:
 
     def _watch_topic(self) -> None:
         """Check the topic from time to time, without waiting for the answer."""
-        if self._look is None:
-            if self._monotonic() >= self._look_at_s:
-                asked = self._admin.describe_topics(
-                    TopicCollection([self._topic]), request_timeout=_CALL_S
-                )
-                self._look = asked[self._topic]
-            return
-        if not self._look.done():
-            return
-        look, self._look = self._look, None
-        self._look_at_s = self._monotonic() + (_RETRY_S if self._topic_id is None else _LOOK_S)
         try:
-            found = look.result()
+            found = self._look.poll()
+            if found is None:
+                return
+            self._look.again_in(_RETRY_S if self._topic_id is None else _LOOK_S)
             topic_id = str(found.topic_id)
             partitions = {partition.id for partition in found.partitions}
             if self._topic_id is None:
                 self._begin(topic_id, partitions)
-                self._look_at_s = self._monotonic() + _LOOK_S
+                self._look.again_in(_LOOK_S)
             elif topic_id != self._topic_id:
-                raise TopicReplaced(f"{self._topic} was made anew")
+                raise self._replaced(f"{self._topic} was made anew")
             elif new := partitions - self._next.keys():
                 _log.info("kafka.partitions_found", topic=self._topic, partitions=sorted(new))
                 self._assign(dict.fromkeys(new, 0), incremental=True)
         except KafkaException as error:
+            self._look.again_in(_RETRY_S if self._topic_id is None else _LOOK_S)
             self._problem = error.args[0].name()
             _log.info("kafka.topic_awaited", topic=self._topic, code=self._problem)
+
+    def _replaced(self, text: str) -> TopicReplaced:
+        """Count a topic that was made anew; return the exception that tells its reader."""
+        INPUT_VANISHED.labels(self._service, Vanished.REPLACED.value).inc()
+        return TopicReplaced(text)
 
     def _begin(self, topic_id: str, partitions: set[int]) -> None:
         wanted = self._wanted
         if wanted is not None and wanted.topic_id != topic_id:
-            raise TopicReplaced(f"{self._topic} was made anew")
+            raise self._replaced(f"{self._topic} was made anew")
         starts: dict[int, int] = {}
         self._behind = set()
         for partition in sorted(partitions):
@@ -224,14 +225,17 @@ class TopicFeed:
                 TopicPartition(self._topic, partition), timeout=_CALL_S
             )
             start = low if wanted is None else wanted.offsets.get(partition, low)
-            if start > high:
-                raise TopicReplaced(f"{self._topic} ends before what was read of it")
-            if start < low:
-                _log.warning(
-                    "kafka.records_expired",
+            why = why_gone(start, low, high)
+            if why is Vanished.REPLACED:
+                raise self._replaced(f"{self._topic} ends before what was read of it")
+            if why is Vanished.EXPIRED:
+                tell_gone(
+                    why,
+                    service=self._service,
                     topic=self._topic,
                     partition=partition,
-                    missed=low - start,
+                    wanted=start,
+                    first=low,
                 )
             starts[partition] = max(start, low)
             if starts[partition] < high:
@@ -257,13 +261,3 @@ class TopicFeed:
             if int(number) in self._next and partition["ls_offset"] >= 0
         ]
         self._lag.set(sum(lag for lag in lags if lag > 0))
-
-
-_OUT_OF_RANGE: Final = frozenset(
-    {
-        KafkaError._AUTO_OFFSET_RESET,
-        KafkaError.OFFSET_OUT_OF_RANGE,
-        KafkaError._LOG_TRUNCATION,
-    }
-)
-"""Errors for reading at an offset that the topic does not have."""

@@ -25,6 +25,9 @@ SINK_WAITS = Gauge(
 CONSUMER_LAG = Gauge(
     "fraudstream_consumer_lag", "Records not yet read, over all partitions.", ["service"]
 )
+INPUT_VANISHED = Counter(
+    "fraudstream_input_vanished_total", "Records that expired before they were read (expired), and partitions whose topic was made anew (replaced).", ["service", "reason"]
+)  # fmt: skip
 TRANSACTIONS_PRODUCED = Counter(
     "fraudstream_transactions_produced_total", "Transactions acknowledged by Kafka.", ["truth"]
 )

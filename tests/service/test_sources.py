@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
 from prometheus_client import REGISTRY
 from rich.console import Console
@@ -97,7 +102,8 @@ class KafkaWorld:
             [ConsumerGroupTopicPartitions(self.group, partitions)]
         )
         found = answer[self.group].result(30).topic_partitions
-        return {place.partition: place.offset for place in found if place.offset >= 0}
+        # A member commits 0 where nothing was done before.
+        return {place.partition: place.offset for place in found if place.offset > 0}
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.service)])
@@ -348,6 +354,76 @@ def test_a_topic_that_is_made_later_is_found(kafka: str) -> None:
         assert producer.flush(30) == 0
         assert [message.value for message in read(source, 1)] == [b"a"]
         assert source.waits_for() is None
+
+
+def vanished(why: str) -> float:
+    found = REGISTRY.get_sample_value(
+        "fraudstream_input_vanished_total", {"service": "suite", "reason": why}
+    )
+    return found or 0.0
+
+
+def read_all(source: BatchSource, *wanted: bytes) -> list[bytes | None]:
+    """Read and finish batches until all wanted records came."""
+    values: list[bytes | None] = []
+
+    def all_came() -> bool:
+        if batch := source.poll(0.2):
+            values.extend(message.value for message in batch)
+            source.done(batch)
+        return set(wanted) <= set(values)
+
+    until(all_came, f"reading {wanted!r}")
+    return values
+
+
+@pytest.mark.service
+def test_records_that_expired_are_told_and_the_rest_is_read(kafka: str) -> None:
+    """Here they expire while nobody reads."""
+    world = KafkaWorld(kafka)
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+
+    def expire(offset: int) -> None:
+        place = TopicPartition(world.topic, 0, offset)
+        admin.delete_records([place])[place].result(30)
+
+    for number in range(10):
+        world.produce(b"%d" % number)
+    with world.source(max_records=5) as source:
+        assert read_all(source, b"4") == [b"0", b"1", b"2", b"3", b"4"]
+    expire(8)
+    before = vanished("expired")
+    with world.source() as source:
+        assert read_all(source, b"9") == [b"8", b"9"]
+        assert vanished("expired") - before == 3
+
+
+@pytest.mark.service
+def test_a_topic_made_anew_is_told_and_read_from_its_start(kafka: str) -> None:
+    """Its offsets mean other records, also those beyond which it has grown."""
+    world = KafkaWorld(kafka)
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    for number in range(3):
+        world.produce(b"old-%d" % number)
+    before = vanished("replaced")
+    with world.source() as source:
+        read_all(source, b"old-2")
+        admin.delete_topics([world.topic])[world.topic].result(30)
+
+        def made_anew() -> bool:
+            made = admin.create_topics([NewTopic(world.topic, 2, 1)])[world.topic]
+            try:
+                made.result(30)
+            except KafkaException:  # the broker still deletes the old one
+                return False
+            return True
+
+        until(made_anew, "making the topic anew")
+        for number in range(6):
+            world.produce(b"new-%d" % number)
+        # The consumer may go on behind them before the new id of the topic is seen.
+        read_all(source, *(b"new-%d" % number for number in range(6)))
+    assert vanished("replaced") - before == 1
 
 
 @pytest.mark.service
