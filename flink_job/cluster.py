@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from flink_job.checkpoints import Checkpoint
 
@@ -98,6 +98,19 @@ class Cluster:
             for done in self._get(f"/jobs/{job_id}/checkpoints")["history"]
             if done["status"] == "COMPLETED" and done.get("external_path")
         ]
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job; it ends some time later.
+
+        Raises:
+            ClusterUnreachableError: The JobManager does not answer.
+        """
+        request = Request(f"{self._url}/jobs/{job_id}", method="PATCH")  # noqa: S310 - checked above
+        try:
+            with urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310 - checked above
+                pass
+        except OSError as error:
+            raise ClusterUnreachableError(f"{self._url}: {error}") from error
 
     def free_slots(self) -> int:
         """Count the unused task slots.

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 
 from flink_job.checkpoints import Checkpoint, note, remove_outdated
 from flink_job.cluster import Cluster, ClusterUnreachableError
+from flink_job.input_watch import InputWatch
 from flink_job.rebuild import NOTES, decided_again, draw_line_if_needed, known_checkpoints
 from flink_job.settings import JobSettings
 from fraud.contracts.times import utc_text
@@ -63,6 +64,7 @@ class Supervisor:
         submit: Called with the checkpoint to restore, None for a start without state.
         draw_line: Prepares a start without state when the job has run before.
         decided_again: Returns the offsets whose decisions an older checkpoint publishes again.
+        watch: Tells input that is gone; None makes one.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class Supervisor:
         submit: Submit = submit_in_process,
         draw_line: Callable[[JobSettings], bool] = draw_line_if_needed,
         decided_again: Callable[[JobSettings, int], Mapping[int, tuple[int, int]]] = decided_again,
+        watch: InputWatch | None = None,
     ) -> None:
+        self._input = watch or InputWatch(settings)
         self._name = settings.flink_job_name
         self._slots = settings.flink_parallelism
         self._settings = settings
@@ -117,6 +121,9 @@ class Supervisor:
                 if not job.running:
                     return f"job {job.id} is {job.state.lower()}"
                 self._failures = 0
+                if self._input.look():
+                    self._cluster.cancel(job.id)
+                    return "its topic was made anew: the job starts again"
                 self._keep_checkpoints(job.id)
                 return None
             free = self._cluster.free_slots()
@@ -127,6 +134,7 @@ class Supervisor:
         if free < self._slots:
             return f"task slots: {free} free, {self._slots} needed"
         try:
+            self._input.before_start()
             if self._draw_line(self._settings):
                 log.warning("flink_job.history_rebuilding", layout=self._folder.name)
         except (KafkaException, OSError) as error:

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from flink_job.checkpoints import Checkpoint, note, noted, remove_outdated, retained
 from flink_job.cluster import Cluster, ClusterUnreachableError, Job
+from flink_job.input_watch import InputWatch
 from flink_job.settings import JobSettings
 from flink_job.supervisor import Supervisor
 from fraud.runtime.files import lock_file
@@ -35,6 +36,30 @@ class FakeCluster(Cluster):
     def free_slots(self) -> int:
         """See `Cluster`."""
         return self.slots
+
+    def cancel(self, job_id: str) -> None:
+        """See `Cluster`."""
+        assert self.job is not None
+        assert self.job.id == job_id
+        self.job = None
+
+
+class QuietInput(InputWatch):
+    """Input of which nothing is gone, unless a test says so."""
+
+    def __init__(self, settings: JobSettings) -> None:
+        super().__init__(settings)
+        self.replaced = False
+        self.started = 0
+
+    def look(self) -> bool:
+        """See `InputWatch`."""
+        return self.replaced
+
+    def before_start(self) -> None:
+        """See `InputWatch`."""
+        self.started += 1
+        self.replaced = False
 
 
 class Submissions:
@@ -90,7 +115,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def a_supervisor(
-    folder: Path, cluster: Cluster, submissions: Submissions, waiting: str | None = None
+    folder: Path,
+    cluster: Cluster,
+    submissions: Submissions,
+    waiting: str | None = None,
+    watch: InputWatch | None = None,
 ) -> Supervisor:
     settings = JobSettings(flink_checkpoint_dir=str(folder.parent.parent))
     assert settings.layout_dir == folder
@@ -101,7 +130,23 @@ def a_supervisor(
         submissions,
         draw_line=lambda _settings: False,
         decided_again=lambda _settings, _since_ms: {0: (3, 9)},
+        watch=watch or QuietInput(settings),
     )
+
+
+def test_a_job_on_a_topic_made_anew_is_cancelled_and_started_again(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """Before the start the watch voids what belongs to the old topic."""
+    watch = QuietInput(JobSettings(flink_checkpoint_dir=str(folder.parent.parent)))
+    supervisor = a_supervisor(folder, cluster, submissions, watch=watch)
+    cluster.job = Job("j1", "RUNNING", running=True)
+    assert supervisor.look() is None
+    watch.replaced = True
+    assert supervisor.look() == "its topic was made anew: the job starts again"
+    assert cluster.job is None
+    assert supervisor.look() == "job was submitted"
+    assert (watch.started, submissions.checkpoints) == (1, [None])
 
 
 def test_submissions_are_counted_from_0_on(
