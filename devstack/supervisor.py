@@ -156,7 +156,8 @@ class _Runner:
         self.record.identity = None
 
     def _say(self, line: str) -> None:
-        print(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}", flush=True)
+        with suppress(OSError):  # a full disk
+            print(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}", flush=True)
 
 
 class StackSupervisor:
@@ -177,6 +178,7 @@ class StackSupervisor:
         self._log_file_bytes = log_file_mb * _MB
         self._began = time.monotonic()
         self._stop = asyncio.Event()
+        self._is_published = True
         self._record = StackRecord(
             supervisor=Identity.of(os.getpid()),
             phase=Phase.STARTING,
@@ -196,7 +198,7 @@ class StackSupervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
-        self.publish()
+        state.write(self._folder, self._record)  # raises: without a record nobody sees the stack
         tasks = [
             asyncio.create_task(
                 runner.look_after(
@@ -237,14 +239,19 @@ class StackSupervisor:
     def publish(self) -> None:
         """Write the stack's state to the file that the other commands read.
 
-        A starting stack becomes a running one here, once every service is ready or done.
+        A starting stack becomes a running one here, once every service is ready or done. On a full
+        disk the file stays as it is and is written later: services must not end for that.
         """
         states = [service.state for service in self._record.services.values()]
         if self._record.phase is Phase.STARTING and all(
             service_state in OK_STATES for service_state in states
         ):
             self._record.phase = Phase.RUNNING
-        state.write(self._folder, self._record)
+        try:
+            state.write(self._folder, self._record)
+            self._is_published = True
+        except OSError:
+            self._is_published = False
 
     async def _stop_all(self) -> None:
         self._record.phase = Phase.STOPPING
@@ -264,6 +271,8 @@ class StackSupervisor:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
+            if not self._is_published:
+                self.publish()
             for log in self.logs.glob("*.log"):
                 with suppress(OSError):
                     if log.stat().st_size > self._log_file_bytes:

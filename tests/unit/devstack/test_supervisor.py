@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -93,6 +94,41 @@ def wait_for(folder: Path, condition: Callable[[StackRecord], bool]) -> StackRec
 
 def events(folder: Path) -> list[str]:
     return (folder / "events").read_text().splitlines()
+
+
+def test_a_full_disk_ends_no_service_and_the_state_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stack goes on; the other commands see what is true once there is room again."""
+    is_full = False
+    write = state.write
+
+    def write_if_there_is_room(folder: Path, record: StackRecord) -> None:
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(folder, record)
+
+    monkeypatch.setattr(state, "write", write_if_there_is_room)
+    monkeypatch.setattr("devstack.supervisor._HOUSEKEEPING_S", 0.1)
+
+    def fill_and_kill() -> None:
+        nonlocal is_full
+        record = wait_for(tmp_path, StackRecord.is_healthy)
+        identity = record.services["app"].identity
+        assert identity is not None
+        is_full = True
+        os.kill(identity.pid, signal.SIGKILL)
+        wait_until(
+            lambda: None if events(tmp_path).count("start app") == 2 else "the restart",
+            DEADLINE_S,
+            "app",
+        )
+        assert state.read(tmp_path) == record
+        is_full = False
+        wait_for(tmp_path, lambda now: now.is_healthy() and now.services["app"].restarts == 1)
+
+    code, record = supervise(tmp_path, [a_server("app", tmp_path)], fill_and_kill)
+    assert (code, record.phase) == (0, Phase.STOPPED)
 
 
 def test_services_start_when_their_needs_are_ready_and_stop_in_stages(tmp_path: Path) -> None:
