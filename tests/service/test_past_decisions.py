@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from fraud.contracts.control import ControlDocument
 from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.topics import Topic
+from fraud.contracts.versions import shown
 from fraud.decision.scale import ScoreScale
 from fraud.kafka.control import ControlPublisher
 from fraud.kafka.range_reader import CannotRead, Stopped, TopicSpan
@@ -109,7 +110,7 @@ def test_an_analyst_looks_at_past_decisions(kafka: str, tmp_path: Path) -> None:
         20: lambda editor: editor.make_list("seen", ListType.IP, ListUse.REFERENCE),
         30: lambda editor: editor.change_list("seen", add=[ListEntry(value="203.0.113.0/28")]),
         40: lambda editor: editor.activate(editor.draft(two_rules("$score > 500", "seen")).version),
-        60: lambda editor: editor.challenge_model(registry.find(f"fraud@{new}")),
+        60: lambda editor: editor.challenge_model(registry.find(f"fraud@{shown(new)}")),
         90: lambda editor: editor.challenge_rules(editor.draft(two_rules("$score > 700", "seen")).version),
         110: lambda editor: editor.change_list("seen", add=[ListEntry(value="203.0.113.16/28")]),
     })))  # fmt: skip
@@ -153,13 +154,15 @@ def test_an_analyst_looks_at_past_decisions(kafka: str, tmp_path: Path) -> None:
 
     compared = analyst.json("compare")
     assert sum(one["decisions"] for one in compared["combinations"]) == 2_000 - 60 * 16
-    assert {one["challenger"] for one in compared["combinations"]} == {f"fraud@{new}"}
-    assert {one["champion"] for one in compared["combinations"]} == {f"fraud@{old}"}
+    assert {one["challenger"] for one in compared["combinations"]} == {f"fraud@{shown(new)}"}
+    assert {one["champion"] for one in compared["combinations"]} == {f"fraud@{shown(old)}"}
     assert all(one["quality"]["labelled"] for one in compared["combinations"])
     assert "where labels are known" in analyst.run("compare")
     assert "no rules challenge" in analyst.run("challenge", "rules", "none")
     assert "no model challenges" in analyst.run("challenge", "model", "none")
-    assert f"challenger: fraud@{new}" in analyst.run("challenge", "model", f"fraud@{new}")
+    assert f"challenger: fraud@{shown(new)}" in analyst.run(
+        "challenge", "model", f"fraud@{shown(new)}"
+    )
     assert "unknown version of the rules: 000000000000" in analyst.run(
         "challenge", "rules", "000000000000", code=2
     )

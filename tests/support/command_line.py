@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 from kafka import KafkaConsumer, TopicPartition
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from fraudstream.cli import app
 
@@ -59,10 +59,13 @@ class Analyst:
 
     def run(self, *arguments: str | Path, code: int = 0) -> str:
         """Run a command, expect its exit code, and give all that it said."""
+        return self._ran(*arguments, code=code).output
+
+    def _ran(self, *arguments: str | Path, code: int = 0) -> Result:
         made = CliRunner().invoke(app, [str(one) for one in arguments], env=self._env)
         assert made.exit_code == code, made.output
-        return made.output
+        return made
 
     def versions(self) -> dict[str, str]:
-        rows = orjson.loads(self.run("rules", "list", "--json"))
+        rows = orjson.loads(self._ran("rules", "list", "--json").stdout)
         return {row["version"]: row["status"] for row in rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import count
 from threading import Event
 
@@ -12,9 +13,11 @@ from fraud.contracts.lists import ListEntry, ListType, ListUse
 from fraud.contracts.rules import RuleSet
 from fraud.contracts.times import DAY_MS
 from fraud.decision.rule_sets import default_rules
+from fraud.kafka.group_consumer import Message
 from fraud.policy.editor import PolicyEditor
 from fraud.policy.follower import Listener, PolicyFollower, PolicyUnread, SeenPublisher
 from fraud.policy.history import PolicyHistory
+from fraud.runtime.background import Background
 from fraud.runtime.clock import to_datetime
 from tests.support.builders import START_MS
 from tests.support.control_topic import ControlTopic
@@ -151,6 +154,35 @@ def test_a_list_of_many_small_changes_is_written_whole_from_time_to_time() -> No
     assert kept[0] is not None
     assert kept[0].startswith(snapshot)
     assert topic.read_anew().lists() == topic.policy_state.lists()
+
+
+class Long(ControlTopic):
+    """A topic of many records that arrive one by one, each long after the last."""
+
+    def __init__(self, records: int) -> None:
+        super().__init__()
+        self._left = records
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """See `Feed`."""
+        if not self._left:
+            return []
+        self._left -= 1
+        threading.Event().wait(0.05)
+        return [Message("control", 0, self._left, 0, f"campaign/x/{self._left}".encode(), b"{}")]
+
+    def waits_for(self) -> str | None:
+        """See `Feed`."""
+        return "the end" if self._left else None
+
+
+def test_a_start_waits_as_long_as_it_goes_on() -> None:
+    """Only a topic that does not go on is given up, however long it is."""
+    stop = Event()
+    follower = PolicyFollower(Long(20), service="test", stop=stop)
+    with Background("control", follower.run, stop):
+        assert follower.wait_ready(0.5) is follower.current()
+        stop.set()
 
 
 def test_a_topic_that_cannot_be_read_is_not_waited_for_for_ever() -> None:
