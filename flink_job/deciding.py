@@ -6,8 +6,10 @@ Flink would restart and read the row again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
@@ -17,11 +19,12 @@ import pandas as pd
 import structlog
 from pyflink.table.udf import FunctionContext, ScalarFunction
 
-from flink_job.reading import OWN_DTYPE_AND_TIME
+from flink_job.isolation import SOUND_RECORD, Columns, isolated, place_of
+from flink_job.reading import OWN_DTYPE_AND_TIME, read_batch
 from fraud.contracts.decision import Mark
 from fraud.contracts.transaction import with_decision
 from fraud.decision.columns import FieldsOfRecords
-from fraud.decision.engine import TransactionBatch
+from fraud.decision.engine import Engine, TransactionBatch
 from fraud.features.catalogue import KEYS
 from fraud.features.packing import Packed
 from fraud.kafka.control_index import with_key
@@ -77,6 +80,7 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             self._follower = follower
         self._engine = engine
         metrics = function_context.get_metric_group()
+        self._dead_letters = metrics.counter("dead_letters")
         self._failures = metrics.counter("scoring_failed")
         self._shadow_failures = metrics.counter("shadow_failed")
         self._marks = {mark: metrics.counter(mark.lower()) for mark in Mark}
@@ -111,7 +115,10 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             records_and_rings: Per key its record and its ring with the flag byte.
 
         Returns:
-            The output's values, null where the record is invalid.
+            The output's values, null where the record is invalid or cannot be decided.
+
+        Raises:
+            EveryRecordFails: Not even a record that is certainly valid can be decided.
         """
         if self._engine is None:
             raise RuntimeError("open was not called")
@@ -120,62 +127,96 @@ class DecideTransactions(ScalarFunction):  # type: ignore[misc]
             raise RuntimeError("following the control topic ended; the log says why")
         if self._follower is not None and (awaited := self._follower.waits_for()):
             raise RuntimeError(f"nothing is decided: waiting for {awaited}")
-        # Taken once: the whole batch is decided by one model and policy.
-        engine = self._engine.current
         # Flink counts in this thread only; by 0, too, as in ReadTransactions.
         refused = self._follower.refused if self._follower else 0
         self._refusals.inc(refused - self._refusals_told)
         self._refusals_told = refused
-        mine = own.to_numpy()
-        valid = [at for at in range(len(mine)) if mine[at] is not None]
-        bodies: list[bytes | None] = [None] * len(mine)
-        if not valid:
-            return pd.Series(bodies, dtype=object)
+        # Taken once: the whole batch is decided by one model and policy.
+        engine = self._engine.current
+        columns = [values, topics, partitions, offsets, timestamps, own, *records_and_rings]
+        counts: Counter[str] = Counter()
 
-        def chosen(column: pd.Series[Any]) -> list[Any]:
-            items = column.to_numpy()
-            return [items[at] for at in valid]
-
-        records, rings = {}, {}
-        for key, record, ring in zip(
-            KEYS, records_and_rings[::2], records_and_rings[1::2], strict=True
-        ):
-            missing = bytes(key.dtype.itemsize)
-            records[key.name] = np.frombuffer(
-                b"".join([one or missing for one in chosen(record)]), key.dtype
+        def failed(row: Columns, error: Exception) -> pd.Series[Any]:
+            counts["dead_letters"] += 1
+            topic, partition, offset = (column.iloc[0] for column in row[1:4])
+            log.error(
+                "flink_job.record_failed",
+                step="decide",
+                place=place_of(error),
+                topic=str(topic),
+                partition=int(partition),
+                offset=int(offset),
             )
-            rings[key.name] = chosen(ring)
-        duplicates = [ring[-1] == 1 for ring in rings[KEYS[0].name]]
-        raw_valid = chosen(values)
-        own_rows = np.frombuffer(b"".join(chosen(own)), OWN_DTYPE_AND_TIME)
-        batch = TransactionBatch(
-            Packed(
-                {},
-                records,
-                np.ascontiguousarray(own_rows["own"]),
-                own_rows["event_time"].tobytes(),
-            ),
-            FieldsOfRecords.of_values(raw_valid),
-            {key: [ring[:-1] for ring in column] for key, column in rings.items()},
-            duplicates,
-            _sources(*map(chosen, (topics, partitions, offsets, timestamps))),
-        )
-        failures = shadow_failures = 0
-        marks = dict.fromkeys(Mark, 0)
-        for at, raw, decided in zip(valid, raw_valid, engine.decide(batch), strict=True):
-            if decided.error:
-                failures += 1
-                log.error("flink_job.scoring_failed", error=decided.error)
-            if decided.shadow_error:
-                shadow_failures += 1
-            for mark in decided.marks:
-                marks[mark] += 1
-            bodies[at] = with_decision(raw, decided.json)
-        self._failures.inc(failures)
-        self._shadow_failures.inc(shadow_failures)
-        for mark, count in marks.items():
-            self._marks[mark].inc(count)
+            return pd.Series([None], dtype=object)
+
+        decided = isolated(partial(_decide, engine, counts), failed, _sound, columns)
+        self._dead_letters.inc(counts["dead_letters"])
+        self._failures.inc(counts["scoring_failed"])
+        self._shadow_failures.inc(counts["shadow_failed"])
+        for mark, counter in self._marks.items():
+            counter.inc(counts[mark])
+        return decided
+
+
+def _decide(engine: Engine, counts: Counter[str], columns: Columns) -> pd.Series[Any]:
+    """Decide one batch; `counts` gets failures and marks, unless the whole batch fails."""
+    values, topics, partitions, offsets, timestamps, own, *records_and_rings = columns
+    mine = own.to_numpy()
+    valid = [at for at in range(len(mine)) if mine[at] is not None]
+    bodies: list[bytes | None] = [None] * len(mine)
+    if not valid:
         return pd.Series(bodies, dtype=object)
+
+    def chosen(column: pd.Series[Any]) -> list[Any]:
+        items = column.to_numpy()
+        return [items[at] for at in valid]
+
+    records, rings = {}, {}
+    for key, record, ring in zip(
+        KEYS, records_and_rings[::2], records_and_rings[1::2], strict=True
+    ):
+        missing = bytes(key.dtype.itemsize)
+        records[key.name] = np.frombuffer(
+            b"".join([one or missing for one in chosen(record)]), key.dtype
+        )
+        rings[key.name] = chosen(ring)
+    duplicates = [ring[-1] == 1 for ring in rings[KEYS[0].name]]
+    raw_valid = chosen(values)
+    own_rows = np.frombuffer(b"".join(chosen(own)), OWN_DTYPE_AND_TIME)
+    batch = TransactionBatch(
+        Packed(
+            {},
+            records,
+            np.ascontiguousarray(own_rows["own"]),
+            own_rows["event_time"].tobytes(),
+        ),
+        FieldsOfRecords.of_values(raw_valid),
+        {key: [ring[:-1] for ring in column] for key, column in rings.items()},
+        duplicates,
+        _sources(*map(chosen, (topics, partitions, offsets, timestamps))),
+    )
+    decisions = engine.decide(batch)
+    for at, raw, decided in zip(valid, raw_valid, decisions, strict=True):
+        bodies[at] = with_decision(raw, decided.json)
+    for decided in decisions:
+        if decided.error:
+            counts["scoring_failed"] += 1
+            log.error("flink_job.scoring_failed", error=decided.error)
+        if decided.shadow_error:
+            counts["shadow_failed"] += 1
+        for mark in decided.marks:
+            counts[mark] += 1
+    return pd.Series(bodies, dtype=object)
+
+
+def _sound() -> Columns:
+    """Return the columns of `SOUND_RECORD`, without history."""
+    read = read_batch([SOUND_RECORD], [0])
+    columns: list[Any] = [[SOUND_RECORD], ["sound"], [0], [0], [0], read["own"]]
+    for key in KEYS:
+        record = read[f"{key.name}_record"]
+        columns += [record, [(record[0] or b"") + b"\0"]]
+    return [pd.Series(column, dtype=object) for column in columns]
 
 
 def _sources(

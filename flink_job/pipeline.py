@@ -26,6 +26,7 @@ from flink_job.java_functions import (
 )
 from flink_job.reading import ReadTransactions, read_type
 from fraud.contracts import dead_letter
+from fraud.contracts.errors import ErrorCode
 from fraud.contracts.transaction import EventTimeLimits
 from fraud.features.catalogue import KEYS
 from fraud.runtime.settings import KafkaSettings
@@ -41,6 +42,7 @@ _SOURCE_COLUMNS: Final = (
 )
 _ANY_EVENT_TIME: Final = EventTimeLimits()
 _EVERYTHING: Final[Mapping[int, int]] = MappingProxyType({})
+_NOW: Final = "DATE_FORMAT(CURRENT_ROW_TIMESTAMP(), 'yyyy-MM-dd''T''HH:mm:ss.SSS''Z''')"
 _ERROR_COLUMNS: Final = ("original_size", "error_code", "error_message", "failed_at")
 
 
@@ -165,25 +167,30 @@ def route(table_env: TableEnvironment, decided: Table, *, output: str, dead_lett
     def text(expression: str) -> str:
         return f"CAST({expression} AS BYTES)"
 
+    def quoted(value: str) -> str:
+        return "'" + value.replace("'", "''") + "'"
+
+    # A valid record without a decision is one that made `decide_transaction` fail.
     ours = {
-        dead_letter.ERROR_CODE: "error_code",
+        dead_letter.ERROR_CODE: f"COALESCE(error_code, {quoted(ErrorCode.INTERNAL)})",
         dead_letter.ERROR_MESSAGE: (
-            f"IF(original_size IS NULL, error_message, '{dead_letter.TOO_LARGE}')"
+            f"CASE WHEN original_size IS NOT NULL THEN {quoted(dead_letter.TOO_LARGE)} "
+            f"ELSE COALESCE(error_message, {quoted(dead_letter.INTERNAL)}) END"
         ),
         dead_letter.SOURCE_TOPIC: "source_topic",
         dead_letter.SOURCE_PARTITION: "CAST(source_partition AS STRING)",
         dead_letter.SOURCE_OFFSET: "CAST(source_offset AS STRING)",
-        dead_letter.FAILED_AT: "failed_at",
+        dead_letter.FAILED_AT: f"COALESCE(failed_at, {_NOW})",
     } | {
         name: f"SPLIT_INDEX(original_size, ' ', {place})"
         for place, name in enumerate(dead_letter.CUT_HEADERS)
     }
     headers = ", ".join(f"'{name}', {text(value)}" for name, value in ours.items())
     return table_env.sql_query(
-        f"SELECT IF(error_code IS NULL, {text(f'{KEYS[0].name}_key')}, record_key) AS record_key, "
-        "IF(error_code IS NULL, decided, record_value) AS record_value, "
-        f"IF(error_code IS NULL, '{output}', '{dead_letters}') AS topic, "
-        "CASE WHEN error_code IS NULL THEN source_headers "
+        f"SELECT IF(decided IS NULL, record_key, {text(f'{KEYS[0].name}_key')}) AS record_key, "
+        "IF(decided IS NULL, record_value, decided) AS record_value, "
+        f"IF(decided IS NULL, '{dead_letters}', '{output}') AS topic, "
+        "CASE WHEN decided IS NOT NULL THEN source_headers "
         f"ELSE with_headers(source_headers, CAST(MAP[{headers}] AS MAP<STRING, BYTES>)) END "
         "AS headers "
         f"FROM {decided}"

@@ -21,6 +21,9 @@ TOO_LARGE: Final = (
 )
 """Message of a dead letter that was cut."""
 
+INTERNAL: Final = "expected no failure of ours: the TaskManager's log has flink_job.record_failed"
+"""Message of a dead letter whose record made a function of ours fail."""
+
 ERROR_CODE: Final = "error_code"
 ERROR_MESSAGE: Final = "error_message"
 SOURCE_TOPIC: Final = "source_topic"
