@@ -13,6 +13,10 @@ from urllib.request import Request, urlopen
 from flink_job.checkpoints import Checkpoint
 
 _TIMEOUT_S: Final = 5.0
+_PYTHON: Final = "SDK harness"
+"""What Beam's errors of Python functions contain."""
+
+_ERROR_LENGTH: Final = 300
 _ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED"})
 
 
@@ -33,6 +37,34 @@ class Job:
     id: str
     state: str
     running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failure of a job, after which Flink restarted it.
+
+    Attributes:
+        at_ms: Time of the failure, UTC epoch milliseconds.
+        error: The exception at its root, in one line.
+        in_python: Whether it came from a Python function.
+    """
+
+    at_ms: int
+    error: str
+    in_python: bool
+
+
+def root_cause(stacktrace: str) -> str:
+    r"""Return the exception at the root of a Java stack trace, in one line.
+
+    Example:
+        >>> root_cause("a.B: x\n\tat c.D\nCaused by: java.lang.OutOfMemoryError: Java heap space\n\tat e")
+        'java.lang.OutOfMemoryError: Java heap space'
+    """
+    root = stacktrace.rpartition("Caused by: ")[2]
+    lines = [line for line in root.splitlines() if line.strip() and not line.startswith("\t")]
+    # A Python function's traceback ends with its error.
+    return (lines[-1] if "Traceback" in root else lines[0]).strip()[:_ERROR_LENGTH]
 
 
 class Cluster:
@@ -71,6 +103,26 @@ class Cluster:
         tasks = job["tasks"]
         running = job["state"] == "RUNNING" and tasks["running"] == tasks["total"] > 0
         return Job(job["jid"], job["state"], running)
+
+    def failures(self, job_id: str) -> list[Failure]:
+        """Return the failures of a job since its last complete checkpoint, newest first.
+
+        Flink remembers the last 16.
+
+        Raises:
+            ClusterUnreachableError: The JobManager does not answer.
+        """
+        latest = self._get(f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
+        since_ms = latest["trigger_timestamp"] if latest else 0
+        return [
+            Failure(
+                failure["timestamp"],
+                root_cause(failure["stacktrace"] or failure["exceptionName"]),
+                _PYTHON in (failure["stacktrace"] or ""),
+            )
+            for failure in self._get(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
+            if failure["timestamp"] > since_ms
+        ]
 
     def state_by_step(self, name: str) -> dict[str, int]:
         """Return the bytes of the last checkpoint of a job by the name of each step.

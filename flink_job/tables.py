@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from flink_job.settings import JobSettings
@@ -23,13 +24,21 @@ def _client(settings: JobSettings) -> dict[str, str]:
     return {f"properties.{name}": value for name, value in settings.java_client().items()}
 
 
-def source_ddl(settings: JobSettings, *, from_earliest: bool = False) -> str:
+def source_ddl(
+    settings: JobSettings,
+    *,
+    from_earliest: bool = False,
+    step_over: Sequence[str] = (),
+    one_at_a_time: bool = False,
+) -> str:
     """Declare the input as raw bytes, so that a bad record arrives unchanged.
 
     Args:
         settings: Settings of the job.
         from_earliest: Whether a job without state reads everything retained instead of starting at
             the offsets of its group.
+        step_over: Offsets that cannot be read, as `SteppingTableFactory` takes them.
+        one_at_a_time: Whether to poll single records, because several took too much memory.
     """
     options = _client(settings) | {
         "connector": "kafka",
@@ -51,6 +60,11 @@ def source_ddl(settings: JobSettings, *, from_earliest: bool = False) -> str:
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
     }
+    if step_over:
+        options |= {"connector": "fraudstream-kafka", "step-over": ";".join(step_over)}
+    if step_over or one_at_a_time:
+        # A longer poll would run into a gap before it can stop.
+        options["properties.max.poll.records"] = "1"
     return f"""CREATE TEMPORARY TABLE {SOURCE} (
   record_key BYTES,
   record_value BYTES,

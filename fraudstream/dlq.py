@@ -16,7 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fraud.contracts.errors import ErrorCode
+from flink_job.settings import JobSettings
+from flink_job.unreadable import StepOverError
+from flink_job.unreadable import step_over as skip_unreadable
+from fraud.contracts.errors import Backpressure, ErrorCode
 from fraud.contracts.times import utc_text
 from fraud.contracts.topics import Topic
 from fraud.contracts.transaction import event_time_to_ms
@@ -29,6 +32,7 @@ from fraud.runtime.clock import system_clock
 from fraud.runtime.command_line import failing, print_json
 from fraud.runtime.lifecycle import load_settings, stop_event
 from fraud.runtime.logs import configure_command_logs, redact
+from fraud.security.audit import AuditLog, at_the_command_line
 
 app = typer.Typer(
     help="Dead letters: records that could not be decided, with the reason.", no_args_is_help=True
@@ -240,6 +244,49 @@ def replay(
         raise failing(
             f"{result.unacknowledged:,} of them were not acknowledged; run this again", code=1
         )
+
+
+@app.command("step-over")
+def step_over(
+    partition: Annotated[int, typer.Argument(min=0, help="Partition, as `make status` shows it.")],
+    offset: Annotated[int, typer.Argument(min=0, help="Offset, as `make status` shows it.")],
+    whole_batch: Annotated[
+        bool,
+        typer.Option(
+            "--whole-batch",
+            help="Also if records behind it in its batch cannot be read here: they keep no values.",
+        ),
+    ] = False,
+) -> None:
+    """Get past a record of `transactions` that the job cannot read, such as one of a gigabyte.
+
+    All before it is decided. It becomes a dead letter `unreadable` without its value, and the job
+    goes on behind it. Records behind it in the same batch become dead letters with their values,
+    which `replay` sends back.
+    """
+    configure_command_logs()
+    settings = load_settings(JobSettings)
+    change = AuditLog(settings.state_dir).change(
+        at_the_command_line(),
+        "dlq.stepped_over",
+        settings.topic(Topic.TRANSACTIONS),
+        after={"partition": partition, "offset": offset, "whole_batch": whole_batch},
+    )
+    try:
+        with change:
+            letters = skip_unreadable(
+                settings, partition, offset, system_clock, whole_batch=whole_batch
+            )
+    except StepOverError as error:
+        raise failing(str(error), code=1) from None
+    except Backpressure as error:
+        raise failing(f"Kafka: {error}", code=1) from None
+    except KafkaException as error:
+        raise failing(f"Kafka: {error.args[0].str()}", code=1) from None
+    for letter in letters:
+        kept = "without its value" if letter.value is None else "with its value"
+        typer.echo(f"partition {letter.partition}, offset {letter.offset}: a dead letter {kept}")
+    typer.echo("The job goes on behind it within seconds.")
 
 
 def _edit(text: str) -> tuple[str, Any]:

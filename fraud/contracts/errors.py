@@ -31,6 +31,8 @@ class ErrorCode(StrEnum):
     """A field's value is not of the declared type."""
     OUT_OF_RANGE = "out_of_range"
     """A field has a value of the right type outside its declared range."""
+    UNREADABLE = "unreadable"
+    """The Kafka client could not read the record, and an operator stepped over it."""
     INTERNAL = "internal"
     """A function of ours failed for this record alone; its log names the place."""
 

@@ -96,7 +96,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
             message_timestamp_type="LogAppendTime",
             max_message_bytes=2 * _MIB,
         ),
-        owners=("flink_job",),
+        owners=("flink_job", "indexer", "fraudstream"),
         readers=("indexer", "fraudstream", "operators"),
         meaning="Records that can never be decided, untouched, with the reason in their headers.",
     ),

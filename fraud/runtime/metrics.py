@@ -37,6 +37,9 @@ JOB_SUBMISSIONS = Counter(
 OLDER_CHECKPOINT = Gauge(
     "fraudstream_job_older_checkpoint", "How many checkpoints before the newest the Flink job was last submitted from; above 0, decisions come out again."
 )  # fmt: skip
+UNREADABLE_RECORD = Gauge(
+    "fraudstream_job_unreadable_record", "1 while the Flink job stops at a record that the Kafka client cannot read, else 0."
+)  # fmt: skip
 JOB_RUNNING = Gauge("fraudstream_job_running", "1 while the Flink job runs, else 0.")
 MESSAGES_SENT = Counter(
     "fraudstream_messages_sent_total", "Messages accepted by the receiving server, by channel and kind (alert, digest, summary, quiet).", ["channel", "kind"]

@@ -20,6 +20,7 @@ import pytest
 from confluent_kafka import Producer
 
 import fraud
+from devstack.ports import free_ports
 from flink_job.checkpoints import retained
 from fraud.contracts.dead_letter import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from fraud.contracts.transaction import MAX_RECORD_BYTES
@@ -107,6 +108,85 @@ def test_every_codec_is_read_and_a_record_that_is_too_long_unpacked_is_one_dead_
     for letter in long_keys:
         assert len(letter.key()) == MAX_KEY_BYTES
         assert int(dict(letter.headers())["original_key_bytes"]) > 3_000_000
+
+
+def test_a_record_that_the_client_cannot_hold_is_named_and_stepped_over(
+    kafka: str, flink_cluster: FlinkCluster, tmp_path: Path
+) -> None:
+    """All before it is decided, it is a dead letter, and what shares its batch is not lost.
+
+    One client writes a record of 400 MB, compressed, between two others of its batch. The job fails
+    at it for ever, until somebody steps over it as `make status` asks.
+    """
+    (port,) = free_ports(1, "127.0.0.1")
+    job = Job(kafka, flink_cluster, tmp_path, FLINK_JOB_OPS_PORT=str(port))
+    topic = job.env["TOPIC_TRANSACTIONS"]
+    with job.supervised():
+        job.send(0, 100)
+        job.outputs(100)
+        writer = Producer({
+            "bootstrap.servers": kafka,
+            "compression.type": "zstd",
+            "message.max.bytes": 1_000_000_000,
+            "batch.size": 1_000_000_000,
+            "queue.buffering.max.kbytes": 2_000_000,
+            "linger.ms": 5000,
+        })  # fmt: skip
+        places: dict[str, int] = {}
+
+        def delivered(name: str) -> Any:
+            return lambda error, message: places.update({name: error or message.offset()})
+
+        before, behind = (a_value(event_id=name, entity_id="c0") for name in ("before", "behind"))
+        unpacked = a_value(event_id="bomb", note="x" * 400_000_000)
+        for name, value in (("before", before), ("bomb", unpacked), ("behind", behind)):
+            writer.produce(topic, value, "c0", partition=0, on_delivery=delivered(name))
+        del unpacked
+        assert writer.flush(DEADLINE_S) == 0
+        assert places["behind"] == places["bomb"] + 1 == places["before"] + 2
+        job.send(100, 100)
+        place = f"partition 0, offset {places['bomb']}"
+        job.wait("its name", lambda: f"unreadable record at {place}" in _health(port))
+        step = [sys.executable, "-P", "-m", "fraudstream", "dlq", "step-over", "0"]
+        wrong = subprocess.run([*step, "3"], env=job.env, capture_output=True, text=True)
+        assert wrong.returncode == 1
+        assert place in wrong.stderr
+        subprocess.run([*step, str(places["bomb"])], env=job.env, check=True)
+        outputs = job.outputs(201)
+        job.wait("its health", lambda: _health(port) == "ready")
+        replay = [
+            sys.executable,
+            "-P",
+            "-m",
+            "fraudstream",
+            "dlq",
+            "replay",
+            "--code",
+            "unreadable",
+        ]
+        subprocess.run(replay, env=job.env, check=True)
+        outputs = job.outputs(202)
+        letters = job.letters()
+    events = {str(record["event_id"]) for record in outputs}
+    assert events == {f"e{number}" for number in range(200)} | {"before", "behind"}
+    by_offset = {int(dict(letter.headers())["source_offset"]): letter for letter in letters}
+    assert by_offset.keys() == {places["bomb"], places["behind"]}
+    assert by_offset[places["bomb"]].value() is None
+    assert by_offset[places["behind"]].value() == behind
+    for letter in letters:
+        headers = dict(letter.headers())
+        assert headers["error_code"] == b"unreadable"
+        assert (headers["source_topic"], headers["source_partition"]) == (topic.encode(), b"0")
+
+
+def _health(port: int) -> str:
+    """Return why the supervisor is not ready, or `ready`."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10):
+            return "ready"
+    except HTTPError as error:
+        with error:
+            return error.read().decode()
 
 
 def test_the_web_interface_takes_no_jobs_and_cancels_none(flink_cluster: FlinkCluster) -> None:

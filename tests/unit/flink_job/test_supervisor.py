@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
 import pytest
 from prometheus_client import REGISTRY
 
-from flink_job.checkpoints import Checkpoint, note, noted, remove_outdated, retained
-from flink_job.cluster import Cluster, ClusterUnreachableError, Job
+from flink_job import supervisor as module
+from flink_job.checkpoints import Checkpoint, noted, remove_outdated, retained
+from flink_job.checkpoints import note as note_checkpoints
+from flink_job.cluster import Cluster, ClusterUnreachableError, Failure, Job, root_cause
 from flink_job.input_watch import InputWatch
 from flink_job.settings import JobSettings
 from flink_job.supervisor import Supervisor
+from flink_job.unreadable import Found, Gap, SteppedOver, found, note, one_at_a_time
 from fraud.runtime.files import lock_file
 from fraud.runtime.metrics import JOB_SUBMISSIONS
 
@@ -26,6 +30,8 @@ class FakeCluster(Cluster):
         self.job: Job | None = None
         self.slots = 4
         self.reachable = True
+        self.failed: list[Failure] = []
+        self.cancelled: list[str] = []
 
     def active_job(self, name: str) -> Job | None:
         """See `Cluster`."""
@@ -37,10 +43,15 @@ class FakeCluster(Cluster):
         """See `Cluster`."""
         return self.slots
 
+    def failures(self, job_id: str) -> list[Failure]:
+        """See `Cluster`."""
+        return self.failed
+
     def cancel(self, job_id: str) -> None:
         """See `Cluster`."""
         assert self.job is not None
         assert self.job.id == job_id
+        self.cancelled.append(job_id)
         self.job = None
 
 
@@ -120,6 +131,7 @@ def a_supervisor(
     submissions: Submissions,
     waiting: str | None = None,
     watch: InputWatch | None = None,
+    searches: Callable[[JobSettings], Found | None] | None = None,
 ) -> Supervisor:
     settings = JobSettings(flink_checkpoint_dir=str(folder.parent.parent))
     assert settings.layout_dir == folder
@@ -131,6 +143,7 @@ def a_supervisor(
         draw_line=lambda _settings: False,
         decided_again=lambda _settings, _since_ms: {0: (3, 9)},
         watch=watch or QuietInput(settings),
+        find=searches or (lambda _settings: None),
     )
 
 
@@ -210,6 +223,126 @@ def test_a_running_job_is_left_alone(
     assert submissions.checkpoints == []
 
 
+OUT_OF_MEMORY = "java.lang.OutOfMemoryError: Java heap space"
+STOP = Found(topic_id="t", gap=Gap(partition=2, first=17, next=18), error=OUT_OF_MEMORY)
+
+
+class Searches:
+    """Finds what a test says, and counts how often it was asked."""
+
+    def __init__(self, stop: Found | None) -> None:
+        self.stop = stop
+        self.count = 0
+
+    def __call__(self, settings: JobSettings) -> Found | None:
+        """See `find`."""
+        self.count += 1
+        if self.stop:
+            note(settings, self.stop)
+        return self.stop
+
+
+def test_the_exception_of_a_job_that_restarts_is_named(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """Also between two restarts: it runs for a moment each time."""
+    supervisor = a_supervisor(folder, cluster, submissions)
+    cluster.failed = [Failure(1, "ValueError: x", in_python=True)]
+    cluster.job = Job("j", "RESTARTING", running=False)
+    assert supervisor.look() == "job j is restarting: ValueError: x"
+    cluster.job = Job("j", "RUNNING", running=True)
+    assert supervisor.look() is None
+    cluster.failed *= 2
+    assert supervisor.look() == "2 restarts since the last checkpoint: ValueError: x"
+
+
+def test_the_root_of_a_failure_is_named() -> None:
+    """Java's innermost cause; of a Python function the last line of its traceback."""
+    python = (
+        "java.lang.RuntimeException: x\n\tat a.B\n"
+        "Caused by: java.lang.RuntimeException: Error received from SDK harness for instruction 3: "
+        'Traceback (most recent call last):\n  File "a.py", line 3\n    pack(x)\n'
+        "flink_job.isolation.EveryRecordFails: a valid record fails, too\n\n\tat org.apache.beam.C\n"
+    )
+    assert root_cause(python) == "flink_job.isolation.EveryRecordFails: a valid record fails, too"
+    assert root_cause(f"a.B: x\n\tat c\nCaused by: {OUT_OF_MEMORY}\n\tat d") == OUT_OF_MEMORY
+    assert root_cause("a.b.C") == "a.b.C"
+
+
+def test_an_unreadable_record_is_searched_for_once_the_job_failed_twice(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """Again at twice as many failures; not for those of our own functions, and not at once."""
+    searches = Searches(None)
+    supervisor = a_supervisor(folder, cluster, submissions, searches=searches)
+    cluster.job = Job("j", "RESTARTING", running=False)
+    counts = []
+    for number in range(1, 9):
+        cluster.failed = [Failure(n, "a.Crash", in_python=False) for n in range(number)]
+        supervisor.look()
+        counts.append(searches.count)
+    assert counts == [0, 1, 1, 2, 2, 2, 2, 3]
+    cluster.job = Job("k", "RESTARTING", running=False)
+    cluster.failed = [Failure(n, "x", in_python=True) for n in range(9)]
+    supervisor.look()
+    assert searches.count == 3
+
+
+def test_records_that_fit_alone_but_not_together_are_read_one_at_a_time(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """Until the submission after the next one."""
+    supervisor = a_supervisor(folder, cluster, submissions, searches=Searches(None))
+    settings = JobSettings(flink_checkpoint_dir=str(folder.parent.parent))
+    cluster.job = Job("j", "RESTARTING", running=False)
+    cluster.failed = [Failure(n, OUT_OF_MEMORY, in_python=False) for n in range(2)]
+    supervisor.look()
+    assert cluster.cancelled == ["j"]
+    assert one_at_a_time(settings)
+    cluster.job = None
+    assert supervisor.look() == "job was submitted"
+    assert not one_at_a_time(settings)
+
+
+def test_an_unreadable_record_is_named_until_the_job_is_past_it(
+    folder: Path,
+    cluster: FakeCluster,
+    submissions: Submissions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By partition and offset, while the job runs for a moment as well."""
+    monkeypatch.setattr(module, "passed", lambda *_: is_past)
+    is_past = False
+    supervisor = a_supervisor(folder, cluster, submissions, searches=Searches(STOP))
+    cluster.job = Job("j", "RESTARTING", running=False)
+    cluster.failed = [Failure(n, OUT_OF_MEMORY, in_python=False) for n in range(2)]
+    named = "unreadable record at partition 2, offset 17; see fraudstream dlq step-over --help"
+    assert supervisor.look() == named
+    assert REGISTRY.get_sample_value("fraudstream_job_unreadable_record") == 1
+    cluster.job, cluster.failed = Job("j", "RUNNING", running=True), []
+    assert supervisor.look() == named
+    is_past = True
+    assert supervisor.look() is None
+    assert REGISTRY.get_sample_value("fraudstream_job_unreadable_record") == 0
+
+
+def test_the_job_is_submitted_again_once_a_record_was_stepped_over(
+    folder: Path, cluster: FakeCluster, submissions: Submissions
+) -> None:
+    """Its source is told at submission alone."""
+    supervisor = a_supervisor(folder, cluster, submissions)
+    settings = JobSettings(flink_checkpoint_dir=str(folder.parent.parent))
+    note(settings, STOP)
+    stepped = SteppedOver(topic_id="t", gaps=[STOP.gap])
+    (settings.job_dir / "stepped-over.json").write_text(stepped.model_dump_json())
+    cluster.job = Job("j", "RESTARTING", running=False)
+    assert supervisor.look() == "stepping over partition 2, offset 17"
+    assert cluster.cancelled == ["j"]
+    cluster.job = None
+    assert supervisor.look() == "job was submitted"
+    assert found(settings) is None
+
+
 @pytest.mark.parametrize("cause", ["cluster", "slots", "model"])
 def test_it_waits_for_what_must_come_first(
     folder: Path, cluster: FakeCluster, submissions: Submissions, cause: str
@@ -255,8 +388,8 @@ def test_checkpoints_in_an_object_store_are_noted(tmp_path: Path) -> None:
     file = tmp_path / "made" / "checkpoints.json"
     assert noted(file) == []
     made = [Checkpoint(n, "j", f"s3://bucket/chk-{n}", n * 1000) for n in range(1, 6)]
-    note(file, made[1:3])
-    note(file, [made[0], *made[2:]])
+    note_checkpoints(file, made[1:3])
+    note_checkpoints(file, [made[0], *made[2:]])
     assert noted(file) == [made[4], made[3], made[2]]
 
 

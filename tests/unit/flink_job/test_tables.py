@@ -35,3 +35,16 @@ def test_topics_may_have_other_names() -> None:
     settings = JobSettings(topic_transactions="pay.in", topic_transactions_dlq="pay.bad")
     assert "'topic' = 'pay.in'" in source_ddl(settings)
     assert "'topic' = 'processed_transactions;pay.bad'" in sink_ddl(settings)
+
+
+def test_a_source_that_steps_over_reads_one_record_at_a_time() -> None:
+    """A longer poll would run into the record that cannot be read."""
+    plain = source_ddl(JobSettings())
+    assert "'connector' = 'kafka'" in plain
+    stepping = source_ddl(JobSettings(), step_over=["0:17-18", "2:5-9"])
+    assert "'connector' = 'fraudstream-kafka'" in stepping
+    assert "'step-over' = '0:17-18;2:5-9'" in stepping
+    assert "'properties.max.poll.records' = '1'" in stepping
+    careful = source_ddl(JobSettings(), one_at_a_time=True)
+    assert "'connector' = 'kafka'" in careful
+    assert "'properties.max.poll.records' = '1'" in careful
