@@ -18,7 +18,10 @@ from pydantic.fields import FieldInfo
 
 from fraud.contracts.errors import ErrorCode, InvalidMessage
 from fraud.contracts.json_values import loads
-from fraud.contracts.transaction import DECISION_FIELD
+from fraud.contracts.transaction import DECISION_FIELD, MAX_RECORD_BYTES
+
+MAX_PROCESSED_BYTES: Final = 2 * MAX_RECORD_BYTES
+"""Longest value of `processed_transactions`, unpacked: a record with its decision is shorter."""
 
 
 class Outcome(StrEnum):
@@ -315,6 +318,10 @@ def decode_processed(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]
     """
     if raw is None:
         raise InvalidMessage(ErrorCode.NULL_VALUE, "expected a JSON object, the value is null")
+    if len(raw) > MAX_PROCESSED_BYTES:
+        raise InvalidMessage(
+            ErrorCode.TOO_LARGE, f"expected a record of at most {MAX_PROCESSED_BYTES} bytes"
+        )
     record = loads(raw)
     if type(record) is not dict:
         raise InvalidMessage(ErrorCode.NOT_AN_OBJECT, "expected a JSON object")

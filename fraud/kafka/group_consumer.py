@@ -30,6 +30,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from fraud.contracts.errors import Backpressure, InvalidMessage
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
+from fraud.kafka.unreadable import UnreadableRecords
 from fraud.kafka.vanished import OUT_OF_RANGE, TopicLook, create_series, tell_gone, why_gone
 from fraud.runtime.metrics import (
     BACKPRESSURE,
@@ -290,6 +291,8 @@ class KafkaSource:
             },
         )
 
+        self._unreadable = UnreadableRecords(self._consumer, service)
+
     def __enter__(self) -> Self:
         self._join()
         return self
@@ -384,7 +387,8 @@ class KafkaSource:
         error = raw.error()
         if error is not None:
             self._is_gone = self._is_gone or error.code() in OUT_OF_RANGE
-            self._on_error(error)
+            if not self._unreadable.skip(raw):
+                self._on_error(error)
             return None
         return message_of(raw)
 

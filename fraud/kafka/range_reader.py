@@ -13,6 +13,7 @@ from confluent_kafka import Message as KafkaMessage
 
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
+from fraud.kafka.unreadable import UnreadableRecords
 from fraud.kafka.vanished import OUT_OF_RANGE
 from fraud.runtime.settings import KafkaSettings
 
@@ -80,6 +81,7 @@ class TopicSpan:
                 "log_level": 0,
             },
         )
+        self._unreadable = UnreadableRecords(self._consumer, service)
         self._problem = "no answer"
         try:
             self._starts, self._ends = self._settled_bounds(since_ms, latest)
@@ -133,7 +135,7 @@ class TopicSpan:
                     raise CannotRead(
                         f"records of {self._topic} expired before they were read: start again"
                     )
-                elif error is not None:
+                elif error is not None and not self._unreadable.skip(message):
                     self._on_error(error)
                 heard_s = time.monotonic()
             if batch:

@@ -19,6 +19,7 @@ from prometheus_client import Gauge
 from fraud.contracts.topics import Topic
 from fraud.kafka import clients
 from fraud.kafka.group_consumer import Message, message_of
+from fraud.kafka.unreadable import UnreadableRecords
 from fraud.kafka.vanished import (
     OUT_OF_RANGE,
     TopicLook,
@@ -123,6 +124,7 @@ class TopicFeed:
                 "error_cb": self._on_error,
             },
         )
+        self._unreadable = UnreadableRecords(self._consumer, service)
         self._problem: str | None = None
         self.start(None)
 
@@ -176,7 +178,7 @@ class TopicFeed:
             self._behind.discard(raw.partition())
         elif error.code() in OUT_OF_RANGE:
             raise self._replaced(f"{self._topic}: {error.str()}")
-        else:
+        elif not self._unreadable.skip(raw):
             self._on_error(error)
         return None
 
