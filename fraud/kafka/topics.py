@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __all__
 )
 from pydantic import Field
 
+from fraud.contracts.times import DAY_MS
 from fraud.contracts.topics import TOPICS, Topic, TopicSpec
 from fraud.kafka import clients
 from fraud.kafka.control import adopt_unsigned
@@ -41,6 +42,9 @@ class Settings(KafkaSettings):
     transactions_partitions: int | None = Field(
         None, ge=1, description="Partitions of transactions and processed_transactions when made; empty = the contract's."
     )  # fmt: skip
+    transactions_retention_days: int | None = Field(
+        None, ge=1, description="Days that transactions keeps records when made; below 30, windows of 30 days are short after the history is rebuilt. Empty = the contract's 30."
+    )  # fmt: skip
     topics_timeout_s: float = Field(
         120.0, gt=0, description="How long to wait for Kafka when topics are made, seconds."
     )
@@ -51,6 +55,14 @@ def partitions_of(spec: TopicSpec, settings: Settings) -> int:
     if spec.topic in _STREAM and settings.transactions_partitions is not None:
         return settings.transactions_partitions
     return spec.partitions
+
+
+def config_of(spec: TopicSpec, settings: Settings) -> dict[str, str]:
+    """Return Kafka's settings with which a topic is created."""
+    config = dict(spec.config)
+    if spec.topic is Topic.TRANSACTIONS and settings.transactions_retention_days is not None:
+        config["retention.ms"] = str(settings.transactions_retention_days * DAY_MS)
+    return config
 
 
 def make_topics(
@@ -108,7 +120,7 @@ def _make(admin: AdminClient, settings: Settings) -> set[str]:
                 settings.topic(spec.topic),
                 num_partitions=partitions_of(spec, settings),
                 replication_factor=settings.kafka_replication_factor,
-                config=dict(spec.config),
+                config=config_of(spec, settings),
             )
             for spec in missing
         ],
@@ -152,26 +164,26 @@ def _warn_of_differences(admin: AdminClient, settings: Settings) -> None:
                 raise
             _log.warning("topics.config_unreadable", topic=name, code=error.args[0].name())
             continue
-        for setting, (is_value, wanted) in differences(spec, entries).items():
+        for setting, (is_value, wanted) in differences(config_of(spec, settings), entries).items():
             _log.warning(
                 "topics.config_differs", topic=name, setting=setting, found=is_value, wanted=wanted
             )
 
 
-def differences(spec: TopicSpec, entries: dict[str, Any]) -> dict[str, tuple[str | None, str]]:
+def differences(
+    config: Mapping[str, str], entries: dict[str, Any]
+) -> dict[str, tuple[str | None, str]]:
     """Compare a topic's settings with the contract.
 
     Args:
-        spec: The topic's declaration in the contract.
+        config: Its settings by the contract, see `config_of`.
         entries: Kafka's settings of the topic by name, each with an attribute `value`.
 
     Returns:
         Found and wanted value of each setting that differs.
     """
-    found = {name: entries[name].value if name in entries else None for name in spec.config}
-    return {
-        name: (found[name], wanted) for name, wanted in spec.config.items() if found[name] != wanted
-    }
+    found = {name: entries[name].value if name in entries else None for name in config}
+    return {name: (found[name], wanted) for name, wanted in config.items() if found[name] != wanted}
 
 
 _TRANSIENT: Final = frozenset(
