@@ -200,6 +200,20 @@ def keys(
 
 
 @app.command()
+def fresh(
+    quick: Quick = False,
+    backend: Annotated[str, typer.Option(help="hashmap or rocksdb.")] = "hashmap",
+    count: Annotated[int, typer.Option("--keys", min=1, help="Number of keys.")] = 5_000_000,
+) -> None:
+    """Keys that were never seen: whether the job keeps them in the memory that it has by default."""
+    from benchmarks.fresh_keys import fresh_key_figures
+
+    console = _console()
+    figures = [fresh_key_figures(count // 10 if quick else count, backend, console)]
+    publish("fresh", figures, command=_command(), beside="Flink alone", console=console)
+
+
+@app.command()
 def partitions(
     quick: Quick = False,
     parallelism: Annotated[int, typer.Option(min=1, help="Parallelism of the job.")] = 2,

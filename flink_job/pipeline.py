@@ -62,6 +62,21 @@ def register_functions(
         control: See `DecideTransactions`.
         limits: How far an event_time may be from Kafka's timestamp.
     """
+    register_java_functions(table_env, java_jar)
+    table_env.create_temporary_system_function(
+        "read_transaction",
+        udf(ReadTransactions(limits), result_type=read_type(), func_type="pandas"),
+    )
+    table_env.create_temporary_system_function(
+        "decide_transaction",
+        udf(
+            DecideTransactions(registry, control), result_type=DataTypes.BYTES(), func_type="pandas"
+        ),
+    )
+
+
+def register_java_functions(table_env: TableEnvironment, java_jar: Path) -> None:
+    """Register the Java functions under the names that the pipeline uses."""
     for name, java_class in (
         ("last_n", LAST_N),
         ("unless_known", UNLESS_KNOWN),
@@ -76,16 +91,6 @@ def register_functions(
             f"CREATE TEMPORARY SYSTEM FUNCTION {name} AS '{java_class}' "
             f"LANGUAGE JAVA USING JAR '{java_jar.resolve().as_uri()}'"
         )
-    table_env.create_temporary_system_function(
-        "read_transaction",
-        udf(ReadTransactions(limits), result_type=read_type(), func_type="pandas"),
-    )
-    table_env.create_temporary_system_function(
-        "decide_transaction",
-        udf(
-            DecideTransactions(registry, control), result_type=DataTypes.BYTES(), func_type="pandas"
-        ),
-    )
 
 
 def read(table_env: TableEnvironment, transactions: Table) -> Table:
