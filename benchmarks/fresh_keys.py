@@ -33,7 +33,7 @@ _PER_SECOND: Final = 1_000_000
 
 
 def fresh_key_figures(count: int, backend: str, console: Console) -> dict[str, Any]:
-    """Give the job's own step that keeps the entity's history `count` keys of one record each.
+    """Measure the job's own step that keeps the entity's history, with `count` keys of one record.
 
     The cluster has devstack's memory, the job its own options. Python is left out: the history is
     kept before it.

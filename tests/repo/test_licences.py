@@ -31,6 +31,8 @@ SOURCES |= {".example", ".yaml", ".yml"}
 OWN = (
     "dashboards/fraudstream.ndjson",  # make docs
     "docs/images/",  # screenshots of the live page
+    "docs/performance/",  # rows of benchmarks
+    "docs/reliability/",
     "fraud/contracts/examples/",
     "fraud/contracts/schemas/",  # make docs
     "monitoring/grafana/dashboards/fraudstream.json",  # make docs

@@ -32,10 +32,13 @@ OF_FLINK = {
     "flink_jobmanager_job_numberOfFailedCheckpoints",
     "flink_taskmanager_job_task_numRecordsInPerSecond",
     "flink_taskmanager_job_task_operator_pendingRecords",
+    "flink_taskmanager_Status_JVM_Memory_Heap_Max",
+    "flink_taskmanager_Status_JVM_Memory_Heap_Used",
 }
 OPERATOR = "flink_taskmanager_job_task_operator_"
 FUNCTIONS = "".join(
-    (ROOT / "flink_job" / module).read_text("utf-8") for module in ("reading.py", "deciding.py")
+    (ROOT / "flink_job" / module).read_text("utf-8")
+    for module in ("reading.py", "deciding.py", "java/LastN.java")
 )
 
 
