@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import orjson
+import psutil
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
+from devstack.state import read
 from fraud.security.api_keys import first_key
 
 DEADLINE_S = 120.0
@@ -237,3 +239,36 @@ class Stack:
     def score(self, record: Any) -> Any:
         """Score over REST."""
         return get_json(f"{self.api}/v1/score", record, key=first_key(self.state) or "")
+
+    # Processes
+
+    def process(self, name: str) -> psutil.Process:
+        """Return the process of a service."""
+        record = read(self.state)
+        assert record is not None
+        identity = record.services[name].identity
+        assert identity is not None, f"{name} does not run"
+        return psutil.Process(identity.pid)
+
+    def python_worker(self, *, decides: bool) -> psutil.Process:
+        """Return the process of one of the job's two Python functions; one alone has a model.
+
+        While the job restarts there may be more of them, or one whose model is not loaded yet.
+        """
+
+        def found() -> psutil.Process | None:
+            try:
+                workers = [
+                    process
+                    for process in self.process("taskmanager").children(recursive=True)
+                    if any("beam_boot" in part for part in process.cmdline())
+                ]
+                has_model = [
+                    any("xgboost" in file.path for file in process.memory_maps())
+                    for process in workers
+                ]
+            except psutil.Error:
+                return None
+            return workers[has_model.index(decides)] if sorted(has_model) == [False, True] else None
+
+        return wait_for("one Python worker of each kind", found)
