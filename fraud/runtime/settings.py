@@ -94,7 +94,10 @@ class KafkaSettings(ServiceSettings):
         return config
 
     def java_client(self) -> dict[str, str]:
-        """Return connection settings for Kafka's Java client, which Flink's connector uses."""
+        """Return connection settings for Kafka's Java client inside Flink's connector.
+
+        The connector's jar has its classes under a name of their own.
+        """
         config = {
             "bootstrap.servers": self.kafka_bootstrap_servers,
             "security.protocol": self.kafka_security_protocol,
@@ -112,7 +115,8 @@ class KafkaSettings(ServiceSettings):
             ]
             config["sasl.mechanism"] = self.kafka_sasl_mechanism
             config["sasl.jaas.config"] = (
-                f"org.apache.kafka.common.security.{module} required "
+                "org.apache.flink.kafka.shaded.org.apache.kafka.common.security."
+                f"{module} required "
                 f"username={quoted[0]} password={quoted[1]};"
             )
         if self.kafka_security_protocol.endswith("SSL") and self.kafka_ssl_ca_location:

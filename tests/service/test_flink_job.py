@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+from zipfile import ZipFile
 
 import orjson
 import pytest
 from confluent_kafka import Producer
+from pydantic import SecretStr
 
 import fraud
 from devstack.ports import free_ports
 from flink_job.checkpoints import retained
 from fraud.contracts.dead_letter import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from fraud.contracts.transaction import MAX_RECORD_BYTES
+from fraud.runtime.settings import KafkaSettings
 from tests.support.builders import a_value
 from tests.support.jobs import DEADLINE_S, Job, python_workers
 from tests.support.servers import FlinkCluster
@@ -199,6 +202,21 @@ def test_the_web_interface_takes_no_jobs_and_cancels_none(flink_cluster: FlinkCl
         urlopen(upload, timeout=10)  # noqa: S310 - our own server
     refused.value.close()
     assert refused.value.code == 404
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_the_connector_has_the_login_module_that_the_settings_name(
+    flink_cluster: FlinkCluster, mechanism: str
+) -> None:
+    settings = KafkaSettings(
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism=mechanism,
+        kafka_sasl_username="u",
+        kafka_sasl_password=SecretStr("p"),
+    )
+    module = settings.java_client()["sasl.jaas.config"].partition(" ")[0]
+    with ZipFile(flink_cluster.kafka_connector_jar) as jar:
+        assert f"{module.replace('.', '/')}.class" in jar.namelist()
 
 
 def test_exactly_once_publishes_each_decision_once_through_a_kill(
