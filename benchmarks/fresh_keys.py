@@ -66,20 +66,21 @@ def fresh_key_figures(count: int, backend: str, console: Console) -> dict[str, A
             flink_state_backend=backend,
         )
         (compiler,) = artifacts.ensure("ecj", console)
+        (connector,) = artifacts.ensure("flink-connector", console)
         began = time.monotonic()
-        _submit(settings, build_jar(compiler, folder / "jars"))
+        _submit(settings, build_jar(compiler, connector, folder / "jars"), connector)
         figures = _watch(Cluster(settings.flink_url), settings, count, console)
         return {"scenario": f"{backend}, {count:,} keys", **figures, "s": time.monotonic() - began}
 
 
-def _submit(settings: JobSettings, jar: Path) -> None:
+def _submit(settings: JobSettings, jar: Path, connector: Path) -> None:
     table_env = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     options: Mapping[str, str] = configuration(settings) | {
         "execution.target": "remote",
         "execution.attached": "false",
         "rest.address": _HOST,
         "rest.port": settings.flink_url.rpartition(":")[2],
-        "pipeline.jars": jar.as_uri(),
+        "pipeline.jars": f"{jar.as_uri()};{connector.as_uri()}",
     }
     for option, value in options.items():
         table_env.get_config().set(option, value)

@@ -147,7 +147,9 @@ def table_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TableEnviron
     env.get_config().set("execution.checkpointing.storage", "filesystem")
     env.get_config().set("execution.checkpointing.dir", (folder / "checkpoints").as_uri())
     env.get_config().set("restart-strategy.type", "none")
-    env.get_config().set("pipeline.jars", ";".join(path.as_uri() for path in (python_jar(), jar)))
+    env.get_config().set(
+        "pipeline.jars", ";".join(path.as_uri() for path in (python_jar(), jar, connector))
+    )
     register_functions(env, jar, a_registry(folder / "models"))
     yield env
     monkeypatch.undo()

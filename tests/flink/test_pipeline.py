@@ -66,7 +66,9 @@ def table_env(
     env = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     env.get_config().set("parallelism.default", "1")
     env.get_config().set("table.local-time-zone", "UTC")
-    env.get_config().set("pipeline.jars", ";".join(path.as_uri() for path in (python_jar(), jar)))
+    env.get_config().set(
+        "pipeline.jars", ";".join(path.as_uri() for path in (python_jar(), jar, connector))
+    )
     register_functions(env, jar, registry, limits=LIMITS)
     yield env
     monkeypatch.undo()
