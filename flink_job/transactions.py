@@ -24,7 +24,7 @@ _TIMEOUT_S: Final = 180
 _DONE: Final = ("committed ", "aborted ")
 
 
-class Transaction(NamedTuple):
+class BrokerTransaction(NamedTuple):
     """A transaction at the broker.
 
     Attributes:
@@ -37,7 +37,7 @@ class Transaction(NamedTuple):
 
 
 def plan(
-    transactions: Iterable[Transaction], prefix: str, completed: int | None
+    transactions: Iterable[BrokerTransaction], prefix: str, completed: int | None
 ) -> dict[str, bool]:
     """Return the open transactions of a job, by name, with whether each is committed or aborted.
 
@@ -50,7 +50,7 @@ def plan(
         completed: Number of the job's last complete checkpoint; None if it is not known.
 
     Example:
-        >>> plan([Transaction("job-0-7", "Ongoing"), Transaction("job-0-8", "Ongoing")], "job", 7)
+        >>> plan([BrokerTransaction("job-0-7", "Ongoing"), BrokerTransaction("job-0-8", "Ongoing")], "job", 7)
         {'job-0-7': True, 'job-0-8': False}
     """
     name = re.compile(re.escape(prefix) + r"-\d+-(\d+)", re.ASCII)
@@ -105,7 +105,10 @@ def settle(settings: JobSettings, completed: int | None) -> dict[str, bool]:
     try:
         listings = list(admin.listTransactions().all().get())
         planned = plan(
-            [Transaction(found.transactionalId(), found.state().toString()) for found in listings],
+            [
+                BrokerTransaction(found.transactionalId(), found.state().toString())
+                for found in listings
+            ],
             settings.flink_job_name,
             completed,
         )
