@@ -175,7 +175,8 @@ def test_the_running_job_computes_what_the_definition_says(
         "SELECT CAST(NULL AS BYTES) AS record_key, CAST(line AS BYTES) AS record_value, "
         "CAST(NULL AS MAP<STRING, BYTES>) AS source_headers, "
         "source_topic, source_partition, source_offset, "
-        "CAST(TIMESTAMP '2026-03-01 00:00:00' AS TIMESTAMP_LTZ(3)) AS source_time, PROCTIME() AS arrival "
+        # Flink would hand a constant to the function as one number instead of a column.
+        "TO_TIMESTAMP_LTZ(1772323200000 + source_offset, 3) AS source_time, PROCTIME() AS arrival "
         "FROM lines"
     )
     # Collected row by row, each record would cost several calls between Python and Java.
