@@ -238,7 +238,11 @@ def test_an_event_counts_before_the_stream_has_given_it_back(afd: Afd) -> None:
         client.get_event_prediction(**one)
     decision = score(afd, entity_id="quick")
     assert decision["history"]["entity"] == 3
-    assert score(afd, entity_id="quick", event_id=events[1]["eventId"])["duplicate"] is True
+    again = {"entity_id": "quick", "event_id": events[1]["eventId"]}
+    assert score(afd, **again, transaction_amt=24.9)["duplicate"] is True
+    other = score(afd, **again)
+    assert other["duplicate"] is False
+    assert "EVENT_ID_REUSED" in other["marks"]
 
 
 def code_of(error: pytest.ExceptionInfo[ClientError]) -> str:
