@@ -113,7 +113,8 @@ def draw_line_if_needed(
     settled = settle(last[0].number if last else None)
     if settled:
         log.warning("flink_job.transactions_settled", transactions=settled)
-    if settled and settings.flink_delivery == "exactly-once":
+    if settings.flink_delivery == "exactly-once":
+        # The group's offsets follow a committed transaction, and may lack it, settled here or not.
         # What the newest published was written after the last but one had begun.
         since_ms = last[2].completed_ms - _SLACK_MS if len(last) > 2 else 0
         for partition, end in _published(settings, since_ms).items():

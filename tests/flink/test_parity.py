@@ -33,7 +33,8 @@ from tests.support.builders import START_MS, a_registry
 from tests.support.edges import EDGES_MS, VALUES, assert_same_bits
 from tests.support.naive import NaiveStream
 
-pytestmark = [pytest.mark.flink, pytest.mark.slow]
+# 100,000 records take minutes on a slow day, in which nothing hangs.
+pytestmark = [pytest.mark.flink, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 RECORDS = 100_000
 ENTITIES, ADDRESSES, MERCHANTS = 9_000, 6_000, 3_000
