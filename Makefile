@@ -66,7 +66,7 @@ test: .venv/.ready  ## Run every test, on real servers started for it
 	@$(BIN)/python -m tools.timing --runs $(RUNS) $(if $(T),$(BIN)/python -m pytest $(T),$(ALL))
 
 .PHONY: test-fast
-test-fast: .venv/.ready  ## Run the tests that need no JVM, in about two minutes
+test-fast: .venv/.ready  ## Run the tests that need no JVM, in a few minutes
 	@$(BIN)/python -m tools.timing --runs $(RUNS) $(BIN)/python -m pytest \
 	  $(IN_PARALLEL) --hypothesis-profile fast --durations 10 $(T)
 
