@@ -6,9 +6,9 @@ Each service's own `Settings` inherits the groups it needs; `.env.example` lists
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud.contracts.topics import Topic
@@ -16,6 +16,16 @@ from fraud.contracts.transaction import EventTimeLimits
 
 MIN_KEY: Final = 32
 """Minimum length of a secret key, characters."""
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    if 0 < len(key.get_secret_value()) < MIN_KEY:
+        raise ValueError(f"expected at least {MIN_KEY} characters, or nothing")
+    return key
+
+
+SecretKey = Annotated[SecretStr, AfterValidator(_long_enough)]
+"""A secret key from the environment; empty where it is made and kept in a file."""
 
 
 class PlaceSettings(BaseSettings):
@@ -64,16 +74,9 @@ class KafkaSettings(ServiceSettings):
     )
     topic_labels: str = Field(Topic.LABELS.value, description="Physical name of the label topic.")
     topic_fraud_control: str = Field(Topic.CONTROL.value, description="Physical name of the control topic.")  # fmt: skip
-    control_key: SecretStr = Field(
+    control_key: SecretKey = Field(
         SecretStr(""), description=f"Key that signs rules, lists and models on the control topic, at least {MIN_KEY} characters, the same for all services and commands; empty = made at first start and kept in STATE_DIR/control-key."
     )  # fmt: skip
-
-    @field_validator("control_key")
-    @classmethod
-    def _control_key_is_long(cls, key: SecretStr) -> SecretStr:
-        if 0 < len(key.get_secret_value()) < MIN_KEY:
-            raise ValueError(f"expected at least {MIN_KEY} characters, or nothing")
-        return key
 
     def topic(self, topic: Topic) -> str:
         """Return the physical name of a topic."""

@@ -16,11 +16,11 @@ import unicodedata
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from fraud.contracts.lists import ListType, normal
 from fraud.contracts.personal import is_personal
-from fraud.runtime.settings import MIN_KEY, ServiceSettings
+from fraud.runtime.settings import MIN_KEY, SecretKey, ServiceSettings
 
 KEY_FILE: Final = "personal-data-key"
 
@@ -33,19 +33,12 @@ _KEY: Final = re.compile(rb"[0-9a-f]{64}\n")
 class PersonalDataSettings(ServiceSettings):
     """Settings for indexing and searching personal values."""
 
-    personal_data_key: SecretStr = Field(
+    personal_data_key: SecretKey = Field(
         SecretStr(""), description=f"Key of the hashes that stand for personal values in the index, at least {MIN_KEY} characters; empty = made at first start and kept in STATE_DIR/{KEY_FILE}."
     )  # fmt: skip
     index_personal_fields: Literal["hashed", "clear"] = Field(
         "hashed", description="How names, e-mail addresses, phones, streets and personal ids are indexed: as keyed hashes, found by exact value, or in clear."
     )  # fmt: skip
-
-    @field_validator("personal_data_key")
-    @classmethod
-    def _long_enough(cls, key: SecretStr) -> SecretStr:
-        if 0 < len(key.get_secret_value()) < MIN_KEY:
-            raise ValueError(f"expected at least {MIN_KEY} characters, or nothing")
-        return key
 
 
 class Pseudonyms:
