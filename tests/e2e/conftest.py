@@ -11,27 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.faults.stack import PORTS
 from devstack.ports import free_ports
 from tests.support.stack import Stack
-
-_PORTS = (
-    "KAFKA_PORT",
-    "OPENSEARCH_PORT",
-    "API_PORT",
-    "FLINK_PORT",
-    "SMTP_PORT",
-    "MAIL_UI_PORT",
-    "PRODUCER_OPS_PORT",
-    "FLINK_JOB_OPS_PORT",
-    "NOTIFIER_OPS_PORT",
-    "INDEXER_OPS_PORT",
-)
 
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     """Everything, on free ports and with a state of its own; one transaction a second flows."""
-    ports = {name: str(port) for name, port in zip(_PORTS, free_ports(len(_PORTS)), strict=True)}
+    ports = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     # Not one of pytest's folders: only their owner can enter those, and as root OpenSearch runs as
     # somebody else.
     with tempfile.TemporaryDirectory(prefix="fraudstream-e2e-") as folder:
